@@ -1,0 +1,1 @@
+"""One trial: texts and settings in, an adapter and its scores out."""

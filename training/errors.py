@@ -1,0 +1,30 @@
+"""The one exception family for what a user can mend."""
+
+
+class LorasweepError(Exception):
+    """Something a user can mend: bad input, a missing file, a setting that cannot work.
+
+    The message is one line that says what was wrong, the value, where it stood and what to do.
+    The command line prints it without a traceback and exits with 2. Anything that is not a
+    `LorasweepError` is a bug and keeps its traceback.
+    """
+
+
+class DataError(LorasweepError):
+    """A file of texts that cannot be read, or does not hold what a sweep needs."""
+
+
+class ModelError(LorasweepError):
+    """A base model or an adapter folder that cannot be loaded or adapted."""
+
+
+class SettingsError(LorasweepError):
+    """A setting, a search space or a sweep's name that is not allowed."""
+
+
+class TrainingError(LorasweepError):
+    """A trial that cannot go on: a loss that is not finite, memory that does not suffice."""
+
+
+class ExportError(LorasweepError):
+    """Nothing to export, no place for it, or a folder that predicts otherwise than the trial did."""

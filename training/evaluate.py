@@ -1,0 +1,98 @@
+"""Predictions of a classifier, and the scores made from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+from torch import nn
+
+from training.encoding import EncodedTexts, evaluation_batches
+from training.precision import AmpPolicy
+from training.settings import Metric
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one split. Accuracy and macro-F1 lie in [0, 1]; the loss is mean cross entropy in nats."""
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+    def by(self, metric: Metric) -> float:
+        """The score that goes by this name."""
+        return float(asdict(self)[metric])
+
+
+def higher_is_better(metric: Metric) -> bool:
+    """Whether a larger value of the metric is the better one."""
+    return metric != "loss"
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
+    """Logits of every row, in the rows' own order; float32, shape (rows, classes).
+
+    The model's training mode is put back afterwards. Batches hold rows of one length, so little is padded.
+    """
+    training = model.training
+    model.eval()
+    try:
+        order: list[np.ndarray] = []
+        parts: list[torch.Tensor] = []
+        for rows in evaluation_batches(texts.lengths):
+            with amp.autocast():
+                parts.append(model(**texts.batch(rows, amp.device)).logits.float())
+            order.append(rows)
+        logits = torch.cat(parts).cpu().numpy()  # the one wait on the device
+    finally:
+        model.train(training)
+    result = np.empty_like(logits)
+    result[np.concatenate(order)] = logits
+    return result
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Accuracy, macro-F1 over the classes that stand in `labels` or are predicted, and cross entropy.
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: int, shape (rows,).
+    """
+    predicted = logits.argmax(axis=1)
+    return Scores(
+        accuracy=float((predicted == labels).mean()),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        loss=float(-log_softmax(logits)[np.arange(len(labels)), labels].mean()),
+    )
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class on a split; `rows` counts its true rows."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    rows: int
+
+
+def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[ClassScores]:
+    """Precision, recall and F1 of each class, in the order of the label names."""
+    columns = precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=range(len(label_names)), zero_division=0
+    )
+    return [
+        ClassScores(name, float(p), float(r), float(f), int(n))
+        for name, p, r, f, n in zip(label_names, *columns, strict=True)
+    ]

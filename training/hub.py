@@ -1,0 +1,74 @@
+"""Model files that are on this machine already, and those that have to come from the model hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.errors import ModelError
+
+if TYPE_CHECKING:
+    from training.base_model import BaseModel
+
+
+def cached_revision(hub_id: str) -> str | None:
+    """Commit of the hub's repository whose configuration lies in the local cache, if one does."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub_id, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def hub_revision(hub_id: str) -> str | None:
+    """Newest commit of a hub's repository: asked once, with a short patience.
+
+    Raises:
+        ModelError: no such repository, terms not accepted, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(hub_id, timeout=10).sha
+    except GatedRepoError as error:
+        raise ModelError(
+            f"base model {hub_id}: the hub wants you to accept its terms first; do so on its page and run: "
+            "hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"base model {hub_id}: the hub has no such public model; check the name") from error
+    except Exception as error:  # no network, a proxy, time-outs: each client library has its own kinds
+        raise ModelError(
+            f"base model {hub_id}: neither in the local cache nor reachable on the hub; check the name and "
+            "the network, or name a local folder, or use --base-model minilm, which needs no download"
+        ) from error
+
+
+def load_pretrained(
+    kind: Any, base: BaseModel, *, whole: Callable[[Any], bool] = lambda loaded: True, **options: Any
+) -> Any:
+    """`kind.from_pretrained` of a base model: from this machine's files, else from the hub.
+
+    A loader alone asks the hub even about what is cached, and without a network it tries for minutes.
+
+    Args:
+        kind: one of transformers' Auto classes.
+        whole: whether what was loaded from the cache is all there.
+
+    Raises:
+        ModelError: something is neither cached nor can the hub be reached.
+        OSError, ValueError: as the loader raises them.
+    """
+    on_hub = base.location == base.hub_id
+    # A stranger's repository may bring code of its own: it is never run, and nobody is asked whether to.
+    options |= {"revision": base.revision, "trust_remote_code": False}
+    try:
+        loaded = kind.from_pretrained(base.location, local_files_only=True, **options)
+        if whole(loaded) or not on_hub:
+            return loaded
+    except (OSError, ValueError):
+        if not on_hub:
+            raise
+    hub_revision(base.location)
+    return kind.from_pretrained(base.location, **options)

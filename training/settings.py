@@ -1,0 +1,69 @@
+"""The settings of one trial: what a search may vary, and what all trials of a sweep share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Method = Literal["lora", "rslora", "dora", "full"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Metric = Literal["accuracy", "macro_f1", "loss"]
+
+# The base model that a Python package carries, by its short name.
+MINILM = "minilm"
+
+
+class Settings(BaseModel):
+    """Base of every settings tree: unknown keys are refused, nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hyperparameters(Settings):
+    """What a search space may vary from trial to trial.
+
+    The defaults are a good start for LoRA on short texts: every linear layer of the encoder, and a
+    learning rate about ten times that of full fine-tuning (Schulman et al., "LoRA Without Regret", 2025).
+    """
+
+    method: Method = Field("lora", description="lora, rslora (alpha / sqrt(rank)), dora, or full fine-tuning")
+    rank: int = Field(16, ge=1, le=1024, description="rank of the update B·A")
+    alpha: float = Field(32, gt=0, description="numerator of the update's scale, alpha / rank")
+    target_modules: str = Field(
+        "all-linear", min_length=1, description="preset name, or a regular expression over module names"
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW's peak learning rate")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in front of the LoRA matrices")
+    base_dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout inside the base model; none = 0 for adapters, its own for full"
+    )
+    batch_size: int = Field(32, ge=1, description="rows of one optimiser step")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay, matrices only")
+    warmup: float = Field(0.06, ge=0, le=1, description="share of all steps in which the rate rises from 0")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
+
+
+UNTUNED = Hyperparameters(rank=8, alpha=16, target_modules="query-value", learning_rate=2e-5)
+"""The usual untuned choice that a sweep's winner is compared with: a rate fit for full fine-tuning."""
+
+
+class TrainingSettings(Settings):
+    """What all trials of a sweep share, so that settings are compared and not luck."""
+
+    epochs: int = Field(3, ge=1, description="passes over the training rows in a full trial")
+    evaluations_per_epoch: int = Field(2, ge=1, description="evaluations in an epoch; each is a rung of ASHA")
+    precision: Precision = Field("auto", description="auto: bf16 in hardware, else fp16 on CUDA, else fp32")
+    max_length: int = Field(128, ge=4, description="tokens of a text that are read; the rest is cut off")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="rows on the device at once; fewer than the batch size accumulates gradients"
+    )
+    class_weights: bool = Field(False, description="weigh the loss by inverse class frequency")
+    metric: Metric = Field("accuracy", description="the validation score that trials are compared by")
+    seed: int = Field(0, ge=0, description="seed of splits, data order, new layers and dropout")
+
+    @property
+    def rungs(self) -> int:
+        """Evaluations of a full trial."""
+        return self.epochs * self.evaluations_per_epoch
