@@ -1,0 +1,108 @@
+"""The names a search space may use: the fields of `Hyperparameters`, and what each of them takes."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from training.errors import SettingsError
+from training.settings import Hyperparameters
+from training.target_modules import compile_pattern, is_preset
+
+type_names = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
+bounds = {
+    "minimum": "at least {:g}",
+    "exclusiveMinimum": "above {:g}",
+    "maximum": "at most {:g}",
+    "exclusiveMaximum": "below {:g}",
+}
+
+
+@cache
+def _schema() -> dict[str, dict[str, Any]]:
+    properties: dict[str, dict[str, Any]] = Hyperparameters.model_json_schema()["properties"]
+    return properties
+
+
+def field_names() -> tuple[str, ...]:
+    """Names of all hyperparameters, in the order in which they are documented."""
+    return tuple(Hyperparameters.model_fields)
+
+
+def takes_fractions(name: str) -> bool:
+    """False for a hyperparameter that takes whole numbers only."""
+    return _schema()[name].get("type") != "integer"
+
+
+def allowed(name: str) -> str:
+    """What the hyperparameter `name` takes, in words: "a whole number, at least 1 and at most 1024"."""
+    schema = _schema()[name]
+    return ", or ".join(_in_words(option, schema) for option in schema.get("anyOf", [schema]))
+
+
+def _in_words(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if "enum" in option:
+        return "one of " + ", ".join(option["enum"])
+    words = type_names[option["type"]]
+    limits = [text.format(option[key]) for key, text in bounds.items() if key in option]
+    if option["type"] == "string":
+        return f"{words} ({schema['description']})"
+    return f"{words}, {' and '.join(limits)}" if limits else words
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A question to append to a refusal, such as " (did you mean rank?)", or nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def check_name(name: object) -> None:
+    """Raise `SettingsError` unless `name` is a hyperparameter."""
+    if name not in Hyperparameters.model_fields:
+        names = field_names()
+        hint = nearest(str(name), names)
+        raise SettingsError(f"{name}: not a hyperparameter{hint}; allowed are {', '.join(names)}")
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise `SettingsError` unless the hyperparameter `name` takes `value` as it is written.
+
+    Strict where pydantic would be lenient: `"8"`, `8.0` and `true` are no ranks. A target pattern is
+    compiled here; whether it fits the model is known only with the model.
+    """
+    check_name(name)
+    try:
+        Hyperparameters.model_validate({name: value}, strict=True)
+    except ValidationError:
+        raise _refusal(name, value) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _refusal(name, value)
+    if name == "target_modules" and isinstance(value, str) and not is_preset(value):
+        try:
+            compile_pattern(value)
+        except SettingsError as error:
+            raise SettingsError(f"{name}: {error}") from None
+
+
+def make_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
+    """Validated hyperparameters from `values`; what is not in them keeps its default.
+
+    Raises `SettingsError` with the first name or value that is not allowed.
+    """
+    for name in values:
+        check_name(name)
+    try:
+        return Hyperparameters.model_validate(dict(values))
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise _refusal(name, values[name]) from None
+
+
+def _refusal(name: str, value: object) -> SettingsError:
+    written = "null" if value is None else repr(value)
+    return SettingsError(f"{name}: {written} is not allowed; it takes {allowed(name)}")

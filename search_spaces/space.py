@@ -1,0 +1,214 @@
+"""Search spaces: what a sweep varies, where it begins, and which settings stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution
+
+from search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
+from search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
+from search_spaces.function_space import FunctionSpace
+from search_spaces.yaml_file import parse_yaml, read_yaml
+from training.errors import SettingsError
+from training.settings import Hyperparameters
+
+SHIPPED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Domains and constants by the names of `Hyperparameters`' fields.
+
+    `start` holds the known-good settings that a sweep tries first: one value for each searched name,
+    inside its domain, or nothing at all. `about` says in a line when to use the space. A hyperparameter
+    that is not named keeps its default. Raises `SettingsError` for whatever cannot be searched.
+    """
+
+    name: str
+    parameters: Mapping[str, Domain | Value]
+    start: Mapping[str, Value] = field(default_factory=dict)
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        for name, domain in self.parameters.items():
+            check_name(name)
+            if isinstance(domain, Choice | Range | IntRange):
+                domain.check(name)
+            else:
+                check_value(name, domain)
+        if not self.searched:
+            raise SettingsError(
+                "nothing to search; give a hyperparameter a domain: rank: {choice: [4, 8, 16]}"
+            )
+        if self.start:
+            self._check_start()
+
+    def _check_start(self) -> None:
+        for name, value in self.start.items():
+            if name not in self.parameters:
+                raise SettingsError(
+                    f"start: {name} is not in this space{nearest(name, self.parameters)}; "
+                    f"it has {', '.join(self.parameters)}"
+                )
+            with _place("start"):
+                check_value(name, value)
+            domain = self.parameters[name]
+            if isinstance(domain, Choice | Range | IntRange):
+                if value not in domain:
+                    raise SettingsError(f"start: {name}: {show(value)} is outside the space; it has {domain}")
+            elif value != domain:
+                raise SettingsError(
+                    f"start: {name}: {show(value)} is outside the space, where it is always {show(domain)}"
+                )
+        missing = [name for name in self.searched if name not in self.start]
+        if missing:
+            raise SettingsError(f"start: no value for {', '.join(missing)}; give one for each searched name")
+
+    @property
+    def searched(self) -> dict[str, Domain]:
+        """The hyperparameters that vary, with their domains."""
+        return {
+            name: domain
+            for name, domain in self.parameters.items()
+            if isinstance(domain, Choice | Range | IntRange)
+        }
+
+    @property
+    def constants(self) -> dict[str, Value]:
+        """The hyperparameters that the space holds still, with their values."""
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if not isinstance(value, Choice | Range | IntRange)
+        }
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """All settings of the space for one trial: the searched ones from its sampler, and the constants.
+
+        In Optuna's define-by-run style, so that it serves `OptunaSearch(space=space.suggest)` of Ray Tune.
+        """
+        return {name: domain.suggest(trial, name) for name, domain in self.searched.items()} | self.constants
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> Hyperparameters:
+        """`values` of a trial over the space's constants, validated; the rest keeps its defaults.
+
+        Raises `SettingsError` for a name or a value that is not allowed.
+        """
+        return make_hyperparameters({**self.constants, **values})
+
+    def start_point(self) -> dict[str, Value]:
+        """The start's values of the searched names, as Optuna's `enqueue_trial` takes them; may be empty."""
+        return {name: self.start[name] for name in self.searched if name in self.start}
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distributions of the searched names."""
+        return {name: domain.distribution() for name, domain in self.searched.items()}
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Rows (name, values) for display: "4, 8, 16", "1e-4 ... 1e-2 (log)", or the constant."""
+        return [
+            (name, str(domain) if isinstance(domain, Choice | Range | IntRange) else show(domain))
+            for name, domain in self.parameters.items()
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self.describe())
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The space as it stands in YAML, without its name; `from_mapping` reads it back."""
+        parameters = {
+            name: domain.written() if isinstance(domain, Choice | Range | IntRange) else domain
+            for name, domain in self.parameters.items()
+        }
+        head = {"about": self.about} if self.about else {}
+        return head | ({"start": dict(self.start)} if self.start else {}) | parameters
+
+    def to_yaml(self) -> str:
+        """The space as YAML, one line for each hyperparameter; `from_yaml` reads it back."""
+        lines = [
+            # The outer braces would put the whole space on one line.
+            yaml.safe_dump(
+                {name: value}, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
+            )[1:-2]
+            for name, value in self.to_mapping().items()
+        ]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], name: str, where: str | None = None) -> SearchSpace:
+        """A space from what its YAML holds; `where` (or else `name`) is its place in errors.
+
+        Raises `SettingsError` with the key and what is allowed.
+        """
+        with _place(where or name):
+            rest = dict(mapping)
+            about, start = rest.pop("about", ""), rest.pop("start", {})
+            if not isinstance(about, str):
+                raise SettingsError(f"about: {about!r} is not text; say in a line when to use the space")
+            if not isinstance(start, Mapping):
+                raise SettingsError(f"start: {start!r} is no mapping; write {{rank: 16, ...}}")
+            parameters: dict[str, Domain | Value] = {}
+            for key, written in rest.items():
+                check_name(key)
+                with _place(key):
+                    parameters[key] = parse(written)
+            return cls(name=name, parameters=parameters, start=dict(start), about=" ".join(about.split()))
+
+    @classmethod
+    def from_yaml(cls, text: str, name: str) -> SearchSpace:
+        """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
+        return cls.from_mapping(parse_yaml(text, name), name)
+
+
+@contextmanager
+def _place(where: str) -> Iterator[None]:
+    """Put the place in front of a refusal from within."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+Space = SearchSpace | FunctionSpace
+"""What `load_space` gives: a file's space, or a function's."""
+
+
+def shipped_spaces() -> list[SearchSpace]:
+    """The spaces that come with lorasweep, by name."""
+    return [_from_file(path, path.stem) for path in sorted(SHIPPED.glob("*.yaml"))]
+
+
+def load_space(spec: str) -> Space:
+    """The space that `spec` names: a shipped one, a YAML file, or `file.py:function`.
+
+    A function is tried before it is handed out. Raises `SettingsError` when there is no such space, or
+    when it has mistakes: with the file, the key or line, and what is allowed.
+    """
+    shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
+    if spec in shipped:
+        return _from_file(shipped[spec], spec)
+    file, colon, function = spec.rpartition(":")
+    if colon and file.endswith(".py"):
+        space = FunctionSpace(Path(file).resolve(), function)
+        space.check()
+        return space
+    path = Path(spec)
+    if path.suffix == ".py":
+        raise SettingsError(f"{spec}: name the function in it, as {spec}:FUNCTION")
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return _from_file(path, spec)
+    raise SettingsError(
+        f"no search space {spec!r}{nearest(spec, shipped)}; shipped are {', '.join(sorted(shipped))}; "
+        "or name a YAML file, or FILE.py:FUNCTION"
+    )
+
+
+def _from_file(path: Path, where: str) -> SearchSpace:
+    return SearchSpace.from_mapping(read_yaml(path), path.stem, where=where)
