@@ -1,0 +1,125 @@
+"""The embedded default from end to end, and real news: as a newcomer runs them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TEXTS = ["Markets rally as inflation cools", "Keeper saves late penalty in derby", "Senate passes farm bill"]
+
+# What the model card shows, and a prediction; lorasweep itself must not be needed.
+STRANGER = """
+import json, sys
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoConfig, AutoTokenizer
+config = AutoConfig.from_pretrained("best-adapter")
+model = AutoPeftModelForSequenceClassification.from_pretrained(
+    "best-adapter", id2label=config.id2label, label2id=config.label2id)
+tokenizer = AutoTokenizer.from_pretrained("best-adapter")
+texts = json.loads(sys.argv[1])
+labels = []
+for text in texts:
+    inputs = tokenizer(text, "", truncation=True, return_tensors="pt")
+    labels.append(model.config.id2label[int(model.eval()(**inputs).logits.argmax())])
+assert not {"training", "tuning", "search_spaces"} & set(sys.modules)
+print(json.dumps(labels))
+"""
+
+
+def lorasweep(place: Path, *arguments: str) -> str:
+    """Run the command in a folder and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning", *arguments], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the demonstration has run."""
+    place = tmp_path_factory.mktemp("quickstart")
+    lorasweep(place, "run", "--name", "demo")
+    return place
+
+
+@pytest.fixture(scope="module")
+def status(quickstart: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lorasweep(quickstart, "status", "demo", "--json"))
+    return found
+
+
+def test_the_winner_is_worth_the_search(status: dict[str, Any]) -> None:
+    """Ten points above the untuned settings, and neither chance nor perfection."""
+    assert status["state"] == "finished"
+    accuracy = status["winner"]["test"]["accuracy"]
+    assert 0.75 <= accuracy <= 0.97
+    assert accuracy >= status["untuned"]["test"]["accuracy"] + 0.10
+
+
+def test_trials_are_stopped_early(status: dict[str, Any]) -> None:
+    states = [trial["state"] for trial in status["trials"]]
+    assert len(states) >= 8
+    assert "stopped" in states
+    assert "completed" in states
+    assert not {"failed", "running"} & set(states)
+
+
+def test_optuna_and_mlflow_hold_the_same_trials(quickstart: Path, status: dict[str, Any]) -> None:
+    """Stopped trials are PRUNED with their values; a run each in MLflow, under one parent."""
+    import mlflow
+    import optuna
+
+    study = optuna.load_study(
+        study_name="demo", storage=f"sqlite:///{quickstart / 'mlruns/sweeps/demo/study.db'}"
+    )
+    ends = {"completed": "COMPLETE", "stopped": "PRUNED"}
+    assert [ends[trial["state"]] for trial in status["trials"]] == [
+        trial.state.name for trial in study.trials
+    ]
+    assert all(trial.intermediate_values for trial in study.trials)
+
+    client = mlflow.MlflowClient(f"sqlite:///{quickstart / 'mlruns/mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`lorasweep.sweep` = 'demo'")
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert len(runs) == 1 + len(status["trials"])
+    assert parents[0].data.metrics["test_accuracy"] == pytest.approx(status["winner"]["test"]["accuracy"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_the_export_predicts_without_lorasweep(quickstart: Path) -> None:
+    """The card's lines, in a process that never imports lorasweep, give `lorasweep predict`'s labels."""
+    lorasweep(quickstart, "export", "demo", "--out", "best-adapter")
+    lines = lorasweep(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS).splitlines()
+    predictions = [json.loads(line) for line in lines]
+    assert [set(line) for line in predictions] == [{"text", "label", "score"}] * len(TEXTS)
+    stranger = subprocess.run(
+        [sys.executable, "-P", "-c", STRANGER, json.dumps(TEXTS)],
+        cwd=quickstart, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(stranger.stdout.splitlines()[-1]) == [line["label"] for line in predictions]
+
+
+@pytest.mark.real_news
+def test_real_headlines(tmp_path: Path) -> None:
+    """41 classes of real headlines: a short sweep gets far above chance (2.4 %)."""
+    news = os.environ.get("LORASWEEP_NEWS")
+    if not news:
+        pytest.skip("LORASWEEP_NEWS names no folder with the real HuffPost files")
+    lorasweep(
+        tmp_path, "run", "--name", "news", "--data", f"{news}/huffpost_headlines_41x1000.jsonl.gz",
+        "--text", "headline", "--label", "category", "--split-column", "split", "--base-model", "minilm",
+        "--max-train-rows", "1500", "--trials", "3", "--epochs", "1",
+    )  # fmt: skip
+    status = json.loads(lorasweep(tmp_path, "status", "news", "--json"))
+    assert status["winner"]["test"]["accuracy"] >= 0.08

@@ -1,0 +1,327 @@
+"""A small finished sweep, exported: the folder, its card, the comparison, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from training.base_model import load_base, load_tokenizer, resolve_base_model
+from training.data import Dataset, DataSettings, load_dataset
+from training.encoding import encode_dataset
+from training.errors import ExportError, ModelError
+from training.exported import quiet_loading
+from training.fine_tune import fine_tune
+from training.inference import load_classifier, predict
+from training.model import build_classifier, trainable_parameters
+from training.precision import AmpPolicy
+from training.settings import UNTUNED, Hyperparameters, TrainingSettings
+from training.state import TrainingState
+from tuning.config import SearchSettings, SweepConfig
+from tuning.export import export_sweep
+from tuning.record import Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from tuning.verify import comparison
+
+SETTINGS = TrainingSettings(epochs=1, evaluations_per_epoch=2, max_length=16, precision="fp32")
+# Names that Markdown, YAML or a template would read as more than names.
+LABELS = ("<b>health</b>", "arts | *film*", "{{ money }}: #1")
+METHODS = {"t000": "lora", "t001": "full"}
+
+
+def write_rows(path: Path) -> Path:
+    words = ("film star award album", "markets bank shares rally", "vaccine doctors study trial")
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(180):
+        drawn = random.choice([*words[number % 3].split(), "new", "city", "team"], size=5)
+        row = {
+            "head_line": " ".join(drawn),
+            "body": f"{random.choice(drawn)} {number}",
+            "kind": LABELS[number % 3],
+        }
+        rows.append(json.dumps(row))
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """A sweep of two trained trials and one that failed; t000 has won."""
+    root = tmp_path_factory.mktemp("sweep")
+    base_folder = shutil.copytree(tiny_base("deberta-v2"), root / "base")
+    text_settings = DataSettings(
+        path=str(write_rows(root / "rows.jsonl")), text=("head_line", "body"), label="kind"
+    )
+    config = SweepConfig(
+        name="news_1",
+        data=text_settings,
+        base_model=str(base_folder),
+        training=SETTINGS,
+        search=SearchSettings(trials=3, space="lora_cpu"),
+    )
+    folder = SweepFolder(root / "mlruns", "news_1")
+    folder.create(config)
+    dataset = load_dataset(text_settings, seed=0)
+    dataset.save(folder.data)
+    base = resolve_base_model(str(base_folder))
+    encoded = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
+    amp = AmpPolicy("fp32", torch.device("cpu"))
+    folder.write_plan({"precision": "fp32", "device": "cpu"})
+    with quiet_loading():
+        loaded = load_base(base, dataset.label_names, 0, amp.device)
+    for number, (trial, method) in enumerate(METHODS.items()):
+        hyperparameters = Hyperparameters(method=method, rank=4, learning_rate=0.01, batch_size=16)
+        model = build_classifier(loaded, hyperparameters, 0, amp)
+        state = TrainingState.start(model, hyperparameters, amp)
+        checkpoint = folder.ray / trial / "checkpoint"
+        evaluations = []
+        for evaluation in fine_tune(state, encoded, hyperparameters, SETTINGS):
+            evaluations.append(evaluation.to_dict())
+            if evaluation.rung == 1:  # the best one need not be the last
+                state.save(checkpoint)
+                save_file({"logits": evaluation.logits[:256]}, checkpoint / "probe.safetensors")
+        folder.write_trial(
+            TrialRecord(
+                id=trial,
+                number=number,
+                state="completed",
+                settings=hyperparameters.model_dump(),
+                searched=("rank", "learning_rate"),
+                evaluations=tuple(evaluations),
+                score=evaluations[0]["accuracy"],
+                best_rung=1,
+                trainable_parameters=trainable_parameters(model),
+                checkpoint=str(checkpoint),
+            )
+        )
+    folder.write_trial(
+        TrialRecord(id="t002", number=2, state="failed", settings=Hyperparameters().model_dump())
+    )
+    winner = folder.trials()[0]
+    scores = TestScores(accuracy=0.875, macro_f1=0.75, loss=0.5)
+    untuned = TestScores(accuracy=0.25, macro_f1=0.125, loss=1.5)
+    folder.write_result(
+        SweepResult(
+            state="finished",
+            metric="accuracy",
+            winner=Winner(id="t000", score=winner.score or 0, settings=winner.settings, test=scores),
+            untuned=Reference(settings=UNTUNED.model_dump(), score=0.2, test=untuned, seconds=1),
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def sweep(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
+    """A copy to damage; its records still name the checkpoints of the first."""
+    mlruns = tmp_path / "copy" / "mlruns"
+    shutil.copytree(finished.mlruns, mlruns)
+    folder = SweepFolder(mlruns, finished.name)
+    for trial in folder.trials():
+        if trial.checkpoint:
+            path = str(folder.ray / trial.id / "checkpoint")
+            folder.write_trial(trial.model_copy(update={"checkpoint": path}))
+    return folder
+
+
+def own_logits(folder: SweepFolder, trial: str) -> np.ndarray:
+    return load_file(folder.ray / trial / "checkpoint" / "probe.safetensors")["logits"]
+
+
+@pytest.mark.parametrize(
+    ("trial", "merged", "adapter"), [(None, False, True), (None, True, False), ("t001", False, False)]
+)
+def test_the_folder_predicts_what_the_trial_did(
+    finished: SweepFolder, tmp_path: Path, trial: str | None, merged: bool, adapter: bool
+) -> None:
+    out = tmp_path / "new" / "best"
+    report = export_sweep(finished, out, trial=trial, merged=merged)
+    rows = Dataset.load(finished.data).validation
+    expected = own_logits(finished, trial or "t000")
+    assert (report.trial, report.is_adapter, report.rows) == (trial or "t000", adapter, len(rows))
+    assert report.max_difference <= 1e-3
+    assert "best" in report.text()
+    classifier = load_classifier(out, device="cpu")
+    np.testing.assert_allclose(predict(classifier, rows.text, rows.pair), expected, atol=1e-3)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["best"]  # nothing temporary stays
+    assert out.stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_the_cards_lines_load_it_without_lorasweep(finished: SweepFolder, tmp_path: Path) -> None:
+    """In a process of its own, with plain PEFT; also with the number of labels alone."""
+    export_sweep(finished, tmp_path / "best-adapter")
+    card = (tmp_path / "best-adapter" / "README.md").read_text()
+    lines, example = re.findall(r"```python\n(.*?)\n```", card, flags=re.S)
+    assert len(lines.splitlines()) == 5
+    assert example.startswith('inputs = tokenizer("your head_line", "your body", ')
+    rows = Dataset.load(finished.data).validation
+    script = f"""
+import json, sys
+{lines}
+{example}
+import torch
+def logits(model):
+    inputs = tokenizer(*rows, truncation=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return model.eval()(**inputs).logits.tolist()
+rows = json.loads(sys.stdin.read())
+other = AutoPeftModelForSequenceClassification.from_pretrained("best-adapter", num_labels=3)
+found = [logits(model), logits(other)]
+assert not {{"training", "tuning", "search_spaces", "ray"}} & set(sys.modules)
+print(json.dumps([found, list(model.config.id2label.values()), tokenizer.model_max_length]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps([rows.text, rows.pair]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "adapter keys" not in done.stderr
+    answer, last = done.stdout.splitlines()[-2:]
+    found, names, max_length = json.loads(last)
+    assert answer in LABELS
+    assert tuple(names) == LABELS
+    assert max_length == SETTINGS.max_length
+    for logits in found:
+        np.testing.assert_allclose(logits, own_logits(finished, "t000"), atol=1e-3)
+
+
+def test_the_winners_own_folder_is_enough(sweep: SweepFolder, tmp_path: Path) -> None:
+    shutil.move(sweep.ray / "t000" / "checkpoint", sweep.winner)
+    assert export_sweep(sweep, tmp_path / "out").trial == "t000"
+
+
+def test_a_checkpoint_on_shared_storage_is_fetched(sweep: SweepFolder, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    shutil.move(sweep.ray, storage)
+    config = sweep.config()
+    resources = config.resources.model_copy(update={"storage": storage.as_uri()})
+    (sweep.path / "config.yaml").write_text(config.model_copy(update={"resources": resources}).to_yaml())
+    for trial in sweep.trials()[:2]:
+        path = str(storage / trial.id / "checkpoint")
+        sweep.write_trial(trial.model_copy(update={"checkpoint": path}))
+    assert export_sweep(sweep, tmp_path / "out").max_difference <= 1e-3
+
+
+def test_a_folder_that_predicts_otherwise_is_not_exported(sweep: SweepFolder, tmp_path: Path) -> None:
+    path = sweep.ray / "t000" / "checkpoint" / "probe.safetensors"
+    logits = load_file(path)["logits"]
+    logits[7, 1] += 0.01
+    save_file({"logits": logits}, path)
+    with pytest.raises(ExportError, match=r"differ by up to 0.01 \(validation row 8;") as caught:
+        export_sweep(sweep, tmp_path / "deep" / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_base_model_that_has_changed_is_noticed(
+    sweep: SweepFolder, tmp_path: Path, tiny_base: Callable[[str], Path]
+) -> None:
+    config = sweep.config()
+    for name, message in (
+        (tiny_base("bert"), "cannot be loaded back|does not predict"),
+        (tmp_path / "gone", "gone"),
+    ):
+        (sweep.path / "config.yaml").write_text(config.model_copy(update={"base_model": str(name)}).to_yaml())
+        with pytest.raises((ExportError, ModelError), match=message):
+            export_sweep(sweep, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_or_not_writable(finished: SweepFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "folder", "link"):
+        with pytest.raises(ExportError, match="exists already"):
+            export_sweep(finished, tmp_path / name)
+    with pytest.raises(ExportError, match="cannot be written"):
+        export_sweep(finished, tmp_path / "file" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link"]
+
+
+def test_trials_that_cannot_be_exported(sweep: SweepFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ExportError, match="has no trial t9; there are: t000, t001, t002"):
+        export_sweep(sweep, out, trial="t9")
+    with pytest.raises(ExportError, match=r"t002 \(failed\) has no checkpoint .*: t00"):
+        export_sweep(sweep, out, trial="t002")
+    shutil.rmtree(sweep.ray / "t001")
+    with pytest.raises(ExportError, match="checkpoint of trial t001 is gone"):
+        export_sweep(sweep, out, trial="t001")
+    (sweep.ray / "t000" / "checkpoint" / "probe.safetensors").unlink()
+    with pytest.raises(ExportError, match="own predictions cannot be read"):
+        export_sweep(sweep, out)
+    (sweep.path / "result.json").unlink()
+    with pytest.raises(ExportError, match=r"has no winner \(it is interrupted\)"):
+        export_sweep(sweep, out)
+    assert not out.exists()
+
+
+def test_the_card_tells_where_it_comes_from(finished: SweepFolder, tmp_path: Path) -> None:
+    export_sweep(finished, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    _, metadata, body = card.split("---\n", 2)
+    entries = yaml.safe_load(metadata)
+    assert entries["library_name"] == "peft"
+    assert entries["pipeline_tag"] == "text-classification"
+    assert "lora" in entries["tags"]
+    assert "license" not in entries  # the base model's folder has no card that says one
+    for expected in (
+        r"\<b\>health\</b\>, arts \| \*film\*, \{\{ money \}\}: \#1",
+        "| this | test | 0.8750 | 0.7500 | 0.5000 |",
+        "| untuned settings | test | 0.2500 |",
+        "| learning\\_rate | 0.01 |",
+        "- text columns: head\\_line, body",
+        "- search space: lora\\_cpu",
+        "- trials: 3 (2 completed, 1 failed)",
+        Dataset.load(finished.data).fingerprint,
+    ):
+        assert expected in body
+    validation = finished.trials()[0].evaluations[0]["accuracy"]
+    assert f"| this | validation | {validation:.4f} |" in body
+    export_sweep(finished, tmp_path / "other", trial="t001")
+    other = (tmp_path / "other" / "README.md").read_text()
+    assert "not the winner" in other
+    assert "| this | test |" not in other
+    assert yaml.safe_load(other.split("---\n")[1])["library_name"] == "transformers"
+
+
+def test_half_precision_is_compared_more_loosely() -> None:
+    logits = np.array([[4.0, -2.0]], dtype=np.float32)
+    fp32, bf16, fp16 = (comparison(name, "cpu", logits, merged=False) for name in ("fp32", "bf16", "fp16"))
+    assert fp32[1] == pytest.approx(0.004)
+    assert 0.1 < bf16[1] <= 0.4
+    assert fp16[0].name == "fp32"  # a CPU has none
+    assert fp16[1] == pytest.approx(0.4)
+
+
+def test_the_licence_is_the_base_models(sweep: SweepFolder, tmp_path: Path) -> None:
+    config = sweep.config()
+    base = shutil.copytree(config.base_model, tmp_path / "base")
+    (base / "README.md").write_text("---\nlicense: mit\ntags: [x]\n---\n# A model\n")
+    (sweep.path / "config.yaml").write_text(config.model_copy(update={"base_model": str(base)}).to_yaml())
+    export_sweep(sweep, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "mit"
+    assert "- licence: mit" in card

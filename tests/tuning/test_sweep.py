@@ -1,0 +1,382 @@
+"""Whole sweeps through the command line, with real Ray, Optuna and MLflow on a tiny random BERT."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from training.data import Dataset
+from training.inference import load_classifier, predict
+from tuning.record import SweepFolder, TrialRecord
+
+ROOT = Path(__file__).parents[2]
+WORDS = {
+    "money": "markets shares bank rally",
+    "film": "film star album award",
+    "health": "vaccine doctors trial",
+}
+OPTUNA_STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+
+
+def write_rows(path: Path) -> None:
+    """60 distinct texts of three labels."""
+    draw = random.Random(0)
+    labels = list(WORDS)
+    lines = ["text,label"]
+    for number in range(60):
+        label = labels[number % 3]
+        words = draw.choices(WORDS[label].split(), k=3) + draw.choices(["new", "city", "team"], k=2)
+        lines.append(f"{' '.join(words)} {number},{label}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def start(place: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a terminal runs it; `more` goes into its environment."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MLFLOW_TRACKING_URI", "LORASWEEP_MLRUNS", "RAY_ADDRESS")
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tuning", *arguments],
+        cwd=place,
+        env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | more,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def lorasweep(place: Path, *arguments: str, code: int = 0, **more: str) -> tuple[str, str]:
+    """Run the command to its end; what it printed on standard output and standard error."""
+    process = start(place, *arguments, **more)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == code, out + err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def place(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with texts and a base model."""
+    place = tmp_path_factory.mktemp("work")
+    write_rows(place / "rows.csv")
+    shutil.copytree(tiny_base("bert"), place / "base")
+    return place
+
+
+RUN = ["run", "--data", "rows.csv", "--base-model", "./base", "--precision", "fp32", "--max-length", "16"]
+# What a function may choose is known only as it chooses, so its trials find the modules that are not there.
+FAILING = """
+def space(trial):
+    trial.suggest_categorical("target_modules", TARGETS)
+    return {"rank": trial.suggest_int("rank", 2, 4)}
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(place: Path) -> tuple[SweepFolder, str]:
+    """A finished sweep, and what its command printed."""
+    out, err = lorasweep(place, *RUN, "--trials", "3", "--epochs", "1", "--name", "tiny")
+    assert err == ""
+    return SweepFolder(place / "mlruns", "tiny"), out
+
+
+def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
+    """Optuna's study, under the sweep's own name, tells the same as the records."""
+    study = optuna.load_study(study_name=folder.name, storage=folder.study_url)
+    assert [trial.number for trial in study.trials] == [record.number for record in records]
+    for trial, record in zip(study.trials, records, strict=True):
+        assert trial.state.name == OPTUNA_STATES[record.state]
+        scores = {evaluation["rung"]: evaluation["score"] for evaluation in record.evaluations}
+        assert trial.intermediate_values == scores
+        assert trial.params.items() <= record.settings.items()
+
+
+def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
+    folder, out = swept
+    shown = json.loads(lorasweep(folder.mlruns.parent, "status", "tiny", "--json")[0])
+    assert shown.keys() - {"untuned"} == {"name", "state", "metric", "trials", "winner"}
+    assert (shown["name"], shown["state"], shown["metric"]) == ("tiny", "finished", "accuracy")
+    assert [trial["id"] for trial in shown["trials"]] == ["t000", "t001", "t002"]
+    for trial in shown["trials"]:
+        expected = {"id", "state", "score", "settings", "trainable_parameters", "seconds"}
+        assert trial.keys() == expected
+        assert trial["state"] in ("completed", "stopped")
+        assert trial["trainable_parameters"] > 0
+        assert trial["seconds"] > 0
+    winner = shown["winner"]
+    assert winner.keys() == {"id", "score", "settings", "test"}
+    assert winner["test"].keys() == {"accuracy", "macro_f1", "loss"}
+    assert winner["score"] == max(trial["score"] for trial in shown["trials"])
+    assert winner["settings"] == next(t["settings"] for t in shown["trials"] if t["id"] == winner["id"])
+    listed = json.loads(lorasweep(folder.mlruns.parent, "status", "--json")[0])
+    assert listed == [{"name": "tiny", "state": "finished"}]
+    assert "lorasweep export tiny" in out
+
+
+def test_optuna_tells_the_same_as_the_records(swept: tuple[SweepFolder, str]) -> None:
+    folder, _ = swept
+    records = folder.trials()
+    assert all(record.evaluations for record in records)
+    check_study(folder, records)
+
+
+def test_mlflow_has_a_run_for_the_sweep_and_one_for_each_trial(swept: tuple[SweepFolder, str]) -> None:
+    from mlflow import MlflowClient
+
+    folder, _ = swept
+    client = MlflowClient(f"sqlite:///{folder.mlruns / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`lorasweep.sweep` = 'tiny'")
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(parents) == 1
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    result, records = folder.result(), folder.trials()
+    assert result is not None
+    assert result.winner is not None
+    test = {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
+    assert test.items() <= parents[0].data.metrics.items()
+    assert sorted(child.data.params["learning_rate"] for child in children) == sorted(
+        str(record.settings["learning_rate"]) for record in records
+    )
+    # All three are among the best three, and each brings its adapter.
+    for child in children:
+        names = {Path(entry.path).name for entry in client.list_artifacts(child.info.run_id, "adapter")}
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+
+
+def test_the_export_scores_what_the_winner_did(swept: tuple[SweepFolder, str]) -> None:
+    folder, _ = swept
+    place = folder.mlruns.parent
+    lorasweep(place, "export", "--out", "best")
+    result, data = folder.result(), Dataset.load(folder.data)
+    assert result is not None
+    assert result.winner is not None
+    logits = predict(load_classifier(place / "best"), data.test.text, None)
+    accuracy = (logits.argmax(axis=1) == data.test.labels).mean()
+    assert accuracy == pytest.approx(result.winner.test.accuracy)
+
+    texts = ["markets rally", "a film, and an award"]
+    out, err = lorasweep(place, "predict", "--adapter", "best", "--json", *texts)
+    assert err == ""
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["text"] for answer in answers] == texts
+    for answer in answers:
+        assert answer.keys() == {"text", "label", "score"}
+        assert answer["label"] in WORDS
+        assert 1 / 3 <= answer["score"] <= 1
+
+    before = sorted((place / "best").iterdir())
+    _, err = lorasweep(place, "export", "--out", "best", code=2)
+    assert err.count("\n") == 1
+    assert "best: exists already; remove it or choose another folder" in err
+    assert sorted((place / "best").iterdir()) == before
+
+
+def test_a_sweep_that_has_finished_is_not_resumed(swept: tuple[SweepFolder, str]) -> None:
+    folder, _ = swept
+    out, err = lorasweep(folder.mlruns.parent, "resume", "tiny", code=2)
+    assert (out, err) == ("", "lorasweep: sweep tiny: has finished; see: lorasweep status tiny\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("good", ["query-value", "nor.this"], ids=["some", "all"])
+def test_a_trial_that_cannot_work_fails_alone(good: str, place: Path) -> None:
+    """Its one line is kept and the sweep goes on; where no trial works, the first one's line is told."""
+    all_fail = good != "query-value"
+    name = "failing-all" if all_fail else "failing"
+    (place / "mine.py").write_text(FAILING.replace("TARGETS", str(["no.such", good])))
+    arguments = [*RUN, "--space", "mine.py:space", "--sampler", "random", "--trials", "6", "--epochs", "1"]
+    _, err = lorasweep(place, *arguments, "--name", name, code=2 if all_fail else 0)
+    folder = SweepFolder(place / "mlruns", name)
+    records, result = folder.trials(), folder.result()
+    assert len(records) == 6
+    assert result is not None
+    for record in records:
+        assert (record.state == "failed") == (record.settings["target_modules"] != "query-value")
+        assert (record.error is not None) == (record.state == "failed")
+    reasons = [record.error for record in records if record.error]
+    assert reasons
+    assert all("\n" not in reason and ("no.such" in reason or "nor.this" in reason) for reason in reasons)
+    check_study(folder, records)
+    if all_fail:
+        assert (result.state, result.winner) == ("failed", None)
+        assert err == f"lorasweep: sweep {name}: all 6 trials failed; the first: {reasons[0]}\n"
+    else:
+        assert result.state == "finished"
+        assert err == ""
+
+
+def wait_for(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 180) -> None:
+    """Look until something is true, while a process lives."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["driver", "group"])
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
+    """A signal to the driver alone, as `kill` sends it, and to its whole group, as a terminal does."""
+    name, rungs = f"stopped-{to}", 24
+    folder = SweepFolder(place / "mlruns", name)
+    arguments = [
+        "--no-asha",
+        "--trials",
+        "4",
+        "--epochs",
+        "12",
+        "--concurrency",
+        "2",
+        "--cpus-per-trial",
+        "1",
+    ]
+    process = start(place, *RUN, *arguments, "--name", name)
+    try:
+        wait_for(
+            lambda: sum(len(trial.evaluations) >= 3 for trial in folder.trials()) >= 2,
+            process,
+        )
+        if to == "group":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    assert f"lorasweep resume {name}" in out
+    assert folder.state() == "interrupted"
+    before = {trial.id: trial for trial in folder.trials()}
+    unfinished = [trial for trial in before.values() if trial.state == "running"]
+    assert unfinished, "the sweep ended before the signal came"
+    assert all(trial.state in ("running", "completed") for trial in before.values())
+
+    lorasweep(place, "resume", name)
+    records = folder.trials()
+    assert folder.state() == "finished"
+    assert [record.id for record in records] == ["t000", "t001", "t002", "t003"]
+    for record in records:
+        assert record.state == "completed"
+        assert [evaluation["rung"] for evaluation in record.evaluations] == list(range(1, rungs + 1))
+    # What had been reached was not trained again: those evaluations are the very same, with their times.
+    for trial in unfinished:
+        kept = next(record for record in records if record.id == trial.id).evaluations
+        reached = len(trial.evaluations) - 1  # the last one's checkpoint may not have been written
+        assert reached >= 2
+        assert kept[:reached] == trial.evaluations[:reached]
+    check_study(folder, records)
+
+
+# The cluster's own token: without these Ray takes whatever token the user happens to have.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a Ray cluster of this machine with two GPUs that are only counted, and four cores."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Ray's sockets lie in this folder, and a socket's path may not be long.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-gpus=2", "--num-cpus=4"),
+            *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | TOKEN,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        time.sleep(5)  # the node joins after its head answers
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def most_at_once(records: list[TrialRecord]) -> int:
+    """The largest number of trials that ran at one time."""
+    ends = [record.ended or 0.0 for record in records]
+    return max(
+        sum(other.started <= record.started < end for other, end in zip(records, ends, strict=True))
+        for record in records
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "at_once"), [("0.5", 4), ("1", 2)])
+def test_trials_share_gpus_as_asked(share: str, at_once: int, cluster: str, place: Path) -> None:
+    name = f"placed-{at_once}"
+    lorasweep(
+        place, *RUN, "--epochs", "3", "--no-asha", "--trials", "6", "--name", name,
+        "--address", cluster, "--storage", str(place / "shared"), "--gpus-per-trial", share,
+        **TOKEN,
+    )  # fmt: skip
+    folder = SweepFolder(place / "mlruns", name)
+    records = folder.trials()
+    assert [record.state for record in records] == ["completed"] * 6
+    assert most_at_once(records) == at_once
+    assert folder.plan()["resources"]["gpus_per_trial"] == float(share)
+    # Trial state lies on the storage that the nodes share, and the export finds it there.
+    assert all(str(place / "shared") in (record.checkpoint or "") for record in records)
+    lorasweep(place, "export", name, "--trial", records[-1].id, "--out", f"best-{name}")
+
+
+@pytest.mark.slow
+def test_more_gpus_than_the_cluster_has_are_refused(cluster: str, place: Path) -> None:
+    arguments = [*RUN, "--address", cluster, "--gpus-per-trial", "3", "--name", "greedy"]
+    _, err = lorasweep(place, *arguments, code=2, **TOKEN)
+    assert err == (
+        "lorasweep: --gpus-per-trial 3: there are 2 GPUs; ask for at most that, or 0 to train on CPU cores\n"
+    )
+    assert not (place / "mlruns" / "sweeps" / "greedy").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_says_so(cluster: str, place: Path) -> None:
+    arguments = [*RUN, "--address", cluster, "--name", "stranger"]
+    _, err = lorasweep(place, *arguments, code=2, RAY_AUTH_MODE="disabled")
+    *_, last = err.splitlines()  # before it stand warnings of Ray's native part, which nothing silences
+    assert last.startswith(f"lorasweep: --address {cluster}: ")
+    assert "RAY_AUTH_MODE=token" in last
+    assert "Traceback" not in err

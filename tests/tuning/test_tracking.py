@@ -1,0 +1,441 @@
+"""`Tracking` on a real SQLite store, with made-up records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from training.settings import TrainingSettings
+from tuning.config import SweepConfig
+from tuning.mlflow_entries import sweep_params, trial_metrics
+from tuning.mlflow_store import connect
+from tuning.record import Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from tuning.tracking import Tracking, prepare_store
+
+STARTED = 1_700_000_000.0
+CONFIG = SweepConfig(name="demo", training=TrainingSettings(epochs=3, evaluations_per_epoch=2))
+
+
+def evaluation(rung: int, accuracy: float) -> dict[str, float]:
+    """One rung as `Evaluation.to_dict` gives it."""
+    return {
+        "rung": rung,
+        "step": 10 * rung,
+        "epoch": rung / 2,
+        "learning_rate": 1e-3 / rung,
+        "train_loss": 2.0 / rung,
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 0.1,
+        "loss": 1.0 - accuracy,
+        "seconds": 1.5 * rung,
+        "samples_per_second": 100.0,
+    }
+
+
+def trial(number: int, accuracies: list[float], state: str = "running", **more: object) -> TrialRecord:
+    """A record whose evaluations have these accuracies."""
+    return TrialRecord.model_validate(
+        {
+            "id": f"t{number:03d}",
+            "number": number,
+            "state": state,
+            "settings": {"method": "lora", "rank": 8, "base_dropout": None},
+            "evaluations": [evaluation(rung, accuracy) for rung, accuracy in enumerate(accuracies, 1)],
+            "score": max(accuracies, default=None),
+            "best_rung": accuracies.index(max(accuracies)) + 1 if accuracies else None,
+            "trainable_parameters": 4_711 if accuracies else None,
+            "started": STARTED + 100 * number,
+            "ended": None if state == "running" else STARTED + 100 * number + 50,
+        }
+        | more
+    )
+
+
+TRIALS = [
+    trial(0, [0.5, 0.7, 0.6, 0.8, 0.75, 0.8], "completed", notes=("micro-batch halved",)),
+    trial(1, [0.2, 0.3], "stopped"),
+    trial(2, [0.4], "failed", error="the loss is not finite"),
+    trial(3, [0.6, 0.5]),
+]
+RESULT = SweepResult(
+    state="finished",
+    metric="accuracy",
+    seconds=200.0,
+    winner=Winner(
+        id="t000", score=0.8, settings={"rank": 8}, test=TestScores(accuracy=0.79, macro_f1=0.7, loss=0.6)
+    ),
+    untuned=Reference(
+        settings={"rank": 8},
+        score=0.3,
+        seconds=9.0,
+        test=TestScores(accuracy=0.31, macro_f1=0.2, loss=1.6),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's file as `prepare_store` leaves it; the schema takes seconds, so the tests copy it."""
+    mlruns = tmp_path_factory.mktemp("store") / "mlruns"
+    prepare_store(f"sqlite:///{mlruns / 'mlflow.db'}", mlruns)
+    return mlruns / "mlflow.db"
+
+
+class Place:
+    """An mlruns folder with an empty store and one sweep."""
+
+    def __init__(self, root: Path, store: Path) -> None:
+        self.mlruns = root / "mlruns"
+        self.folder = SweepFolder(self.mlruns, "demo")
+        self.folder.create(CONFIG)
+        (self.folder.path / "space.yaml").write_text("rank: {choice: [8, 16]}\n")
+        shutil.copy(store, self.mlruns / "mlflow.db")
+        self.uri = f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+    def tracking(self) -> Tracking:
+        """A new one, as a process that starts has it."""
+        return Tracking(self.folder, CONFIG, self.uri, retry_after=0.0)
+
+    def runs(self) -> dict[str, object]:
+        """Run name → run."""
+        client = connect(self.uri)
+        found = client.search_runs([client.get_experiment_by_name("lorasweep").experiment_id])
+        names = [run.info.run_name for run in found]
+        assert len(names) == len(set(names)), "runs doubled"
+        return {run.info.run_name: run for run in found}
+
+    def histories(self) -> dict[str, dict[str, list[tuple[int, int, float]]]]:
+        """Run name → metric → (step, milliseconds, value)."""
+        client = connect(self.uri)
+        return {
+            name: {
+                key: [(point.step, point.timestamp, point.value) for point in history]
+                for key in run.data.metrics
+                if (history := client.get_metric_history(run.info.run_id, key))
+            }
+            for name, run in self.runs().items()
+        }
+
+    def artifacts(self, name: str, path: str | None = None) -> set[str]:
+        """What a run keeps."""
+        return {entry.path for entry in connect(self.uri).list_artifacts(self.runs()[name].info.run_id, path)}
+
+
+@pytest.fixture
+def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.chdir(tmp_path)
+    return Place(tmp_path, empty_store)
+
+
+def adapter(place: Place, text: str = "weights") -> Path:
+    path = place.folder.path / "best"
+    path.mkdir(exist_ok=True)
+    (path / "adapter_config.json").write_text("{}")
+    (path / "adapter_model.safetensors").write_text(text)
+    return path
+
+
+def run_sweep(place: Place) -> None:
+    """As a driver goes: every trial rung by rung, its record on disk first."""
+    tracking = place.tracking()
+    tracking.start({"fingerprint": "abc", "data": {"rows": 12}})
+    for record in TRIALS:
+        for rungs in range(len(record.evaluations) + 1):
+            part = record.model_copy(
+                update={
+                    "state": "running",
+                    "evaluations": record.evaluations[:rungs],
+                    "trainable_parameters": 4_711 if rungs else None,
+                    "ended": None,
+                    "error": None,
+                }
+            )
+            place.folder.write_trial(part)
+            tracking.update(part)
+        place.folder.write_trial(record)
+        tracking.update(record)
+    place.folder.write_result(RESULT)
+    assert tracking.finish(RESULT, {"t000": adapter(place)})
+
+
+def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    run_sweep(place)
+    runs = place.runs()
+    assert set(runs) == {"demo", "t000", "t001", "t002", "t003"}
+    parent = runs.pop("demo")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert {run.data.tags["lorasweep.sweep"] for run in [parent, *runs.values()]} == {"demo"}
+    assert {name: run.data.tags["lorasweep.trial"] for name, run in runs.items()} == {
+        name: name for name in runs
+    }
+    assert {run.data.tags["lorasweep.kind"] for run in runs.values()} == {"trial"}
+    assert parent.data.tags["lorasweep.kind"] == "sweep"
+    assert parent.data.params["training.epochs"] == "3"
+    assert parent.data.params["fingerprint"] == "abc"
+    assert parent.data.params["data.rows"] == "12"
+    assert runs["t001"].data.params == {
+        "method": "lora",
+        "rank": "8",
+        "base_dropout": "null",
+        "trainable_parameters": "4711",
+    }
+    assert (runs["t001"].info.start_time, runs["t001"].info.end_time) == (
+        1_700_000_100_000,
+        1_700_000_150_000,
+    )
+    assert place.artifacts("demo") == {"config.yaml", "space.yaml"}
+    assert [path.name for path in Path.cwd().iterdir()] == ["mlruns"]
+    assert {path.name for path in place.mlruns.iterdir()} == {"artifacts", "mlflow.db", "sweeps"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_says_how_each_trial_ended(place: Place) -> None:
+    run_sweep(place)
+    runs = place.runs()
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "demo": "FINISHED",
+        "t000": "FINISHED",
+        "t001": "FINISHED",
+        "t002": "FAILED",
+        "t003": "KILLED",
+    }
+    ended = {name: run.data.tags.get("lorasweep.ended") for name, run in runs.items()}
+    assert ended["t000"] == "completed 6 rungs"
+    assert ended["t001"] == "stopped by ASHA at rung 2 of 6"
+    assert ended["t002"] == "failed after rung 1 of 6"
+    states = {name: run.data.tags["lorasweep.state"] for name, run in runs.items()}
+    assert states == {
+        "demo": "finished",
+        "t000": "completed",
+        "t001": "stopped",
+        "t002": "failed",
+        "t003": "interrupted",
+    }
+    assert runs["t002"].data.tags["lorasweep.error"] == "the loss is not finite"
+    assert runs["t000"].data.tags["lorasweep.notes"] == "micro-batch halved"
+    assert {name for name, run in runs.items() if run.data.tags.get("lorasweep.winner") == "true"} == {"t000"}
+    assert runs["demo"].data.tags["lorasweep.winner"] == "t000"
+    assert runs["demo"].data.metrics == {
+        "seconds": 200.0,
+        "best_score": 0.8,
+        "test_accuracy": 0.79,
+        "test_macro_f1": 0.7,
+        "test_loss": 0.6,
+        "untuned_score": 0.3,
+        "untuned_test_accuracy": 0.31,
+        "untuned_test_macro_f1": 0.2,
+        "untuned_test_loss": 1.6,
+    }
+
+
+def test_every_evaluation_is_there_once(place: Place) -> None:
+    run_sweep(place)
+    metrics = place.histories()["t000"]
+    start = int(STARTED * 1000)
+    times = [(rung, start + 1500 * rung) for rung in range(1, 7)]
+    accuracies = [0.5, 0.7, 0.6, 0.8, 0.75, 0.8]
+    assert metrics["val_accuracy"] == [(*time, value) for time, value in zip(times, accuracies, strict=True)]
+    assert [value for _, _, value in metrics["score"]] == [0.5, 0.7, 0.7, 0.8, 0.8, 0.8]
+    assert [value for _, _, value in metrics["epoch"]] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert set(metrics) == {
+        "val_accuracy",
+        "val_macro_f1",
+        "val_loss",
+        "train_loss",
+        "learning_rate",
+        "epoch",
+        "seconds",
+        "samples_per_second",
+        "score",
+    }
+    assert {name: len(place.histories()[name]["epoch"]) for name in ("t001", "t002", "t003")} == {
+        "t001": 2,
+        "t002": 1,
+        "t003": 2,
+    }
+
+
+def test_filling_again_doubles_nothing(place: Place) -> None:
+    run_sweep(place)
+    histories, adapters = place.histories(), place.artifacts("t000", "adapter")
+    times = {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()}
+    ids = {name: run.info.run_id for name, run in place.runs().items()}
+    (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
+    written = uploaded.stat().st_mtime_ns
+    for _ in range(2):
+        again = place.tracking()
+        again.start({"fingerprint": "changed"})
+        assert again.refill({"t000": adapter(place)})
+        assert again.refill({"t000": adapter(place)})
+    assert place.histories() == histories
+    assert {name: run.info.run_id for name, run in place.runs().items()} == ids
+    assert place.artifacts("t000", "adapter") == adapters
+    assert adapters == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert uploaded.stat().st_mtime_ns == written, "the adapter was uploaded again"
+    assert place.runs()["demo"].data.params["fingerprint"] == "abc"
+    again_times = {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()}
+    assert {name: times[name] for name in TRIAL_IDS} == {name: again_times[name] for name in TRIAL_IDS}
+
+
+TRIAL_IDS = ("t000", "t001", "t002", "t003")
+
+
+def test_a_rung_that_is_done_again_stands_once(place: Place) -> None:
+    """A trial that falls back to an earlier checkpoint reaches its rungs again, at other times."""
+    first = trial(0, [0.5, 0.7])
+    place.tracking().update(first)
+    again = [dict(evaluation) | {"seconds": evaluation["seconds"] + 7} for evaluation in first.evaluations]
+    tracking = place.tracking()
+    tracking.update(first.model_copy(update={"evaluations": tuple(again[:1])}))
+    tracking.update(first.model_copy(update={"evaluations": tuple(again)}))
+    assert [step for step, _, _ in place.histories()["t000"]["seconds"]] == [1, 2]
+    assert place.histories()["t000"]["seconds"][1][2] == 3.0
+
+
+def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Path) -> None:
+    run_sweep(place)
+    before = place.histories()
+    place.folder.write_plan({"data": {"fingerprint": "abc"}})
+    elsewhere = place.mlruns / "other.db"
+    shutil.copy(empty_store, elsewhere)
+    place.uri = f"sqlite:///{elsewhere}"
+    assert place.tracking().refill({"t000": adapter(place)})
+    runs, filled = place.runs(), place.histories()
+    assert {name: filled[name] for name in TRIAL_IDS} == {name: before[name] for name in TRIAL_IDS}
+    assert runs["demo"].info.status == "FINISHED"
+    assert runs["t003"].info.status == "KILLED"
+    assert runs["demo"].data.params["data.fingerprint"] == "abc"
+    assert runs["demo"].info.start_time == STARTED * 1000
+    assert runs["demo"].info.end_time == (STARTED + 250) * 1000
+    assert place.artifacts("t000") == {"adapter"}
+
+
+def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
+    first = place.tracking()
+    first.start({})
+    place.folder.write_trial(TRIALS[3])
+    first.update(TRIALS[3])
+    first.finish(SweepResult(state="interrupted", metric="accuracy"), {})
+    runs = place.runs()
+    assert (runs["demo"].info.status, runs["t003"].info.status) == ("KILLED", "KILLED")
+    ids = {name: run.info.run_id for name, run in runs.items()}
+
+    second = place.tracking()
+    with place.folder.lock():
+        second.start({})
+        assert second.refill()
+        runs = place.runs()
+        assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
+        assert runs["t003"].data.tags["lorasweep.state"] == "running"
+        second.update(trial(3, [0.6, 0.5, 0.9], "stopped"))
+        second.finish(RESULT, {})
+    runs = place.runs()
+    assert {name: run.info.run_id for name, run in runs.items()} == ids
+    assert [step for step, _, _ in place.histories()["t003"]["val_accuracy"]] == [1, 2, 3]
+    assert (runs["demo"].info.status, runs["t003"].info.status) == ("FINISHED", "FINISHED")
+
+
+def test_the_winner_may_change(place: Place) -> None:
+    run_sweep(place)
+    other = RESULT.model_copy(
+        update={"winner": Winner(id="t003", score=0.9, settings={}, test=RESULT.winner.test)}  # type: ignore[union-attr]
+    )
+    place.tracking().finish(other, {"t000": adapter(place)})
+    runs = place.runs()
+    assert [name for name in TRIAL_IDS if "lorasweep.winner" in runs[name].data.tags] == ["t003"]
+    assert runs["demo"].data.tags["lorasweep.winner"] == "t003"
+    assert runs["demo"].data.metrics["best_score"] == 0.9
+
+
+def test_a_better_adapter_of_a_trial_replaces_the_older(place: Place) -> None:
+    tracking = place.tracking()
+    tracking.update(trial(0, [0.5]))
+    tracking.finish(SweepResult(state="interrupted", metric="accuracy"), {"t000": adapter(place, "old")})
+    tracking.update(trial(0, [0.5, 0.6], "completed"))
+    tracking.finish(RESULT, {"t000": adapter(place, "new")})
+    (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
+    assert uploaded.read_text() == "new"
+
+
+def test_a_new_sweep_of_an_old_name_gets_runs_of_its_own(place: Place) -> None:
+    place.tracking().start({})
+    place.folder.remove()
+    place.folder.create(CONFIG)
+    place.tracking().start({})
+    client = connect(place.uri)
+    found = client.search_runs(
+        [client.get_experiment_by_name("lorasweep").experiment_id], "tags.`lorasweep.sweep` = 'demo'"
+    )
+    assert len(found) == 2
+
+
+def test_a_store_that_fails_does_not_stop_the_sweep(
+    place: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking = place.tracking()
+    tracking.start({})
+    tracking.update(trial(0, [0.5]))
+    store, away = place.mlruns / "mlflow.db", place.mlruns / "away.db"
+    shutil.copy(store, away)
+    # MLflow holds the file open, so it is spoiled in place: removed, it would go on working.
+    store.write_bytes(b"not a database, but long enough to be taken for one" * 200)
+    with caplog.at_level(logging.WARNING, logger="lorasweep"):
+        tracking.update(trial(0, [0.5, 0.7]))
+        tracking.update(trial(1, [0.2]))
+    assert len(caplog.messages) == 1
+    assert "the sweep goes on" in caplog.messages[0]
+    caplog.clear()
+    shutil.copy(away, store)
+    tracking.update(trial(1, [0.2, 0.3], "stopped"))
+    assert caplog.messages == []
+    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2]
+    assert [step for step, _, _ in place.histories()["t001"]["epoch"]] == [1, 2]
+
+    store.write_bytes(b"not a database, but long enough to be taken for one" * 200)
+    with caplog.at_level(logging.WARNING, logger="lorasweep"):
+        assert not tracking.finish(RESULT, {})
+    assert str(place.folder.path) in caplog.messages[-1]
+    shutil.copy(away, store)
+    assert tracking.finish(RESULT, {})
+    assert place.runs()["demo"].info.status == "FINISHED"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
+    tracking = place.tracking()
+    tracking.start({})
+    tracking.update(trial(0, [0.5]))
+    connect(place.uri).delete_run(place.runs()["t000"].info.run_id)
+    tracking.update(trial(0, [0.5, 0.6]))
+    tracking.update(trial(0, [0.5, 0.6, 0.7]))
+    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2, 3]
+
+
+def test_scores_follow_the_metric_and_leave_out_what_cannot_be_drawn() -> None:
+    record = trial(0, [0.5, 0.9, 0.7])
+    broken = dict(record.evaluations[1]) | {"loss": float("nan"), "train_loss": None}
+    record = record.model_copy(update={"evaluations": (record.evaluations[0], broken, record.evaluations[2])})
+    metrics = trial_metrics(record, "loss")
+    assert [rung["score"] for rung in metrics.values()] == pytest.approx([0.5, 0.5, 0.3])
+    assert "val_loss" not in metrics[2]
+    assert "train_loss" not in metrics[2]
+
+
+def test_params_keep_to_mlflows_limits_and_hide_passwords(place: Place) -> None:
+    config = CONFIG.model_copy(update={"tracking_uri": "http://me:secret@host:5000"})
+    summary = {"target_modules": {r"layer\.(q|v)$": 2}, "long": "x" * 9000, "data": {"balance": {"a": 1}}}
+    params = sweep_params(config, summary)
+    assert params["tracking_uri"] == "http://me:***@host:5000"
+    assert params["target_modules.layer_._q_v__"] == "2"
+    assert json.loads(params["data.balance"]) == {"a": 1}
+    tracking = Tracking(place.folder, config, place.uri)
+    tracking.start(summary)
+    stored = place.runs()["demo"].data.params
+    assert len(stored["long"]) == 6000
+    assert stored == params
+    (kept,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/config.yaml")
+    assert "secret" not in kept.read_text()

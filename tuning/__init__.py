@@ -1,0 +1,1 @@
+"""Many trials: the sweep, its record, the winner, the command line."""

@@ -1,0 +1,5 @@
+"""`python -m tuning` is the command `lorasweep`."""
+
+from tuning.cli import main
+
+main()

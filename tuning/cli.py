@@ -1,0 +1,320 @@
+"""The command line: one function a verb."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from training.errors import LorasweepError, SettingsError
+from tuning import options as o
+from tuning.quiet import quiet_environment
+
+if TYPE_CHECKING:
+    from tuning.plan import SweepPlan
+    from tuning.record import SweepFolder, SweepResult
+
+app = typer.Typer(
+    name="lorasweep",
+    help="Finds the LoRA adapter that classifies your texts best.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console(highlight=False)
+SweepName = Annotated[
+    str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+MLRUNS = Path("mlruns")
+
+
+@app.command()
+def run(
+    data: o.Data = None,
+    validation: o.Validation = None,
+    test: o.Test = None,
+    text: o.Text = None,
+    label: o.Label = None,
+    columns: o.Columns = None,
+    split_column: o.SplitColumn = None,
+    max_train_rows: o.MaxTrainRows = None,
+    max_validation_rows: o.MaxValidationRows = None,
+    keep_small_classes: o.KeepSmall = None,
+    base_model: o.Base = None,
+    epochs: o.Epochs = None,
+    evaluations_per_epoch: o.Evaluations = None,
+    precision: o.PrecisionOption = None,
+    max_length: o.MaxLength = None,
+    micro_batch_size: o.MicroBatch = None,
+    class_weights: o.ClassWeights = None,
+    metric: o.MetricOption = None,
+    seed: o.Seed = None,
+    space: o.Space = None,
+    trials: o.Trials = None,
+    sampler: o.Sampler = None,
+    asha: o.Asha = None,
+    reduction_factor: o.Reduction = None,
+    grace_rungs: o.Grace = None,
+    compare_untuned: o.Untuned = None,
+    gpus_per_trial: o.Gpus = None,
+    cpus_per_trial: o.Cpus = None,
+    concurrency: o.Concurrency = None,
+    address: o.Address = None,
+    storage: o.Storage = None,
+    name: o.Name = None,
+    keep: o.Keep = None,
+    tracking_uri: o.TrackingUri = None,
+    config: o.Config = None,
+    mlruns: o.Mlruns = MLRUNS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
+    ] = False,
+) -> None:
+    """Search the settings that classify best, and keep the winner.
+
+    Without --data it runs the demonstration: made-up news, MiniLM, a few minutes on two cores.
+    """
+    given = {key: value for key, value in locals().items() if key in o.PLACES}
+    settings = o.sweep_config(given, config, mlruns)
+    from tuning.plan import plan_sweep
+    from tuning.quiet import quiet_libraries
+    from tuning.record import SweepFolder
+    from tuning.report import plan_text
+
+    SweepFolder(mlruns, settings.name).check_free()
+    quiet_libraries()
+    with console.status("checking data, model and search space"):
+        plan = plan_sweep(settings)
+    console.print(f"[bold]{escape(settings.name)}[/bold]")
+    console.print(plan_text(plan))
+    if dry_run:
+        console.print("\ndry run: everything above was checked, nothing was trained")
+        return
+    from tuning.sweep import create_folder
+    from tuning.tracking import prepare_store
+
+    uri = tracking_store(plan.config.tracking_uri, mlruns)
+    prepare_store(uri, mlruns)
+    _drive(plan, create_folder(plan, mlruns), uri)
+
+
+@app.command()
+def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
+    """Go on with a sweep that was interrupted."""
+    from tuning.quiet import quiet_libraries
+    from tuning.record import find_sweep
+
+    folder = find_sweep(mlruns, name)
+    state = folder.state()
+    if state == "running":
+        raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
+    if state == "finished":
+        raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
+    from tuning.sweep import resume_plan
+    from tuning.tracking import prepare_store
+
+    quiet_libraries()
+    with console.status("reading the sweep"):
+        plan = resume_plan(folder)
+    uri = tracking_store(plan.config.tracking_uri, mlruns)
+    prepare_store(uri, mlruns)
+    _drive(plan, folder, uri)
+
+
+def _drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
+    """Run or go on with a sweep; then say how it ended and what can be done next."""
+    from tuning.progress import make_display
+    from tuning.report import next_steps, result_text
+    from tuning.sweep import run_sweep
+    from tuning.tracking import Tracking
+
+    console.print()
+    result = run_sweep(plan, folder, make_display(console), Tracking(folder, plan.config, uri))
+    console.print(result_text(folder, result, folder.trials(), list(plan.space.searched), plan.budget.rungs))
+    next_steps(console, _steps(folder, result))
+    if result.state == "interrupted":
+        raise typer.Exit(130)
+
+
+def _steps(folder: SweepFolder, result: SweepResult) -> list[tuple[str, str]]:
+    if result.winner is None:
+        return [
+            (f"lorasweep resume {folder.name}", "go on where it stopped"),
+            (f"lorasweep status {folder.name}", "what there is so far"),
+        ]
+    return [
+        ("lorasweep ui", "browse the trials"),
+        (f"lorasweep export {folder.name} --out best-adapter", "take the winner along"),
+        ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
+    ]
+
+
+@app.command()
+def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = MLRUNS) -> None:
+    """List the sweeps, or show one."""
+    from tuning.record import find_sweep, list_sweeps
+    from tuning.report import result_text, status_entries, sweeps_table
+
+    if name is None:
+        sweeps = list_sweeps(mlruns)
+        if as_json:
+            _print_json([{"name": sweep.name, "state": sweep.state()} for sweep in sweeps])
+        elif sweeps:
+            console.print(sweeps_table(sweeps))
+        else:
+            console.print(f"no sweeps in {escape(str(mlruns))} yet; start one with: lorasweep run")
+        return
+    folder = find_sweep(mlruns, name)
+    if as_json:
+        _print_json(status_entries(folder))
+        return
+    from tuning.record import SweepResult
+    from tuning.report import next_steps
+
+    config, plan = folder.config(), folder.plan()
+    state = folder.state()
+    result = folder.result() or SweepResult(state=state, metric=config.training.metric)
+    result = result.model_copy(update={"state": state})
+    console.print(
+        result_text(folder, result, folder.trials(), plan.get("searched", []), config.training.rungs)
+    )
+    if state != "running":
+        next_steps(console, _steps(folder, result))
+
+
+@app.command()
+def ui(
+    mlruns: o.Mlruns = MLRUNS,
+    tracking_uri: o.TrackingUri = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the sweeps' record."""
+    from tuning.tracking import prepare_store, ui_command
+
+    uri = tracking_store(tracking_uri, mlruns)
+    if uri.startswith(("http://", "https://")):
+        console.print(f"the record is on a server already: {escape(uri)}")
+        return
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        console.print(
+            f"[yellow]listening on {escape(host)}: whoever reaches it can read and change the record[/yellow]"
+        )
+    prepare_store(uri, mlruns)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    console.print(f"MLflow UI: [cyan]http://{escape(host)}:{port}[/cyan]   (Ctrl-C ends it)")
+    raise typer.Exit(subprocess.call(ui_command(uri, mlruns, host, port)))
+
+
+@app.command()
+def export(
+    sweep: SweepName = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; must not exist.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+    trial: Annotated[
+        str | None, typer.Option("--trial", help="A trial's id; the winner if left out.", show_default=False)
+    ] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A full transformers model instead of an adapter.")
+    ] = False,
+    mlruns: o.Mlruns = MLRUNS,
+) -> None:
+    """Write the best adapter as a folder, checked against the trial's own predictions."""
+    from tuning.quiet import quiet_libraries
+    from tuning.record import find_sweep
+
+    folder = find_sweep(mlruns, sweep)
+    from tuning.export import export_sweep
+    from tuning.report import next_steps
+
+    quiet_libraries()
+    with console.status("exporting and checking"):
+        report = export_sweep(folder, out, trial=trial, merged=merged)
+    console.print(report.text(), soft_wrap=True)
+    next_steps(console, [(f'lorasweep predict --adapter {out} "Markets rally as inflation cools"', "try it")])
+
+
+@app.command()
+def predict(
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.", show_default=False)
+    ] = None,
+    adapter: Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)] = ...,  # type: ignore[assignment]
+    file: Annotated[Path | None, typer.Option("--file", help="A file of texts.", show_default=False)] = None,
+    text_column: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="The file's text column; twice for a pair.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label texts with an exported adapter."""
+    from training.inference import load_classifier
+    from tuning.predict import print_predictions, read_inputs
+    from tuning.quiet import quiet_libraries
+
+    quiet_libraries()
+    classifier = load_classifier(adapter)
+    names, header = o.split_names(text_column or []), o.split_names(columns or "")
+    print_predictions(classifier, read_inputs(classifier, text or [], file, names, header), console, as_json)
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="A space to show.", show_default=False)] = None,
+) -> None:
+    """List the shipped search spaces, or show one."""
+    from rich.table import Table
+
+    from search_spaces.space import SearchSpace, load_space, shipped_spaces
+
+    if name is not None:
+        space = load_space(name)
+        console.print(space.to_yaml() if isinstance(space, SearchSpace) else str(space), markup=False, end="")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("space", no_wrap=True)
+    table.add_column("when to use it", overflow="fold")
+    for space in shipped_spaces():
+        table.add_row(space.name, escape(space.about))
+    console.print(table)
+    console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
+
+
+def tracking_store(uri: str | None, mlruns: Path) -> str:
+    """The MLflow store: as asked for, or of the environment, or the one under `mlruns`."""
+    from tuning.tracking import default_tracking_uri
+
+    return uri or default_tracking_uri(mlruns)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Entry of the command `lorasweep`: what a user can mend ends in one line and exit code 2."""
+    quiet_environment()
+    try:
+        app()
+    except LorasweepError as error:
+        Console(stderr=True, highlight=False).print(
+            f"[red]lorasweep:[/red] {escape(str(error))}", soft_wrap=True
+        )
+        sys.exit(2)
+    except BrokenPipeError:
+        # Somebody closed the pipe we print into, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

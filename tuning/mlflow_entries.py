@@ -1,0 +1,141 @@
+"""A sweep's records in MLflow's terms: params, metrics, tags. Nothing here speaks to a store."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from training.evaluate import higher_is_better
+from training.settings import Metric
+from tuning.config import SweepConfig
+from tuning.mlflow_store import hide_passwords
+from tuning.record import SweepResult, TrialRecord
+
+SWEEP, KIND, ID, TRIAL, STATE = (f"lorasweep.{name}" for name in ("sweep", "kind", "id", "trial", "state"))
+ENDED, ERROR, NOTES, WINNER, ADAPTER = (
+    f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner", "adapter")
+)
+
+# MLflow refuses more characters than these.
+KEY_LENGTH = 250
+PARAM_LENGTH = 6000
+TAG_LENGTH = 8000
+FORBIDDEN = re.compile(r"[^\w.\- ]")
+
+EVALUATION_METRICS = {
+    "accuracy": "val_accuracy",
+    "macro_f1": "val_macro_f1",
+    "loss": "val_loss",
+    "train_loss": "train_loss",
+    "learning_rate": "learning_rate",
+    "epoch": "epoch",
+    "seconds": "seconds",
+    "samples_per_second": "samples_per_second",
+}
+
+# MLflow has no status for a run that was stopped early on purpose. FAILED and KILLED would paint a trial red
+# that did what it should, so it is FINISHED, and the tags say how.
+TRIAL_STATUS = {"running": "RUNNING", "completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
+    """The resolved configuration, nested names joined by dots, and whatever else is known of the sweep."""
+    return _flatten(summary) | _flatten(config.model_dump(mode="json"))
+
+
+def trial_params(trial: TrialRecord) -> dict[str, str]:
+    """All hyperparameters of a trial, searched or not, and the size of what it trains once that is known."""
+    entries = dict(trial.settings)
+    if trial.trainable_parameters is not None:
+        entries["trainable_parameters"] = trial.trainable_parameters
+    return _flatten(entries)
+
+
+def trial_tags(trial: TrialRecord, rungs: int) -> dict[str, str]:
+    """How a trial stands.
+
+    Args:
+        rungs: evaluations of a full trial.
+    """
+    tags: dict[str, str] = {STATE: trial.state}
+    reached = max((int(evaluation["rung"]) for evaluation in trial.evaluations), default=0)
+    if trial.state == "completed":
+        tags[ENDED] = f"completed {rungs} rungs"
+    elif trial.state == "stopped":
+        tags[ENDED] = f"stopped by ASHA at rung {reached} of {rungs}"
+    elif trial.state == "failed":
+        tags[ENDED] = f"failed after rung {reached} of {rungs}"
+    if trial.error:
+        tags[ERROR] = trial.error[:TAG_LENGTH]
+    if trial.notes:
+        tags[NOTES] = "; ".join(trial.notes)[:TAG_LENGTH]
+    return tags
+
+
+def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, float]]:
+    """Rung → MLflow's metrics of that evaluation, with `score`, the best one up to it by the sweep's metric.
+
+    A value that is missing or not finite is left out: MLflow would draw it as 0 or as 1.8e308.
+    """
+    rungs: dict[int, dict[str, float]] = {}
+    scores: list[float] = []
+    for evaluation in trial.evaluations:
+        numbers = {
+            name: float(evaluation[key])
+            for key, name in EVALUATION_METRICS.items()
+            if is_finite(evaluation.get(key))
+        }
+        if is_finite(evaluation.get(metric)):
+            scores.append(float(evaluation[metric]))
+        if scores:
+            numbers["score"] = best(scores, metric)
+        rungs[int(evaluation["rung"])] = numbers
+    return rungs
+
+
+def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
+    """The sweep's own metrics; `test_*` are the winner's, `untuned_*` those of what it is compared with."""
+    numbers = {"seconds": result.seconds}
+    scores = [trial.score for trial in trials if trial.score is not None]
+    if result.winner:
+        numbers |= {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
+        numbers["best_score"] = result.winner.score
+    elif scores:
+        numbers["best_score"] = best(scores, result.metric)
+    if result.untuned:
+        numbers |= {f"untuned_test_{name}": value for name, value in result.untuned.test.model_dump().items()}
+        numbers["untuned_score"] = result.untuned.score
+    return {name: value for name, value in numbers.items() if is_finite(value)}
+
+
+def best(scores: Iterable[float], metric: Metric) -> float:
+    """The best of some scores."""
+    return max(scores) if higher_is_better(metric) else min(scores)
+
+
+def is_finite(value: object) -> bool:
+    """Whether this is a number that can be drawn."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def milliseconds(seconds: float) -> int:
+    """Unix time as MLflow counts it."""
+    return int(seconds * 1000)
+
+
+def _flatten(entries: Mapping[str, Any]) -> dict[str, str]:
+    # Two levels, as the configuration has; what lies deeper, such as rows a class, is one value.
+    pairs: list[tuple[str, Any]] = []
+    for key, value in entries.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        pairs += [(f"{key}.{name}", entry) for name, entry in inner] or [(key, value)]
+    flat: dict[str, str] = {}
+    for key, value in pairs:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        # A key may be a regular expression or a label, and MLflow allows few characters in names.
+        flat[FORBIDDEN.sub("_", key)[:KEY_LENGTH]] = hide_passwords(text)[:PARAM_LENGTH]
+    return flat

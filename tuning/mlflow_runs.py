@@ -1,0 +1,206 @@
+"""The runs of one sweep in an MLflow store: found again by their tags, written without doubles."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuning.mlflow_entries import ADAPTER, ID, KIND, STATE, SWEEP, TRIAL, milliseconds
+from tuning.mlflow_store import connect, is_server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+# MLflow cuts a batch at 1000 metrics and writes each piece by itself. A rung has nine: so many are never cut.
+RUNGS_PER_BATCH = 100
+# Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
+RUNG_METRIC = "epoch"
+
+
+@dataclass
+class TrackedRun:
+    """What the store is known to hold of a run, so that only what is missing is sent."""
+
+    id: str
+    status: str = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    rungs: set[int] | None = None
+    artifacts: set[str] | None = None
+
+
+class SweepRuns:
+    """A sweep's parent run and its children, one a trial.
+
+    Every method may raise whatever the store raises; what it was about to write can then be sent again.
+
+    Args:
+        sweep: the sweep's name, a tag on every run.
+        identity: tells this sweep from others of its name; the runs are found again by it.
+        artifacts: where artifacts go if this process is to write them; a server has a place of its own.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path, sweep: str, identity: str) -> None:
+        self._client: MlflowClient = connect(uri)
+        self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
+        with suppress(KeyError, OSError):  # a container's user may have no name
+            self._tags["mlflow.user"] = getpass.getuser()
+        self._experiment_id = self._open_experiment(
+            experiment, None if is_server(uri) else str(artifacts / experiment)
+        )
+        self._parent: TrackedRun | None = None
+        self._trials: dict[str, TrackedRun] = {}
+        for run in self._search(identity):
+            found = TrackedRun(
+                run.info.run_id,
+                run.info.status,
+                dict(run.data.params),
+                dict(run.data.tags),
+                dict(run.data.metrics),
+                rungs=None if RUNG_METRIC in run.data.metrics else set(),
+            )
+            if run.data.tags.get(KIND) == "sweep":
+                self._parent = self._parent or found
+            else:
+                self._trials.setdefault(run.data.tags.get(TRIAL, ""), found)
+
+    @property
+    def trials(self) -> Mapping[str, TrackedRun]:
+        """Trial → its run, of those that have one."""
+        return self._trials
+
+    def parent(self, started: float) -> TrackedRun:
+        """The sweep's own run; made, with this Unix time as its start, if there is none."""
+        if self._parent is None:
+            self._parent = self._create(self._tags[SWEEP], started, {KIND: "sweep"})
+        return self._parent
+
+    def trial(self, trial_id: str, started: float) -> TrackedRun:
+        """A trial's run under the parent; made if there is none."""
+        if trial_id not in self._trials:
+            tags = {KIND: "trial", TRIAL: trial_id, "mlflow.parentRunId": self.parent(started).id}
+            self._trials[trial_id] = self._create(trial_id, started, tags)
+        return self._trials[trial_id]
+
+    def send(self, run: TrackedRun, params: Mapping[str, str], tags: Mapping[str, str | None]) -> None:
+        """Write params and tags; a param that is there stays as it is, a tag that is None is taken away."""
+        from mlflow.entities import Param, RunTag
+
+        # MLflow does not let a param change, and refuses all others with it.
+        missing = {key: value for key, value in params.items() if key not in run.params}
+        changed = {
+            key: value for key, value in tags.items() if value is not None and run.tags.get(key) != value
+        }
+        self._client.log_batch(
+            run.id,
+            params=[Param(key, value) for key, value in missing.items()],
+            tags=[RunTag(key, value) for key, value in changed.items()],
+        )
+        run.params |= missing
+        run.tags |= changed
+        for key in [key for key, value in tags.items() if value is None and key in run.tags]:
+            self._client.delete_tag(run.id, key)
+            del run.tags[key]
+
+    def send_rungs(self, run: TrackedRun, rungs: Mapping[int, tuple[float, Mapping[str, float]]]) -> None:
+        """Write the metrics of those rungs that the run lacks.
+
+        Args:
+            rungs: rung → Unix time of the evaluation and its metrics.
+        """
+        from mlflow.entities import Metric
+
+        if run.rungs is None:
+            run.rungs = {point.step for point in self._client.get_metric_history(run.id, RUNG_METRIC)}
+        missing = sorted(set(rungs) - run.rungs)
+        for first in range(0, len(missing), RUNGS_PER_BATCH):
+            batch = missing[first : first + RUNGS_PER_BATCH]
+            points = [
+                Metric(name, value, milliseconds(rungs[rung][0]), rung)
+                for rung in batch
+                for name, value in rungs[rung][1].items()
+            ]
+            self._client.log_batch(run.id, metrics=points)
+            run.rungs |= set(batch)
+
+    def send_metrics(self, run: TrackedRun, metrics: Mapping[str, float], at: float) -> None:
+        """Write single values, where they are not the ones that the run shows already."""
+        from mlflow.entities import Metric
+
+        changed = {name: value for name, value in metrics.items() if run.metrics.get(name) != value}
+        points = [Metric(name, value, milliseconds(at), 0) for name, value in changed.items()]
+        self._client.log_batch(run.id, metrics=points)
+        run.metrics |= changed
+
+    def set_status(self, run: TrackedRun, status: str, ended: float) -> None:
+        """Let a run go on (`RUNNING`), or end it at this Unix time."""
+        if status == run.status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(run.id, status)
+        else:
+            self._client.set_terminated(run.id, status, milliseconds(ended))
+        run.status = status
+
+    def send_text(self, run: TrackedRun, text: str, name: str) -> None:
+        """Keep a text as an artifact of this name, unless there is one."""
+        if run.artifacts is None:
+            run.artifacts = {entry.path for entry in self._client.list_artifacts(run.id)}
+        if name not in run.artifacts:
+            self._client.log_text(run.id, text, name)
+            run.artifacts.add(name)
+
+    def send_adapter(self, run: TrackedRun, folder: Path, version: str) -> None:
+        """Keep a folder as the run's `adapter`, unless this version of it is there whole.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        if run.tags.get(ADAPTER) == version:
+            return
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no adapter folder")
+        self._client.log_artifacts(run.id, str(folder), "adapter")
+        # The tag comes after the files, so an upload that was cut off is done again.
+        self.send(run, {}, {ADAPTER: version})
+
+    def _open_experiment(self, name: str, location: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # Another sweep may have made it in the meantime.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _search(self, identity: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id],
+                f"tags.`{ID}` = '{identity}'",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _create(self, name: str, started: float, tags: Mapping[str, str]) -> TrackedRun:
+        tags = self._tags | {STATE: "running"} | dict(tags)
+        run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
+        return TrackedRun(run.info.run_id, tags=dict(tags), rungs=set(), artifacts=set())

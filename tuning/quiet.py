@@ -1,0 +1,50 @@
+"""Keeps the libraries quiet: a sweep prints its own few lines and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# Read by the libraries when they are imported, so set before that; a user's own values are left alone.
+ENVIRONMENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # Ray: no usage reports, no loggers of its own, no change of the working directory under a trial.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # A failed trial reports its error and no score.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The sweep has its own handler, which says what happens and then lets Ray stop cleanly.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+
+def quiet_environment() -> None:
+    """Set the variables that quiet libraries at import; call it before they are imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars, load reports and warnings of the libraries that are in use."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "peft", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Its list of trials that did not complete: each has a record that says why.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore")

@@ -1,0 +1,374 @@
+"""A sweep's folder: the one place where its configuration, trials and result are kept.
+
+Layout of `mlruns/sweeps/<name>/`:
+
+    config.yaml        the resolved `SweepConfig`
+    space.yaml         the search space as it was then; space.py where it is a function
+    plan.json          what was asked for: resolved resources, rungs, budget
+    data/              the prepared rows, so that a resumed sweep and an export see the same ones
+    study.db           Optuna's study, under the sweep's name
+    ray/               Ray Tune's experiment: trial checkpoints and the state that a restore needs
+    trials/t000.json   one `TrialRecord` a trial, replaced whole at each evaluation
+    result.json        the `SweepResult`, once there is one
+    mlflow.json        by which the sweep's runs in MLflow are found again
+    lock               held by the process that drives the sweep, and by nobody after its death
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from search_spaces.function_space import FunctionSpace
+from search_spaces.space import SearchSpace, Space
+from training.errors import SettingsError
+from training.settings import Metric
+from tuning.config import SweepConfig
+
+TrialState = Literal["running", "completed", "stopped", "failed"]
+SweepState = Literal["running", "finished", "interrupted", "failed"]
+
+
+class Record(BaseModel):
+    """Base of what is written as JSON; later versions may add fields, so unknown ones are let through."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class TrialRecord(Record):
+    """One trial: its settings, every evaluation, and how it ended.
+
+    Attributes:
+        id: `t` and Optuna's trial number.
+        ray_id: Ray Tune's own id of it.
+        settings: all hyperparameters, searched or not.
+        searched: those of `settings` that the space searches.
+        evaluations: one mapping a rung, as `Evaluation.to_dict` gives it, with `score`, the best so far.
+        score: the best evaluation's, by the sweep's metric.
+        best_rung: the rung of that evaluation.
+        trainable_parameters: of adapter and head.
+        seconds: time the trial itself took.
+        started, ended: Unix time.
+        error: one line, where it failed.
+        checkpoint: of the best evaluation: a path, or a path inside `--storage`.
+        last_checkpoint: of the last evaluation, from which the trial can go on.
+        notes: what the user should know, such as a micro-batch halved for want of memory.
+    """
+
+    id: str
+    number: int
+    ray_id: str = ""
+    state: TrialState = "running"
+    settings: dict[str, Any] = {}
+    searched: tuple[str, ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
+    score: float | None = None
+    best_rung: int | None = None
+    trainable_parameters: int | None = None
+    seconds: float = 0.0
+    started: float = 0.0
+    ended: float | None = None
+    error: str | None = None
+    checkpoint: str | None = None
+    last_checkpoint: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class TestScores(Record):
+    """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+
+class Winner(Record):
+    """The chosen trial and its one look at the test split."""
+
+    id: str
+    score: float
+    settings: dict[str, Any]
+    test: TestScores
+
+
+class Reference(Record):
+    """The untuned settings, trained with the same budget in the same sweep."""
+
+    settings: dict[str, Any]
+    score: float
+    test: TestScores
+    seconds: float
+
+
+class SweepResult(Record):
+    """How a sweep ended."""
+
+    state: SweepState
+    metric: Metric
+    seconds: float = 0.0
+    winner: Winner | None = None
+    untuned: Reference | None = None
+    error: str | None = None
+
+
+# Tries for the lock, 50 ms apart.
+LOCK_TRIES = 10
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class SweepFolder:
+    """Reads and writes one sweep's folder. Files are replaced whole, so a reader never sees half of one."""
+
+    def __init__(self, mlruns: Path, name: str) -> None:
+        self.mlruns = mlruns
+        self.name = name
+        self.path = mlruns / "sweeps" / name
+
+    @property
+    def data(self) -> Path:
+        """Folder of the prepared rows."""
+        return self.path / "data"
+
+    @property
+    def ray(self) -> Path:
+        """Folder of Ray Tune's experiment, where no other storage is named."""
+        return self.path / "ray"
+
+    def next_attempt(self) -> int:
+        """Make the folder of another run of this sweep below `ray`; its number, from 1."""
+        runs = [path.name.removeprefix("run-") for path in self.ray.glob("run-*")]
+        attempt = 1 + max((int(run) for run in runs if run.isdecimal()), default=0)
+        (self.ray / f"run-{attempt}").mkdir(parents=True)
+        return attempt
+
+    @property
+    def winner(self) -> Path:
+        """Folder of the winner's weights and its predictions on the test split."""
+        return self.path / "winner"
+
+    @property
+    def study_url(self) -> str:
+        """Optuna's storage; the study in it has the sweep's name."""
+        return f"sqlite:///{(self.path / 'study.db').resolve()}"
+
+    def exists(self) -> bool:
+        """Whether a sweep of this name was ever started here."""
+        return (self.path / "config.yaml").is_file()
+
+    def check_free(self) -> None:
+        """Refuse a name that is in use.
+
+        Raises:
+            SettingsError: it is.
+        """
+        if self.exists():
+            raise SettingsError(
+                f"sweep {self.name}: the name is in use in {self.mlruns}; choose another --name, "
+                f"or go on with it: lorasweep resume {self.name}"
+            )
+
+    def create(self, config: SweepConfig) -> None:
+        """Make the folder with its configuration.
+
+        Raises:
+            SettingsError: the name is in use, or the folder cannot be written.
+        """
+        self.check_free()
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "config.yaml", config.to_yaml())
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path}: cannot be written ({error.strerror}); mend the rights, or name another folder "
+                "with --mlruns"
+            ) from error
+
+    def remove(self) -> None:
+        """Undo `create`: nothing half-written stays when a sweep is refused before its first trial."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def config(self) -> SweepConfig:
+        """The resolved configuration it was started with.
+
+        Raises:
+            SettingsError: the file was changed, and is no configuration any more.
+        """
+        path = self.path / "config.yaml"
+        try:
+            entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(
+                f"{path}: not a readable configuration ({type(error).__name__}); "
+                "restore it, or remove the sweep's folder"
+            ) from error
+        return SweepConfig.build(entries, str(path))
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials so far, by number."""
+        paths = sorted((self.path / "trials").glob("t*.json"))
+        return sorted((read_record(path, TrialRecord) for path in paths), key=lambda trial: trial.number)
+
+    def write_trial(self, trial: TrialRecord) -> None:
+        """Replace one trial's record."""
+        write_text(self.path / "trials" / f"{trial.id}.json", trial.model_dump_json(indent=1))
+
+    def result(self) -> SweepResult | None:
+        """How it ended, or None while it has not."""
+        path = self.path / "result.json"
+        return read_record(path, SweepResult) if path.is_file() else None
+
+    def write_result(self, result: SweepResult) -> None:
+        """Replace the result."""
+        write_text(self.path / "result.json", result.model_dump_json(indent=1))
+
+    def plan(self) -> dict[str, Any]:
+        """What was worked out before the first trial: resources, rungs, budget, data summary."""
+        path = self.path / "plan.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Keep what was worked out before the first trial."""
+        write_text(self.path / "plan.json", json.dumps(plan, indent=1))
+
+    def write_space(self, space: Space) -> None:
+        """Keep the search space: a resumed sweep searches this one, whatever became of the file."""
+        if isinstance(space, FunctionSpace):
+            write_text(self.path / "space.py", space.path.read_text(encoding="utf-8"))
+        else:
+            write_text(self.path / "space.yaml", space.to_yaml())
+
+    def space(self, spec: str) -> Space:
+        """The search space that was kept.
+
+        Args:
+            spec: how the configuration names it.
+        """
+        path = self.path / "space.yaml"
+        if path.is_file():
+            return SearchSpace.from_yaml(path.read_text(encoding="utf-8"), Path(spec).stem)
+        space = FunctionSpace(self.path / "space.py", spec.rpartition(":")[2])
+        space.check()
+        return space
+
+    def state(self) -> SweepState:
+        """`running` while a living process holds the lock; else as recorded, or `interrupted`."""
+        if self._locked():
+            return "running"
+        result = self.result()
+        return result.state if result else "interrupted"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the sweep: one driver at a time. The system lets go of it when the process dies, however.
+
+        Raises:
+            SettingsError: another process drives this sweep.
+        """
+        # Opened without emptying it: who is refused must not wipe out the holder's number.
+        with (self.path / "lock").open("a") as file:
+            # Whoever asks for the state holds the lock for a moment too: that is waited for.
+            for _ in range(LOCK_TRIES):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            else:
+                raise SettingsError(
+                    f"sweep {self.name}: another process is running it; see: lorasweep status {self.name}"
+                )
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def _locked(self) -> bool:
+        try:
+            with (self.path / "lock").open("r") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return True
+                return False
+        except FileNotFoundError:
+            return False
+
+
+def list_sweeps(mlruns: Path) -> list[SweepFolder]:
+    """Sweeps under a folder, the newest first."""
+    folders = [path for path in (mlruns / "sweeps").glob("*") if (path / "config.yaml").is_file()]
+    folders.sort(key=lambda path: (path / "config.yaml").stat().st_mtime, reverse=True)
+    return [SweepFolder(mlruns, path.name) for path in folders]
+
+
+def find_sweep(mlruns: Path, name: str | None) -> SweepFolder:
+    """The sweep of this name, or the newest one.
+
+    Raises:
+        SettingsError: there is none; the known names are listed.
+    """
+    sweeps = list_sweeps(mlruns)
+    if not sweeps:
+        raise SettingsError(f"no sweeps in {mlruns}: start one with: lorasweep run")
+    if name is None:
+        return sweeps[0]
+    for sweep in sweeps:
+        if sweep.name == name:
+            return sweep
+    known = ", ".join(sweep.name for sweep in sweeps[:8])
+    raise SettingsError(f"sweep {name}: not known in {mlruns}; there are: {known}")
+
+
+def rank_trials(trials: list[TrialRecord], higher: bool) -> list[TrialRecord]:
+    """Trials that have a score, the best first; of equal ones the smaller adapter, then the earlier."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return sorted(
+        scored,
+        key=lambda trial: (
+            -(trial.score or 0.0) if higher else (trial.score or 0.0),
+            trial.trainable_parameters or 0,
+            trial.number,
+        ),
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: written beside it, flushed to the disk, renamed over it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_record(path: Path, kind: type[RecordT]) -> RecordT:
+    """Read one JSON record.
+
+    Raises:
+        SettingsError: the file is broken.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise SettingsError(
+            f"{path}: not a readable record ({type(error).__name__}); restore or remove it"
+        ) from error
+
+
+def now() -> float:
+    """Unix time in seconds."""
+    return time.time()

@@ -1,0 +1,232 @@
+"""A sweep in MLflow: a parent run, a child run a trial, filled as the sweep goes and fillable again.
+
+The sweep's folder is the record; MLflow is a copy of it to look at. So whatever MLflow does, the sweep goes
+on, and what the store missed is sent later: each write first asks what is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tuning.config import SweepConfig
+from tuning.mlflow_entries import (
+    ENDED,
+    ERROR,
+    NOTES,
+    STATE,
+    SWEEP_STATUS,
+    TAG_LENGTH,
+    TRIAL_STATUS,
+    WINNER,
+    result_metrics,
+    sweep_params,
+    trial_metrics,
+    trial_params,
+    trial_tags,
+)
+from tuning.mlflow_runs import SweepRuns
+from tuning.mlflow_store import (
+    artifact_root,
+    default_tracking_uri,
+    hide_passwords,
+    prepare_store,
+    quiet,
+    reason,
+    ui_command,
+)
+from tuning.record import SweepFolder, SweepResult, TrialRecord, now, write_text
+
+__all__ = ["Tracking", "default_tracking_uri", "prepare_store", "ui_command"]
+
+EXPERIMENT = "lorasweep"
+IDENTITY_FILE = "mlflow.json"
+log = logging.getLogger("lorasweep")
+
+
+class Tracking:
+    """Keeps one sweep's runs in an MLflow store.
+
+    No method raises for what the store does: it is told once in the log, and made good by a later call.
+
+    Args:
+        folder: of the sweep. A file in it keeps the identity by which the runs are found again: the store may
+            hold another sweep of this name, somebody else's or one whose folder was removed.
+        uri: a store that `prepare_store` has passed.
+        experiment: MLflow's experiment that takes the runs.
+        retry_after: seconds without another try once the store has failed, so that a server that is away
+            does not hold up the sweep at each rung.
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        config: SweepConfig,
+        uri: str,
+        experiment: str = EXPERIMENT,
+        retry_after: float = 30.0,
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._uri = uri
+        self._experiment = experiment
+        self._retry_after = retry_after
+        self._retry_at = 0.0
+        self._behind = False
+        self._going = True
+        self._summary: Mapping[str, Any] | None = None
+        self._trials: dict[str, TrialRecord] = {}
+        self._opened: SweepRuns | None = None
+
+    def start(self, summary: Mapping[str, Any]) -> None:
+        """Open the parent run, or find it again and let it go on.
+
+        Args:
+            summary: what is known beside the configuration, such as the data's fingerprint and rows; becomes
+                params of the parent. Params that MLflow has already stay: it does not let them change.
+        """
+        self._summary = summary
+        self._going = True
+        self._attempt(self._record_sweep)
+
+    def update(self, trial: TrialRecord) -> None:
+        """Record how a trial stands: its settings, the evaluations that are new, how it ended."""
+        self._trials[trial.id] = trial
+        if not self._behind:
+            self._attempt(lambda: self._record_trial(trial))
+        elif time.monotonic() >= self._retry_at:
+            self._attempt(self._record_all)
+
+    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
+        """Record the end: scores, the winner, adapters, and no run left running.
+
+        Args:
+            adapters: trial → its adapter's folder, kept as `adapter` in the trial's artifacts.
+
+        Returns:
+            Whether MLflow now has everything.
+        """
+        self._trials = {trial.id: trial for trial in self._folder.trials()} | self._trials
+        return self._finish(result, adapters, now())
+
+    def refill(self, adapters: Mapping[str, Path] | None = None) -> bool:
+        """Record everything that the sweep's folder holds and the store lacks.
+
+        Returns:
+            Whether MLflow now has everything.
+        """
+        if self._summary is None:
+            self._summary = self._folder.plan()
+        self._trials = {trial.id: trial for trial in self._folder.trials()} | self._trials
+        state = self._folder.state()
+        if state == "running":
+            self._going = True
+            return self._attempt(self._record_all)
+        result = self._folder.result() or SweepResult(state=state, metric=self._config.training.metric)
+        ends = [trial.ended for trial in self._trials.values() if trial.ended]
+        return self._finish(result, adapters or {}, max(ends, default=now()))
+
+    def _finish(self, result: SweepResult, adapters: Mapping[str, Path], ended: float) -> bool:
+        def record() -> None:
+            self._record_all()
+            self._record_result(result, ended)
+            # Last, as it takes longest and is likeliest to fail: the scores are in by now.
+            for trial_id, path in adapters.items():
+                trial = self._trials[trial_id]
+                run = self._runs().trial(trial_id, trial.started or now())
+                self._runs().send_adapter(run, path, f"of rung {trial.best_rung}")
+
+        self._going = False
+        complete = self._attempt(record)
+        if not complete:
+            log.warning(
+                "MLflow lacks a part of sweep %s; all of it is in %s", self._folder.name, self._folder.path
+            )
+        return complete
+
+    def _attempt(self, record: Callable[[], None]) -> bool:
+        try:
+            with quiet():
+                record()
+        # Databases, servers and artifact stores each raise errors of their own; hours of training hang on it.
+        except Exception as error:
+            # Runs may have been deleted by hand, so next time the store is asked afresh what it holds.
+            self._opened = None
+            self._retry_at = time.monotonic() + self._retry_after
+            if not self._behind:
+                where, why = hide_passwords(self._uri), reason(error)
+                log.warning(
+                    "MLflow at %s takes no records (%s); the sweep goes on, they are sent later", where, why
+                )
+                log.debug("why MLflow takes no records", exc_info=True)
+            self._behind = True
+            return False
+        self._behind = False
+        return True
+
+    def _runs(self) -> SweepRuns:
+        if self._opened is None:
+            path = self._folder.path / IDENTITY_FILE
+            if not path.exists():
+                write_text(path, json.dumps({"id": uuid.uuid4().hex}))
+            identity = str(json.loads(path.read_text(encoding="utf-8"))["id"])
+            artifacts = artifact_root(self._folder.mlruns)
+            self._opened = SweepRuns(self._uri, self._experiment, artifacts, self._folder.name, identity)
+        return self._opened
+
+    def _record_all(self) -> None:
+        self._record_sweep()
+        for trial in self._trials.values():
+            self._record_trial(trial)
+
+    def _record_sweep(self) -> None:
+        runs = self._runs()
+        starts = [trial.started for trial in self._trials.values() if trial.started]
+        parent = runs.parent(min(starts, default=now()))
+        runs.send(parent, sweep_params(self._config, self._summary or {}), {})
+        if self._going:
+            runs.send(parent, {}, {STATE: "running", ERROR: None})
+            runs.set_status(parent, "RUNNING", now())
+        runs.send_text(parent, hide_passwords(self._config.to_yaml()), "config.yaml")
+        space = self._folder.path / "space.yaml"
+        if space.is_file():
+            runs.send_text(parent, space.read_text(encoding="utf-8"), "space.yaml")
+
+    def _record_trial(self, trial: TrialRecord) -> None:
+        runs = self._runs()
+        started = trial.started or now()
+        run = runs.trial(trial.id, started)
+        # Counted from the trial's start: when exactly a rung was reached is not kept, and this stays the same
+        # however often the store is filled.
+        times = {
+            int(evaluation["rung"]): started + float(evaluation["seconds"])
+            for evaluation in trial.evaluations
+        }
+        metrics = trial_metrics(trial, self._config.training.metric)
+        runs.send_rungs(run, {rung: (times[rung], numbers) for rung, numbers in metrics.items()})
+        tags: dict[str, str | None] = {ENDED: None, ERROR: None, NOTES: None}
+        tags |= trial_tags(trial, self._config.training.rungs)
+        status = TRIAL_STATUS[trial.state]
+        if trial.state == "running" and not self._going:
+            # The sweep has ended and took this trial with it.
+            status, tags[STATE] = "KILLED", "interrupted"
+        runs.send(run, trial_params(trial), tags)
+        runs.set_status(run, status, trial.ended or started + trial.seconds)
+
+    def _record_result(self, result: SweepResult, ended: float) -> None:
+        runs = self._runs()
+        parent = runs.parent(ended)
+        winner = result.winner.id if result.winner else None
+        for trial_id, run in runs.trials.items():
+            runs.send(run, {}, {WINNER: "true" if trial_id == winner else None})
+            if run.status == "RUNNING":
+                runs.set_status(run, "KILLED", ended)
+        runs.send_metrics(parent, result_metrics(result, self._trials.values()), ended)
+        error = result.error[:TAG_LENGTH] if result.error else None
+        runs.send(parent, {}, {STATE: result.state, ERROR: error, WINNER: winner})
+        runs.set_status(parent, SWEEP_STATUS[result.state], ended)
