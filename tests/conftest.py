@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 # Before any library reads them: a test never asks a model hub, and tiny models are slowed by threads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -66,6 +67,17 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[family]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def place(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with texts and a base model, for whole sweeps."""
+    from whole_sweeps import write_rows
+
+    place = tmp_path_factory.mktemp("work")
+    write_rows(place / "rows.csv")
+    shutil.copytree(tiny_base("bert"), place / "base")
+    return place
 
 
 def make_tiny_base(family: str, folder: Path, **overrides: Any) -> Path:

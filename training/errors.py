@@ -28,3 +28,7 @@ class TrainingError(LorasweepError):
 
 class ExportError(LorasweepError):
     """Nothing to export, no place for it, or a folder that predicts otherwise than the trial did."""
+
+
+class SweepStoppedError(LorasweepError):
+    """A sweep that had to stop and can go on when what stopped it is mended, such as a full disk."""

@@ -20,6 +20,8 @@ from training.state import Evaluation, TrainingState
 
 # Steps between looks at the loss on a GPU: each look waits for the device.
 LOSS_CHECK_STEPS = 25
+# How the one-line reason of a trial that diverged begins.
+NOT_FINITE = "loss is not finite"
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,6 @@ def _out_of_memory(error: BaseException) -> bool:
 def _check_finite(loss: float, step: int, rate: float, precision: str) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
-            f"loss is not finite ({loss}) at step {step}, learning rate {rate:.2g}, {precision}: "
+            f"{NOT_FINITE} ({loss}) at step {step}, learning rate {rate:.2g}, {precision}: "
             "training diverged; lower the learning rate, or alpha, which multiplies it"
         )

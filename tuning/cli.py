@@ -18,6 +18,8 @@ from tuning import options as o
 from tuning.quiet import quiet_environment
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from tuning.plan import SweepPlan
     from tuning.record import SweepFolder, SweepResult
 
@@ -35,6 +37,7 @@ SweepName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 MLRUNS = Path("mlruns")
+DRY = "\ndry run: everything above was checked, nothing was trained"
 
 
 @app.command()
@@ -64,6 +67,12 @@ def run(
     asha: o.Asha = None,
     reduction_factor: o.Reduction = None,
     grace_rungs: o.Grace = None,
+    max_failures: o.MaxFailures = None,
+    warm_start: o.WarmStart = None,
+    choose: o.Choose = None,
+    within: o.Within = None,
+    confirm: o.Confirm = None,
+    baselines: o.Baselines = None,
     compare_untuned: o.Untuned = None,
     gpus_per_trial: o.Gpus = None,
     cpus_per_trial: o.Cpus = None,
@@ -75,6 +84,9 @@ def run(
     tracking_uri: o.TrackingUri = None,
     config: o.Config = None,
     mlruns: o.Mlruns = MLRUNS,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Add trials to the sweep of this --name without asking.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
     ] = False,
@@ -84,27 +96,78 @@ def run(
     Without --data it runs the demonstration: made-up news, MiniLM, a few minutes on two cores.
     """
     given = {key: value for key, value in locals().items() if key in o.PLACES}
+    if name is not None and trials is not None:
+        from tuning.record import SweepFolder
+
+        folder = SweepFolder(mlruns, name)
+        if folder.exists():
+            _extend(folder, given, config, sure=extend, dry_run=dry_run)
+            return
     settings = o.sweep_config(given, config, mlruns)
     from tuning.plan import plan_sweep
     from tuning.quiet import quiet_libraries
-    from tuning.record import SweepFolder
-    from tuning.report import plan_text
+    from tuning.record import SweepFolder, find_sweep
 
     SweepFolder(mlruns, settings.name).check_free()
     quiet_libraries()
     with console.status("checking data, model and search space"):
         plan = plan_sweep(settings)
-    console.print(f"[bold]{escape(settings.name)}[/bold]")
-    console.print(plan_text(plan))
+        earlier: list[FrozenTrial] = []
+        start, notes = None, list[str]()
+        if settings.search.warm_start is not None:
+            from tuning.warm_start import earlier_trials
+
+            earlier, start, notes = earlier_trials(find_sweep(mlruns, settings.search.warm_start), plan)
+    _show_plan(plan, notes)
     if dry_run:
-        console.print("\ndry run: everything above was checked, nothing was trained")
+        console.print(DRY)
         return
     from tuning.sweep import create_folder
     from tuning.tracking import prepare_store
 
     uri = tracking_store(plan.config.tracking_uri, mlruns)
     prepare_store(uri, mlruns)
-    _drive(plan, create_folder(plan, mlruns), uri)
+    _drive(plan, create_folder(plan, mlruns, earlier, start), uri)
+
+
+def _show_plan(plan: SweepPlan, notes: list[str]) -> None:
+    from tuning.plan_text import plan_text
+
+    console.print(f"[bold]{escape(plan.config.name)}[/bold]")
+    console.print(plan_text(plan))
+    for note in notes:
+        console.print(f"[yellow]note[/yellow]    {escape(note)}")
+
+
+def _extend(
+    folder: SweepFolder, given: dict[str, Any], config_file: Path | None, *, sure: bool, dry_run: bool
+) -> None:
+    """Add trials to a sweep that exists, once the user agrees."""
+    from tuning.extend import extended_config
+
+    config = extended_config(folder, given, config_file)
+    before = folder.config().search.trials
+    question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
+    if not sure and not dry_run:
+        if not sys.stdin.isatty():
+            raise SettingsError(f"{question} Say so with --extend, or choose another --name")
+        typer.confirm(question, abort=True)
+    from tuning.quiet import quiet_libraries
+    from tuning.sweep import resume_plan
+    from tuning.tracking import prepare_store
+
+    quiet_libraries()
+    with console.status("reading the sweep"):
+        plan = resume_plan(folder, config)
+    _show_plan(plan, [])
+    if dry_run:
+        console.print(DRY)
+        return
+    uri = tracking_store(config.tracking_uri, folder.mlruns)
+    prepare_store(uri, folder.mlruns)
+    folder.write_config(config)
+    folder.write_plan(plan.summary())
+    _drive(plan, folder, uri)
 
 
 @app.command()
@@ -117,8 +180,13 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
     state = folder.state()
     if state == "running":
         raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
-    if state == "finished":
+    result = folder.result()
+    if state == "finished" and result is not None and result.published:
         raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
+    if state == "finished":
+        # Its driver died between the result and MLflow's copy of it.
+        publish(name, mlruns=mlruns)
+        return
     from tuning.sweep import resume_plan
     from tuning.tracking import prepare_store
 
@@ -156,6 +224,31 @@ def _steps(folder: SweepFolder, result: SweepResult) -> list[tuple[str, str]]:
         (f"lorasweep export {folder.name} --out best-adapter", "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
     ]
+
+
+@app.command()
+def publish(name: SweepName = None, tracking_uri: o.TrackingUri = None, mlruns: o.Mlruns = MLRUNS) -> None:
+    """Fill MLflow from a sweep's folder: what it lacks, as often as you like."""
+    from tuning.record import find_sweep
+    from tuning.tracking import Tracking, prepare_store
+
+    folder = find_sweep(mlruns, name)
+    config = folder.config()
+    uri = tracking_store(tracking_uri or config.tracking_uri, mlruns)
+    prepare_store(uri, mlruns)
+    with console.status("publishing"):
+        adapters = {path.name: path for path in sorted((folder.path / "best").glob("t*"))}
+        complete = Tracking(folder, config, uri).refill(adapters)
+    if not complete:
+        raise SettingsError(f"sweep {folder.name}: MLflow does not take all of it; try again when it answers")
+    result = folder.result()
+    if (
+        result is not None
+        and result.state == "finished"
+        and uri == tracking_store(config.tracking_uri, mlruns)
+    ):
+        folder.write_result(result.model_copy(update={"published": True}))
+    console.print(f"sweep {escape(folder.name)} ({folder.state()}): MLflow has all of it")
 
 
 @app.command()

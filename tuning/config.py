@@ -13,6 +13,7 @@ from training.data import DataSettings
 from training.errors import SettingsError
 from training.settings import MINILM, Settings, TrainingSettings
 
+CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -25,6 +26,36 @@ class SearchSettings(Settings):
     asha: bool = Field(True, description="stop weak trials early (asynchronous successive halving)")
     reduction_factor: int = Field(3, ge=2, description="at each of ASHA's rungs the best 1/n go on")
     grace_rungs: int = Field(1, ge=1, description="evaluations before a trial may be stopped")
+    max_failures: int = Field(2, ge=0, description="times a trial whose process died is taken up again")
+    warm_start: str | None = Field(None, description="a sweep whose results the sampler learns from")
+
+
+class ChoiceSettings(Settings):
+    """How the winner is chosen when the trials are done."""
+
+    rule: Literal["best", "smallest", "fastest"] = Field(
+        "best", description="the best score; or the smallest adapter or fastest training within the margin"
+    )
+    margin: float = Field(
+        0.5, ge=0, description="points of accuracy or macro-F1 (hundredths of a nat of loss)"
+    )
+    confirm: str | None = Field(None, description="KxS: the best K again on S other seeds; the mean decides")
+    baselines: bool = Field(True, description="score a linear model and the majority class too")
+
+    @field_validator("confirm")
+    @classmethod
+    def _confirm_is_two_numbers(cls, confirm: str | None) -> str | None:
+        if confirm is not None and not CONFIRM.fullmatch(confirm):
+            raise ValueError("write KxS, such as 3x3: the best 3 trials on 3 other seeds each")
+        return confirm
+
+    @property
+    def confirmed(self) -> tuple[int, int]:
+        """Trials that are confirmed, and seeds for each; (0, 0) for none."""
+        if self.confirm is None:
+            return 0, 0
+        trials, seeds = self.confirm.lower().split("x")
+        return int(trials), int(seeds)
 
 
 class ResourceSettings(Settings):
@@ -45,6 +76,7 @@ class SweepConfig(Settings):
     base_model: str = MINILM
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
+    choice: ChoiceSettings = ChoiceSettings()
     resources: ResourceSettings = ResourceSettings()
     keep: int = Field(3, ge=1, description="best trials whose adapters go to MLflow")
     compare_untuned: bool = Field(False, description="train the usual untuned settings too, and compare")

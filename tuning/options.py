@@ -11,7 +11,7 @@ import typer
 from tuning.config import SweepConfig, merge, read_config_file
 
 DATA, MODEL, SEARCH = "Data", "Model and training", "Search"
-RESOURCES, RECORD = "Resources", "Record"
+WINNER, RESOURCES, RECORD = "Winner", "Resources", "Record"
 
 
 def _option(*names: str, group: str, help: str, **more: Any) -> Any:
@@ -89,6 +89,27 @@ Untuned = Annotated[
     bool | None,
     _option("--compare-untuned/--no-compare-untuned", group=SEARCH, help="Train the untuned default too."),
 ]
+MaxFailures = Annotated[
+    int | None,
+    _option("--max-failures", group=SEARCH, help="Times a trial whose process died goes on again [2]."),
+]
+WarmStart = Annotated[
+    str | None, _option("--warm-start", group=SEARCH, help="A sweep whose results to learn from.")
+]
+Choose = Annotated[
+    str | None,
+    _option("--choose", group=WINNER, help="best, or within the margin the smallest or fastest [best]."),
+]
+Within = Annotated[
+    float | None, _option("--within", group=WINNER, help="That margin in points of the metric [0.5].")
+]
+Confirm = Annotated[
+    str | None, _option("--confirm", group=WINNER, help="3x3: the best 3 again on 3 other seeds each.")
+]
+Baselines = Annotated[
+    bool | None,
+    _option("--baselines/--no-baselines", group=WINNER, help="Score a linear model and the majority too."),
+]
 Gpus = Annotated[
     float | None, _option("--gpus-per-trial", group=RESOURCES, help="GPUs a trial, or a fraction; 0: none.")
 ]
@@ -149,6 +170,12 @@ PLACES: dict[str, tuple[str, ...]] = {
     "asha": ("search", "asha"),
     "reduction_factor": ("search", "reduction_factor"),
     "grace_rungs": ("search", "grace_rungs"),
+    "max_failures": ("search", "max_failures"),
+    "warm_start": ("search", "warm_start"),
+    "choose": ("choice", "rule"),
+    "within": ("choice", "margin"),
+    "confirm": ("choice", "confirm"),
+    "baselines": ("choice", "baselines"),
     "compare_untuned": ("compare_untuned",),
     "gpus_per_trial": ("resources", "gpus_per_trial"),
     "cpus_per_trial": ("resources", "cpus_per_trial"),
@@ -167,17 +194,7 @@ def sweep_config(options: dict[str, Any], config_file: Path | None, mlruns: Path
     Raises:
         SettingsError: one line with the setting, its value and what is allowed.
     """
-    entries = read_config_file(config_file) if config_file else {}
-    given: dict[str, Any] = {}
-    for option, value in options.items():
-        if value is None or value == []:
-            continue
-        *groups, key = PLACES[option]
-        place = given
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[key] = split_names(value) if option in ("text", "columns") else value
-    entries = merge(entries, given)
+    entries = asked_for(options, config_file)
     data = entries.get("data")
     path = data.get("path") if isinstance(data, dict) else None
     if path is None:
@@ -191,6 +208,20 @@ def sweep_config(options: dict[str, Any], config_file: Path | None, mlruns: Path
         entries["data"] = {"max_validation_rows": part} | data
     entries.setdefault("name", free_name(Path(path).name if isinstance(path, str) else "sample-news", mlruns))
     return SweepConfig.build(entries, "settings")
+
+
+def asked_for(options: dict[str, Any], config_file: Path | None) -> dict[str, Any]:
+    """What options and a settings file name, as the nested mapping that a `SweepConfig` is built from."""
+    given: dict[str, Any] = {}
+    for option, value in options.items():
+        if value is None or value == []:
+            continue
+        *groups, key = PLACES[option]
+        place = given
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = split_names(value) if option in ("text", "columns") else value
+    return merge(read_config_file(config_file) if config_file else {}, given)
 
 
 def default_space(entries: dict[str, Any]) -> str:

@@ -9,6 +9,9 @@ Layout of `mlruns/sweeps/<name>/`:
     study.db           Optuna's study, under the sweep's name
     ray/               Ray Tune's experiment: trial checkpoints and the state that a restore needs
     trials/t000.json   one `TrialRecord` a trial, replaced whole at each evaluation
+    confirm.json       validation scores of the best trials trained again on other seeds
+    winner/            the winner's weights and its predictions of the test split
+    best/              the best trials as adapter folders
     result.json        the `SweepResult`, once there is one
     mlflow.json        by which the sweep's runs in MLflow are found again
     lock               held by the process that drives the sweep, and by nobody after its death
@@ -24,104 +27,48 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from search_spaces.function_space import FunctionSpace
 from search_spaces.space import SearchSpace, Space
 from training.errors import SettingsError
-from training.settings import Metric
 from tuning.config import SweepConfig
+from tuning.results import (
+    SCORE,
+    Confirmed,
+    Record,
+    Reference,
+    SweepResult,
+    SweepState,
+    TestScores,
+    TrialRecord,
+    TrialState,
+    Winner,
+    now,
+    rank_trials,
+    trial_id,
+)
 
-TrialState = Literal["running", "completed", "stopped", "failed"]
-SweepState = Literal["running", "finished", "interrupted", "failed"]
-
-
-class Record(BaseModel):
-    """Base of what is written as JSON; later versions may add fields, so unknown ones are let through."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class TrialRecord(Record):
-    """One trial: its settings, every evaluation, and how it ended.
-
-    Attributes:
-        id: `t` and Optuna's trial number.
-        ray_id: Ray Tune's own id of it.
-        settings: all hyperparameters, searched or not.
-        searched: those of `settings` that the space searches.
-        evaluations: one mapping a rung, as `Evaluation.to_dict` gives it, with `score`, the best so far.
-        score: the best evaluation's, by the sweep's metric.
-        best_rung: the rung of that evaluation.
-        trainable_parameters: of adapter and head.
-        seconds: time the trial itself took.
-        started, ended: Unix time.
-        error: one line, where it failed.
-        checkpoint: of the best evaluation: a path, or a path inside `--storage`.
-        last_checkpoint: of the last evaluation, from which the trial can go on.
-        notes: what the user should know, such as a micro-batch halved for want of memory.
-    """
-
-    id: str
-    number: int
-    ray_id: str = ""
-    state: TrialState = "running"
-    settings: dict[str, Any] = {}
-    searched: tuple[str, ...] = ()
-    evaluations: tuple[dict[str, Any], ...] = ()
-    score: float | None = None
-    best_rung: int | None = None
-    trainable_parameters: int | None = None
-    seconds: float = 0.0
-    started: float = 0.0
-    ended: float | None = None
-    error: str | None = None
-    checkpoint: str | None = None
-    last_checkpoint: str | None = None
-    notes: tuple[str, ...] = ()
-
-
-class TestScores(Record):
-    """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of the name
-
-    accuracy: float
-    macro_f1: float
-    loss: float
-
-
-class Winner(Record):
-    """The chosen trial and its one look at the test split."""
-
-    id: str
-    score: float
-    settings: dict[str, Any]
-    test: TestScores
-
-
-class Reference(Record):
-    """The untuned settings, trained with the same budget in the same sweep."""
-
-    settings: dict[str, Any]
-    score: float
-    test: TestScores
-    seconds: float
-
-
-class SweepResult(Record):
-    """How a sweep ended."""
-
-    state: SweepState
-    metric: Metric
-    seconds: float = 0.0
-    winner: Winner | None = None
-    untuned: Reference | None = None
-    error: str | None = None
-
+__all__ = [
+    "SCORE",
+    "Confirmed",
+    "Reference",
+    "SweepFolder",
+    "SweepResult",
+    "TestScores",
+    "TrialRecord",
+    "TrialState",
+    "Winner",
+    "find_sweep",
+    "list_sweeps",
+    "now",
+    "rank_trials",
+    "trial_id",
+    "write_text",
+]
 
 # Tries for the lock, 50 ms apart.
 LOCK_TRIES = 10
@@ -132,10 +79,10 @@ RecordT = TypeVar("RecordT", bound=Record)
 class SweepFolder:
     """Reads and writes one sweep's folder. Files are replaced whole, so a reader never sees half of one."""
 
-    def __init__(self, mlruns: Path, name: str) -> None:
+    def __init__(self, mlruns: Path, name: str, path: Path | None = None) -> None:
         self.mlruns = mlruns
         self.name = name
-        self.path = mlruns / "sweeps" / name
+        self.path = path or mlruns / "sweeps" / name
 
     @property
     def data(self) -> Path:
@@ -187,18 +134,43 @@ class SweepFolder:
             SettingsError: the name is in use, or the folder cannot be written.
         """
         self.check_free()
-        try:
+        with self._writable():
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "config.yaml", config.to_yaml())
+            self.write_config(config)
+
+    @contextmanager
+    def making(self, config: SweepConfig) -> Iterator[SweepFolder]:
+        """A new sweep's folder under another name, which takes its own when the block ends: whole or not at all.
+
+        Raises:
+            SettingsError: the name is in use, or the folder cannot be written.
+        """
+        self.check_free()
+        beside = self.path.with_name(f".{self.name}.{os.getpid()}")
+        shutil.rmtree(beside, ignore_errors=True)
+        stage = SweepFolder(self.mlruns, self.name, beside)
+        try:
+            stage.create(config)
+            yield stage
+            with self._writable():
+                # Somebody else's sweep of this name may have come first: a folder with files is not replaced.
+                beside.rename(self.path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SettingsError(
                 f"{self.path}: cannot be written ({error.strerror}); mend the rights, or name another folder "
                 "with --mlruns"
             ) from error
 
-    def remove(self) -> None:
-        """Undo `create`: nothing half-written stays when a sweep is refused before its first trial."""
-        shutil.rmtree(self.path, ignore_errors=True)
+    def write_config(self, config: SweepConfig) -> None:
+        """Replace the configuration: a sweep may be extended."""
+        write_text(self.path / "config.yaml", config.to_yaml())
 
     def config(self) -> SweepConfig:
         """The resolved configuration it was started with.
@@ -233,6 +205,15 @@ class SweepFolder:
     def write_result(self, result: SweepResult) -> None:
         """Replace the result."""
         write_text(self.path / "result.json", result.model_dump_json(indent=1))
+
+    def confirmations(self) -> dict[str, dict[str, float]]:
+        """Trial → seed → validation score of the settings trained again on that seed."""
+        path = self.path / "confirm.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    def write_confirmations(self, scores: dict[str, dict[str, float]]) -> None:
+        """Replace them."""
+        write_text(self.path / "confirm.json", json.dumps(scores, indent=1))
 
     def plan(self) -> dict[str, Any]:
         """What was worked out before the first trial: resources, rungs, budget, data summary."""
@@ -309,7 +290,8 @@ class SweepFolder:
 
 def list_sweeps(mlruns: Path) -> list[SweepFolder]:
     """Sweeps under a folder, the newest first."""
-    folders = [path for path in (mlruns / "sweeps").glob("*") if (path / "config.yaml").is_file()]
+    # A dot begins the name of one that is still being made.
+    folders = [path for path in (mlruns / "sweeps").glob("[!.]*") if (path / "config.yaml").is_file()]
     folders.sort(key=lambda path: (path / "config.yaml").stat().st_mtime, reverse=True)
     return [SweepFolder(mlruns, path.name) for path in folders]
 
@@ -330,19 +312,6 @@ def find_sweep(mlruns: Path, name: str | None) -> SweepFolder:
             return sweep
     known = ", ".join(sweep.name for sweep in sweeps[:8])
     raise SettingsError(f"sweep {name}: not known in {mlruns}; there are: {known}")
-
-
-def rank_trials(trials: list[TrialRecord], higher: bool) -> list[TrialRecord]:
-    """Trials that have a score, the best first; of equal ones the smaller adapter, then the earlier."""
-    scored = [trial for trial in trials if trial.score is not None]
-    return sorted(
-        scored,
-        key=lambda trial: (
-            -(trial.score or 0.0) if higher else (trial.score or 0.0),
-            trial.trainable_parameters or 0,
-            trial.number,
-        ),
-    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -367,8 +336,3 @@ def read_record(path: Path, kind: type[RecordT]) -> RecordT:
         raise SettingsError(
             f"{path}: not a readable record ({type(error).__name__}); restore or remove it"
         ) from error
-
-
-def now() -> float:
-    """Unix time in seconds."""
-    return time.time()

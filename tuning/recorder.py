@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +11,10 @@ from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from tuning.record import SweepFolder, TrialRecord, TrialState, now
-from tuning.searcher import BEST_RUNG, ERROR, RUNG, SCORE
+from tuning.checkpoints import prune
+from tuning.failures import DISK_FULL, FailureWatch, is_disk_full
+from tuning.record import SCORE, SweepFolder, TrialRecord, now, trial_id
+from tuning.searcher import BEST_RUNG, ERROR, RUNG
 
 # A frame of a traceback.
 FRAME = re.compile(r'\s+File ".*", line \d+')
@@ -26,7 +28,18 @@ class Listener(Protocol):
 
 
 class Recorder(tune.Callback):
-    """The driver's side of a sweep: one record a trial, on disk before anybody else hears of it."""
+    """The driver's side of a sweep: one record a trial, on disk before anybody else hears of it.
+
+    Args:
+        rungs: evaluations of a full trial.
+        past: the trials so far of a sweep that goes on.
+        contenders: of all trials, the ids of those that can still be chosen; when a trial has ended, the
+            checkpoints of the others go. All are kept if None.
+
+    Attributes:
+        trials: every trial's record by number.
+        watch: what it has seen of failures; the sweep stops when it has a reason.
+    """
 
     def __init__(
         self,
@@ -35,11 +48,15 @@ class Recorder(tune.Callback):
         searched: Sequence[str],
         listeners: Sequence[Listener] = (),
         past: Sequence[TrialRecord] = (),
+        contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
     ) -> None:
         self._folder = folder
         self._rungs = rungs
         self._searched = tuple(searched)
         self._listeners = list(listeners)
+        self._contenders = contenders
+        self._storage = folder.config().resources.storage
+        self.watch = FailureWatch()
         self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -56,7 +73,7 @@ class Recorder(tune.Callback):
         """One rung more. A rung that is done again after a restart takes the place of its first version."""
         record = self._record(trial)
         if ERROR in result:
-            self._write(record.model_copy(update={"state": "failed", "error": result[ERROR], "ended": now()}))
+            self._fail(record, str(result[ERROR]))
             return
         if SCORE not in result:
             return
@@ -72,7 +89,7 @@ class Recorder(tune.Callback):
         }
         if result["micro_batch_size"]:
             note = f"out of memory: micro-batches of {result['micro_batch_size']} rows, gradients accumulated"
-            update["notes"] = (note,)
+            update["notes"] = _with_note(record, note)
         self._write(record.model_copy(update=update))
 
     def on_checkpoint(
@@ -88,18 +105,39 @@ class Recorder(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The end: of the full budget, or earlier by ASHA."""
         record = self._record(trial)
-        if record.state == "failed":
+        if record.state == "failed" or not record.evaluations:
             return
+        self.watch.went_well()
         full = bool(record.evaluations) and record.evaluations[-1]["rung"] >= self._rungs
         self._write(record.model_copy(update={"state": "completed" if full else "stopped", "ended": now()}))
+        self.prune()
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's process broke, and it is taken up again from its last checkpoint."""
+        record = self._record(trial)
+        note = f"taken up again after a failure: {error_line(_report(trial))}"
+        self._write(record.model_copy(update={"notes": _with_note(record, note)}))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial broke, and was not tried again."""
-        # Not `trial.get_error()`: that looks on the storage, where Ray copies the file only later.
-        path = trial.error_file
-        report = Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
-        update = {"state": "failed", "error": error_line(report), "ended": now()}
-        self._write(self._record(trial).model_copy(update=update))
+        self._fail(self._record(trial), error_line(_report(trial)))
+
+    def prune(self) -> None:
+        """Remove the checkpoints that nobody needs any more."""
+        if self._contenders is not None:
+            records = list(self.trials.values())
+            for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
+                self.trials[record.number] = record
+                self._folder.write_trial(record)
+
+    def _fail(self, record: TrialRecord, error: str) -> None:
+        if is_disk_full(error):
+            # Nothing is wrong with the trial: it goes on when there is space.
+            self.watch.no_space(error.removeprefix(f"{DISK_FULL}: "))
+            return
+        self._write(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
+        self.watch.failed(error)
+        self.prune()
 
     def _record(self, trial: Trial) -> TrialRecord:
         number = int(trial.config["number"])
@@ -112,8 +150,15 @@ class Recorder(tune.Callback):
         )
 
     def _write(self, record: TrialRecord) -> None:
+        try:
+            self._folder.write_trial(record)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            # Ray would only log it. What is not on disk has not happened: the rung is done again.
+            self.watch.no_space(self._folder.path)
+            return
         self.trials[record.number] = record
-        self._folder.write_trial(record)
         for listener in self._listeners:
             listener.update(record)
 
@@ -122,14 +167,19 @@ class Recorder(tune.Callback):
         return {}
 
 
-def trial_id(number: int) -> str:
-    """The name of a trial in every record: `t` and Optuna's number."""
-    return f"t{number:03d}"
-
-
 def ray_trial_name(trial: Trial) -> str:
     """The same name for Ray's own records and folders."""
     return trial_id(int(trial.config["number"]))
+
+
+def _with_note(record: TrialRecord, note: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*record.notes, note)))
+
+
+def _report(trial: Trial) -> str:
+    # Not `trial.get_error()`: that looks on the storage, where Ray copies the file only later.
+    path = trial.error_file
+    return Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
 
 
 def error_line(report: str) -> str:
@@ -152,25 +202,6 @@ def error_line(report: str) -> str:
         )
     told = [line for line in lines if line.strip() and not line.startswith("Failure #")]
     return told[0][:500] if told else "the trial ended without saying why; its process may have been killed"
-
-
-def settle(
-    folder: SweepFolder, past: Sequence[TrialRecord], outcomes: Mapping[int, TrialState]
-) -> list[TrialRecord]:
-    """The records, with an end for trials of which only Optuna was told that they had ended.
-
-    Ray tells the searcher a moment before the recorder, and a process may be killed between the two.
-
-    Args:
-        outcomes: by number, how trials ended as Optuna knows it.
-    """
-    settled = []
-    for trial in past:
-        if trial.state == "running" and trial.number in outcomes:
-            trial = trial.model_copy(update={"state": outcomes[trial.number], "ended": now()})
-            folder.write_trial(trial)
-        settled.append(trial)
-    return settled
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:

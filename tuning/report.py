@@ -1,4 +1,4 @@
-"""What a person reads before, during and after a sweep: summaries and tables that fit 80 columns."""
+"""What a person reads during and after a sweep: lines and tables that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from search_spaces.domains import show
-from training.data import describe, summary_lines
 from training.evaluate import higher_is_better
 from training.settings import Metric
-from tuning.plan import SweepPlan
-from tuning.record import SweepFolder, SweepResult, TrialRecord, rank_trials
+from tuning.record import SweepFolder, SweepResult, TestScores, TrialRecord, rank_trials
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 # More columns than these would each be cut to a letter or two in 80 columns.
@@ -25,66 +23,6 @@ SHORT_NAMES = {
     "batch_size": "batch",
     "weight_decay": "decay",
 }
-
-
-def plan_text(plan: SweepPlan) -> RenderableType:
-    """What a sweep will do and what it may cost, shown before the first trial."""
-    config, resources, budget = plan.config, plan.resources, plan.budget
-    tokens = plan.encoded.token_summary()
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    lines = summary_lines(describe(plan.dataset))
-    lines.append(
-        f"tokens a row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
-        f"{tokens['truncated']:,} rows cut off at {config.training.max_length}"
-    )
-    table.add_row("data", escape("\n".join(lines)))
-    columns = " + ".join(plan.dataset.text_columns)
-    table.add_row("columns", escape(f"text {columns}, label {plan.dataset.label_column}"))
-    table.add_row(
-        "model",
-        escape(f"{config.base_model} ({plan.base.model_type}), {plan.amp.name} on {plan.amp.device.type}"),
-    )
-    for choice, names in plan.target_modules.items():
-        table.add_row("adapts", escape(f"{choice}: {len(names)} modules, {kinds_of(names)}"))
-    space = "\n".join(f"{name}: {text}" for name, text in plan.space.describe())
-    table.add_row("space", escape(f"{plan.space.name}\n{space}"))
-    where = (
-        f"{resources.gpus_per_trial:g} GPU"
-        if resources.gpus_per_trial
-        else _count(resources.cpus_per_trial, "core")
-    )
-    table.add_row(
-        "trials",
-        f"{budget.trials} by {config.search.sampler.upper()}, "
-        f"{resources.concurrency} at once with {where} each",
-    )
-    halving = ", ".join(str(rung) for rung in budget.halving)
-    stopping = (
-        f"ASHA stops weak ones after rung {halving}: the best 1/{config.search.reduction_factor} go on"
-        if budget.halving
-        else "none is stopped early"
-    )
-    table.add_row("rungs", f"{budget.rungs} evaluations a full trial; {stopping}")
-    table.add_row(
-        "cost",
-        f"{budget.epochs_at_most:.3g} epochs of {len(plan.dataset.train):,} rows at most, "
-        f"about {budget.epochs_expected:.3g} as expected",
-    )
-    return table
-
-
-def kinds_of(names: Sequence[str]) -> str:
-    """Module names with their layer numbers left out, each kind once, such as `attention.self.query`."""
-    kinds = dict.fromkeys(_last_parts(name) for name in names)
-    return ", ".join(kinds)
-
-
-def _last_parts(name: str) -> str:
-    parts = name.split(".")
-    numbers = [index for index, part in enumerate(parts) if part.isdigit()]
-    return ".".join(parts[numbers[-1] + 1 :]) if numbers else name
 
 
 def trials_table(
@@ -155,10 +93,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}" + ("" if number == 1 else "s")
-
-
 def counts_text(trials: Sequence[TrialRecord]) -> str:
     """How many trials ended in which way."""
     words = {"completed": "completed", "stopped": "stopped by ASHA", "failed": "failed", "running": "running"}
@@ -183,38 +117,73 @@ def result_text(
     failed = [trial for trial in trials if trial.error]
     for trial in failed[:3]:
         parts.append(f"{trial.id} failed: {escape(trial.error or '')}")
+    if result.confirmed:
+        parts += ["", _confirmed_table(result)]
     if result.winner:
-        parts += ["", _test_table(result, searched)]
+        parts += ["", _test_table(result), *_winner_lines(result, searched)]
     return Group(*parts)
 
 
-def _test_table(result: SweepResult, searched: Sequence[str]) -> Table:
+def _confirmed_table(result: SweepResult) -> Table:
+    """The best trials on other seeds: mean and spread, and what the search had seen."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("on other seeds", no_wrap=True)
+    for column in ("mean", "spread", "each"):
+        table.add_column(column, justify="right")
+    for entry in result.confirmed:
+        spread = f"{entry.spread:.4f}" if result.metric == "loss" else f"{100 * entry.spread:.1f} pts"
+        each = " ".join(score_text(score, result.metric) for score in entry.scores.values())
+        table.add_row(entry.id, score_text(entry.mean, result.metric), spread, each)
+    return table
+
+
+def _test_table(result: SweepResult) -> Table:
+    """The winner on the test split, with its interval, above what it is compared with."""
     assert result.winner is not None
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column, justify in (
-        ("test split", "left"),
-        ("accuracy", "right"),
-        ("macro-F1", "right"),
-        ("loss", "right"),
-    ):
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("settings", overflow="fold")
-    rows = [(f"winner {result.winner.id}", result.winner)]
+    table.add_column("test split", no_wrap=True)
+    for column in ("accuracy", "95 % interval", "macro-F1", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(name: str, test: TestScores, interval: str = "") -> None:
+        table.add_row(name, f"{test.accuracy:.1%}", interval, f"{test.macro_f1:.1%}", f"{test.loss:.3f}")
+
+    low, high = result.winner.interval.get("accuracy", (None, None))
+    row(f"winner {result.winner.id}", result.winner.test, f"{low:.1%} to {high:.1%}" if low else "")
     if result.untuned:
-        rows.append(("untuned default", result.untuned))  # type: ignore[arg-type]
-    for name, tested in rows:
-        test = tested.test
-        table.add_row(
-            name,
-            f"{test.accuracy:.1%}",
-            f"{test.macro_f1:.1%}",
-            f"{test.loss:.3f}",
-            escape(settings_line(tested.settings, searched)),
-        )
+        row("untuned default", result.untuned.test)
+    for name, test in result.baselines.items():
+        row(name, test)
+    return table
+
+
+def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
+    """Why it won, who would have won otherwise, and what tuning added."""
+    assert result.winner is not None
+    rows = [("chosen by", result.winner.rule)] if result.winner.rule else []
+    if others := {rule: trial for rule, trial in result.choices.items() if trial != result.winner.id}:
+        rows.append(("otherwise", ", ".join(f"{trial} by {rule}" for rule, trial in others.items())))
+    elif result.choices:
+        rows.append(("otherwise", "the same trial by every rule"))
     if result.untuned:
         gain = 100 * (result.winner.test.accuracy - result.untuned.test.accuracy)
-        table.add_row("tuning adds", f"{gain:+.1f} pts")
-    return table
+        rows.append(
+            ("tuning adds", f"{gain:+.1f} points to {settings_line(result.untuned.settings, searched)}")
+        )
+    linear = max((test.accuracy for test in result.baselines.values()), default=0.0)
+    if linear > result.winner.test.accuracy:
+        rows.append(
+            ("but", "a model without a neural network does better: this adapter is not worth its cost")
+        )
+    for earlier in result.also_tested:
+        score = f"{earlier.id}, the winner of fewer trials: {earlier.test.accuracy:.1%}"
+        rows.append(("also tested", score))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, escape(text))
+    return ["", table] if rows else []
 
 
 def next_steps(console: Console, steps: Sequence[tuple[str, str]]) -> None:
@@ -271,4 +240,7 @@ def status_entries(folder: SweepFolder) -> dict[str, Any]:
         ],
         "winner": winner.model_dump() if winner else None,
         "untuned": result.untuned.model_dump() if result and result.untuned else None,
+        "baselines": {name: test.model_dump() for name, test in result.baselines.items()} if result else {},
+        "confirmed": [entry.model_dump() for entry in result.confirmed] if result else [],
+        "choices": result.choices if result else {},
     }

@@ -13,7 +13,8 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 from training.evaluate import higher_is_better
 from training.settings import Metric
 from tuning.config import SearchSettings
-from tuning.searcher import RUNG, SCORE
+from tuning.record import SCORE
+from tuning.searcher import RUNG
 
 
 class PatientBracket(_Bracket):

@@ -5,26 +5,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from optuna.trial import FrozenTrial
 from ray import tune
 
 from training.data import Dataset
-from training.errors import LorasweepError, TrainingError
+from training.errors import LorasweepError, SweepStoppedError, TrainingError
 from training.evaluate import higher_is_better
-from training.settings import UNTUNED, Hyperparameters
-from training.target_modules import PRESETS
-from tuning.cluster import Resources, start_ray, stop_ray
+from tuning.choice import contenders
+from tuning.cluster import start_ray, stop_ray
+from tuning.config import SweepConfig
+from tuning.failures import StopOnFailures, is_disk_full
 from tuning.interrupt import clean_stop
 from tuning.plan import SweepPlan, plan_sweep
-from tuning.record import Reference, SweepFolder, SweepResult, TrialRecord, Winner, rank_trials
-from tuning.recorder import Listener, Recorder, past_scores, ray_trial_name, settle
+from tuning.record import SweepFolder, SweepResult, TrialRecord, rank_trials
+from tuning.recorder import Listener, Recorder, past_scores, ray_trial_name
 from tuning.scheduler import make_scheduler
-from tuning.searcher import SCORE, Unfinished, make_searcher, study_outcomes
-from tuning.trainable import RUNG_SCORE, TrialSetup, run_trial
-from tuning.winner import keep_winner, predict_test, run_remote, score_test, train_reference
+from tuning.searcher import make_searcher
+from tuning.study import Unfinished, create_study, open_study, reconcile
+from tuning.trainable import RUNG_SCORE, run_trial
+from tuning.winner import choose_winner, trial_setup
 
 log = logging.getLogger("lorasweep")
 
@@ -51,8 +55,8 @@ class Store(Listener, Protocol):
     def start(self, summary: Mapping[str, Any]) -> None:
         """The sweep begins or goes on."""
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> object:
-        """The sweep ended, in whatever way."""
+    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
+        """The sweep ended, in whatever way; whether the store has all of it now."""
 
 
 def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Store) -> SweepResult:
@@ -62,7 +66,8 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
     rest is proposed. What has finished is on disk before anything else happens with it.
 
     Raises:
-        TrainingError: every trial failed; the first one's reason is named.
+        TrainingError: every trial failed, or several in a row for one reason; that reason is named.
+        SweepStoppedError: the disk is full; the sweep can go on when there is space.
     """
     started = time.monotonic()
     earlier = folder.result()
@@ -75,57 +80,102 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
 
     with folder.lock():
         ended = result(state="interrupted")
+        if earlier is not None and earlier.state == "finished":
+            # It is being extended: killed from here on, it has not finished any more.
+            _write_end(folder, ended, earlier)
         try:
             store.start(plan.summary())
-            past = folder.trials()
+            past, unfinished = reconcile_records(plan, folder)
             display.begin(plan, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             import ray
 
             data = ray.put(plan.encoded)
-            trials = _run_trials(plan, folder, data, past, [store, display], display)
+            trials = _run_trials(plan, folder, data, past, unfinished, [store, display], display)
             if any(trial.state == "running" for trial in trials) or len(trials) < plan.config.search.trials:
                 return ended
             ended = result(state="failed")
-            winner, reference = _choose(plan, folder, data, trials, display)
-            ended = result(state="finished", winner=winner, untuned=reference)
+            fields = choose_winner(plan, folder, data, trials, display.phase, earlier)
+            ended = result(state="finished", **fields)
             return ended
         except LorasweepError as error:
-            ended = result(state="failed", error=str(error))
+            state = "interrupted" if isinstance(error, SweepStoppedError) else "failed"
+            ended = result(state=state, error=str(error))
             raise
         except KeyboardInterrupt:
             ended = result(state="interrupted")
             return ended
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            stopped = _no_space(folder)
+            ended = result(state="interrupted", error=str(stopped))
+            raise stopped from error
         finally:
             try:
-                folder.write_result(ended)
+                _write_end(folder, ended, earlier)
                 display.phase("writing the best adapters and the record")
-                store.finish(ended, _best_adapters(plan, folder) if ended.state == "finished" else {})
+                published = store.finish(ended, _best_adapters(plan, folder, ended))
+                if published and ended.state == "finished":
+                    ended = ended.model_copy(update={"published": True})
+                    _write_end(folder, ended, earlier)
             finally:
                 # Also on a Ctrl-C meanwhile: a terminal wants its cursor back.
                 display.end()
                 stop_ray()
 
 
-def resume_plan(folder: SweepFolder) -> SweepPlan:
-    """The plan of a sweep that exists, with its own configuration and its own rows."""
-    config = folder.config()
+def _write_end(folder: SweepFolder, ended: SweepResult, earlier: SweepResult | None) -> None:
+    if ended.state != "finished" and earlier is not None:
+        # A sweep that was being extended: what is known of the test split stays known.
+        tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])]
+        kept = {"also_tested": tuple(tested), "untuned": earlier.untuned, "baselines": earlier.baselines}
+        ended = ended.model_copy(update=kept)
+    with suppress(OSError):  # a full disk has been told of already, and without this file a sweep goes on too
+        folder.write_result(ended)
+
+
+def _no_space(folder: SweepFolder) -> SweepStoppedError:
+    return SweepStoppedError(
+        f"sweep {folder.name}: the disk is full; what had finished is kept. Free some space, then: "
+        f"lorasweep resume {folder.name}"
+    )
+
+
+def resume_plan(folder: SweepFolder, config: SweepConfig | None = None) -> SweepPlan:
+    """The plan of a sweep that exists, with its own rows and its own configuration, or an extended one."""
+    config = config or folder.config()
     return plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
 
 
-def create_folder(plan: SweepPlan, mlruns: Path) -> SweepFolder:
-    """Make a new sweep's folder: configuration, plan, prepared rows."""
+def create_folder(
+    plan: SweepPlan, mlruns: Path, earlier: Sequence[FrozenTrial] = (), start: Mapping[str, Any] | None = None
+) -> SweepFolder:
+    """Make a new sweep's folder, whole or not at all: configuration, plan, space, prepared rows, study.
+
+    Args:
+        earlier: trials of an older sweep that the sampler learns from.
+        start: settings that are tried first; the space's own start if None.
+    """
     folder = SweepFolder(mlruns, plan.config.name)
-    folder.create(plan.config)
-    try:
-        folder.write_plan(plan.summary())
-        folder.write_space(plan.space)
-        plan.dataset.save(folder.data)
-    except BaseException:
-        folder.remove()
-        raise
+    with folder.making(plan.config) as making:
+        making.write_plan(plan.summary())
+        making.write_space(plan.space)
+        plan.dataset.save(making.data)
+        start = plan.space.start_point() if start is None else start
+        create_study(making.study_url, folder.name, plan.config.training.metric, start, earlier)
     return folder
+
+
+def reconcile_records(plan: SweepPlan, folder: SweepFolder) -> tuple[list[TrialRecord], list[Unfinished]]:
+    """All trials so far, settled with what Optuna knows and on disk, and those that are to go on."""
+    before = folder.trials()
+    records, unfinished = reconcile(open_study(folder.study_url, folder.name), plan.space, before)
+    for record in records:
+        if record not in before:
+            folder.write_trial(record)
+    return records, unfinished
 
 
 def _run_trials(
@@ -133,23 +183,12 @@ def _run_trials(
     folder: SweepFolder,
     data: object,
     past: list[TrialRecord],
+    unfinished: list[Unfinished],
     listeners: list[Listener],
     display: Display,
 ) -> list[TrialRecord]:
     config, settings, resources = plan.config, plan.config.training, plan.resources
-    if past:
-        past = settle(folder, past, study_outcomes(config.name, folder.study_url))
-    unfinished = [
-        Unfinished(
-            trial.number,
-            trial.settings,
-            trial.last_checkpoint,
-            tuple(float(evaluation[SCORE]) for evaluation in trial.evaluations),
-        )
-        for trial in past
-        if trial.state == "running"
-    ]
-    ended = len(past) - len(unfinished)
+    ended = sum(trial.state != "running" for trial in past)
     if ended >= config.search.trials:
         return past
     higher = higher_is_better(settings.metric)
@@ -163,9 +202,10 @@ def _run_trials(
         study_name=config.name,
         study_url=folder.study_url,
         unfinished=unfinished,
-        ended={trial.number for trial in past if trial.state != "running"},
     )
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listeners, past)
+    may_win = partial(contenders, config=config)
+    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listeners, past, may_win)
+    recorder.prune()
     setup = trial_setup(plan, resources)
     # Each run of a sweep has a folder of its own: a trial that goes on counts its checkpoints anew.
     storage = config.resources.storage
@@ -192,88 +232,39 @@ def _run_trials(
                 checkpoint_score_attribute=RUNG_SCORE,
                 checkpoint_score_order="max" if higher else "min",
             ),
+            failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
+            stop=StopOnFailures(recorder.watch),
             callbacks=[recorder],
             verbose=0,
         ),
     )
     with clean_stop(display.stopping):
         tuner.fit()
+    if recorder.watch.disk_full:
+        raise _no_space(folder)
+    if recorder.watch.reason:
+        raise TrainingError(
+            f"sweep {folder.name}: {recorder.watch.reason}; mend that, then: lorasweep resume {folder.name}"
+        )
     return sorted(recorder.trials.values(), key=lambda trial: trial.number)
 
 
-def alone(plan: SweepPlan) -> Resources:
-    """What one task gets that runs when the trials are done: the cores of all of them, on this machine."""
-    resources = plan.resources
-    if plan.config.resources.address is not None:
-        return resources
-    return replace(resources, cpus_per_trial=resources.cpus_per_trial * resources.concurrency, concurrency=1)
-
-
-def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
-    """What all trials of a planned sweep share."""
-    return TrialSetup(
-        base=plan.base,
-        settings=plan.config.training,
-        threads=resources.cpus_per_trial,
-        gpu_share=resources.gpus_per_trial,
-        storage=plan.config.resources.storage,
-    )
-
-
-def _choose(
-    plan: SweepPlan, folder: SweepFolder, data: object, trials: list[TrialRecord], display: Display
-) -> tuple[Winner, Reference | None]:
-    import ray
-
-    ranked = rank_trials(trials, higher_is_better(plan.config.training.metric))
-    ranked = [trial for trial in ranked if trial.checkpoint]
-    if not ranked:
-        reason = next(
-            (trial.error for trial in trials if trial.error), "no trial reached its first evaluation"
-        )
-        raise TrainingError(f"sweep {folder.name}: all {len(trials)} trials failed; the first: {reason}")
-    best = ranked[0]
-    resources = alone(plan)
-    setup = trial_setup(plan, resources)
-    display.phase(f"scoring {best.id} on the test split")
-    labels = plan.dataset.test.labels
-    scoring = run_remote(resources, predict_test, best.settings, best.checkpoint, data, setup)
-    logits, files = ray.get(scoring)
-    keep_winner(folder.winner, files, logits)
-    winner = Winner(
-        id=best.id, score=best.score or 0.0, settings=best.settings, test=score_test(logits, labels)
-    )
-    if not plan.config.compare_untuned:
-        return winner, None
-    display.phase("training the untuned settings for comparison")
-    settings = untuned_settings(plan).model_dump()
-    tested = ray.get(run_remote(resources, train_reference, settings, data, setup))
-    return winner, Reference(
-        settings=settings,
-        score=tested.validation_score,
-        test=score_test(tested.logits, labels),
-        seconds=tested.seconds,
-    )
-
-
-def untuned_settings(plan: SweepPlan) -> Hyperparameters:
-    """The usual untuned settings; for a model without presets with the first pattern of the space."""
-    patterns = [choice for choice in plan.target_modules if choice not in PRESETS]
-    return UNTUNED.model_copy(update={"target_modules": patterns[0]}) if patterns else UNTUNED
-
-
-def _best_adapters(plan: SweepPlan, folder: SweepFolder) -> dict[str, Path]:
+def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) -> dict[str, Path]:
     """Write the best trials as checked adapter folders; what cannot be written is told and left out."""
     from tuning.export import export_sweep
 
+    if result.state != "finished" or result.winner is None:
+        return {}
     ranked = rank_trials(folder.trials(), higher_is_better(plan.config.training.metric))
+    best = [trial.id for trial in ranked if trial.checkpoint][: plan.config.keep]
     adapters: dict[str, Path] = {}
-    for trial in [trial for trial in ranked if trial.checkpoint][: plan.config.keep]:
-        out = folder.path / "best" / trial.id
+    # A winner by size, speed or other seeds need not be among the best by score.
+    for trial_id in dict.fromkeys((result.winner.id, *best)):
+        out = folder.path / "best" / trial_id
         try:
             if not out.exists():
-                export_sweep(folder, out, trial=trial.id)
-            adapters[trial.id] = out
+                export_sweep(folder, out, trial=trial_id)
+            adapters[trial_id] = out
         except LorasweepError as error:
             log.warning("%s", error)
     return adapters

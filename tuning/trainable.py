@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.fs
 import torch
 from ray import tune
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from training.base_model import BaseModel, LoadedBase, load_base
@@ -23,7 +24,9 @@ from training.model import build_classifier, trainable_parameters
 from training.precision import resolve_precision
 from training.settings import Hyperparameters, TrainingSettings
 from training.state import Evaluation, TrainingState
-from tuning.searcher import BEST_RUNG, ERROR, RUNG, SCORE
+from tuning.failures import DISK_FULL, is_disk_full
+from tuning.record import SCORE
+from tuning.searcher import BEST_RUNG, ERROR, RUNG
 
 # Validation rows whose logits go into each checkpoint: an export is compared with them.
 PROBE_ROWS = 256
@@ -59,6 +62,10 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
         _train_and_report(config, data, setup)
     except LorasweepError as error:
         tune.report({ERROR: str(error), RUNG: 0})
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        tune.report({ERROR: f"{DISK_FULL}: {error}", RUNG: 0})
 
 
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
@@ -75,8 +82,12 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
             kept = json.loads((Path(folder) / BEST_FILE).read_text())
             best, best_rung = float(kept[SCORE]), int(kept[RUNG])
     higher = higher_is_better(setup.settings.metric)
+    # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
+    # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
+    known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
     for evaluation in fine_tune(state, data, hyperparameters, setup.settings):
-        score = evaluation.scores.by(setup.settings.metric)
+        entries = known.get(evaluation.rung) or evaluation.to_dict()
+        score = float(entries[setup.settings.metric])
         # Ray keeps the later of two equal checkpoints, and so do we.
         if best is None or (score >= best if higher else score <= best):
             best, best_rung = score, evaluation.rung
@@ -88,7 +99,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
                     BEST_RUNG: best_rung,
-                    "evaluation": evaluation.to_dict(),
+                    "evaluation": entries,
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
                 },

@@ -1,97 +1,173 @@
-"""The winner's one look at the test split, and the untuned settings trained beside it."""
+"""The end of a sweep: the best confirmed on other seeds, a winner chosen, and scored once on the test split."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from training.encoding import EncodedDataset
-from training.evaluate import higher_is_better, predict_logits, score
-from training.fine_tune import fine_tune
-from training.model import load_weights, save_weights
-from training.settings import Hyperparameters
-from training.state import WEIGHTS_FOLDER
+from training.errors import TrainingError
+from training.evaluate import bootstrap_intervals, higher_is_better
+from training.settings import UNTUNED, Hyperparameters
+from training.target_modules import PRESETS
+from tuning.choice import choices, choose, rule_text
 from tuning.cluster import Resources
-from tuning.record import TestScores
-from tuning.trainable import TrialSetup, open_checkpoint, prepare_worker, start_state
+from tuning.plan import SweepPlan
+from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TrialRecord, Winner, rank_trials
+from tuning.tasks import predict_test, run_remote, score_test, test_baselines, train_again, train_reference
+from tuning.trainable import TrialSetup
 
 TEST_FILE = "test.safetensors"
 
-
-@dataclass(frozen=True)
-class TestedClassifier:
-    """A trained classifier's test logits (float32, shape (rows, classes)), and its validation score."""
-
-    __test__ = False
-
-    logits: np.ndarray
-    validation_score: float
-    seconds: float
+Tell = Callable[[str], None]
 
 
-def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
-    """Run a function in a Ray worker that has what a trial has; arguments may be object references."""
+def choose_winner(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    data: object,
+    trials: Sequence[TrialRecord],
+    tell: Tell,
+    earlier: SweepResult | None = None,
+) -> dict[str, Any]:
+    """The fields of a finished sweep's result.
+
+    Args:
+        data: Ray's reference to the encoded data set.
+        tell: called with what is being done now.
+        earlier: the result of fewer trials, where the sweep was extended: a test score that was looked at
+            then is not looked at again, and stays on record.
+
+    Raises:
+        TrainingError: every trial failed; the first one's reason is named.
+    """
     import ray
 
-    options = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
-    return ray.remote(function).options(max_retries=2, **options).remote(*arguments)
+    confirmed = confirm(plan, folder, data, trials, tell)
+    best = choose(trials, plan.config, confirmed)
+    if best is None:
+        reason = next(
+            (trial.error for trial in trials if trial.error), "no trial reached its first evaluation"
+        )
+        raise TrainingError(f"sweep {folder.name}: all {len(trials)} trials failed; the first: {reason}")
+    resources = alone(plan)
+    setup = trial_setup(plan, resources)
+    labels = plan.dataset.test.labels
+    tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
+    winner = next((entry for entry in tested if entry.id == best.id), None)
+    if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
+        tell(f"scoring {best.id} on the test split")
+        scoring = run_remote(resources, predict_test, best.settings, best.checkpoint, data, setup)
+        logits, files = ray.get(scoring)
+        keep_winner(folder.winner, files, logits)
+        winner = Winner(
+            id=best.id,
+            score=best.score or 0.0,
+            settings=best.settings,
+            test=score_test(logits, labels),
+            interval=bootstrap_intervals(logits, labels),
+        )
+    fields: dict[str, Any] = {
+        "winner": winner.model_copy(update={"rule": rule_text(plan.config, bool(confirmed))}),
+        "confirmed": confirmed,
+        "choices": choices(trials, plan.config),
+        "also_tested": tuple(entry for entry in tested if entry.id != best.id),
+        "untuned": earlier.untuned if earlier else None,
+        "baselines": earlier.baselines if earlier else {},
+    }
+    if plan.config.choice.baselines and not fields["baselines"]:
+        tell("training a linear model for comparison")
+        one = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
+        found = ray.get(run_remote(one, test_baselines, plan.dataset))
+        fields["baselines"] = {name: score_test(values, labels) for name, values in found.items()}
+    if plan.config.compare_untuned and fields["untuned"] is None:
+        tell("training the untuned settings for comparison")
+        settings = untuned_settings(plan).model_dump()
+        reference = ray.get(run_remote(resources, train_reference, settings, data, setup))
+        fields["untuned"] = Reference(
+            settings=settings,
+            score=reference.validation_score,
+            test=score_test(reference.logits, labels),
+            seconds=reference.seconds,
+        )
+    return fields
 
 
-def predict_test(
-    settings: dict[str, Any], checkpoint_path: str, data: EncodedDataset, setup: TrialSetup
-) -> tuple[np.ndarray, dict[str, bytes]]:
-    """Predict the test split with a trial's best checkpoint.
+def confirm(
+    plan: SweepPlan, folder: SweepFolder, data: object, trials: Sequence[TrialRecord], tell: Tell
+) -> tuple[Confirmed, ...]:
+    """Train the best trials' settings again on other seeds; the best mean first. Nothing without `--confirm`.
 
-    Returns:
-        The logits, float32 of shape (rows, classes), and the checkpoint's files by name, the optimiser's left
-        out: the driver may be on another machine than the storage.
+    Each score is on disk as soon as it is known, and is not trained for again.
     """
-    device = prepare_worker(setup)
-    state = start_state(data, setup, Hyperparameters(**settings), device)
-    checkpoint = open_checkpoint(checkpoint_path, setup.storage)
-    assert checkpoint is not None
-    with checkpoint.as_directory() as folder:
-        load_weights(state.model, Path(folder) / WEIGHTS_FOLDER)
-        files = {
-            str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file() and path.name not in ("optimizer.safetensors",)
-        }
-    return predict_logits(state.model, data.test, state.amp), files
+    import ray
+
+    count, seeds = plan.config.choice.confirmed
+    higher = higher_is_better(plan.config.training.metric)
+    best = rank_trials([trial for trial in trials if trial.checkpoint], higher)[:count]
+    first = plan.config.training.seed + 1
+    scores = folder.confirmations()
+    waiting: dict[Any, tuple[str, str]] = {}
+    setup = trial_setup(plan, plan.resources)
+    for trial in best:
+        for seed in range(first, first + seeds):
+            if str(seed) not in scores.setdefault(trial.id, {}):
+                task = run_remote(plan.resources, train_again, trial.settings, seed, data, setup)
+                waiting[task] = (trial.id, str(seed))
+    total = len(waiting)
+    while waiting:
+        tell(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
+        (done,), _ = ray.wait(list(waiting))
+        trial_id, seed_name = waiting.pop(done)
+        scores[trial_id][seed_name] = ray.get(done)
+        folder.write_confirmations(scores)
+    wanted = [str(seed) for seed in range(first, first + seeds)]
+    found = [_confirmed(trial.id, {seed: scores[trial.id][seed] for seed in wanted}) for trial in best]
+    return tuple(sorted(found, key=lambda entry: -entry.mean if higher else entry.mean))
 
 
-def train_reference(settings: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> TestedClassifier:
-    """Train settings with the full budget, outside the search, and predict the test split with their best."""
-    device = prepare_worker(setup)
-    hyperparameters = Hyperparameters(**settings)
-    state = start_state(data, setup, hyperparameters, device)
-    sign = 1.0 if higher_is_better(setup.settings.metric) else -1.0
-    best = -float("inf")
-    with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-        for evaluation in fine_tune(state, data, hyperparameters, setup.settings):
-            validation = evaluation.scores.by(setup.settings.metric)
-            if sign * validation >= best:
-                best = sign * validation
-                save_weights(state.model, Path(temporary))
-        load_weights(state.model, Path(temporary))
-        return TestedClassifier(predict_logits(state.model, data.test, state.amp), sign * best, state.seconds)
+def _confirmed(trial_id: str, scores: dict[str, float]) -> Confirmed:
+    values = list(scores.values())
+    spread = stdev(values) if len(values) > 1 else 0.0
+    return Confirmed(id=trial_id, scores=scores, mean=mean(values), spread=spread)
+
+
+def alone(plan: SweepPlan) -> Resources:
+    """What one task gets that runs when the trials are done: the cores of all of them, on this machine."""
+    resources = plan.resources
+    if plan.config.resources.address is not None:
+        return resources
+    return replace(resources, cpus_per_trial=resources.cpus_per_trial * resources.concurrency, concurrency=1)
+
+
+def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
+    """What all trials of a planned sweep share."""
+    return TrialSetup(
+        base=plan.base,
+        settings=plan.config.training,
+        threads=resources.cpus_per_trial,
+        gpu_share=resources.gpus_per_trial,
+        storage=plan.config.resources.storage,
+    )
+
+
+def untuned_settings(plan: SweepPlan) -> Hyperparameters:
+    """The usual untuned settings; for a model without presets with the first pattern of the space."""
+    patterns = [choice for choice in plan.target_modules if choice not in PRESETS]
+    return UNTUNED.model_copy(update={"target_modules": patterns[0]}) if patterns else UNTUNED
 
 
 def keep_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
     """Keep the winner's weights and its test logits in the sweep's folder, apart from Ray's."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier winner, where the sweep was extended
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     save_file({"logits": logits}, folder / TEST_FILE)
-
-
-def score_test(logits: np.ndarray, labels: np.ndarray) -> TestScores:
-    """The three scores that are recorded of a test."""
-    scores = score(logits, labels)
-    return TestScores(accuracy=scores.accuracy, macro_f1=scores.macro_f1, loss=scores.loss)

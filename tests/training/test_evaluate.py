@@ -10,7 +10,15 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score,
 from tiny_trials import CPU, FP32, copies, hyperparameters, loaded, same, start, texts
 from torch.nn import functional as F
 
-from training.evaluate import Scores, higher_is_better, log_softmax, predict_logits, score, score_classes
+from training.evaluate import (
+    Scores,
+    bootstrap_intervals,
+    higher_is_better,
+    log_softmax,
+    predict_logits,
+    score,
+    score_classes,
+)
 from training.precision import AmpPolicy
 
 RANDOM = np.random.default_rng(0)
@@ -109,3 +117,28 @@ def test_bf16_predictions_come_back_in_fp32(tiny_base: Callable[[str], Path]) ->
     half = predict_logits(model, split, AmpPolicy("bf16", CPU))
     assert half.dtype == np.float32
     np.testing.assert_allclose(half, predict_logits(model, split, FP32), atol=0.2)
+
+
+def test_bootstrap_intervals_cover_the_score_as_theory_says() -> None:
+    """Of a share the standard error is known; more rows narrow the interval; the same seed, the same numbers."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 2000)
+    right = random.random(2000) < 0.7
+    answers = np.where(right, labels, (labels + 1) % 4)
+    logits = np.eye(4)[answers] * 3.0
+    found = bootstrap_intervals(logits, labels)
+    scores = score(logits, labels)
+    low, high = found["accuracy"]
+    assert low < scores.accuracy < high
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.7 * 0.3 / 2000), rel=0.1)
+    assert found["macro_f1"][0] < scores.macro_f1 < found["macro_f1"][1]
+    assert found["loss"][0] < scores.loss < found["loss"][1]
+    assert found == bootstrap_intervals(logits, labels)
+    few = bootstrap_intervals(logits[:200], labels[:200])["accuracy"]
+    assert few[1] - few[0] > 2 * (high - low)
+
+
+def test_a_bootstrap_of_nothing_but_right_answers() -> None:
+    found = bootstrap_intervals(np.eye(3) * 9, np.arange(3), draws=50)
+    assert found["accuracy"] == (1.0, 1.0)
+    assert found["macro_f1"] == (1.0, 1.0)

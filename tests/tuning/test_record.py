@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,9 +111,34 @@ def test_a_name_in_use_is_refused_and_a_removed_one_is_free(folder: SweepFolder)
     with pytest.raises(SettingsError, match=r"in use .*--name.*lorasweep resume demo"):
         folder.create(SweepConfig(name="demo", keep=1))
     assert folder.config().keep == 3
-    folder.remove()
+    shutil.rmtree(folder.path)
     folder.create(SweepConfig(name="demo", keep=1))
     assert folder.trials() == []
+
+
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Until it has everything nobody sees it, and an error on the way leaves nothing."""
+    folder = SweepFolder(tmp_path, "demo")
+
+    def broken() -> None:
+        with folder.making(SweepConfig(name="demo")) as making:
+            making.write_plan({"a": 1})
+            assert list_sweeps(tmp_path) == []
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
+    assert list((tmp_path / "sweeps").iterdir()) == []
+    with folder.making(SweepConfig(name="demo")) as making:
+        making.write_plan({"a": 1})
+    assert [sweep.name for sweep in list_sweeps(tmp_path)] == ["demo"]
+    assert folder.plan() == {"a": 1}
+    # Another process made one of this name in the meantime: its files stay.
+    other = SweepFolder(tmp_path, "late")
+    with pytest.raises(SettingsError, match="late"), other.making(SweepConfig(name="late")):
+        other.create(SweepConfig(name="late", keep=7))
+    assert other.config().keep == 7
+    assert {path.name for path in (tmp_path / "sweeps").iterdir()} == {"demo", "late"}
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

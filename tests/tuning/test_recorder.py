@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tuning.config import SweepConfig
-from tuning.record import SweepFolder, TrialRecord
-from tuning.recorder import Recorder, error_line, past_scores, settle
-from tuning.searcher import BEST_RUNG, ERROR, RUNG, SCORE
+from tuning.record import SCORE, SweepFolder, TrialRecord
+from tuning.recorder import Recorder, error_line, past_scores
+from tuning.searcher import BEST_RUNG, ERROR, RUNG
 
 RUNGS = 3
 TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
@@ -219,19 +219,6 @@ def test_real_failures_say_why(folder: SweepFolder, tmp_path: Path) -> None:
     assert died.error is not None
     assert "its process died" in died.error
     assert "Trials did not complete" not in ended.stdout + ended.stderr
-
-
-def test_records_are_settled_by_what_optuna_knows(folder: SweepFolder) -> None:
-    """A trial that Optuna was told of as ended is not trained on; the others stay as they are."""
-    for number, state in enumerate(("running", "running", "failed")):
-        record = {"id": f"t{number:03d}", "number": number, "state": state, "error": "x" * (number // 2)}
-        folder.write_trial(TrialRecord.model_validate(record))
-    before = folder.trials()
-    after = settle(folder, before, {1: "stopped", 2: "completed", 7: "failed"})
-    assert [trial.state for trial in after] == ["running", "stopped", "failed"]
-    assert after[1].ended is not None
-    assert after == folder.trials()
-    assert [after[0], after[2]] == [before[0], before[2]]
 
 
 def test_asha_recalls_all_that_ended() -> None:

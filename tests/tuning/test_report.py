@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tuning.config import SweepConfig
-from tuning.record import Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from tuning.plan_text import kinds_of
+from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
 from tuning.report import (
     counts_text,
     duration,
-    kinds_of,
     next_steps,
     parameters_text,
     result_text,
@@ -123,6 +123,47 @@ def test_a_loss_is_shown_in_nats_with_the_lowest_first() -> None:
     assert [row.split()[:3] for row in rows] == [["t000", "0.5120", "2.2e-3"], ["t003", "0.7010", "2.2e-3"]]
 
 
+def test_why_it_won_and_what_it_is_compared_with() -> None:
+    """Interval, baselines, the confirmed trials with mean and spread, the other rules' winners, a warning."""
+    assert RESULT.winner is not None
+    linear = TestScores(accuracy=0.9, macro_f1=0.8, loss=0.4)
+    confirmed = (
+        Confirmed(id="t001", scores={"1": 0.86, "2": 0.84}, mean=0.85, spread=0.01414),
+        Confirmed(id="t003", scores={"1": 0.7, "2": 0.7}, mean=0.7, spread=0.0),
+    )
+    rule = "best mean accuracy over 2 other seeds"
+    winner = RESULT.winner.model_copy(update={"interval": {"accuracy": (0.841, 0.88)}, "rule": rule})
+    result = RESULT.model_copy(
+        update={
+            "winner": winner,
+            "baselines": {"TF-IDF + logistic regression": linear},
+            "confirmed": confirmed,
+            "choices": {"accuracy": "t001", "loss": "t003", "smallest within 0.5 points": "t000"},
+            "also_tested": (winner.model_copy(update={"id": "t000"}),),
+        }
+    )
+    folder = SweepFolder(Path("mlruns"), "demo")
+    lines = lines_of(result_text(folder, result, TRIALS, ["rank"], 6))
+    text = "\n".join(lines)
+    assert next(line.split() for line in lines if line.startswith("winner t001"))[2:6] == [
+        "86.1%", "84.1%", "to", "88.0%",
+    ]  # fmt: skip
+    assert next(line.split() for line in lines if line.startswith("TF-IDF"))[4:] == [
+        "90.0%",
+        "80.0%",
+        "0.400",
+    ]
+    means = [line.split() for line in lines if line.startswith("t0") and "pts" in line]
+    assert means == [
+        ["t001", "85.0%", "1.4", "pts", "86.0%", "84.0%"],
+        ["t003", "70.0%", "0.0", "pts", "70.0%", "70.0%"],
+    ]
+    assert f"chosen by    {rule}" in text
+    assert "t003 by loss, t000 by smallest within 0.5 points" in text
+    assert "without a neural network does better" in text
+    assert "t000, the winner of fewer trials: 86.1%" in text
+
+
 @pytest.mark.parametrize("searched", [["rank", "learning_rate"], list(SETTINGS)])
 def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: Path) -> None:
     """Counts, the winner's test scores, the untuned settings beside it, the reason of a failure."""
@@ -133,7 +174,7 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
     assert winner.split()[2:5] == ["86.1%", "79.4%", "0.457"]
     untuned = next(line for line in text.splitlines() if line.startswith("untuned default"))
     assert untuned.split()[2:5] == ["65.0%", "60.0%", "1.200"]
-    assert "+21.1 pts" in text
+    assert "+21.1 points to" in text
     assert "x[0]" in text, "brackets are not markup"
     assert "[this]" in text
 

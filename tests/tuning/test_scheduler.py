@@ -12,10 +12,10 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 
 from training.settings import Metric
 from tuning.config import SearchSettings
-from tuning.record import TrialRecord
+from tuning.record import SCORE, TrialRecord
 from tuning.recorder import past_scores
 from tuning.scheduler import RecallingASHA, format_epochs, halving_rungs, make_scheduler, plan_budget
-from tuning.searcher import RUNG, SCORE
+from tuning.searcher import RUNG
 
 RUNGS = 9
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,10 @@ from optuna.trial import TrialState
 from search_spaces.space import SearchSpace, Space, load_space
 from training.settings import Hyperparameters, Metric
 from tuning.config import SearchSettings
-from tuning.record import SweepFolder
-from tuning.searcher import (
-    ERROR,
-    RUNG,
-    SCORE,
-    TruthfulOptunaSearch,
-    Unfinished,
-    make_sampler,
-    make_searcher,
-    startup_trials,
-    study_outcomes,
-)
+from tuning.failures import DISK_FULL
+from tuning.record import SCORE, SweepFolder
+from tuning.searcher import ERROR, RUNG, TruthfulOptunaSearch, make_searcher
+from tuning.study import Unfinished, create_study
 
 SPACE = SearchSpace.from_mapping(
     {
@@ -56,9 +48,10 @@ def searcher_of(
     space: Space = SPACE,
     metric: Metric = "accuracy",
     unfinished: Sequence[Unfinished] = (),
-    ended: Collection[int] = (),
 ) -> TruthfulOptunaSearch:
-    """A new searcher on the folder's study."""
+    """A new searcher on the folder's study, which is made if there is none."""
+    if not (folder.path / "study.db").is_file():
+        create_study(folder.study_url, folder.name, metric, space.start_point())
     return make_searcher(
         space,
         SearchSettings(trials=8),
@@ -69,7 +62,6 @@ def searcher_of(
         study_name=folder.name,
         study_url=folder.study_url,
         unfinished=unfinished,
-        ended=ended,
     )
 
 
@@ -143,7 +135,8 @@ def test_a_resumed_sweep_goes_on_with_its_unfinished_trials_first(folder: SweepF
     def unfinished(number: int, checkpoint: str | None, *scores: float) -> Unfinished:
         config = configs[number]
         assert config is not None
-        return Unfinished(number, config["hyperparameters"], checkpoint, scores)
+        evaluations = tuple({"rung": rung, SCORE: score} for rung, score in enumerate(scores, 1))
+        return Unfinished(number, config["hyperparameters"], checkpoint, evaluations)
 
     # Of trial 1 Optuna has heard a rung more than there is a checkpoint for; trial 2 had not begun;
     # trial 3 was through, but had not been told to have ended.
@@ -154,6 +147,7 @@ def test_a_resumed_sweep_goes_on_with_its_unfinished_trials_first(folder: SweepF
     assert again[0] is not None
     assert again[0]["checkpoint"] == "rung-1"
     assert again[0]["scores"] == [0.4]
+    assert again[0]["evaluations"] == [{"rung": 1, SCORE: 0.4}]
     assert configs[1] is not None
     assert again[0]["hyperparameters"] == configs[1]["hyperparameters"]
     after.on_trial_result("x", rung(2, 0.55))
@@ -174,34 +168,13 @@ def test_a_resumed_sweep_goes_on_with_its_unfinished_trials_first(folder: SweepF
     assert starts == [0]
 
 
-def test_a_proposal_that_never_became_a_trial_is_made_again(folder: SweepFolder) -> None:
-    """Killed between Optuna's proposal and the first record: FAIL in the study, its settings come first."""
-    lost = searcher_of(folder)
-    first = lost.suggest("a")
-    assert first is not None
-    after = searcher_of(folder)
-    again = after.suggest("b")
-    assert again == {"number": 1, "hyperparameters": first["hyperparameters"]}
-    after.on_trial_complete("b", rung(3, 0.5))
-    assert [trial.state for trial in study_of(folder).trials] == [TrialState.FAIL, TrialState.COMPLETE]
-
-
-def test_what_only_optuna_or_only_the_record_knows(folder: SweepFolder) -> None:
-    """A driver killed between the two: neither is told twice, and a failed setting is not tried again."""
+def test_a_full_disk_is_no_trials_fault(folder: SweepFolder) -> None:
+    """It is not told as failed: it goes on when the sweep does."""
     searcher = searcher_of(folder)
-    asked = [searcher.suggest(key) for key in "abcd"]
-    for key, last in (("a", rung(3, 0.5)), ("b", rung(1, 0.2)), ("c", {ERROR: "broke", RUNG: 0})):
-        searcher.on_trial_complete(key, last)
-    assert study_outcomes(folder.name, folder.study_url) == {0: "completed", 1: "stopped", 2: "failed"}
-    assert study_outcomes("another", folder.study_url) == {}
-    after = searcher_of(folder, ended={0, 1, 2, 3})
-    new = after.suggest("new")
-    assert new is not None
-    assert new["number"] == 4
-    assert asked[3] is not None
-    assert new["hyperparameters"] != asked[3]["hyperparameters"]
-    states = [trial.state for trial in study_of(folder).trials]
-    assert states[3:] == [TrialState.FAIL, TrialState.RUNNING]
+    searcher.suggest("a")
+    searcher.on_trial_result("a", rung(1, 0.4))
+    searcher.on_trial_complete("a", {ERROR: f"{DISK_FULL}: some/file", RUNG: 0})
+    assert [trial.state for trial in study_of(folder).trials] == [TrialState.RUNNING]
 
 
 def test_a_function_is_searched_and_its_own_values_arrive(folder: SweepFolder, tmp_path: Path) -> None:
@@ -218,16 +191,3 @@ def test_a_function_is_searched_and_its_own_values_arrive(folder: SweepFolder, t
         assert "_ratio" not in config["hyperparameters"]
         searcher.on_trial_complete(str(number), rung(3, number / 10))
     assert study_of(folder).best_trial.number == 3
-
-
-def test_random_trials_before_tpe_proposes() -> None:
-    """A quarter, at least those that start at once, at most ten."""
-    assert [startup_trials(*asked) for asked in ((20, 4), (100, 4), (4, 1), (20, 8), (100, 16))] == [
-        5,
-        10,
-        2,
-        8,
-        16,
-    ]
-    assert isinstance(make_sampler(SearchSettings(sampler="random"), 0, 2), optuna.samplers.RandomSampler)
-    assert isinstance(make_sampler(SearchSettings(), 0, 2), optuna.samplers.TPESampler)

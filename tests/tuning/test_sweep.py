@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -13,77 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import optuna
 import pytest
+from whole_sweeps import RUN, WORDS, check_study, lorasweep, start, wait_for
 
 from training.data import Dataset
 from training.inference import load_classifier, predict
 from tuning.record import SweepFolder, TrialRecord
 
 ROOT = Path(__file__).parents[2]
-WORDS = {
-    "money": "markets shares bank rally",
-    "film": "film star album award",
-    "health": "vaccine doctors trial",
-}
-OPTUNA_STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
-
-
-def write_rows(path: Path) -> None:
-    """60 distinct texts of three labels."""
-    draw = random.Random(0)
-    labels = list(WORDS)
-    lines = ["text,label"]
-    for number in range(60):
-        label = labels[number % 3]
-        words = draw.choices(WORDS[label].split(), k=3) + draw.choices(["new", "city", "team"], k=2)
-        lines.append(f"{' '.join(words)} {number},{label}")
-    path.write_text("\n".join(lines) + "\n")
-
-
-def start(place: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal runs it; `more` goes into its environment."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("MLFLOW_TRACKING_URI", "LORASWEEP_MLRUNS", "RAY_ADDRESS")
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tuning", *arguments],
-        cwd=place,
-        env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | more,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def lorasweep(place: Path, *arguments: str, code: int = 0, **more: str) -> tuple[str, str]:
-    """Run the command to its end; what it printed on standard output and standard error."""
-    process = start(place, *arguments, **more)
-    try:
-        out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == code, out + err
-    return out, err
-
-
-@pytest.fixture(scope="module")
-def place(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with texts and a base model."""
-    place = tmp_path_factory.mktemp("work")
-    write_rows(place / "rows.csv")
-    shutil.copytree(tiny_base("bert"), place / "base")
-    return place
-
-
-RUN = ["run", "--data", "rows.csv", "--base-model", "./base", "--precision", "fp32", "--max-length", "16"]
 # What a function may choose is known only as it chooses, so its trials find the modules that are not there.
 FAILING = """
 def space(trial):
@@ -100,21 +39,13 @@ def swept(place: Path) -> tuple[SweepFolder, str]:
     return SweepFolder(place / "mlruns", "tiny"), out
 
 
-def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
-    """Optuna's study, under the sweep's own name, tells the same as the records."""
-    study = optuna.load_study(study_name=folder.name, storage=folder.study_url)
-    assert [trial.number for trial in study.trials] == [record.number for record in records]
-    for trial, record in zip(study.trials, records, strict=True):
-        assert trial.state.name == OPTUNA_STATES[record.state]
-        scores = {evaluation["rung"]: evaluation["score"] for evaluation in record.evaluations}
-        assert trial.intermediate_values == scores
-        assert trial.params.items() <= record.settings.items()
-
-
 def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     folder, out = swept
     shown = json.loads(lorasweep(folder.mlruns.parent, "status", "tiny", "--json")[0])
-    assert shown.keys() - {"untuned"} == {"name", "state", "metric", "trials", "winner"}
+    more = {"untuned", "baselines", "confirmed", "choices"}
+    assert shown.keys() - more == {"name", "state", "metric", "trials", "winner"}
+    assert shown["baselines"].keys() == {"majority class", "TF-IDF + logistic regression"}
+    assert set(shown["choices"].values()) <= {"t000", "t001", "t002"}
     assert (shown["name"], shown["state"], shown["metric"]) == ("tiny", "finished", "accuracy")
     assert [trial["id"] for trial in shown["trials"]] == ["t000", "t001", "t002"]
     for trial in shown["trials"]:
@@ -124,7 +55,9 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
         assert trial["trainable_parameters"] > 0
         assert trial["seconds"] > 0
     winner = shown["winner"]
-    assert winner.keys() == {"id", "score", "settings", "test"}
+    assert winner.keys() == {"id", "score", "settings", "test", "interval", "rule"}
+    for name, (low, high) in winner["interval"].items():
+        assert low <= winner["test"][name] <= high
     assert winner["test"].keys() == {"accuracy", "macro_f1", "loss"}
     assert winner["score"] == max(trial["score"] for trial in shown["trials"])
     assert winner["settings"] == next(t["settings"] for t in shown["trials"] if t["id"] == winner["id"])
@@ -226,15 +159,6 @@ def test_a_trial_that_cannot_work_fails_alone(good: str, place: Path) -> None:
     else:
         assert result.state == "finished"
         assert err == ""
-
-
-def wait_for(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 180) -> None:
-    """Look until something is true, while a process lives."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.slow

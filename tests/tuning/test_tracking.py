@@ -363,7 +363,7 @@ def test_a_better_adapter_of_a_trial_replaces_the_older(place: Place) -> None:
 
 def test_a_new_sweep_of_an_old_name_gets_runs_of_its_own(place: Place) -> None:
     place.tracking().start({})
-    place.folder.remove()
+    shutil.rmtree(place.folder.path)
     place.folder.create(CONFIG)
     place.tracking().start({})
     client = connect(place.uri)

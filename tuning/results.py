@@ -1,0 +1,160 @@
+"""What is written down of trials and of a sweep's end: JSON records, and their order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from training.settings import Metric
+
+TrialState = Literal["running", "completed", "stopped", "failed"]
+SweepState = Literal["running", "finished", "interrupted", "failed"]
+
+# The name of a trial's best evaluation so far, in every record and report.
+SCORE = "score"
+
+
+class Record(BaseModel):
+    """Base of what is written as JSON; later versions may add fields, so unknown ones are let through."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class TrialRecord(Record):
+    """One trial: its settings, every evaluation, and how it ended.
+
+    Attributes:
+        id: `t` and Optuna's trial number.
+        ray_id: Ray Tune's own id of it.
+        settings: all hyperparameters, searched or not.
+        searched: those of `settings` that the space searches.
+        evaluations: one mapping a rung, as `Evaluation.to_dict` gives it, with `score`, the best so far.
+        score: the best evaluation's, by the sweep's metric.
+        best_rung: the rung of that evaluation.
+        trainable_parameters: of adapter and head.
+        seconds: time the trial itself took.
+        started, ended: Unix time.
+        error: one line, where it failed.
+        checkpoint: of the best evaluation: a path, or a path inside `--storage`.
+        last_checkpoint: of the last evaluation, from which the trial can go on.
+        notes: what the user should know, such as a micro-batch halved for want of memory.
+    """
+
+    id: str
+    number: int
+    ray_id: str = ""
+    state: TrialState = "running"
+    settings: dict[str, Any] = {}
+    searched: tuple[str, ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
+    score: float | None = None
+    best_rung: int | None = None
+    trainable_parameters: int | None = None
+    seconds: float = 0.0
+    started: float = 0.0
+    ended: float | None = None
+    error: str | None = None
+    checkpoint: str | None = None
+    last_checkpoint: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class TestScores(Record):
+    """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+
+class Winner(Record):
+    """The chosen trial and its one look at the test split.
+
+    Attributes:
+        score: its best evaluation in the search, by the sweep's metric.
+        interval: 95 % bootstrap interval of each test score, (low, high).
+        rule: by which it was chosen, in words.
+    """
+
+    id: str
+    score: float
+    settings: dict[str, Any]
+    test: TestScores
+    interval: dict[str, tuple[float, float]] = {}
+    rule: str = ""
+
+
+class Confirmed(Record):
+    """A trial's settings trained again on other seeds.
+
+    Attributes:
+        scores: validation score by seed. The search's own is left out: it was picked for being high.
+        mean: of the scores.
+        spread: their standard deviation (n - 1), 0 for a single one.
+    """
+
+    id: str
+    scores: dict[str, float]
+    mean: float
+    spread: float
+
+
+class Reference(Record):
+    """The untuned settings, trained with the same budget in the same sweep."""
+
+    settings: dict[str, Any]
+    score: float
+    test: TestScores
+    seconds: float
+
+
+class SweepResult(Record):
+    """How a sweep ended.
+
+    Attributes:
+        seconds: wall time, summed over its runs.
+        baselines: name → test scores of what needs no neural network.
+        confirmed: the best trials on other seeds, the best mean first.
+        choices: rule → the trial that would have won by it.
+        also_tested: trials whose test score was looked at when they were the winner of fewer trials.
+        published: MLflow has all of it.
+    """
+
+    state: SweepState
+    metric: Metric
+    seconds: float = 0.0
+    winner: Winner | None = None
+    untuned: Reference | None = None
+    baselines: dict[str, TestScores] = {}
+    confirmed: tuple[Confirmed, ...] = ()
+    choices: dict[str, str] = {}
+    also_tested: tuple[Winner, ...] = ()
+    published: bool = False
+    error: str | None = None
+
+
+def rank_trials(trials: list[TrialRecord], higher: bool) -> list[TrialRecord]:
+    """Trials that have a score, the best first; of equal ones the smaller adapter, then the earlier."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return sorted(
+        scored,
+        key=lambda trial: (
+            -(trial.score or 0.0) if higher else (trial.score or 0.0),
+            trial.trainable_parameters or 0,
+            trial.number,
+        ),
+    )
+
+
+def trial_id(number: int) -> str:
+    """The name of a trial in every record: `t` and its number."""
+    return f"t{number:03d}"
+
+
+def now() -> float:
+    """Unix time in seconds."""
+    return time.time()
