@@ -1,0 +1,106 @@
+"""Learning curves of this project's own trials on real news, for `search.py` to replay.
+
+    python benchmarks/record_curves.py FOLDER [--curves 72] [--out benchmarks/results/curves.jsonl]
+
+FOLDER holds `huffpost_headlines_41x1000.jsonl.gz`, a part of R. Misra's News Category Dataset. The settings are
+the default space's (`lora_cpu`): its start, then random draws. Each is trained to the end of the default budget
+(3 epochs, 6 evaluations), never stopped, so that any scheduler can be replayed on it. One JSON line a curve;
+curves that the file has already are not trained again. About 45 s a curve on one CPU core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from search_spaces.space import load_space
+from training.base_model import load_base, load_tokenizer, resolve_base_model
+from training.data import DataSettings, load_dataset
+from training.encoding import EncodedDataset, encode_dataset
+from training.errors import TrainingError
+from training.fine_tune import fine_tune
+from training.model import build_classifier, trainable_parameters
+from training.precision import resolve_precision
+from training.settings import MINILM, Hyperparameters, TrainingSettings
+from training.state import TrainingState
+from tuning.quiet import quiet_environment, quiet_libraries
+
+FILE = "huffpost_headlines_41x1000.jsonl.gz"
+SPACE = "lora_cpu"
+SETTINGS = TrainingSettings(epochs=3, evaluations_per_epoch=2)
+TRAIN_ROWS, VALIDATION_ROWS = 2000, 800
+
+
+def proposals(count: int) -> Iterator[dict[str, Any]]:
+    """The space's start, then random settings; the same ones each time."""
+    space = load_space(SPACE)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    yield space.start_point()
+    for _ in range(count - 1):
+        yield space.suggest(study.ask())
+
+
+def train(values: dict[str, Any], data: EncodedDataset, base: Any) -> Iterator[dict[str, Any]]:
+    """The evaluations of one trial that is never stopped; fewer where its loss is not finite."""
+    hyperparameters: Hyperparameters = load_space(SPACE).hyperparameters(values)
+    amp = resolve_precision("auto", torch.device("cpu"))
+    model = build_classifier(base, hyperparameters, SETTINGS.seed, amp)
+    state = TrainingState.start(model, hyperparameters, amp)
+    parameters = trainable_parameters(model)
+    try:
+        for evaluation in fine_tune(state, data, hyperparameters, SETTINGS):
+            yield asdict(evaluation.scores) | {"seconds": evaluation.seconds, "parameters": parameters}
+    except TrainingError:
+        return
+
+
+def main() -> None:
+    """Record what is missing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--curves", type=int, default=72)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "curves.jsonl")
+    options = parser.parse_args()
+    quiet_libraries()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
+    dataset = load_dataset(
+        DataSettings(
+            path=str(options.folder / FILE),
+            text=("headline",),
+            label="category",
+            split_column="split",
+            max_train_rows=TRAIN_ROWS,
+            max_validation_rows=VALIDATION_ROWS,
+        ),
+        SETTINGS.seed,
+    )
+    base = resolve_base_model(MINILM)
+    data = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
+    loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
+    known = len(options.out.read_text().splitlines()) if options.out.is_file() else 0
+    for number, values in enumerate(proposals(options.curves)):
+        if number < known:
+            continue
+        curve = {"number": number, "settings": values, "evaluations": list(train(values, data, loaded))}
+        curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}
+        with options.out.open("a") as file:
+            file.write(json.dumps(curve) + "\n")
+        best = max((entry["accuracy"] for entry in curve["evaluations"]), default=0.0)
+        print(f"{number + 1}/{options.curves}  {best:.1%}  {values}", flush=True)
+
+
+if __name__ == "__main__":
+    quiet_environment()
+    main()
