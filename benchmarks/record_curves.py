@@ -1,11 +1,11 @@
 """Learning curves of this project's own trials on real news, for `search.py` to replay.
 
-    python benchmarks/record_curves.py FOLDER [--curves 72] [--out benchmarks/results/curves.jsonl]
+    python benchmarks/record_curves.py FOLDER [--curves 62] [--out benchmarks/results/curves.jsonl]
 
 FOLDER holds `huffpost_headlines_41x1000.jsonl.gz`, a part of R. Misra's News Category Dataset. The settings are
 the default space's (`lora_cpu`): its start, then random draws. Each is trained to the end of the default budget
 (3 epochs, 6 evaluations), never stopped, so that any scheduler can be replayed on it. One JSON line a curve;
-curves that the file has already are not trained again. About 45 s a curve on one CPU core.
+curves that the file has already are not trained again. About a minute a curve on one CPU core.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--curves", type=int, default=72)
+    parser.add_argument("--curves", type=int, default=62)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "curves.jsonl")
     options = parser.parse_args()
     quiet_libraries()

@@ -1,8 +1,7 @@
-"""The command line: one function a verb."""
+"""The command line: one function a verb; those of exported adapters stand in `cli_adapters`."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,8 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from training.errors import LorasweepError, SettingsError
+from tuning import cli_adapters
 from tuning import options as o
+from tuning.mlflow_store import tracking_store
+from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.quiet import quiet_environment
+from tuning.terminal import console, print_json
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -31,12 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console = Console(highlight=False)
-SweepName = Annotated[
-    str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
-MLRUNS = Path("mlruns")
 DRY = "\ndry run: everything above was checked, nothing was trained"
 
 
@@ -260,7 +257,7 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = M
     if name is None:
         sweeps = list_sweeps(mlruns)
         if as_json:
-            _print_json([{"name": sweep.name, "state": sweep.state()} for sweep in sweeps])
+            print_json([{"name": sweep.name, "state": sweep.state()} for sweep in sweeps])
         elif sweeps:
             console.print(sweeps_table(sweeps))
         else:
@@ -268,7 +265,7 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = M
         return
     folder = find_sweep(mlruns, name)
     if as_json:
-        _print_json(status_entries(folder))
+        print_json(status_entries(folder))
         return
     from tuning.record import SweepResult
     from tuning.report import next_steps
@@ -282,6 +279,25 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = M
     )
     if state != "running":
         next_steps(console, _steps(folder, result))
+
+
+@app.command()
+def report(
+    name: SweepName = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page to write [NAME.html].", show_default=False)
+    ] = None,
+    mlruns: o.Mlruns = MLRUNS,
+) -> None:
+    """Write one HTML page on a sweep: plots, all trials, the winner and its mistakes."""
+    from tuning.record import find_sweep
+    from tuning.report_page import write_report
+
+    folder = find_sweep(mlruns, name)
+    page = out or Path(f"{folder.name}.html")
+    with console.status("drawing"):
+        write_report(folder, page)
+    console.print(f"{escape(str(page))}: the report of sweep {escape(folder.name)}; open it in a browser")
 
 
 @app.command()
@@ -309,62 +325,6 @@ def ui(
 
 
 @app.command()
-def export(
-    sweep: SweepName = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder to write; must not exist.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
-    trial: Annotated[
-        str | None, typer.Option("--trial", help="A trial's id; the winner if left out.", show_default=False)
-    ] = None,
-    merged: Annotated[
-        bool, typer.Option("--merged", help="A full transformers model instead of an adapter.")
-    ] = False,
-    mlruns: o.Mlruns = MLRUNS,
-) -> None:
-    """Write the best adapter as a folder, checked against the trial's own predictions."""
-    from tuning.quiet import quiet_libraries
-    from tuning.record import find_sweep
-
-    folder = find_sweep(mlruns, sweep)
-    from tuning.export import export_sweep
-    from tuning.report import next_steps
-
-    quiet_libraries()
-    with console.status("exporting and checking"):
-        report = export_sweep(folder, out, trial=trial, merged=merged)
-    console.print(report.text(), soft_wrap=True)
-    next_steps(console, [(f'lorasweep predict --adapter {out} "Markets rally as inflation cools"', "try it")])
-
-
-@app.command()
-def predict(
-    text: Annotated[
-        list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.", show_default=False)
-    ] = None,
-    adapter: Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)] = ...,  # type: ignore[assignment]
-    file: Annotated[Path | None, typer.Option("--file", help="A file of texts.", show_default=False)] = None,
-    text_column: Annotated[
-        list[str] | None,
-        typer.Option("--text", help="The file's text column; twice for a pair.", show_default=False),
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Label texts with an exported adapter."""
-    from training.inference import load_classifier
-    from tuning.predict import print_predictions, read_inputs
-    from tuning.quiet import quiet_libraries
-
-    quiet_libraries()
-    classifier = load_classifier(adapter)
-    names, header = o.split_names(text_column or []), o.split_names(columns or "")
-    print_predictions(classifier, read_inputs(classifier, text or [], file, names, header), console, as_json)
-
-
-@app.command()
 def spaces(
     name: Annotated[str | None, typer.Argument(help="A space to show.", show_default=False)] = None,
 ) -> None:
@@ -386,15 +346,8 @@ def spaces(
     console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
 
 
-def tracking_store(uri: str | None, mlruns: Path) -> str:
-    """The MLflow store: as asked for, or of the environment, or the one under `mlruns`."""
-    from tuning.tracking import default_tracking_uri
-
-    return uri or default_tracking_uri(mlruns)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+for verb in (cli_adapters.export, cli_adapters.predict, cli_adapters.evaluate, cli_adapters.register):
+    app.command()(verb)
 
 
 def main() -> None:

@@ -32,12 +32,19 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     # The server's job runner scores answers of language models: processes that nobody here has a use for.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # Else a saved model takes along the lock file of whatever project the command happens to run in.
+    "MLFLOW_UV_AUTO_DETECT": "false",
 }
 
 
 def default_tracking_uri(mlruns: Path) -> str:
     """The store where none is named: `MLFLOW_TRACKING_URI`, or SQLite in the `mlruns` folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns.resolve() / 'mlflow.db'}"
+
+
+def tracking_store(uri: str | None, mlruns: Path) -> str:
+    """The store that was asked for, or else the default."""
+    return uri or default_tracking_uri(mlruns)
 
 
 def is_server(uri: str) -> bool:
@@ -159,6 +166,22 @@ def reason(error: BaseException) -> str:
         return error.strerror
     lines = str(error).strip().splitlines()
     return hide_passwords(lines[0][:200]) if lines else type(error).__name__
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn whatever a store raises into one line that names it."""
+    try:
+        with quiet():
+            yield
+    except LorasweepError:
+        raise
+    # Databases, servers and artifact stores each raise errors of their own.
+    except Exception as error:
+        where, why = hide_passwords(uri), reason(error).rstrip(".")
+        raise SettingsError(
+            f"MLflow at {where}: {why}; check the name and the store (--tracking-uri)"
+        ) from error
 
 
 def _prepare_database(uri: str, artifacts: Path) -> None:

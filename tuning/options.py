@@ -18,6 +18,11 @@ def _option(*names: str, group: str, help: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=group, show_default=False, **more)
 
 
+MLRUNS = Path("mlruns")
+SweepName = Annotated[
+    str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 Mlruns = Annotated[
     Path,
     typer.Option("--mlruns", help="Folder of sweeps and records.", envvar="LORASWEEP_MLRUNS"),

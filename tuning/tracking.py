@@ -12,8 +12,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from training.errors import SettingsError
 from tuning.config import SweepConfig
 from tuning.mlflow_entries import (
     ENDED,
@@ -41,6 +42,9 @@ from tuning.mlflow_store import (
     ui_command,
 )
 from tuning.record import SweepFolder, SweepResult, TrialRecord, now, write_text
+
+if TYPE_CHECKING:
+    from tuning.registry import Registered
 
 __all__ = ["Tracking", "default_tracking_uri", "prepare_store", "ui_command"]
 
@@ -130,6 +134,27 @@ class Tracking:
         result = self._folder.result() or SweepResult(state=state, metric=self._config.training.metric)
         ends = [trial.ended for trial in self._trials.values() if trial.ended]
         return self._finish(result, adapters or {}, max(ends, default=now()))
+
+    def register(self, name: str, *, self_contained: bool = False) -> Registered:
+        """Make the winner a version of a registered model; see `tuning.registry.register`.
+
+        Raises:
+            LorasweepError: no winner, no adapter folder of it, or a store that fails: one line.
+        """
+        from tuning.registry import register
+
+        result = self._folder.result()
+        if result is None or result.winner is None:
+            raise SettingsError(
+                f"sweep {self._folder.name}: has no winner to register (it is {self._folder.state()}); go on "
+                f"with: lorasweep resume {self._folder.name}"
+            )
+        winner = result.winner.id
+        if not self.refill({path.name: path for path in (self._folder.path / "best").glob("t*")}):
+            raise SettingsError(f"sweep {self._folder.name}: MLflow does not answer; try again when it does")
+        run = self._runs().trial(winner, now())
+        adapter = self._folder.path / "best" / winner
+        return register(self._folder, self._uri, name, adapter, run.id, self_contained=self_contained)
 
     def _finish(self, result: SweepResult, adapters: Mapping[str, Path], ended: float) -> bool:
         def record() -> None:

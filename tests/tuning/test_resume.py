@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -29,9 +28,10 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def trial_processes() -> list[psutil.Process]:
-    """Workers of any Ray that train a trial."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "run_trial" in " ".join(p.info["cmdline"] or [])]
+def trial_processes(driver: int) -> list[psutil.Process]:
+    """The workers of a driver that train a trial: Ray names them after its wrapper of a function."""
+    children = psutil.Process(driver).children(recursive=True)
+    return [child for child in children if "ImplicitFunc" in " ".join(child.cmdline())]
 
 
 def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
@@ -131,7 +131,7 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
                 return trial_id in records and 3 <= len(records[trial_id].evaluations) < 16
 
             wait_for(going, process)
-            for worker in trial_processes():
+            for worker in trial_processes(process.pid):
                 worker.kill()
                 killed.add(trial_id)
         out, err = process.communicate(timeout=240)
@@ -281,10 +281,8 @@ def test_nothing_trains_on_after_its_driver_is_gone(place: Path) -> None:
     process = start(place, *RUN, *LONG, "--name", "orphans")
     folder = SweepFolder(place / "mlruns", "orphans")
     wait_for(lambda: any(record.evaluations for record in folder.trials()), process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
+    workers = trial_processes(process.pid)
+    assert workers
     kill_group(process)
-    deadline = time.monotonic() + 30
-    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
-        assert time.monotonic() < deadline, [child for child in children if child.is_running()]
-        time.sleep(0.5)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

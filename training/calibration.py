@@ -1,0 +1,63 @@
+"""How far a classifier's probabilities can be believed: confidence beside accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 15
+"""Equal-width bins of confidence, as in Guo et al. (2017)."""
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Rows whose confidence, the probability of the predicted label, lies in (low, high].
+
+    `confidence` and `accuracy` are means over the bin's rows, in [0, 1]; 0 where it has none.
+    """
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+def confidence_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[ConfidenceBin]:
+    """Rows by their confidence: what a reliability diagram shows.
+
+    Args:
+        probabilities: float, shape (rows, classes); each row sums to 1.
+        labels: int, shape (rows,).
+    """
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    # A bin holds its upper edge and not its lower one. The bounds catch what rounding puts past the ends.
+    places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    rows = np.bincount(places, minlength=bins)
+    shared = np.maximum(rows, 1)
+    confidences = np.bincount(places, weights=confidence, minlength=bins) / shared
+    accuracies = np.bincount(places, weights=hits, minlength=bins) / shared
+    return [
+        ConfidenceBin(float(edges[i]), float(edges[i + 1]), int(rows[i]), float(c), float(a))
+        for i, (c, a) in enumerate(zip(confidences, accuracies, strict=True))
+    ]
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Mean distance of confidence and accuracy over the bins, each weighted by its rows; in [0, 1].
+
+    Naeini, Cooper & Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning" (AAAI 2015);
+    equation 3 of Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks" (ICML 2017),
+    with their 15 equal-width bins. Only the predicted label's probability counts.
+
+    Args:
+        probabilities: float, shape (rows, classes); each row sums to 1. NaN where there are no rows.
+        labels: int, shape (rows,).
+    """
+    if not len(labels):
+        return float("nan")
+    found = confidence_bins(probabilities, labels, bins)
+    return sum(entry.rows * abs(entry.confidence - entry.accuracy) for entry in found) / len(labels)

@@ -1,0 +1,191 @@
+"""The command line's verbs for what comes out of a sweep: export, predict, evaluate, register."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.errors import SettingsError
+from tuning import options as o
+from tuning.mlflow_store import tracking_store
+from tuning.options import MLRUNS, AsJson, SweepName
+from tuning.terminal import console, print_json
+
+Adapter = Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)]
+Text = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="The file's text column; twice for a pair.", show_default=False),
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
+]
+TRY_IT = '"Markets rally as inflation cools"'
+
+
+def export(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(
+            help="A sweep's name (the newest if left out), models:/NAME@champion or runs:/ID.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; must not exist.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+    trial: Annotated[
+        str | None, typer.Option("--trial", help="A trial's id; the winner if left out.", show_default=False)
+    ] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A full transformers model instead of an adapter.")
+    ] = False,
+    tracking_uri: o.TrackingUri = None,
+    mlruns: o.Mlruns = MLRUNS,
+) -> None:
+    """Write the best adapter as a folder, checked against the trial's own predictions."""
+    from tuning.quiet import quiet_libraries
+    from tuning.report import next_steps
+
+    if sweep is not None and sweep.startswith(("models:/", "runs:/")):
+        from tuning.fetch import fetch_adapter
+        from tuning.tracking import prepare_store
+
+        if trial is not None or merged:
+            raise SettingsError(f"{sweep}: is an adapter as it was recorded; leave out --trial and --merged")
+        uri = tracking_store(tracking_uri, mlruns)
+        prepare_store(uri, mlruns)
+        with console.status("fetching and checking"):
+            fetch_adapter(sweep, uri, out)
+        console.print(f"{out}: the adapter of {sweep}", soft_wrap=True, markup=False)
+    else:
+        from tuning.record import find_sweep
+
+        folder = find_sweep(mlruns, sweep)
+        from tuning.export import export_sweep
+
+        quiet_libraries()
+        with console.status("exporting and checking"):
+            report = export_sweep(folder, out, trial=trial, merged=merged)
+        console.print(report.text(), soft_wrap=True, markup=False)
+    next_steps(console, [(f"lorasweep predict --adapter {out} {TRY_IT}", "try it")])
+
+
+def predict(
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.", show_default=False)
+    ] = None,
+    adapter: Adapter = ...,  # type: ignore[assignment]
+    file: Annotated[Path | None, typer.Option("--file", help="A file of texts.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="With --file: its rows with label and score, .csv, .tsv, .jsonl or .parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    all_probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --out: a column for each label's probability.")
+    ] = False,
+    text_column: Text = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label texts with an exported adapter."""
+    from training.inference import load_classifier
+    from tuning.quiet import quiet_libraries
+
+    names, header = o.split_names(text_column or []), o.split_names(columns or "")
+    if out is not None and (file is None or text):
+        raise SettingsError("predict: --out goes with --file, and without texts as arguments")
+    if all_probabilities and out is None:
+        raise SettingsError("predict: --probabilities goes with --out")
+    quiet_libraries()
+    if file is not None and out is not None:
+        from tuning.predict_file import predict_file
+        from tuning.prediction_files import check_output
+
+        check_output(out)
+        found = predict_file(
+            load_classifier(adapter),
+            file,
+            out,
+            text=tuple(names),
+            columns=tuple(header),
+            all_probabilities=all_probabilities,
+        )
+        console.print(found.text(), soft_wrap=True, markup=False)
+        return
+    from tuning.predict import print_predictions, read_inputs
+
+    classifier = load_classifier(adapter)
+    print_predictions(classifier, read_inputs(classifier, text or [], file, names, header), console, as_json)
+
+
+def evaluate(
+    adapter: Adapter = ...,  # type: ignore[assignment]
+    data: Annotated[Path, typer.Option("--data", help="A file of labelled texts.", show_default=False)] = ...,  # type: ignore[assignment]
+    text_column: Text = None,
+    label: o.Label = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
+    from training.inference import load_classifier
+    from tuning.evaluate import evaluate_file, evaluation_entries, evaluation_text
+    from tuning.quiet import quiet_libraries
+
+    quiet_libraries()
+    with console.status("predicting"):
+        found = evaluate_file(
+            load_classifier(adapter),
+            data,
+            adapter=adapter,
+            text=tuple(o.split_names(text_column or [])),
+            label=label,
+            columns=tuple(o.split_names(columns or "")),
+        )
+    if as_json:
+        print_json(evaluation_entries(found))
+    else:
+        console.print(evaluation_text(found))
+
+
+def register(
+    sweep: SweepName = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name [the sweep's].", show_default=False)
+    ] = None,
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="Let the base model travel along.")
+    ] = False,
+    tracking_uri: o.TrackingUri = None,
+    mlruns: o.Mlruns = MLRUNS,
+) -> None:
+    """Register the winner as a model version in MLflow: champion, or challenger of the present one."""
+    from tuning.quiet import quiet_libraries
+    from tuning.record import find_sweep
+    from tuning.registry import check_name
+    from tuning.report import next_steps
+    from tuning.tracking import Tracking, prepare_store
+
+    folder = find_sweep(mlruns, sweep)
+    model = name or folder.name
+    check_name(model)
+    config = folder.config()
+    uri = tracking_store(tracking_uri or config.tracking_uri, mlruns)
+    prepare_store(uri, mlruns)
+    quiet_libraries()
+    with console.status("packing, checking and registering"):
+        registered = Tracking(folder, config, uri).register(model, self_contained=self_contained)
+    console.print(registered.text(), soft_wrap=True, markup=False)
+    address = f"models:/{model}@{registered.alias}"
+    next_steps(
+        console,
+        [
+            (f"MLFLOW_TRACKING_URI={uri} mlflow models serve -m {address} --env-manager local", "serve it"),
+            (f"lorasweep export {address} --out {model}", "take it along"),
+        ],
+    )
