@@ -238,8 +238,6 @@ def _searched(
 ) -> plots.Searched:
     path = folder.path / "study.db"
     try:
-        if not path.is_file():
-            raise FileNotFoundError("it is gone")
         # Opened for reading alone: a report must not make or mend a database, least of all a running sweep's.
         url = f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true"
         storage = optuna.storages.RDBStorage(url, skip_table_creation=True)

@@ -207,6 +207,22 @@ def test_importances_count_stopped_trials(metric: Any) -> None:
     assert axes.get_yticklabels()[-1].get_text() == "rate", "the largest on top"
 
 
+@pytest.mark.parametrize(("count", "part"), [(4, 1 / 3), (12, 1 / 3), (20, 0.25), (50, 0.1), (90, 0.1)])
+def test_the_best_part_grows_with_the_sweep(count: int, part: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the trials, but 5 where there are so many, and never more than a third."""
+    parts: list[float] = []
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator
+
+    def record(*, target_quantile: float) -> Any:
+        parts.append(target_quantile)
+        return evaluator(target_quantile=target_quantile)
+
+    monkeypatch.setattr(optuna.importance, "PedAnovaImportanceEvaluator", record)
+    trials = [trial(number, [number / 100]) for number in range(count)]
+    assert plots.importance_of(plots.searched_of(trials, known=KINDS), trials, "accuracy")
+    assert parts == [pytest.approx(part)]
+
+
 def test_no_importance_is_made_up() -> None:
     """Too few trials, or all alike, or some without the setting."""
     trials = [trial(number, [0.1 * number]) for number in range(5)]

@@ -507,8 +507,11 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     folder = SweepFolder(tmp_path, "loss")
     folder.create(SweepConfig(name="loss", training=TrainingSettings(metric="loss")))
     full = {**TRIALS[0].settings, "method": "full"}
-    for record in (trial(0, 2.5, settings=full), trial(1, 0.375), trial(2, float("inf")), trial(3, 1.5)):
+    for record in (trial(0, 2.5, settings=full), trial(1, 0.375), trial(2, 7.0), trial(3, 1.5)):
         folder.write_trial(record)
+    odd = folder.path / "trials" / "t002.json"
+    odd.write_text(odd.read_text().replace("7.0", "-Infinity"))
+    assert np.isinf(folder.trials()[2].score or 0.0)
     page = page_of(folder)
     rows = page.below("trial", "state", "loss")
     assert [row[:3:2] for row in rows[:3]] == [["t001", "0.3750"], ["t003", "1.5000"], ["t000", "2.5000"]]
