@@ -139,7 +139,7 @@ Config = Annotated[
 
 # What `lorasweep run` does when it is given no data: a few minutes on two cores.
 QUICKSTART: dict[str, Any] = {
-    "data": {"max_train_rows": 560, "max_validation_rows": 160},
+    "data": {"max_train_rows": 480, "max_validation_rows": 160},
     "training": {"epochs": 2, "evaluations_per_epoch": 3},
     "search": {"space": "quickstart", "trials": 8},
     "compare_untuned": True,

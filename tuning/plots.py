@@ -303,7 +303,8 @@ def _number_axis(axes: Axes, kind: BaseDistribution) -> None:
     if kind.log:
         axes.set_xscale("log")
         decades = math.log10(kind.high / kind.low)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)))
+        steps = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 2.6 else (1.0,)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps))
         axes.xaxis.set_minor_formatter(NullFormatter())
         edge = (kind.high / kind.low) ** 0.05
         axes.set_xlim(kind.low / edge, kind.high * edge)

@@ -248,6 +248,17 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
     ),
     "a number out of range": (lambda place: None, ["--trials", "0"], ["search.trials", "0", "1"]),
     "a word not allowed": (lambda place: None, ["--metric", "f1"], ["training.metric", "'f1'", "macro_f1"]),
+    "a confirmation that is not KxS": (
+        lambda place: None,
+        ["--confirm", "3"],
+        ["choice.confirm", "'3'", "3x3"],
+    ),
+    "an unknown rule for the winner": (
+        lambda place: None,
+        ["--choose", "tiny"],
+        ["choice.rule", "'tiny'", "smallest"],
+    ),
+    "a warm start from nowhere": (lambda place: None, ["--warm-start", "gone"], ["no sweeps in", "mlruns"]),
     "a name that is no folder": (lambda place: None, ["--name", "../up"], ["name", "'../up'", "letters"]),
     "an unknown setting in the file": (
         lambda place: (place / "sweep.yaml").write_text("search: {trails: 4}\n"),
@@ -289,7 +300,9 @@ def test_a_name_in_use_is_refused(command: Command, place: Path, known: SweepFol
 
 
 @pytest.mark.parametrize(
-    "verb", [["status"], ["resume"], ["export", "--out", "best"]], ids=lambda verb: verb[0]
+    "verb",
+    [["status"], ["resume"], ["publish"], ["report"], ["register"], ["export", "--out", "best"]],
+    ids=lambda verb: verb[0],
 )
 def test_an_unknown_name_is_refused(
     verb: list[str], command: Command, place: Path, known: SweepFolder
