@@ -45,7 +45,8 @@ STRATEGY_NOTE = (
 DEFAULTS_NOTE = (
     "Mean best validation accuracy of sweeps sized for each cost, ± its standard error. Other values are varied "
     "alone; in brackets the difference from the shipped ones in points, ± the standard error of the differences "
-    "seed by seed. Trials at once save time, which equal cost does not show."
+    "seed by seed; other curves may move a difference by more. Trials at once save time, which equal cost does "
+    "not show."
 )
 COLOURS = ("#c2410c", "#2563eb", "#7c3aed", "#64748b")
 
