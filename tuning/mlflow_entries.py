@@ -104,11 +104,17 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     if result.winner:
         numbers |= {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
         numbers["best_score"] = result.winner.score
+        for name, (low, high) in result.winner.interval.items():
+            numbers |= {f"test_{name}_low": low, f"test_{name}_high": high}
     elif scores:
         numbers["best_score"] = best(scores, result.metric)
     if result.untuned:
         numbers |= {f"untuned_test_{name}": value for name, value in result.untuned.test.model_dump().items()}
         numbers["untuned_score"] = result.untuned.score
+    for name, test in result.baselines.items():
+        # "TF-IDF + logistic regression" → tf_idf_logistic_regression
+        key = re.sub(r"\W+", "_", name.lower())
+        numbers |= {f"{key}_test_{score}": value for score, value in test.model_dump().items()}
     return {name: value for name, value in numbers.items() if is_finite(value)}
 
 

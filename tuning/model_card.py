@@ -162,8 +162,14 @@ def _score_rows(trial: TrialRecord, won: bool, folder: SweepFolder) -> list[list
     result = folder.result()
     if won and result and result.winner:
         rows.append(["this", "test", *_figures(result.winner.test.model_dump())])
+        if interval := result.winner.interval:
+            ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in interval.items()}
+            figures = [ends.get(name, "") for name in ("accuracy", "macro_f1", "loss")]
+            rows.append(["this, 95 % bootstrap interval", "test", *figures])
     if result and result.untuned:
         rows.append(["untuned settings", "test", *_figures(result.untuned.test.model_dump())])
+    for name, test in result.baselines.items() if result else ():
+        rows.append([escape(name), "test", *_figures(test.model_dump())])
     return rows
 
 

@@ -115,7 +115,14 @@ def finished(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPath
         SweepResult(
             state="finished",
             metric="accuracy",
-            winner=Winner(id="t000", score=winner.score or 0, settings=winner.settings, test=scores),
+            winner=Winner(
+                id="t000",
+                score=winner.score or 0,
+                settings=winner.settings,
+                test=scores,
+                interval={"accuracy": (0.75, 1.0), "macro_f1": (0.5, 0.875), "loss": (0.25, 0.75)},
+            ),
+            baselines={"majority class": untuned},
             untuned=Reference(settings=UNTUNED.model_dump(), score=0.2, test=untuned, seconds=1),
         )
     )
@@ -290,7 +297,9 @@ def test_the_card_tells_where_it_comes_from(finished: SweepFolder, tmp_path: Pat
     for expected in (
         r"\<b\>health\</b\>, arts \| \*film\*, \{\{ money \}\}: \#1",
         "| this | test | 0.8750 | 0.7500 | 0.5000 |",
+        "| this, 95 % bootstrap interval | test | 0.7500 to 1.0000 | 0.5000 to 0.8750 | 0.2500 to 0.7500 |",
         "| untuned settings | test | 0.2500 |",
+        "| majority class | test | 0.2500 | 0.1250 | 1.5000 |",
         "| learning\\_rate | 0.01 |",
         "- text columns: head\\_line, body",
         "- search space: lora\\_cpu",

@@ -66,8 +66,13 @@ RESULT = SweepResult(
     metric="accuracy",
     seconds=200.0,
     winner=Winner(
-        id="t000", score=0.8, settings={"rank": 8}, test=TestScores(accuracy=0.79, macro_f1=0.7, loss=0.6)
+        id="t000",
+        score=0.8,
+        settings={"rank": 8},
+        test=TestScores(accuracy=0.79, macro_f1=0.7, loss=0.6),
+        interval={"accuracy": (0.75, 0.83)},
     ),
+    baselines={"TF-IDF + logistic regression": TestScores(accuracy=0.6, macro_f1=0.5, loss=1.1)},
     untuned=Reference(
         settings={"rank": 8},
         score=0.3,
@@ -225,6 +230,11 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
         "test_accuracy": 0.79,
         "test_macro_f1": 0.7,
         "test_loss": 0.6,
+        "test_accuracy_low": 0.75,
+        "test_accuracy_high": 0.83,
+        "tf_idf_logistic_regression_test_accuracy": 0.6,
+        "tf_idf_logistic_regression_test_macro_f1": 0.5,
+        "tf_idf_logistic_regression_test_loss": 1.1,
         "untuned_score": 0.3,
         "untuned_test_accuracy": 0.31,
         "untuned_test_macro_f1": 0.2,
