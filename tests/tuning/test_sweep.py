@@ -323,7 +323,7 @@ def most_at_once(records: list[TrialRecord]) -> int:
 def test_trials_share_gpus_as_asked(share: str, at_once: int, cluster: str, place: Path) -> None:
     name = f"placed-{at_once}"
     lorasweep(
-        place, *RUN, "--epochs", "3", "--no-asha", "--trials", "6", "--name", name,
+        place, *RUN, "--epochs", "3", "--no-asha", "--trials", "6", "--keep", "6", "--name", name,
         "--address", cluster, "--storage", str(place / "shared"), "--gpus-per-trial", share,
         **TOKEN,
     )  # fmt: skip
