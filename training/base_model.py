@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from training.errors import ModelError
+from training.errors import ModelError, first_line
 from training.hub import cached_revision, hub_revision, load_pretrained
 from training.settings import MINILM
 
@@ -98,7 +98,7 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
             raise ValueError("its files are missing")
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"base model {base.name}: no tokenizer can be loaded ({_first_line(error)}); "
+            f"base model {base.name}: no tokenizer can be loaded ({first_line(error)}); "
             "its files must lie beside the model's"
         ) from error
     if tokenizer.pad_token_id is None:
@@ -153,7 +153,7 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"base model {base.name}: its weights cannot be loaded ({_first_line(error)}); lorasweep reads "
+            f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); lorasweep reads "
             f"encoders for sequence classification with safetensors weights"
         ) from error
     # A checkpoint that was a classifier already brings a head for other labels.
@@ -240,11 +240,6 @@ def _model_type(name: str, location: str, revision: str | None = None) -> str:
         return str(config.model_type)
     except Exception as error:  # the loader raises many kinds: no such file, malformed, unknown type
         raise ModelError(
-            f"base model {name}: its config.json cannot be read ({_first_line(error)}); "
+            f"base model {name}: its config.json cannot be read ({first_line(error)}); "
             "name an encoder in transformers' format"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__

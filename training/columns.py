@@ -73,6 +73,19 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
     return [value.replace("\0", "").strip() for value in values]
 
 
+def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str] | None]:
+    """Texts of one or two columns, row by row; "" where a row has none.
+
+    Of two columns one may be empty in a row: the other is then its text, as it was in training.
+    """
+    texts = strings(table, columns[0], "--text")
+    if len(columns) == 1:
+        return texts, None
+    seconds = strings(table, columns[1], "--text")
+    pairs = [second if first else "" for first, second in zip(texts, seconds, strict=True)]
+    return [first or second for first, second in zip(texts, seconds, strict=True)], pairs
+
+
 def _string(value: Any, table: Table, column: str, row: int) -> str:
     if isinstance(value, str):
         return value

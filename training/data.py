@@ -8,7 +8,7 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BeforeValidator, Field
 
-from training.columns import find_label, find_text, strings
+from training.columns import find_label, find_text, strings, texts_and_pairs
 from training.dataset import Dataset, Summary, Texts, describe, fingerprint, summary_lines, texts_of
 from training.errors import DataError, SettingsError
 from training.files import shown, table_format
@@ -183,17 +183,12 @@ def _rows(
 
 
 def _texts(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    texts = strings(table, columns[0], "--text")
-    pairs = strings(table, columns[1], "--text") if len(columns) == 2 else [""] * len(texts)
-    texts, pairs = (
-        [text or pair for text, pair in zip(texts, pairs, strict=True)],
-        [pair if text else "" for text, pair in zip(texts, pairs, strict=True)],
-    )
+    texts, pairs = texts_and_pairs(table, columns)
     if not any(texts):
         raise DataError(
             f"{table.name}: {shown(columns)} is empty in every row; name other columns with --text"
         )
-    return texts, pairs
+    return texts, pairs or [""] * len(texts)
 
 
 def _split_values(table: Table, column: str) -> list[str]:

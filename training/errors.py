@@ -10,6 +10,12 @@ class LorasweepError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
 class DataError(LorasweepError):
     """A file of texts that cannot be read, or does not hold what a sweep needs."""
 

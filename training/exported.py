@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.errors import ModelError
+from training.errors import ModelError, first_line
 from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -98,12 +98,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(entries, dict):
         raise ModelError(f"{path}: holds no JSON object; export the folder again")
     return entries
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what a library says."""
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__
 
 
 @contextmanager

@@ -15,12 +15,11 @@ from torch import nn
 
 from training.base_model import LoadedBase, load_base, resolve_base_model
 from training.encoding import encode_texts
-from training.errors import ModelError
+from training.errors import ModelError, first_line
 from training.evaluate import log_softmax, predict_logits
 from training.exported import (
     ADAPTER_CONFIG,
     ExportedFolder,
-    first_line,
     quiet_loading,
     read_folder,
     read_json,

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from training.columns import strings
 from training.packed_lines import packed_errors
 from training.tables import Table
 
@@ -53,19 +52,6 @@ class RowStream:
                 name = self.name if first == 1 else f"{self.name}, from row {first} on"
                 yield Table(frame, name, header_guessed=self.header_guessed)
                 first += len(frame)
-
-
-def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str] | None]:
-    """Texts of one or two columns, row by row; "" where a row has none.
-
-    Of two columns one may be empty in a row: the other is then its text, as it was in training.
-    """
-    texts = strings(table, columns[0], "--text")
-    if len(columns) == 1:
-        return texts, None
-    seconds = strings(table, columns[1], "--text")
-    pairs = [second if first else "" for first, second in zip(texts, seconds, strict=True)]
-    return [first or second for first, second in zip(texts, seconds, strict=True)], pairs
 
 
 def kind_of(value: Any) -> str:

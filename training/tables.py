@@ -112,9 +112,7 @@ def _delimited(text: str, name: str, delimiter: str, columns: tuple[str, ...]) -
             f"{name} is not a well-formed {kind} file ({reason}); quote fields that hold the separator"
         ) from None
     if unquoted:
-        for column in frame:
-            quoted = frame[column].str.fullmatch(r'"(?:[^"]|"")*"')
-            frame[column] = frame[column].where(~quoted, frame[column].str[1:-1].str.replace('""', '"'))
+        frame = unquoted_fields(frame)
     first = [str(value).strip() for value in frame.iloc[0]]
     if not columns:
         frame.columns = pd.Index(first)
@@ -126,6 +124,14 @@ def _delimited(text: str, name: str, delimiter: str, columns: tuple[str, ...]) -
         )
     frame.columns = pd.Index(columns)
     return frame.iloc[1:].reset_index(drop=True) if first == list(columns) else frame
+
+
+def unquoted_fields(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of texts whose fields lose the quotes around them, in place; for files read without quoting."""
+    for column in frame:
+        quoted = frame[column].str.fullmatch(r'"(?:[^"]|"")*"')
+        frame[column] = frame[column].where(~quoted, frame[column].str[1:-1].str.replace('""', '"'))
+    return frame
 
 
 def _json(text: str, name: str, max_bad_share: float) -> tuple[pd.DataFrame, int]:

@@ -17,6 +17,7 @@ from training.errors import DataError
 from training.files import shown
 from training.packed_lines import decoded_line, open_packed, undecodable_line
 from training.row_stream import RowStream, kind_of, type_of
+from training.tables import unquoted_fields
 
 SCAN_ROWS = 16_384
 
@@ -48,7 +49,7 @@ def delimited_stream(file: Path, name: str, delimiter: str, given: tuple[str, ..
                 ) as reader,
             ):
                 for frame in reader:
-                    yield _unquoted(frame) if quoting == csv.QUOTE_NONE else frame
+                    yield unquoted_fields(frame) if quoting == csv.QUOTE_NONE else frame
         except UnicodeDecodeError:
             raise undecodable_line(file, name) from None
         except pd.errors.EmptyDataError:
@@ -81,13 +82,6 @@ def delimited_stream(file: Path, name: str, delimiter: str, given: tuple[str, ..
                 yield part.astype(object)
 
     return RowStream(name, names, count - has_header, (pa.string(),) * len(names), not given, read)
-
-
-def _unquoted(frame: pd.DataFrame) -> pd.DataFrame:
-    for column in frame:
-        quoted = frame[column].str.fullmatch(r'"(?:[^"]|"")*"')
-        frame[column] = frame[column].where(~quoted, frame[column].str[1:-1].str.replace('""', '"'))
-    return frame
 
 
 def json_lines_stream(file: Path, name: str) -> RowStream | None:

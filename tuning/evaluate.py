@@ -13,12 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from training.calibration import BINS, ConfidenceBin, confidence_bins, expected_calibration_error
-from training.columns import find_label, find_text, strings
+from training.columns import find_label, find_text, strings, texts_and_pairs
 from training.errors import DataError, SettingsError
 from training.evaluate import ClassScores, Scores, score, score_classes
 from training.files import shown
 from training.inference import Classifier, predict, probabilities
-from training.row_stream import texts_and_pairs
 from training.tables import read_table
 
 # A confusion matrix of more classes does not fit 80 columns, nor into one's head.

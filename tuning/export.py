@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +14,13 @@ from safetensors.numpy import load_file
 
 from training.base_model import BaseModel, resolve_base_model
 from training.data import Dataset, Texts
-from training.errors import ExportError
-from training.exported import first_line
+from training.errors import ExportError, first_line
 from training.settings import Hyperparameters, Precision
 from training.state import WEIGHTS_FOLDER
 from tuning.model_card import loading_lines, model_card
 from tuning.record import SweepFolder, TrialRecord, rank_trials
 from tuning.saved_model import export_weights, load_arguments
+from tuning.staging import staged_folder
 from tuning.verify import comparison, verify_export
 
 PROBE_FILE = "probe.safetensors"
@@ -111,41 +109,6 @@ def export_sweep(
         amp, tolerance = comparison(trained_in, plan.get("device", "cpu"), expected, merged)
         difference = verify_export(stage, rows, expected, amp, tolerance, arguments)
     return ExportReport(out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading)
-
-
-@contextmanager
-def staged_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out` that takes its name at the end, and is gone when something fails.
-
-    Raises:
-        ExportError: `out` exists, or there is no place for it.
-    """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - a name such as "x/.." has to become one, links may stay
-    if os.path.lexists(out):
-        raise ExportError(f"--out {out}: exists already; remove it or choose another folder")
-    made = [parent for parent in out.parents if not parent.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
-    except OSError as error:
-        raise ExportError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
-    try:
-        yield stage
-        umask = os.umask(0)
-        os.umask(umask)
-        stage.chmod(0o777 & ~umask)  # mkdtemp's own mode lets nobody else read it
-        if os.path.lexists(out):
-            raise ExportError(f"--out {out}: appeared while it was being written; choose another folder")
-        stage.rename(out)
-    except BaseException as error:
-        shutil.rmtree(stage, ignore_errors=True)
-        for parent in made:
-            parent.rmdir()
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ExportError(f"--out {out}: cannot be written ({error.strerror})") from error
-        raise
 
 
 def _choose(folder: SweepFolder, trial: str | None) -> TrialRecord:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from training.errors import ExportError, SettingsError
 from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, read_folder
-from tuning.export import staged_folder
 from tuning.mlflow_entries import KIND, TRIAL, WINNER
 from tuning.mlflow_store import connect, store_errors
 from tuning.packing import copy_folder
+from tuning.staging import staged_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -97,7 +97,7 @@ def prepare_store(uri: str, mlruns: Path) -> None:
 
 def connect(uri: str) -> MlflowClient:
     """A client of the store; MLflow is imported here, and reads its environment as it is."""
-    _load()
+    load_mlflow()
     with quiet():
         from mlflow import MlflowClient
 
@@ -220,7 +220,7 @@ def _create_sqlite(path: Path, artifacts: Path) -> None:
 
 
 def _open_store(uri: str, artifacts: Path) -> None:
-    _load()
+    load_mlflow()
     # Not through a client, which would put the default experiment's artifacts into ./mlruns.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -249,7 +249,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _load() -> None:
+def load_mlflow() -> None:
+    """Import MLflow, quietly and with its environment as it is to be here."""
     _set_environment()
     # Importing MLflow makes its logger talk again, so this has a silence of its own.
     with quiet():

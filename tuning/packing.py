@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -27,8 +26,7 @@ from training.exported import (
 from training.inference import load_classifier, predict, probabilities
 from training.model import FULL_WEIGHTS
 from training.settings import MINILM
-from tuning.mlflow_store import quiet
-from tuning.quiet import quiet_environment
+from tuning.mlflow_store import load_mlflow, quiet
 
 CODE = Path(__file__).with_name("serving.py")
 PACKAGES = ("mlflow", "torch", "transformers", "peft", "safetensors", "pandas", "numpy")
@@ -55,9 +53,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
     classifier = load_classifier(adapter, device="cpu")
     base = _base_folder(found) if found.is_adapter else None
     columns = list(found.text_columns or ("text",))
-    # Else a uv.lock where the command runs would become the model's environment, before its requirements.
-    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
-    quiet_environment()
+    load_mlflow()
     with quiet():
         import mlflow
         import pandas as pd

@@ -12,14 +12,15 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.columns import find_text
+from training.columns import find_text, texts_and_pairs
 from training.errors import DataError
 from training.files import shown, table_format
 from training.inference import Classifier, predict, probabilities
-from training.row_stream import CHUNK_ROWS, texts_and_pairs
+from training.row_stream import CHUNK_ROWS
 from training.settings import Precision
 from training.streams import open_table
-from tuning.prediction_files import check_output, open_writer, staged_file
+from tuning.prediction_files import check_output, open_writer
+from tuning.staging import staged_file
 
 COLLISION_PREFIX = "predicted_"
 

@@ -6,9 +6,7 @@ import json
 import math
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -48,41 +46,6 @@ def check_output(out: Path) -> None:
         )
     if os.path.lexists(out):
         raise ExportError(f"--out {out}: exists already; remove it or choose another name")
-
-
-@contextmanager
-def staged_file(out: Path) -> Iterator[Path]:
-    """An empty file beside `out` that takes its name at the end, and is gone when something fails.
-
-    Raises:
-        ExportError: `out` exists, or there is no place for it.
-    """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - links may stay
-    made = [parent for parent in out.parents if not parent.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{out.name[:100]}.", suffix=out.suffix, dir=out.parent)
-    except OSError as error:
-        raise ExportError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another place"
-        ) from error
-    os.close(handle)
-    stage = Path(name)
-    try:
-        yield stage
-        umask = os.umask(0)
-        os.umask(umask)
-        stage.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read it
-        if os.path.lexists(out):
-            raise ExportError(f"--out {out}: appeared while it was being written; choose another name")
-        stage.rename(out)
-    except BaseException as error:
-        stage.unlink(missing_ok=True)
-        for parent in made:
-            parent.rmdir()
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ExportError(f"--out {out}: cannot be written ({error.strerror})") from error
-        raise
 
 
 def open_writer(

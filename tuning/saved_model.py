@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from training.base_model import BaseModel, label_config, load_tokenizer
-from training.errors import ExportError
-from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, OWN_ENTRY, first_line, quiet_loading, read_json
+from training.errors import ExportError, first_line
+from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, OWN_ENTRY, quiet_loading, read_json
 from training.hub import load_pretrained
 from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from training.settings import Method

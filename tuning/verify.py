@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 
 from training.data import Texts
 from training.encoding import encode_texts
-from training.errors import ExportError, SettingsError
+from training.errors import ExportError, SettingsError, first_line
 from training.evaluate import predict_logits
-from training.exported import first_line, quiet_loading
+from training.exported import quiet_loading
 from training.precision import AmpPolicy, bf16_in_hardware, resolve_precision
 from training.settings import Precision
 from tuning.saved_model import load_plainly

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from training.columns import texts_and_pairs
 from training.data import read_texts
 from training.errors import DataError
-from training.row_stream import RowStream, texts_and_pairs
+from training.row_stream import RowStream
 from training.streams import open_table
 from training.tables import Table, read_table
 

@@ -18,7 +18,8 @@ import pytest
 from training.errors import DataError, ExportError, SettingsError
 from training.row_stream import RowStream
 from training.streams import open_table
-from tuning.prediction_files import check_output, open_writer, staged_file
+from tuning.prediction_files import check_output, open_writer
+from tuning.staging import staged_file
 
 ADDED = [("label", pa.string()), ("score", pa.float64())]
 ODD = [
