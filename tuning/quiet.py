@@ -45,6 +45,8 @@ def quiet_libraries() -> None:
     transformers.logging.disable_progress_bar()
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Its list of trials that did not complete: each has a record that says why.
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    # Ray's list of trials that did not complete, where each has a record that says why; and its failures to
+    # save its own state, which no resume reads: what fills the disk is told by the sweep, in one line.
+    for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")

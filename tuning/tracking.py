@@ -170,7 +170,10 @@ class Tracking:
         complete = self._attempt(record)
         if not complete:
             log.warning(
-                "MLflow lacks a part of sweep %s; all of it is in %s", self._folder.name, self._folder.path
+                "MLflow lacks a part of sweep %s, which is whole in %s; fill it with: lorasweep publish %s",
+                self._folder.name,
+                self._folder.path,
+                self._folder.name,
             )
         return complete
 
@@ -185,9 +188,8 @@ class Tracking:
             self._retry_at = time.monotonic() + self._retry_after
             if not self._behind:
                 where, why = hide_passwords(self._uri), reason(error)
-                log.warning(
-                    "MLflow at %s takes no records (%s); the sweep goes on, they are sent later", where, why
-                )
+                later = "the sweep goes on, they are sent later" if self._going else "nothing is lost"
+                log.warning("MLflow at %s takes no records (%s); %s", where, why, later)
                 log.debug("why MLflow takes no records", exc_info=True)
             self._behind = True
             return False
