@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from training.data import DataSettings
 from training.errors import SettingsError
@@ -85,6 +85,12 @@ class RegistrySettings(Settings):
         if name is not None and not MODEL_NAME.fullmatch(name):
             raise ValueError(MODEL_NAME_RULE)
         return name
+
+    @model_validator(mode="after")
+    def _name_has_a_use(self) -> RegistrySettings:
+        if self.name is not None and not self.enabled:
+            raise ValueError("a name to register, and not to register: leave one of them out")
+        return self
 
 
 class SweepConfig(Settings):

@@ -155,13 +155,11 @@ class Tracking:
                 f"with: lorasweep resume {self._folder.name}"
             )
         winner = result.winner.id
-        if not self._complete and not self.refill(
-            {path.name: path for path in (self._folder.path / "best").glob("t*")}
-        ):
+        best = self._folder.path / "best"
+        if not self._complete and not self.refill({path.name: path for path in best.glob("t*")}):
             raise SettingsError(f"sweep {self._folder.name}: MLflow does not answer; try again when it does")
         run = self._runs().trial(winner, now())
-        adapter = self._folder.path / "best" / winner
-        return register(self._folder, self._uri, name, adapter, run.id, self_contained=self_contained)
+        return register(self._folder, self._uri, name, best / winner, run.id, self_contained=self_contained)
 
     def _finish(
         self, result: SweepResult, adapters: Mapping[str, Path], ended: float, *, report: bool
