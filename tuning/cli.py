@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from training.errors import LorasweepError, SettingsError
-from tuning import cli_adapters
+from tuning import cli_adapters, cli_compare
 from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
@@ -127,7 +127,7 @@ def run(
 
     uri = tracking_store(plan.config.tracking_uri, mlruns)
     prepare_store(uri, mlruns)
-    _drive(plan, create_folder(plan, mlruns, earlier, start), uri)
+    drive(plan, create_folder(plan, mlruns, earlier, start), uri)
 
 
 def _show_plan(plan: SweepPlan, notes: list[str]) -> None:
@@ -167,7 +167,7 @@ def _extend(
     prepare_store(uri, folder.mlruns)
     folder.write_config(config)
     folder.write_plan(plan.summary())
-    _drive(plan, folder, uri)
+    drive(plan, folder, uri)
 
 
 @app.command()
@@ -195,10 +195,10 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
         plan = resume_plan(folder)
     uri = tracking_store(plan.config.tracking_uri, mlruns)
     prepare_store(uri, mlruns)
-    _drive(plan, folder, uri)
+    drive(plan, folder, uri)
 
 
-def _drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
+def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
     """Run or go on with a sweep; then say how it ended and what can be done next."""
     from tuning.progress import make_display
     from tuning.report import next_steps, result_text
@@ -353,7 +353,13 @@ def spaces(
     console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
 
 
-for verb in (cli_adapters.export, cli_adapters.predict, cli_adapters.evaluate, cli_adapters.register):
+for verb in (
+    cli_compare.compare,
+    cli_adapters.export,
+    cli_adapters.predict,
+    cli_adapters.evaluate,
+    cli_adapters.register,
+):
     app.command()(verb)
 
 

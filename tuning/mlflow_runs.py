@@ -46,10 +46,19 @@ class SweepRuns:
     Args:
         sweep: the sweep's name, a tag on every run.
         identity: tells this sweep from others of its name; the runs are found again by it.
+        kinds: what parent and children are, a tag on each.
         artifacts: where artifacts go if this process is to write them; a server has a place of its own.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path, sweep: str, identity: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path,
+        sweep: str,
+        identity: str,
+        kinds: tuple[str, str] = ("sweep", "trial"),
+    ) -> None:
         self._client: MlflowClient = connect(uri)
         self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
         with suppress(KeyError, OSError):  # a container's user may have no name
@@ -57,6 +66,7 @@ class SweepRuns:
         self._experiment_id = self._open_experiment(
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
+        self._kinds = kinds
         self._parent: TrackedRun | None = None
         self._trials: dict[str, TrackedRun] = {}
         for run in self._search(identity):
@@ -69,7 +79,7 @@ class SweepRuns:
                 rungs=None if RUNG_METRIC in run.data.metrics else set(),
                 data=bool(run.inputs and run.inputs.dataset_inputs),
             )
-            if run.data.tags.get(KIND) == "sweep":
+            if run.data.tags.get(KIND) == kinds[0]:
                 self._parent = self._parent or found
             else:
                 self._trials.setdefault(run.data.tags.get(TRIAL, ""), found)
@@ -82,13 +92,13 @@ class SweepRuns:
     def parent(self, started: float) -> TrackedRun:
         """The sweep's own run; made, with this Unix time as its start, if there is none."""
         if self._parent is None:
-            self._parent = self._create(self._tags[SWEEP], started, {KIND: "sweep"})
+            self._parent = self._create(self._tags[SWEEP], started, {KIND: self._kinds[0]})
         return self._parent
 
     def trial(self, trial_id: str, started: float) -> TrackedRun:
         """A trial's run under the parent; made if there is none."""
         if trial_id not in self._trials:
-            tags = {KIND: "trial", TRIAL: trial_id, "mlflow.parentRunId": self.parent(started).id}
+            tags = {KIND: self._kinds[1], TRIAL: trial_id, "mlflow.parentRunId": self.parent(started).id}
             self._trials[trial_id] = self._create(trial_id, started, tags)
         return self._trials[trial_id]
 
