@@ -29,6 +29,8 @@ from tuning.searched import Searched, importance_of, scored_trials
 
 # Where a line of the parallel coordinates passes below a setting that its trial has no use for.
 UNUSED = -0.14
+# Of an axis of numbers, to which a marked range snaps.
+STEPS = 40
 
 
 def importances(searched: Searched, trials: Sequence[TrialRecord], metric: Metric) -> go.Figure | None:
@@ -118,6 +120,18 @@ def _number_axis(kind: BaseDistribution) -> dict[str, Any]:
     return {"type": "log", "range": [low - edge, high + edge], "tickvals": ticks, "ticktext": texts}
 
 
+def _ruler(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """With nameless ticks between them: a range that one marks snaps to ticks, and would jump past trials."""
+    named = dict(ticks)
+    between = [n / STEPS for n in range(STEPS + 1) if min(abs(n / STEPS - place) for place in named) > 0.01]
+    return sorted([*named.items(), *((place, "") for place in between)])
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    """Plotly places an axis's ticks by their texts, so that no two may be equal: blanks at the end tell them apart."""
+    return [text + " " * texts[:number].count(text) for number, text in enumerate(texts)]
+
+
 def line_order(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
     """The trials in the order of their lines in the parallel coordinates: those with a score, the best last."""
     scored = scored_trials(trials)
@@ -144,6 +158,8 @@ def parallel_coordinates(
             else UNUSED
             for trial in order
         ]
+        if not isinstance(kind, CategoricalDistribution):
+            ticks = _ruler(ticks)
         ticks += [(UNUSED, "not used")] * (UNUSED in heights)
         dimensions.append((setting_name(name), heights, ticks))
     scores = np.array([trial.score for trial in order], dtype=float)
@@ -152,7 +168,11 @@ def parallel_coordinates(
     heights = np.clip((scores - ends[0]) / (ends[1] - ends[0]), 0, 1).tolist()
     steps = [(place, ends[0] + (ends[1] - ends[0]) * place) for place in (0, 0.25, 0.5, 0.75, 1)]
     dimensions.append(
-        (METRIC_NAMES[metric], heights, [(place, score_text(value, metric)) for place, value in steps])
+        (
+            METRIC_NAMES[metric],
+            heights,
+            _ruler([(place, score_text(value, metric)) for place, value in steps]),
+        )
     )
     lowest = min(min(heights) for _, heights, _ in dimensions)
     shades = [[0.9 * p, to_hex(colormaps["viridis"](0.92 * (1 - p)))] for p in np.linspace(0, 1, 9).tolist()]
@@ -164,7 +184,7 @@ def parallel_coordinates(
                     "values": heights,
                     "range": [min(lowest, 0), 1],
                     "tickvals": [place for place, _ in ticks],
-                    "ticktext": [plain(text, 16) for _, text in ticks],
+                    "ticktext": _distinct([plain(text, 16) for _, text in ticks]),
                 }
                 for name, heights, ticks in dimensions
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -86,3 +87,15 @@ def test_names_of_strangers_are_escaped() -> None:
         assert "&lt;b&gt;1" in str(figure)
         assert "<" not in figure.to_json(engine="json")
         assert draw(searched, [], "accuracy") is None
+
+
+def test_an_axis_of_numbers_can_be_marked_anywhere() -> None:
+    """Marked ranges snap to ticks: between the few with a name there are others, but none between choices."""
+    figure = pictures.parallel_coordinates(SEARCHED, MIXED, "accuracy")
+    assert figure is not None
+    for axis in figure.data[0].dimensions:
+        gaps = [high - low for low, high in itertools.pairwise(axis.tickvals)]
+        assert len(axis.tickvals) == len(axis.ticktext)
+        assert (max(gaps) < 0.15) == (axis.label in ("rate", "dropout", "batch", "accuracy"))
+        assert len([text for text in axis.ticktext if text.strip()]) <= 6
+        assert len(set(axis.ticktext)) == len(axis.ticktext), "Plotly places ticks by their texts"
