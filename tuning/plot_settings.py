@@ -61,7 +61,7 @@ def slices(
 ) -> Figure | None:
     """Score against each searched setting, one small plot each; the axis is logarithmic where the space is."""
     scored = scored_trials(trials)
-    names = [name for name in searched.distributions if any(name in searched.values[t.id] for t in scored)]
+    names = drawn_settings(searched, scored)
     if not names:
         return None
     columns = 2 if len(names) == 4 else min(3, len(names))
@@ -75,9 +75,7 @@ def slices(
         values = [searched.values[trial.id][name] for trial in having]
         plain_axes(axes)
         if isinstance(kind, CategoricalDistribution):
-            # Set apart, but the same in each drawing.
-            spread = [(trial.number * 0.618 % 1 - 0.5) * 0.5 for trial in having]
-            xs = [kind.choices.index(value) + by for value, by in zip(values, spread, strict=True)]
+            xs = [choice_place(kind, value, trial) for value, trial in zip(values, having, strict=True)]
             texts = [short(show(choice), 16) for choice in kind.choices]
             steep = sum(map(len, texts)) > 26
             turn: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if steep else {}
@@ -95,12 +93,26 @@ def slices(
     return figure
 
 
+def drawn_settings(searched: Searched, trials: Sequence[TrialRecord]) -> list[str]:
+    """The searched settings that some of these trials have a value of."""
+    return [name for name in searched.distributions if any(name in searched.values[t.id] for t in trials)]
+
+
+def choice_place(kind: CategoricalDistribution, value: Any, trial: TrialRecord) -> float:
+    """Where a trial stands beside its choice's tick: trials of one choice are set apart, alike in each drawing."""
+    return float(kind.choices.index(value) + (trial.number * 0.618 % 1 - 0.5) * 0.36)
+
+
+def log_steps(kind: BaseDistribution) -> tuple[float, ...]:
+    """The ticks within a decade of a logarithmic axis: the fewer, the more decades there are."""
+    decades = math.log10(kind.high / kind.low)
+    return (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 2.6 else (1.0,)
+
+
 def _number_axis(axes: Axes, kind: BaseDistribution) -> None:
     if kind.log:
         axes.set_xscale("log")
-        decades = math.log10(kind.high / kind.low)
-        steps = (1.0, 2.0, 5.0) if decades < 1.3 else (1.0, 3.0) if decades < 2.6 else (1.0,)
-        axes.xaxis.set_major_locator(LogLocator(subs=steps))
+        axes.xaxis.set_major_locator(LogLocator(subs=log_steps(kind)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         edge = (kind.high / kind.low) ** 0.05
         axes.set_xlim(kind.low / edge, kind.high * edge)
@@ -121,12 +133,11 @@ def parallel_coordinates(
     has a gap at a setting that its trial has no use for.
     """
     scored = scored_trials(trials)
-    names = [name for name in searched.distributions if any(name in searched.values[t.id] for t in scored)]
+    names = drawn_settings(searched, scored)
     if not names:
         return None
-    higher = higher_is_better(metric)
-    order = sorted(scored, key=lambda trial: (trial.score or 0.0) if higher else -(trial.score or 0.0))
-    places = {trial.id: (number + 0.5) / len(order) for number, trial in enumerate(order)}
+    places = score_places(scored, metric)
+    order = sorted(scored, key=lambda trial: places[trial.id])
     figure, axes = new_figure("Parallel coordinates", width=max(6.4, 1.15 * (len(names) + 1)), height=3.9)
     axes.grid(visible=False)
     axes.set_axis_off()
@@ -141,7 +152,7 @@ def parallel_coordinates(
     low, high = score_range(scores, metric)
     lines[:, -1] = np.clip((scores - low) / (high - low), 0, 1)
     ticks = [(place, tick_text(low + (high - low) * place, metric)) for place in (0, 0.25, 0.5, 0.75, 1)]
-    if not higher:
+    if not higher_is_better(metric):
         lines[:, -1] = 1 - lines[:, -1]
         ticks = [(1 - place, text) for place, text in ticks]
     _pole(axes, len(names), METRIC_NAMES[metric], ticks)
@@ -159,6 +170,13 @@ def parallel_coordinates(
     return figure
 
 
+def score_places(scored: Sequence[TrialRecord], metric: Metric) -> dict[str, float]:
+    """Trial → its place among these, evenly from the worst to the best within (0, 1)."""
+    higher = higher_is_better(metric)
+    order = sorted(scored, key=lambda trial: (trial.score or 0.0) if higher else -(trial.score or 0.0))
+    return {trial.id: (number + 0.5) / len(order) for number, trial in enumerate(order)}
+
+
 def height_of(kind: BaseDistribution, value: Any, spread: float) -> float:
     """Where a value stands on its pole, in [0, 1]."""
     if isinstance(kind, CategoricalDistribution):
@@ -171,6 +189,7 @@ def height_of(kind: BaseDistribution, value: Any, spread: float) -> float:
 
 
 def ticks_of(kind: BaseDistribution) -> list[tuple[float, str]]:
+    """A pole's ticks: (height in [0, 1], text)."""
     if isinstance(kind, CategoricalDistribution):
         skip = math.ceil(len(kind.choices) / 12)
         return [(height_of(kind, c, 0.5), short(show(c), 14)) for c in kind.choices[::skip]]

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from training.settings import Metric
@@ -56,10 +56,12 @@ def short(text: str, length: int) -> str:
 
 
 def setting_name(name: str) -> str:
+    """A setting as pictures call it: `_lr_ratio` is "lr ratio"."""
     return short(SHORT_NAMES.get(name, name).lstrip("_").replace("_", " "), 18)
 
 
 def new_figure(title: str, width: float = 6.4, height: float = 3.7) -> tuple[Figure, Axes]:
+    """A titled figure with one pair of axes; inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     write_title(figure, title)
@@ -68,10 +70,12 @@ def new_figure(title: str, width: float = 6.4, height: float = 3.7) -> tuple[Fig
 
 
 def write_title(figure: Figure, title: str) -> None:
+    """The figure's title, at its left edge."""
     figure.suptitle(title, fontsize=11, weight="bold", x=0.01, ha="left")
 
 
 def plain_axes(axes: Axes) -> None:
+    """A light grid behind the marks, and no frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#e9ecef", lw=0.8)
     axes.set_axisbelow(True)
@@ -79,6 +83,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def draw_dots(axes: Axes, xs: Sequence[float], trials: Sequence[TrialRecord], winner: str | None) -> None:
+    """A mark for each trial at its score, whose shape says how it ended; a star for the winner."""
     for x, trial in zip(xs, trials, strict=True):
         won = trial.id == winner
         style = {"marker": "*", "ms": 13, "mec": "white", "zorder": 4} if won else {"ms": 5, "zorder": 3}
@@ -96,10 +101,11 @@ def score_range(values: Sequence[float] | np.ndarray, metric: Metric) -> tuple[f
 
 
 def score_axis(axes: Axes, metric: Metric, values: Sequence[float], label: bool = True) -> None:
+    """Per cent, or nats; a score beyond `score_range` is above the axis, and that is said."""
     if label:
         axes.set_ylabel(f"validation {METRIC_NAMES[metric]}" + (" (nats)" if metric == "loss" else ""))
     if metric != "loss":
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 3):g}%"))
     low, high = score_range(values, metric)
     if high < max(values):
         edge = 0.08 * (high - low)
@@ -111,6 +117,7 @@ def score_axis(axes: Axes, metric: Metric, values: Sequence[float], label: bool 
 
 
 def tick_text(value: float, metric: Metric) -> str:
+    """A score beside an axis, short."""
     return f"{value:.3g}" if metric == "loss" else f"{value:.0%}"
 
 
@@ -146,6 +153,13 @@ def add_legend(
     lines = [*handles, *more]
     # Six side by side are wider than the figure.
     columns = len(lines) if len(lines) <= 5 else math.ceil(len(lines) / 2)
+    # The largest bubble is higher than its line.
+    pad = 0.9 if marks == "bubbles" else 0.4
     figure.legend(
-        handles=lines, loc="outside lower center", ncols=max(1, columns), fontsize=8.5, frameon=False
+        handles=lines,
+        loc="outside lower center",
+        ncols=max(1, columns),
+        fontsize=8.5,
+        frameon=False,
+        borderpad=pad,
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from training.errors import SettingsError
@@ -23,60 +22,76 @@ from tuning.plot_style import DPI, png
 from tuning.record import SweepFolder, write_text
 from tuning.report import METRIC_NAMES, counts_text, duration, score_text
 from tuning.report_reading import Sweep, read_sweep
-from tuning.report_rows import heads, mixed_up, search_rows, shortened, test_rows, trial_row, winner_rows
-from tuning.report_tables import CONTROL, csv_tables
+from tuning.report_rows import (
+    CAPTIONS,
+    heads,
+    mixed_up,
+    search_rows,
+    shortened,
+    shown_text,
+    test_rows,
+    trial_row,
+    winner_rows,
+)
+from tuning.report_tables import csv_tables
 from tuning.searched import is_number
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
 # Of the page, which a browser takes for 96: plots are drawn for paper.
 PIXELS_AN_INCH = 115
 
-CAPTIONS = {
-    "learning_curves": "Validation scores of every trial over its training; a cross ends a trial that was "
-    "stopped early.",
-    "history": "Trials in the order in which they were proposed, and the best score up to each.",
-    "importances": "How far each setting decided which trials are among the best (Optuna's PED-ANOVA). Trials "
-    "that were stopped early are counted with the best score that they reached: a trial is stopped for not "
-    "being among the best, so this does little harm. With fewer than some 20 trials it is a hint, no more.",
-    "slices": "Each trial's score against each setting alone; names stand side by side without an order.",
-    "parallel_coordinates": "A line for each trial, the darker the better. Lines through the same choice are "
-    "spread by their score; a line has a gap where its trial has no use for a setting.",
-    "adapter_sizes": "What a larger adapter brings: rank, score, and as area the number of trained parameters.",
-    "confusion": "Rows are true classes, columns what the winner took them for, in per cent of the row.",
-}
 
-
-def write_report(folder: SweepFolder, out: Path) -> None:
+def write_report(folder: SweepFolder, out: Path, interactive: bool = False) -> list[Path]:
     """Write the sweep's report as one HTML page, also of a sweep that is unfinished or partly gone.
 
+    Args:
+        interactive: write the plots as a page to point at and zoom, too, which is 5 MB, beside the first.
+
+    Returns:
+        The pages that were written.
+
     Raises:
-        SettingsError: `out` cannot be written, or the sweep's own records cannot be read.
+        SettingsError: one cannot be written, or the sweep's own records cannot be read.
     """
     if out.is_dir():
         raise SettingsError(f"{out}: is a folder; name a file, such as {out / 'report.html'}")
     sweep = read_sweep(folder)
-    page = _page(sweep, {name: png(figure) for name, figure in sweep_figures(sweep).items()})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page)
-    except OSError as error:
-        raise SettingsError(f"{out}: cannot be written ({error.strerror}); name another file") from error
+    pages = {out: _page(sweep, {name: png(figure) for name, figure in sweep_figures(sweep).items()})}
+    if interactive:
+        pages[out.with_name(f"{out.stem}-interactive{out.suffix or '.html'}")] = _interactive(sweep)
+    for path, page in pages.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, page)
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    return list(pages)
 
 
 def report_files(folder: SweepFolder) -> dict[str, bytes]:
-    """The report and its pieces, by relative path: report.html, plots/*.png, and tables as CSV in UTF-8.
+    """The report and its pieces as artifacts of a run: path below the run's own → content, all below `report/`.
 
-    The tables are trials.csv and, of a winner whose predictions are there, per_class.csv, confusion.csv and
-    mistakes.csv. No name depends on what a sweep holds.
+    report.html and interactive.html are pages; learning_curves.png, history.png, importances.png, slices.png,
+    parallel_coordinates.png, adapter_sizes.png and confusion.png the plots there is something to draw for;
+    trials.csv and, of a winner whose predictions are there, per_class.csv, confusion.csv and mistakes.csv
+    tables in UTF-8. MLflow's own pages show each of these kinds. No name depends on what a sweep holds.
 
     Raises:
         SettingsError: the sweep's own records cannot be read.
     """
     sweep = read_sweep(folder)
     pictures = {name: png(figure) for name, figure in sweep_figures(sweep).items()}
-    texts = {"report.html": _page(sweep, pictures)} | csv_tables(sweep)
-    files = {name: text.encode("utf-8", errors="replace") for name, text in texts.items()}
-    return files | {f"plots/{name}.png": picture for name, picture in pictures.items()}
+    pages = {"report.html": _page(sweep, pictures), "interactive.html": _interactive(sweep)}
+    files = {f"{name}.png": picture for name, picture in pictures.items()}
+    files |= {name: text.encode(errors="replace") for name, text in (pages | csv_tables(sweep)).items()}
+    return {f"report/{name}": content for name, content in files.items()}
+
+
+def _interactive(sweep: Sweep) -> str:
+    # Plotly takes a second to import, and the plain page does without it.
+    from tuning.interactive_page import interactive_page
+
+    return interactive_page(sweep)
 
 
 def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
@@ -104,7 +119,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
 
 def _page(sweep: Sweep, pictures: Mapping[str, bytes]) -> str:
     environment = Environment(
-        undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain
+        undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown_text
     )
     metric, tested = sweep.config.training.metric, sweep.tested
     starts = [trial.started for trial in sweep.trials if trial.started]
@@ -139,11 +154,6 @@ def _image(picture: bytes) -> dict[str, Any]:
     """A PNG for the page, as wide as makes the letters of all pictures equally large."""
     pixels = int.from_bytes(picture[16:20], "big")
     return {"data": base64.b64encode(picture).decode(), "width": round(pixels * PIXELS_AN_INCH / DPI)}
-
-
-def _plain(value: object) -> object:
-    """Every value that the template shows, before it is escaped: no control characters."""
-    return CONTROL.sub(" ", value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _date(seconds: float) -> str:

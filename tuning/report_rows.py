@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from tuning.record import TestScores, TrialRecord
 from tuning.report import (
@@ -26,6 +28,23 @@ MIXED_UP = 10
 MOST_COLUMNS = 6
 # Of a longer text the page shows the beginning; mistakes.csv has the whole of it.
 TEXT_LENGTH = 500
+
+CAPTIONS = {
+    "learning_curves": "Validation scores of every trial over its training; a cross ends a trial that was "
+    "stopped early.",
+    "history": "Trials in the order in which they were proposed, and the best score up to each.",
+    "importances": "How far each setting decided which trials are among the best (Optuna's PED-ANOVA). Trials "
+    "that were stopped early are counted with the best score that they reached: a trial is stopped for not "
+    "being among the best, so this does little harm. With fewer than some 20 trials it is a hint, no more.",
+    "slices": "Each trial's score against each setting alone; names stand side by side without an order.",
+    "parallel_coordinates": "A line for each trial, the darker the better. Lines through the same choice are "
+    "spread by their score; a line has a gap where its trial has no use for a setting.",
+    "adapter_sizes": "What a larger adapter brings: rank, score, and as area the number of trained parameters.",
+    "confusion": "Rows are true classes, columns what the winner took them for, in per cent of the row.",
+}
+
+# What a browser or a table would obey or choke on: control characters, overrides of the writing direction.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
@@ -140,3 +159,8 @@ def shortened(mistake: Mapping[str, Any]) -> dict[str, Any]:
     texts = [text for text in (mistake["text"], mistake["pair"]) if isinstance(text, str) and text]
     cut = [text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}…" for text in texts]
     return {**mistake, "texts": cut}
+
+
+def shown_text(value: object) -> object:
+    """Every value that the template shows, before it is escaped: no control characters."""
+    return CONTROL.sub(" ", value) if isinstance(value, str) and not isinstance(value, Markup) else value

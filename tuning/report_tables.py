@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from tuning.report_reading import Sweep
-
-# What a browser or a table would obey or choke on: control characters, overrides of the writing direction.
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+from tuning.report_rows import CONTROL, searched_columns
 
 
 def csv_tables(sweep: Sweep) -> dict[str, str]:
     """File name → CSV."""
-    names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.settings))
+    # What was searched comes first: MLflow shows the table's left side.
+    names = list(dict.fromkeys([*searched_columns(sweep), *(n for t in sweep.trials for n in t.settings)]))
     head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
     trials = [
         [

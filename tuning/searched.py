@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -111,11 +111,13 @@ def _own(value: Any, kind: BaseDistribution) -> Any:
     return kind.choices[kind.choices.index(value)] if isinstance(kind, CategoricalDistribution) else value
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def scored_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Those with a finite score."""
     return [trial for trial in trials if is_number(trial.score)]
 
 

@@ -28,7 +28,8 @@ def folder(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, but not painted."""
+    """Figures are made, but not painted; the interactive page is not made."""
+    monkeypatch.setattr(report_page, "_interactive", lambda sweep: "")
     monkeypatch.setattr(report_page, "png", lambda figure: b"\x89PNG" + bytes(28))
 
 

@@ -222,7 +222,7 @@ class Page(HTMLParser):
 def pieces_of(folder: SweepFolder) -> tuple[Page, dict[str, bytes]]:
     """The page as it is read, and all files."""
     files = report_files(folder)
-    return Page(files["report.html"].decode("utf-8")), files
+    return Page(files["report/report.html"].decode("utf-8")), files
 
 
 def page_of(folder: SweepFolder) -> Page:

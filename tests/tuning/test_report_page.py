@@ -155,7 +155,7 @@ def test_an_unfinished_sweep(folder: SweepFolder) -> None:
     assert "demo interrupted" in " ".join(page.text.split())
     assert "No winner has been chosen" in page.text
     assert "test split" not in page.text.replace("said of the test split", "")
-    assert {"report.html", "trials.csv", "plots/history.png"} <= set(files)
+    assert {"report/report.html", "report/trials.csv", "report/history.png"} <= set(files)
     folder.write_result(SweepResult(state="failed", metric="accuracy", error=f"all failed: {SCRIPT}"))
     page = page_of(folder)
     assert f"all failed: {SCRIPT}" in page.text
@@ -170,7 +170,7 @@ def test_a_sweep_before_its_first_trial(tmp_path: Path) -> None:
     page, files = pieces_of(folder)
     assert "No trial has begun" in page.text
     assert "img" not in {tag for tag, _ in page.tags}
-    assert table(files["trials.csv"])[0][:3] == ["trial", "state", "score"]
+    assert table(files["report/trials.csv"])[0][:3] == ["trial", "state", "score"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -205,7 +205,7 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     assert ["method", "full", ""] in page.rows
     assert not [row for row in page.rows if row[0] == "rank" and len(row) == 3]
     assert "Most certain mistakes" in page.text
-    assert table(files["mistakes.csv"])[1][2] == ""
+    assert table(files["report/mistakes.csv"])[1][2] == ""
 
 
 @pytest.mark.usefixtures("bare")

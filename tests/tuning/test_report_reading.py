@@ -56,7 +56,7 @@ def test_predictions_that_cannot_be_trusted_are_left_out(why: str, folder: Sweep
     assert why in page.text
     assert "Most certain mistakes" not in page.text
     assert "winner t001" in page.text
-    assert {name for name in files if name.endswith(".csv")} == {"trials.csv"}
+    assert {name for name in files if name.endswith(".csv")} == {"report/trials.csv"}
 
 
 @pytest.mark.usefixtures("quick")
@@ -74,7 +74,7 @@ def test_a_study_that_cannot_be_read(broken: str, folder: SweepFolder) -> None:
     before = path.read_bytes() if path.exists() else None
     page, files = pieces_of(folder)
     assert "study.db" in page.text
-    assert {"plots/importances.png", "plots/slices.png"} <= set(files)
+    assert {"report/importances.png", "report/slices.png"} <= set(files)
     assert (path.read_bytes() if path.exists() else None) == before
 
 
