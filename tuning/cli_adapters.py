@@ -47,7 +47,9 @@ def export(
     ] = "adapter",
     push_to_hub: Annotated[
         str | None,
-        typer.Option("--push-to-hub", help="Upload it to this repository, a private one.", show_default=False),
+        typer.Option(
+            "--push-to-hub", help="Upload it to this repository, a private one.", show_default=False
+        ),
     ] = None,
     public: Annotated[
         bool, typer.Option("--public", help="With --push-to-hub: make a new repository public.")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from training.sample import sample_news
 from tuning.model_card import escape, loading_lines
 from tuning.saved_model import CARD_FILE
 from tuning.verify import FP32_TOLERANCE, verify_export
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 # Made-up rows to compare on, for want of others.
 SAMPLE_ROWS = 60
@@ -158,7 +161,8 @@ def converted_card(source: Path, name: str, library: str, introduction: str, lin
         text = (source / CARD_FILE).read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""  # it has none, or somebody's own
-    metadata, body = _parted(text)
+    card = read_card(text)
+    metadata, body = (vars(card.data), card.text) if card else ({}, text)
     beginning, *sections = re.split(r"^(?=## )", body, flags=re.MULTILINE)
     title = re.search(r"^# (.+)$", beginning, re.MULTILINE)
     kept = [section for section in sections if section.splitlines()[0].strip() != f"## {LOADING}"]
@@ -172,22 +176,22 @@ def converted_card(source: Path, name: str, library: str, introduction: str, lin
     )
 
 
-def _parted(card: str) -> tuple[dict[str, Any], str]:
-    """A card's entries for the hub, and its text."""
+def read_card(text: str) -> ModelCard | None:
+    """A card's entries for the hub and its text, or None where the entries are no YAML."""
+    import yaml
     from huggingface_hub import ModelCard
 
     try:
-        parts = ModelCard(card, ignore_metadata_errors=True)
-        return parts.data.to_dict(), parts.text
-    except ValueError:
-        return {}, card
+        return ModelCard(text, ignore_metadata_errors=True)
+    except (ValueError, yaml.YAMLError):
+        return None
 
 
 def _metadata(entries: dict[str, Any], library: str) -> str:
     from huggingface_hub import ModelCardData
 
     tags = [tag for tag in entries.get("tags") or () if tag != "onnx"]
-    entries = entries | {
+    entries = {key: value for key, value in entries.items() if value is not None} | {
         "library_name": library,
         "pipeline_tag": "text-classification",
         "tags": [*(tags or ["text-classification", "lorasweep"]), *(["onnx"] if library == "onnx" else [])],

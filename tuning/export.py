@@ -124,7 +124,9 @@ def export_sweep(
         difference = verify_export(written, rows, expected, amp, tolerance, arguments)
         if form == "onnx":
             onnx = write_onnx(written, stage, out.name, rows)
-    return ExportReport(out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading, onnx)
+    return ExportReport(
+        out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading, onnx
+    )
 
 
 def _choose(folder: SweepFolder, trial: str | None) -> TrialRecord:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import ExportError, SettingsError, first_line
 from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, ONNX_FILE, OWN_ENTRY, read_json
+from tuning.converted import read_card
 from tuning.saved_model import CARD_FILE
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def push_folder(folder: Path, repo: str, *, public: bool = False) -> str:
 
 @contextmanager
 def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
-    """Each of the hub's refusals in one line. With a folder, the line says that it was exported."""
+    """Whatever goes wrong with the hub in one line. With a folder, the line says that it was exported."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     stays = f"; {folder} is whole and stays, export to another --out to try again" if folder else ""
@@ -94,7 +94,7 @@ def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         status = error.response.status_code
-        said = " ".join((error.server_message or first_line(error)).split())[:200]
+        said = _without_token(" ".join((error.server_message or first_line(error)).split())[:200])
         if status in (401, 403):
             raise ExportError(
                 f"--push-to-hub {repo}: the hub does not let this token do that ({status}: {said}); run hf auth "
@@ -106,14 +106,24 @@ def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
             f"--push-to-hub {repo}: HF_HUB_OFFLINE is set, so the hub is not asked; unset it{stays}"
         ) from error
     except Exception as error:
+        said = _without_token(first_line(error))
         # The hub's clients have errors of their own for a network that is not there.
-        known = type(error).__module__.startswith(("httpx", "httpcore", "hf_xet"))
-        if not known and not isinstance(error, OSError):
-            raise
-        raise ExportError(
-            f"--push-to-hub {repo}: the hub cannot be reached ({first_line(error)}); check the network and try "
-            f"again{stays}"
-        ) from error
+        if type(error).__module__.startswith("httpx") or isinstance(error, ConnectionError | TimeoutError):
+            raise ExportError(
+                f"--push-to-hub {repo}: the hub cannot be reached ({said}); check the network and try again{stays}"
+            ) from error
+        # What uploads large files raises these for all that goes wrong.
+        if isinstance(error, OSError | RuntimeError | ValueError):
+            raise ExportError(f"--push-to-hub {repo}: the upload failed ({said}){stays}") from error
+        raise
+
+
+def _without_token(text: str) -> str:
+    """What a server or a library says, in case it repeats the token."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return text.replace(token, "(token)") if token else text
 
 
 @contextmanager
@@ -154,7 +164,6 @@ def _portable_adapter(folder: Path) -> str:
 
 def _portable_card(folder: Path, repo: str) -> str:
     """The card with lines that load the repository, and without a base model that the hub cannot know."""
-    from huggingface_hub import ModelCard
     from huggingface_hub.utils import HFValidationError, validate_repo_id  # type: ignore[attr-defined]
 
     here, there = (json.dumps(name, ensure_ascii=False) for name in (folder.name, repo))
@@ -163,11 +172,16 @@ def _portable_card(folder: Path, repo: str) -> str:
     def code(block: re.Match[str]) -> str:
         lines = block[0]
         if file in lines:
-            lines = lines.replace("```python\n", "```python\nfrom huggingface_hub import snapshot_download\n", 1)
+            lines = lines.replace(
+                "```python\n", "```python\nfrom huggingface_hub import snapshot_download\n", 1
+            )
             lines = lines.replace(file, f'snapshot_download({there}) + "/{ONNX_FILE}"')
         return lines.replace(here, there)
 
-    card = ModelCard((folder / CARD_FILE).read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    text = (folder / CARD_FILE).read_text(encoding="utf-8")
+    card = read_card(text)
+    if card is None:
+        return text
     card.text = CODE.sub(code, card.text)
     base = card.data.get("base_model")
     try:

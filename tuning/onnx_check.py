@@ -131,5 +131,6 @@ def compare(batches: Sequence[Batch], expected: list[np.ndarray], found: list[np
                 f"the ONNX model gives {int(relabelled.sum())} of {len(ours)} rows another label than PyTorch "
                 "does; nothing was exported, use --format merged"
             )
-    shapes = sorted((tuple(batch["input_ids"].shape) for batch in batches), key=np.prod)
+    sizes = ((len(ids), ids.shape[1]) for ids in (batch["input_ids"] for batch in batches))
+    shapes = sorted(sizes, key=lambda size: size[0] * size[1])
     return Agreement(sum(map(len, expected)), shapes[0], shapes[-1], worst)
