@@ -48,16 +48,16 @@ def export(
     push_to_hub: Annotated[
         str | None,
         typer.Option(
-            "--push-to-hub", help="Upload it to this repository, a private one.", show_default=False
+            "--push-to-hub", help="Upload it to this repository (a new one is private).", show_default=False
         ),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="With --push-to-hub: make a new repository public.")
+        bool, typer.Option("--public", help="With --push-to-hub: a new repository is public.")
     ] = False,
     tracking_uri: o.TrackingUri = None,
     mlruns: o.Mlruns = MLRUNS,
 ) -> None:
-    """Write the best adapter as a folder, checked against the trial's own predictions."""
+    """Write the best trial as a folder, checked against the trial's own predictions."""
     from tuning.quiet import quiet_libraries
     from tuning.report import next_steps
 
