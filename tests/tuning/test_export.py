@@ -178,7 +178,7 @@ def test_an_onnx_model_predicts_what_the_trial_did(
     report = export_sweep(finished, out, trial=trial, form="onnx")
     rows = Dataset.load(finished.data).validation
     assert report.onnx is not None
-    assert report.onnx.agreement.rows >= len(rows)
+    assert report.onnx.agreement.rows == len(rows) + 5  # five more of extreme lengths
     assert f"trial {trial or 't000'} as an ONNX model" in report.text()
     session = onnxruntime.InferenceSession(out / "model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(out)
