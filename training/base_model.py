@@ -69,7 +69,7 @@ def resolve_base_model(name: str) -> BaseModel:
         if (path / "adapter_config.json").is_file():
             raise ModelError(
                 f"base model {name}: the folder holds an adapter; name the model it stands on, or an export "
-                "made with --merged"
+                "made with --format merged"
             )
         return BaseModel(name, str(path.resolve()), None, _model_type(name, str(path)))
     if not HUB_ID.fullmatch(name) or path.exists():

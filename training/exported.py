@@ -16,6 +16,8 @@ from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
+# An export for other runtimes; lorasweep itself does not run it.
+ONNX_FILE = "model.onnx"
 # Our own entry in config.json: transformers keeps what it does not know.
 OWN_ENTRY = "lorasweep"
 # Without any of them transformers makes a tokenizer with no vocabulary, and no error.
@@ -59,7 +61,7 @@ def read_folder(path: Path) -> ExportedFolder:
     """Check an exported folder's files and read what it says of itself.
 
     Raises:
-        ModelError: no such folder, neither kind of folder, no label names, no safetensors, no tokenizer.
+        ModelError: no such folder, neither kind of folder, an ONNX model, no label names, no safetensors, no tokenizer.
     """
     if not path.is_dir():
         found = "is a file, not a folder" if path.exists() else "no such folder"
@@ -72,7 +74,7 @@ def read_folder(path: Path) -> ExportedFolder:
         )
     config = read_json(path / MODEL_CONFIG) if (path / MODEL_CONFIG).is_file() else {}
     label_names = _label_names(path, config)
-    _refuse_pickles(path, (ADAPTER_WEIGHTS,) if is_adapter else (FULL_WEIGHTS, WEIGHTS_INDEX))
+    _check_weights(path, (ADAPTER_WEIGHTS,) if is_adapter else (FULL_WEIGHTS, WEIGHTS_INDEX))
     check_shards(path / WEIGHTS_INDEX)
     if not any(file for name in VOCABULARY_FILES for file in path.glob(name)):
         raise ModelError(f"{path}: no tokenizer in it ({VOCABULARY_FILES[0]}); export it again")
@@ -143,9 +145,14 @@ def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(found[index] for index in range(len(found)))
 
 
-def _refuse_pickles(folder: Path, names: tuple[str, ...]) -> None:
+def _check_weights(folder: Path, names: tuple[str, ...]) -> None:
     if any((folder / name).is_file() for name in names):
         return
+    if (folder / ONNX_FILE).is_file():
+        raise ModelError(
+            f"{folder}: an ONNX model, which lorasweep does not run (its README.md shows how ONNX Runtime does); "
+            "name an export of --format adapter or merged"
+        )
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     reason = f"only {pickles[0]}, a pickle that could run code" if pickles else "none"
     raise ModelError(

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Method = Literal["lora", "rslora", "dora", "full"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
+# Of an exported folder: an adapter, which needs its base model; a whole transformers model; an ONNX model.
+ExportFormat = Literal["adapter", "merged", "onnx"]
 
 # The base model that a Python package carries, by its short name.
 MINILM = "minilm"

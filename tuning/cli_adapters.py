@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from training.errors import SettingsError
+from training.settings import ExportFormat
 from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
@@ -38,27 +39,47 @@ def export(
     trial: Annotated[
         str | None, typer.Option("--trial", help="A trial's id; the winner if left out.", show_default=False)
     ] = None,
-    merged: Annotated[
-        bool, typer.Option("--merged", help="A full transformers model instead of an adapter.")
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format", help="An adapter, a whole transformers model (merged), or an ONNX model (onnx)."
+        ),
+    ] = "adapter",
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub", help="Upload it to this repository (a new one is private).", show_default=False
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With --push-to-hub: a new repository is public.")
     ] = False,
     tracking_uri: o.TrackingUri = None,
     mlruns: o.Mlruns = MLRUNS,
 ) -> None:
-    """Write the best adapter as a folder, checked against the trial's own predictions."""
+    """Write the best trial as a folder, checked against the trial's own predictions."""
     from tuning.quiet import quiet_libraries
     from tuning.report import next_steps
 
-    if sweep is not None and sweep.startswith(("models:/", "runs:/")):
-        from tuning.fetch import fetch_adapter
+    fetched = sweep is not None and sweep.startswith(("models:/", "runs:/"))
+    if fetched and trial is not None:
+        raise SettingsError(f"{sweep}: is an adapter as it was recorded; leave out --trial")
+    if public and push_to_hub is None:
+        raise SettingsError("export: --public goes with --push-to-hub")
+    repo = None
+    if push_to_hub is not None:
+        from tuning.hub_upload import check_upload, push_folder
+
+        repo = check_upload(push_to_hub)
+    if sweep is not None and fetched:
+        from tuning.fetch import fetch_as
         from tuning.tracking import prepare_store
 
-        if trial is not None or merged:
-            raise SettingsError(f"{sweep}: is an adapter as it was recorded; leave out --trial and --merged")
         uri = tracking_store(tracking_uri, mlruns)
         prepare_store(uri, mlruns)
+        quiet_libraries()
         with console.status("fetching and checking"):
-            fetch_adapter(sweep, uri, out)
-        console.print(f"{out}: the adapter of {sweep}", soft_wrap=True, markup=False)
+            told = fetch_as(form, sweep, uri, out)
     else:
         from tuning.record import find_sweep
 
@@ -67,9 +88,16 @@ def export(
 
         quiet_libraries()
         with console.status("exporting and checking"):
-            report = export_sweep(folder, out, trial=trial, merged=merged)
-        console.print(report.text(), soft_wrap=True, markup=False)
-    next_steps(console, [(f"lorasweep predict --adapter {out} {TRY_IT}", "try it")])
+            told = export_sweep(folder, out, trial=trial, form=form).text()
+    console.print(told, soft_wrap=True, markup=False)
+    if repo is not None:
+        with console.status("uploading"):
+            address = push_folder(out, repo, public=public)
+        console.print(f"{out}: uploaded to {address}", soft_wrap=True, markup=False)
+    if form == "onnx":
+        next_steps(console, [(str(out / "README.md"), "the lines that run it")])
+    else:
+        next_steps(console, [(f"lorasweep predict --adapter {out} {TRY_IT}", "try it")])
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""The winner as a folder that plain PEFT or transformers load, checked before it is shown."""
+"""The winner as a folder that plain PEFT, transformers or ONNX Runtime load, checked before it is shown."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from safetensors.numpy import load_file
 from training.base_model import BaseModel, resolve_base_model
 from training.data import Dataset, Texts
 from training.errors import ExportError, first_line
-from training.settings import Hyperparameters, Precision
+from training.settings import ExportFormat, Hyperparameters, Precision
 from training.state import WEIGHTS_FOLDER
 from tuning.model_card import loading_lines, model_card
+from tuning.onnx_model import OnnxReport, check_packages, write_onnx
 from tuning.record import SweepFolder, TrialRecord, rank_trials
 from tuning.saved_model import export_weights, load_arguments
 from tuning.staging import staged_folder
@@ -39,6 +40,7 @@ class ExportReport:
         max_difference: largest absolute difference of a logit.
         tolerance: what was allowed.
         loading: Python lines that load the folder.
+        onnx: the ONNX model that was made of it; the other fields tell of what it was made from.
     """
 
     out: Path
@@ -49,9 +51,12 @@ class ExportReport:
     max_difference: float
     tolerance: float
     loading: str
+    onnx: OnnxReport | None = None
 
     def text(self) -> str:
         """What to tell the user."""
+        if self.onnx is not None:
+            return f"{self.out}: trial {self.trial} as {self.onnx.text()}"
         kind = "an adapter" if self.is_adapter else "a whole model"
         return (
             f"{self.out}: trial {self.trial} as {kind}; loaded back with plain "
@@ -61,29 +66,38 @@ class ExportReport:
 
 
 def export_sweep(
-    folder: SweepFolder, out: Path, *, trial: str | None = None, merged: bool = False
+    folder: SweepFolder, out: Path, *, trial: str | None = None, form: ExportFormat = "adapter"
 ) -> ExportReport:
     """Write a sweep's winner, or another of its trials at its best evaluation, as a verified folder.
 
     Args:
         out: must not exist; it appears whole or not at all.
         trial: id of another trial than the winner.
-        merged: a whole model instead of an adapter; after full fine-tuning it always is one.
+        form: the format; after full fine-tuning an adapter is a whole model too.
 
     Raises:
-        ExportError: no winner, no such trial or checkpoint, `out` exists or cannot be written, or the folder
-            does not predict what the trial did.
+        ExportError: no winner, no such trial or checkpoint, `out` exists or cannot be written, the folder
+            does not predict what the trial did, or the packages for ONNX are missing.
         ModelError: the base model is gone.
         DataError: the sweep's prepared rows are gone.
     """
+    if form == "onnx":
+        check_packages()
     config = folder.config()
     record = _choose(folder, trial)
     method = Hyperparameters.model_validate(record.settings).method
     data = Dataset.load(folder.data)
     base = _base_model(folder, config.base_model)
     arguments = load_arguments(base, data.label_names)
+    merged, onnx = form == "merged", None
     adapter = method != "full" and not merged
-    with staged_folder(out) as stage, _checkpoint(folder, record) as checkpoint:
+    with (
+        staged_folder(out) as stage,
+        tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary,
+        _checkpoint(folder, record) as checkpoint,
+    ):
+        # The ONNX model is made from a folder that has been verified itself.
+        written = Path(temporary) if form == "onnx" else stage
         weights = checkpoint / WEIGHTS_FOLDER
         loading = loading_lines(out.name, adapter, arguments)
         card = model_card(folder, record, data, base, loading, adapter=adapter)
@@ -91,7 +105,7 @@ def export_sweep(
             weights,
             base,
             data.label_names,
-            stage,
+            written,
             merged=merged,
             method=method,
             card=card,
@@ -107,8 +121,12 @@ def export_sweep(
         plan = folder.plan()
         trained_in: Precision = plan.get("precision", config.training.precision)
         amp, tolerance = comparison(trained_in, plan.get("device", "cpu"), expected, merged)
-        difference = verify_export(stage, rows, expected, amp, tolerance, arguments)
-    return ExportReport(out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading)
+        difference = verify_export(written, rows, expected, amp, tolerance, arguments)
+        if form == "onnx":
+            onnx = write_onnx(written, stage, out.name, rows)
+    return ExportReport(
+        out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading, onnx
+    )
 
 
 def _choose(folder: SweepFolder, trial: str | None) -> TrialRecord:

@@ -1,4 +1,4 @@
-"""What a registered model or a run in MLflow holds, taken along as an adapter folder."""
+"""What a registered model or a run in MLflow holds, taken along as an adapter or in another format."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from training.errors import ExportError, SettingsError
 from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, read_folder
+from training.settings import ExportFormat
+from tuning.converted import write_merged
 from tuning.mlflow_entries import KIND, TRIAL, WINNER
 from tuning.mlflow_store import connect, store_errors
+from tuning.onnx_model import check_packages, write_onnx
 from tuning.packing import copy_folder
 from tuning.staging import staged_folder
 
@@ -19,6 +22,28 @@ if TYPE_CHECKING:
 
 VERSION = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[\w-]+)|/(?P<number>\d+))")
 RUN = re.compile(r"runs:/(?P<id>\w+)")
+
+
+def fetch_as(form: ExportFormat, uri: str, tracking_uri: str, out: Path) -> str:
+    """Take along what MLflow holds, and say what was written.
+
+    An adapter is taken as it was recorded. Another format is made from it here, and compared with it on
+    made-up rows.
+
+    Raises:
+        SettingsError, ExportError, ModelError: as `fetch_adapter`; also where the packages for ONNX are
+            missing, or the other format predicts otherwise.
+    """
+    if form == "adapter":
+        found = read_folder(fetch_adapter(uri, tracking_uri, out))
+        return f"{out}: the {'adapter' if found.is_adapter else 'whole model'} of {uri}"
+    if form == "onnx":
+        check_packages()
+    with staged_folder(out) as stage, tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+        fetched = fetch_adapter(uri, tracking_uri, Path(temporary) / "fetched")
+        if form == "onnx":
+            return f"{out}: {uri} as {write_onnx(fetched, stage, out.name).text()}"
+        return f"{out}: {uri} as {write_merged(fetched, stage, out.name)}"
 
 
 def fetch_adapter(uri: str, tracking_uri: str, out: Path) -> Path:

@@ -321,6 +321,32 @@ def test_an_export_of_an_unfinished_sweep_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--public"], ["--public", "--push-to-hub"]),
+        (["--push-to-hub", "no name"], ["--push-to-hub", "'no name'", "ACCOUNT/NAME"]),
+        (["--push-to-hub", "me/news"], ["--push-to-hub me/news", "no token", "hf auth login", "HF_TOKEN"]),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_before_it_begins(
+    more: list[str], words: list[str], command: Command, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(place / "no-token"))
+    refused(command, place, ["export", "--out", "best", *more], words)
+
+
+def test_an_onnx_model_is_not_for_predict(command: Command, place: Path) -> None:
+    (place / "best").mkdir()
+    (place / "best" / "model.onnx").write_bytes(b"model")
+    (place / "best" / "config.json").write_text('{"id2label": {"0": "a", "1": "b"}}')
+    for verb in (["predict", "markets rally"], ["evaluate", "--data", "rows.csv"]):
+        refused(command, place, [*verb, "--adapter", "best"], ["best", "an ONNX model", "--format adapter"])
+
+
+@pytest.mark.parametrize(
     "inside", [{}, {"adapter_config.json": "{"}, {"config.json": '{"model_type": "bert"}'}]
 )
 def test_a_foreign_adapter_folder_is_refused(inside: dict[str, str], command: Command, place: Path) -> None:

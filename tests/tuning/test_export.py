@@ -14,11 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+<<<<<<< HEAD
 from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
+=======
+from transformers import AutoTokenizer
+>>>>>>> onnx
 
 from training.data import Dataset
 from training.errors import ExportError, ModelError
 from training.inference import load_classifier, predict
+<<<<<<< HEAD
+=======
+from training.model import build_classifier, trainable_parameters
+from training.precision import AmpPolicy
+from training.settings import UNTUNED, ExportFormat, Hyperparameters, TrainingSettings
+from training.state import TrainingState
+from tuning.config import SearchSettings, SweepConfig
+>>>>>>> onnx
 from tuning.export import export_sweep
 from tuning.record import SweepFolder
 from tuning.verify import comparison
@@ -41,13 +53,14 @@ def own_logits(folder: SweepFolder, trial: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("trial", "merged", "adapter"), [(None, False, True), (None, True, False), ("t001", False, False)]
+    ("trial", "form", "adapter"),
+    [(None, "adapter", True), (None, "merged", False), ("t001", "adapter", False)],
 )
 def test_the_folder_predicts_what_the_trial_did(
-    finished: SweepFolder, tmp_path: Path, trial: str | None, merged: bool, adapter: bool
+    finished: SweepFolder, tmp_path: Path, trial: str | None, form: ExportFormat, adapter: bool
 ) -> None:
     out = tmp_path / "new" / "best"
-    report = export_sweep(finished, out, trial=trial, merged=merged)
+    report = export_sweep(finished, out, trial=trial, form=form)
     rows = Dataset.load(finished.data).validation
     expected = own_logits(finished, trial or "t000")
     assert (report.trial, report.is_adapter, report.rows) == (trial or "t000", adapter, len(rows))
@@ -57,6 +70,38 @@ def test_the_folder_predicts_what_the_trial_did(
     np.testing.assert_allclose(predict(classifier, rows.text, rows.pair), expected, atol=1e-3)
     assert sorted(path.name for path in out.parent.iterdir()) == ["best"]  # nothing temporary stays
     assert out.stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+@pytest.mark.parametrize("trial", [None, "t001"])
+def test_an_onnx_model_predicts_what_the_trial_did(
+    finished: SweepFolder, tmp_path: Path, trial: str | None
+) -> None:
+    """By its own tokenizer and ONNX Runtime; its card tells what the adapter's does, but not how to load that."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    out = tmp_path / "new" / "best"
+    report = export_sweep(finished, out, trial=trial, form="onnx")
+    rows = Dataset.load(finished.data).validation
+    assert report.onnx is not None
+    assert report.onnx.agreement.rows == len(rows) + 5  # five more of extreme lengths
+    assert f"trial {trial or 't000'} as an ONNX model" in report.text()
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    texts = tokenizer(rows.text, rows.pair, truncation=True, padding=True, return_tensors="np")
+    (logits,) = session.run(None, {entry.name: texts[entry.name] for entry in session.get_inputs()})
+    np.testing.assert_allclose(logits, own_logits(finished, trial or "t000"), atol=1e-3)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["best"]
+
+    export_sweep(finished, tmp_path / "adapter", trial=trial)
+    card, other = ((folder / "README.md").read_text() for folder in (out, tmp_path / "adapter"))
+    sections, others = (re.findall(r"^## .*", text, re.MULTILINE) for text in (card, other))
+    assert [name.replace("## Run it", "## Load it") for name in sections] == others
+    assert "from_pretrained" in card
+    assert not re.search("peft|torch|AutoModel", card.split("## Base model")[0])
+    assert card.split("## Base model")[1] == other.split("## Base model")[1]
+    entries = yaml.safe_load(card.split("---\n")[1])
+    expected = yaml.safe_load(other.split("---\n")[1])
+    assert entries == expected | {"library_name": "onnx", "tags": [*expected["tags"], "onnx"]}
 
 
 def current_umask() -> int:

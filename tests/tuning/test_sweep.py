@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from local_hub import serve
 from whole_sweeps import RUN, WORDS, check_study, lorasweep, start, wait_for
 
 from training.data import Dataset
@@ -136,6 +137,37 @@ def test_the_export_scores_what_the_winner_did(swept: tuple[SweepFolder, str]) -
     assert err.count("\n") == 1
     assert "best: exists already; remove it or choose another folder" in err
     assert sorted((place / "best").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_an_onnx_model_is_put_on_the_hub(swept: tuple[SweepFolder, str]) -> None:
+    """One command, in a process of its own, with a hub on this machine."""
+    pytest.importorskip("onnxruntime")
+    folder, _ = swept
+    place = folder.mlruns.parent
+    token = "hf_made_up_and_never_shown"
+    with serve() as hub:
+        hub.large = True
+        more = {
+            "HF_ENDPOINT": hub.address,
+            "HF_TOKEN": token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        command = ("export", "tiny", "--format", "onnx", "--push-to-hub", "news", "--out")
+        out, err = lorasweep(place, *command, "onnx", **more)
+        hub.refusals["/commit/"] = 403, "no more room"
+        _, refused = lorasweep(place, *command, "again", code=2, **more)
+    assert err == ""
+    assert token not in out + refused
+    assert "as an ONNX model" in out
+    assert f"uploaded to {hub.address}/someone/news" in " ".join(out.split())
+    files = {path.name: path.read_bytes() for path in (place / "onnx").iterdir()}
+    assert hub.files.keys() == files.keys()
+    assert hub.files["model.onnx"] == files["model.onnx"]
+    assert refused.count("\n") == 1
+    assert "403: no more room" in refused
+    assert (place / "again" / "model.onnx").is_file()
 
 
 @pytest.mark.slow
