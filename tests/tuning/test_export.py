@@ -13,24 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
-<<<<<<< HEAD
 from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
-=======
 from transformers import AutoTokenizer
->>>>>>> onnx
 
 from training.data import Dataset
 from training.errors import ExportError, ModelError
 from training.inference import load_classifier, predict
-<<<<<<< HEAD
-=======
-from training.model import build_classifier, trainable_parameters
-from training.precision import AmpPolicy
-from training.settings import UNTUNED, ExportFormat, Hyperparameters, TrainingSettings
-from training.state import TrainingState
-from tuning.config import SearchSettings, SweepConfig
->>>>>>> onnx
+from training.settings import ExportFormat
 from tuning.export import export_sweep
 from tuning.record import SweepFolder
 from tuning.verify import comparison
