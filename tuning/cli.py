@@ -81,6 +81,9 @@ def run(
     name: o.Name = None,
     keep: o.Keep = None,
     tracking_uri: o.TrackingUri = None,
+    register: o.Register = None,
+    no_register: o.Registering = None,
+    system_metrics: o.SystemMetrics = None,
     config: o.Config = None,
     mlruns: o.Mlruns = MLRUNS,
     extend: Annotated[
@@ -244,16 +247,20 @@ def publish(name: SweepName = None, tracking_uri: o.TrackingUri = None, mlruns: 
     prepare_store(uri, mlruns)
     with console.status("publishing"):
         adapters = {path.name: path for path in sorted((folder.path / "best").glob("t*"))}
-        complete = Tracking(folder, config, uri).refill(adapters)
+        tracking = Tracking(folder, config, uri)
+        complete = tracking.refill(adapters)
     if not complete:
         raise SettingsError(f"sweep {folder.name}: MLflow does not take all of it; try again when it answers")
     result = folder.result()
-    if (
-        result is not None
-        and result.state == "finished"
-        and uri == tracking_store(config.tracking_uri, mlruns)
-    ):
-        folder.write_result(result.model_copy(update={"published": True}))
+    if result is not None and folder.state() == "finished":
+        from tuning.quiet import quiet_libraries
+        from tuning.sweep import register_winner
+
+        quiet_libraries()
+        with console.status("registering the winner") as waiting:
+            result = register_winner(result, config, tracking, waiting.update)
+        if uri == tracking_store(config.tracking_uri, mlruns):
+            folder.write_result(result)
     console.print(f"sweep {escape(folder.name)} ({folder.state()}): MLflow has all of it")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from training.data import DataSettings
 from training.errors import SettingsError
@@ -15,6 +15,11 @@ from training.settings import MINILM, Settings, TrainingSettings
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# What MLflow refuses for a registered model, and what its addresses cannot hold, is not allowed.
+MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+MODEL_NAME_RULE = (
+    "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
+)
 
 
 class SearchSettings(Settings):
@@ -68,6 +73,26 @@ class ResourceSettings(Settings):
     storage: str | None = Field(None, description="folder or URI for trial state that all nodes share")
 
 
+class RegistrySettings(Settings):
+    """What becomes of the winner in MLflow's model registry."""
+
+    enabled: bool = Field(True, description="make the winner a version of a registered model")
+    name: str | None = Field(None, description="the registered model; none is the sweep's name")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_models(cls, name: str | None) -> str | None:
+        if name is not None and not MODEL_NAME.fullmatch(name):
+            raise ValueError(MODEL_NAME_RULE)
+        return name
+
+    @model_validator(mode="after")
+    def _name_has_a_use(self) -> RegistrySettings:
+        if self.name is not None and not self.enabled:
+            raise ValueError("a name to register, and not to register: leave one of them out")
+        return self
+
+
 class SweepConfig(Settings):
     """A sweep from its data to its record. Unknown keys are refused."""
 
@@ -81,6 +106,13 @@ class SweepConfig(Settings):
     keep: int = Field(3, ge=1, description="best trials whose adapters go to MLflow")
     compare_untuned: bool = Field(False, description="train the usual untuned settings too, and compare")
     tracking_uri: str | None = Field(None, description="MLflow's tracking store; none is mlruns/mlflow.db")
+    registry: RegistrySettings = RegistrySettings()
+    system_metrics: bool = Field(False, description="measure the trials' processes: CPU, memory, GPU")
+
+    @property
+    def registered_name(self) -> str:
+        """The registered model that takes the winner."""
+        return self.registry.name or self.name
 
     @field_validator("name")
     @classmethod

@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from training.evaluate import higher_is_better
 from training.settings import Metric
@@ -14,15 +15,19 @@ from tuning.config import SweepConfig
 from tuning.mlflow_store import hide_passwords
 from tuning.record import SweepResult, TrialRecord
 
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
 SWEEP, KIND, ID, TRIAL, STATE = (f"lorasweep.{name}" for name in ("sweep", "kind", "id", "trial", "state"))
-ENDED, ERROR, NOTES, WINNER, ADAPTER = (
-    f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner", "adapter")
+ENDED, ERROR, NOTES, WINNER, ADAPTER, REPORT = (
+    f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner", "adapter", "report")
 )
 
 # MLflow refuses more characters than these.
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
+DATASET_NAME_LENGTH, DIGEST_LENGTH, PROFILE_LENGTH = 500, 36, 16_000
 FORBIDDEN = re.compile(r"[^\w.\- ]")
 
 EVALUATION_METRICS = {
@@ -93,6 +98,9 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
             scores.append(float(evaluation[metric]))
         if scores:
             numbers["score"] = best(scores, metric)
+        # MLflow shows what begins like this on a page of its own.
+        system = evaluation.get("system", {}).items()
+        numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
         rungs[int(evaluation["rung"])] = numbers
     return rungs
 
@@ -103,11 +111,12 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
         numbers |= {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
-        numbers["best_score"] = result.winner.score
+        # Named as the trials' own, so that one column sorts both.
+        numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test_{name}_low": low, f"test_{name}_high": high}
     elif scores:
-        numbers["best_score"] = best(scores, result.metric)
+        numbers["score"] = best(scores, result.metric)
     if result.untuned:
         numbers |= {f"untuned_test_{name}": value for name, value in result.untuned.test.model_dump().items()}
         numbers["untuned_score"] = result.untuned.score
@@ -116,6 +125,33 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
         key = re.sub(r"\W+", "_", name.lower())
         numbers |= {f"{key}_test_{score}": value for score, value in test.model_dump().items()}
     return {name: value for name, value in numbers.items() if is_finite(value)}
+
+
+def dataset_input(summary: Mapping[str, Any]) -> DatasetInput | None:
+    """A sweep's data as MLflow notes where a run's data came from; None where the summary tells nothing of it.
+
+    Args:
+        summary: as `SweepPlan.summary` gives it.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = summary.get("data", {})
+    if "source" not in data or "fingerprint" not in data:
+        return None
+    names = [*summary.get("text_columns", ()), summary.get("label_column", "label")]
+    columns = [{"name": str(name), "type": "string", "required": True} for name in names]
+    source = hide_passwords(str(data["source"]))
+    kept = {name: data[name] for name in ("rows", "classes") if name in data}
+    dataset = Dataset(
+        name=PurePath(source).name[:DATASET_NAME_LENGTH] or source[:DATASET_NAME_LENGTH],
+        # MLflow takes no more of it; the whole of it is among the params.
+        digest=str(data["fingerprint"])[:DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": source}, ensure_ascii=False),
+        schema=json.dumps({"mlflow_colspec": columns}, ensure_ascii=False),
+        profile=json.dumps(kept, ensure_ascii=False)[:PROFILE_LENGTH],
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation, test")])
 
 
 def best(scores: Iterable[float], metric: Metric) -> float:

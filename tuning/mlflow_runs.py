@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuning.mlflow_entries import ADAPTER, ID, KIND, STATE, SWEEP, TRIAL, milliseconds
+from tuning.mlflow_entries import ADAPTER, ID, KIND, REPORT, STATE, SWEEP, TRIAL, milliseconds
 from tuning.mlflow_store import connect, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
-# MLflow cuts a batch at 1000 metrics and writes each piece by itself. A rung has nine: so many are never cut.
-RUNGS_PER_BATCH = 100
+# MLflow cuts a batch at 1000 metrics and writes each piece by itself. A rung has nine, and up to four of the
+# system: so many are never cut.
+RUNGS_PER_BATCH = 60
 # Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
 RUNG_METRIC = "epoch"
 PARENT = "mlflow.parentRunId"
@@ -35,6 +37,7 @@ class TrackedRun:
     metrics: dict[str, float] = field(default_factory=dict)
     rungs: set[int] | None = None
     artifacts: set[str] | None = None
+    data: bool = False
 
 
 class SweepRuns:
@@ -66,6 +69,7 @@ class SweepRuns:
                 dict(run.data.tags),
                 dict(run.data.metrics),
                 rungs=None if RUNG_METRIC in run.data.metrics else set(),
+                data=bool(run.inputs and run.inputs.dataset_inputs),
             )
             if found.tags.get(KIND) == "sweep":
                 parents.append(found)
@@ -107,11 +111,12 @@ class SweepRuns:
         changed = {
             key: value for key, value in tags.items() if value is not None and run.tags.get(key) != value
         }
-        self._client.log_batch(
-            run.id,
-            params=[Param(key, value) for key, value in missing.items()],
-            tags=[RunTag(key, value) for key, value in changed.items()],
-        )
+        if missing or changed:
+            self._client.log_batch(
+                run.id,
+                params=[Param(key, value) for key, value in missing.items()],
+                tags=[RunTag(key, value) for key, value in changed.items()],
+            )
         run.params |= missing
         run.tags |= changed
         for key in [key for key, value in tags.items() if value is None and key in run.tags]:
@@ -145,7 +150,8 @@ class SweepRuns:
 
         changed = {name: value for name, value in metrics.items() if run.metrics.get(name) != value}
         points = [Metric(name, value, milliseconds(at), 0) for name, value in changed.items()]
-        self._client.log_batch(run.id, metrics=points)
+        if points:
+            self._client.log_batch(run.id, metrics=points)
         run.metrics |= changed
 
     def set_status(self, run: TrackedRun, status: str, ended: float) -> None:
@@ -166,6 +172,23 @@ class SweepRuns:
             self._client.log_text(run.id, text, name)
             run.artifacts.add(name)
 
+    def send_data(self, run: TrackedRun, data: DatasetInput) -> None:
+        """Note the data set that a run has used, unless it is noted already."""
+        if not run.data:
+            self._client.log_inputs(run.id, [data])
+            run.data = True
+
+    def send_report(self, run: TrackedRun, files: Mapping[str, bytes], version: str) -> None:
+        """Keep a report's files, by their paths, as the run's artifacts."""
+        with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+            for name, content in files.items():
+                path = Path(temporary) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._client.log_artifacts(run.id, temporary)
+        # The tag comes after the files, so an upload that was cut off is done again.
+        self.send(run, {}, {REPORT: version})
+
     def send_adapter(self, run: TrackedRun, folder: Path, version: str) -> None:
         """Keep a folder as the run's `adapter`, unless this version of it is there whole.
 
@@ -177,7 +200,6 @@ class SweepRuns:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no adapter folder")
         self._client.log_artifacts(run.id, str(folder), "adapter")
-        # The tag comes after the files, so an upload that was cut off is done again.
         self.send(run, {}, {ADAPTER: version})
 
     def _open_experiment(self, name: str, location: str | None) -> str:

@@ -133,6 +133,17 @@ TrackingUri = Annotated[
     str | None,
     _option("--tracking-uri", group=RECORD, help="MLflow store [MLFLOW_TRACKING_URI, or mlruns/mlflow.db]."),
 ]
+Register = Annotated[
+    str | None,
+    _option("--register", group=RECORD, help="Registered model for the winner [the sweep's name]."),
+]
+Registering = Annotated[
+    bool | None, _option("--no-register", group=RECORD, help="Leave the winner out of the model registry.")
+]
+SystemMetrics = Annotated[
+    bool | None,
+    _option("--system-metrics", group=RECORD, help="Measure the trials' processes: CPU, memory, GPU."),
+]
 Config = Annotated[
     Path | None, _option("--config", group=RECORD, help="YAML file of settings; options go before it.")
 ]
@@ -190,6 +201,9 @@ PLACES: dict[str, tuple[str, ...]] = {
     "name": ("name",),
     "keep": ("keep",),
     "tracking_uri": ("tracking_uri",),
+    "register": ("registry", "name"),
+    "no_register": ("registry", "enabled"),
+    "system_metrics": ("system_metrics",),
 }
 
 
@@ -225,7 +239,9 @@ def asked_for(options: dict[str, Any], config_file: Path | None) -> dict[str, An
         place = given
         for group in groups:
             place = place.setdefault(group, {})
-        place[key] = split_names(value) if option in ("text", "columns") else value
+        if option in ("text", "columns"):
+            value = split_names(value)
+        place[key] = not value if option == "no_register" else value
     return merge(read_config_file(config_file) if config_file else {}, given)
 
 

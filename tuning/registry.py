@@ -6,11 +6,9 @@ The alias `champion` is on the version that did best, `challenger` on the newest
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +17,11 @@ from training.errors import SettingsError
 from training.evaluate import higher_is_better
 from training.exported import ExportedFolder, read_folder
 from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from tuning.config import MODEL_NAME, MODEL_NAME_RULE
 from tuning.mlflow_entries import ID, SWEEP, TRIAL
 from tuning.mlflow_store import connect, is_server, store_errors
 from tuning.packing import pack, sha256
-from tuning.record import SweepFolder
+from tuning.record import RegisteredVersion, SweepFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,26 +36,17 @@ DECISION, REASON = (f"lorasweep.{name}" for name in ("decision", "reason"))
 RIVAL, RIVAL_SCORE = (f"lorasweep.{name}" for name in ("champion_then", "champion_score"))
 TEST_SCORE = "lorasweep.test_{}"
 # Not "adapter": MLflow would mix its files with the run's artifacts of that name.
-MODEL_NAME = "classifier"
-NAME = re.compile(r"\w[\w .-]{0,249}")
+LOGGED_NAME = "classifier"
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A version of a registered model, and how it came to its alias.
+class Registered(RegisteredVersion):
+    """A version of a registered model, as it has just been made or found.
 
     Attributes:
-        name, version: of the registered model.
-        alias: `champion` or `challenger`, as it was decided when the version was made.
-        reason: why, in words, with both scores.
         created: whether it is new; else this winner was registered before.
         note: what the user should know of it, or "".
     """
 
-    name: str
-    version: str
-    alias: str
-    reason: str
     created: bool
     note: str = ""
 
@@ -68,16 +58,13 @@ class Registered:
 
 
 def check_name(name: str) -> None:
-    """Refuse what MLflow refuses for a registered model, and what its addresses cannot hold.
+    """Refuse a name that a registered model cannot have.
 
     Raises:
         SettingsError: it is not allowed.
     """
-    if not NAME.fullmatch(name):
-        raise SettingsError(
-            f"registered model {name!r}: not a name for one; begin with a letter or digit, and use letters, "
-            "digits, spaces, '.', '_' and '-' alone, 250 at most"
-        )
+    if not MODEL_NAME.fullmatch(name):
+        raise SettingsError(f"registered model {name!r}: not a name for one; {MODEL_NAME_RULE}")
 
 
 def register(
@@ -121,7 +108,8 @@ def register(
                 known = _publish(client, uri, name, packed, run, identity | tags, settings)
     number = str(known.version)
     if not created and DECISION in known.tags:
-        return Registered(name, number, known.tags[DECISION], known.tags[REASON], False, note)
+        alias, why = known.tags[DECISION], known.tags[REASON]
+        return Registered(name=name, version=number, alias=alias, reason=why, created=False, note=note)
     with store_errors(uri):
         alias, decided = _decide(client, known, tags)
         for key, value in decided.items():
@@ -129,7 +117,9 @@ def register(
         client.set_registered_model_alias(name, alias, number)
         # Last, so that a decision that was cut off is made again.
         client.set_model_version_tag(name, number, DECISION, alias)
-    return Registered(name, number, alias, decided[REASON], created, note)
+    return Registered(
+        name=name, version=number, alias=alias, reason=decided[REASON], created=created, note=note
+    )
 
 
 def _describe(
@@ -177,7 +167,7 @@ def _publish(
     from mlflow.models import Model
 
     run_id, params = run.info.run_id, {key: str(value) for key, value in settings.items()}
-    logged = client.create_logged_model(run.info.experiment_id, MODEL_NAME, run_id, tags, params)
+    logged = client.create_logged_model(run.info.experiment_id, LOGGED_NAME, run_id, tags, params)
     try:
         model = Model.load(str(packed))
         model.run_id, model.artifact_path = run_id, logged.artifact_location

@@ -175,6 +175,9 @@ def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[Renderab
         rows.append(
             ("but", "a model without a neural network does better: this adapter is not worth its cost")
         )
+    if result.registered:
+        version = result.registered
+        rows.append((version.alias, f"models:/{version.name}/{version.version} ({version.reason})"))
     for earlier in result.also_tested:
         score = f"{earlier.id}, the winner of fewer trials: {earlier.test.accuracy:.1%}"
         rows.append(("also tested", score))
@@ -243,4 +246,5 @@ def status_entries(folder: SweepFolder) -> dict[str, Any]:
         "baselines": {name: test.model_dump() for name, test in result.baselines.items()} if result else {},
         "confirmed": [entry.model_dump() for entry in result.confirmed] if result else [],
         "choices": result.choices if result else {},
+        "registered": result.registered.model_dump() if result and result.registered else None,
     }

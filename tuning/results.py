@@ -112,6 +112,20 @@ class Reference(Record):
     seconds: float
 
 
+class RegisteredVersion(Record):
+    """The winner in MLflow's registry.
+
+    Attributes:
+        alias: `champion` or `challenger`, as it was decided when the version was made.
+        reason: why, in words, with both scores.
+    """
+
+    name: str
+    version: str
+    alias: str
+    reason: str
+
+
 class SweepResult(Record):
     """How a sweep ended.
 
@@ -122,6 +136,7 @@ class SweepResult(Record):
         choices: rule → the trial that would have won by it.
         also_tested: trials whose test score was looked at when they were the winner of fewer trials.
         published: MLflow has all of it.
+        registered: the version that the winner was made.
     """
 
     state: SweepState
@@ -134,6 +149,7 @@ class SweepResult(Record):
     choices: dict[str, str] = {}
     also_tested: tuple[Winner, ...] = ()
     published: bool = False
+    registered: RegisteredVersion | None = None
     error: str | None = None
 
 

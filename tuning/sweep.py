@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from ray import tune
 
 from training.data import Dataset
-from training.errors import LorasweepError, SweepStoppedError, TrainingError
+from training.errors import LorasweepError, SweepStoppedError, TrainingError, first_line
 from training.evaluate import higher_is_better
 from tuning.choice import contenders
 from tuning.cluster import start_ray, stop_ray
@@ -22,7 +22,7 @@ from tuning.config import SweepConfig
 from tuning.failures import StopOnFailures, is_disk_full
 from tuning.interrupt import clean_stop
 from tuning.plan import SweepPlan, plan_sweep
-from tuning.record import SweepFolder, SweepResult, TrialRecord, rank_trials
+from tuning.record import RegisteredVersion, SweepFolder, SweepResult, TrialRecord, rank_trials
 from tuning.recorder import Listener, Recorder, past_scores, ray_trial_name
 from tuning.scheduler import make_scheduler
 from tuning.searcher import make_searcher
@@ -57,6 +57,9 @@ class Store(Listener, Protocol):
 
     def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
         """The sweep ended, in whatever way; whether the store has all of it now."""
+
+    def register(self, name: str) -> RegisteredVersion:
+        """Make the winner a version of a registered model."""
 
 
 def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Store) -> SweepResult:
@@ -93,19 +96,16 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
 
             data = ray.put(plan.encoded)
             trials = _run_trials(plan, folder, data, past, unfinished, [store, display], display)
-            if any(trial.state == "running" for trial in trials) or len(trials) < plan.config.search.trials:
-                return ended
-            ended = result(state="failed")
-            fields = choose_winner(plan, folder, data, trials, display.phase, earlier)
-            ended = result(state="finished", **fields)
-            return ended
+            if len(trials) == plan.config.search.trials and all(trial.state != "running" for trial in trials):
+                ended = result(state="failed")
+                fields = choose_winner(plan, folder, data, trials, display.phase, earlier)
+                ended = result(state="finished", **fields)
         except LorasweepError as error:
             state = "interrupted" if isinstance(error, SweepStoppedError) else "failed"
             ended = result(state=state, error=str(error))
             raise
         except KeyboardInterrupt:
             ended = result(state="interrupted")
-            return ended
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -118,12 +118,30 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
                 display.phase("writing the best adapters and the record")
                 published = store.finish(ended, _best_adapters(plan, folder, ended))
                 if published and ended.state == "finished":
-                    ended = ended.model_copy(update={"published": True})
+                    ended = register_winner(ended, plan.config, store, display.phase)
                     _write_end(folder, ended, earlier)
             finally:
                 # Also on a Ctrl-C meanwhile: a terminal wants its cursor back.
                 display.end()
                 stop_ray()
+    return ended
+
+
+def register_winner(
+    result: SweepResult, config: SweepConfig, store: Store, tell: Callable[[str], None]
+) -> SweepResult:
+    """The result of a sweep that the store has all of, its winner registered where that is asked for."""
+    result = result.model_copy(update={"published": True})
+    if not config.registry.enabled or result.winner is None:
+        return result
+    tell("registering the winner")
+    try:
+        return result.model_copy(update={"registered": store.register(config.registered_name)})
+    except Exception as error:  # the sweep is done and on record, whatever becomes of this
+        later = f"lorasweep register {config.name} --name {config.registered_name}"
+        log.warning("the winner is not registered (%s); later: %s", first_line(error), later)
+        log.debug("why the winner is not registered", exc_info=True)
+        return result
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult, earlier: SweepResult | None) -> None:

@@ -6,6 +6,7 @@ on, and what the store missed is sent later: each write first asks what is there
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -14,24 +15,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import SettingsError
+from training.errors import SettingsError, first_line
 from tuning.config import SweepConfig
 from tuning.mlflow_entries import (
     ENDED,
     ERROR,
     NOTES,
+    REPORT,
     STATE,
     SWEEP_STATUS,
     TAG_LENGTH,
     TRIAL_STATUS,
     WINNER,
+    dataset_input,
     result_metrics,
     sweep_params,
     trial_metrics,
     trial_params,
     trial_tags,
 )
-from tuning.mlflow_runs import SweepRuns
+from tuning.mlflow_runs import SweepRuns, TrackedRun
 from tuning.mlflow_store import (
     artifact_root,
     default_tracking_uri,
@@ -84,6 +87,7 @@ class Tracking:
         self._behind = False
         self._failed = False
         self._going = True
+        self._complete = False
         self._summary: Mapping[str, Any] | None = None
         self._trials: dict[str, TrialRecord] = {}
         self._opened: SweepRuns | None = None
@@ -117,7 +121,8 @@ class Tracking:
             Whether MLflow now has everything.
         """
         self._trials |= {trial.id: trial for trial in self._folder.trials()}
-        return self._finish(result, adapters, now())
+        # A person who has just pressed Ctrl-C waits for the end, not for plots.
+        return self._finish(result, adapters, now(), report=result.state == "finished")
 
     def refill(self, adapters: Mapping[str, Path] | None = None) -> bool:
         """Record everything that the sweep's folder holds and the store lacks.
@@ -134,7 +139,7 @@ class Tracking:
             return self._attempt(self._record_all)
         result = self._folder.result() or SweepResult(state=state, metric=self._config.training.metric)
         ends = [trial.ended for trial in self._trials.values() if trial.ended]
-        return self._finish(result, adapters or {}, max(ends, default=now()))
+        return self._finish(result, adapters or {}, max(ends, default=now()), report=True)
 
     def register(self, name: str, *, self_contained: bool = False) -> Registered:
         """Make the winner a version of a registered model; see `tuning.registry.register`.
@@ -151,27 +156,31 @@ class Tracking:
                 f"with: lorasweep resume {self._folder.name}"
             )
         winner = result.winner.id
-        if not self.refill({path.name: path for path in (self._folder.path / "best").glob("t*")}):
+        best = self._folder.path / "best"
+        if not self._complete and not self.refill({path.name: path for path in best.glob("t*")}):
             raise SettingsError(f"sweep {self._folder.name}: MLflow does not answer; try again when it does")
         run = self._runs().trial(winner, now())
-        adapter = self._folder.path / "best" / winner
-        return register(self._folder, self._uri, name, adapter, run.id, self_contained=self_contained)
+        return register(self._folder, self._uri, name, best / winner, run.id, self_contained=self_contained)
 
-    def _finish(self, result: SweepResult, adapters: Mapping[str, Path], ended: float) -> bool:
+    def _finish(
+        self, result: SweepResult, adapters: Mapping[str, Path], ended: float, *, report: bool
+    ) -> bool:
         def record() -> None:
             if self._failed:
                 # A request that was given up may have been carried out since: two runs become one again.
                 self._opened = None
             self._record_all()
             self._record_result(result, ended)
-            # Last, as it takes longest and is likeliest to fail: the scores are in by now.
+            # Last, as files take longest and are likeliest to fail: the scores are in by now.
+            if report and any(trial.score is not None for trial in self._trials.values()):
+                self._record_report(result, ended)
             for trial_id, path in adapters.items():
                 trial = self._trials[trial_id]
                 run = self._runs().trial(trial_id, trial.started or now())
                 self._runs().send_adapter(run, path, f"of rung {trial.best_rung}")
 
         self._going = False
-        complete = self._attempt(record)
+        complete = self._complete = self._attempt(record)
         if not complete:
             log.warning(
                 "MLflow lacks a part of sweep %s, which is whole in %s; fill it with: lorasweep publish %s",
@@ -221,6 +230,24 @@ class Tracking:
             self._opened = SweepRuns(self._uri, self._experiment, artifacts, self._folder.name, identity)
         return self._opened
 
+    def _record_report(self, result: SweepResult, ended: float) -> None:
+        from tuning.report_page import report_files
+
+        parts = [result.model_dump_json(exclude={"published", "registered"})]
+        parts += [trial.model_dump_json() for trial in self._trials.values()]
+        version = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        runs = self._runs()
+        parent = runs.parent(ended)
+        if parent.tags.get(REPORT) == version:
+            return
+        try:
+            files = report_files(self._folder)
+        except Exception as error:  # a plot that fails is no reason to hold back adapters
+            log.warning("sweep %s: its report cannot be drawn (%s)", self._folder.name, first_line(error))
+            log.debug("why the report cannot be drawn", exc_info=True)
+            return
+        runs.send_report(parent, files, version)
+
     def _record_all(self) -> None:
         self._record_sweep()
         for trial in self._trials.values():
@@ -238,11 +265,18 @@ class Tracking:
         space = self._folder.path / "space.yaml"
         if space.is_file():
             runs.send_text(parent, space.read_text(encoding="utf-8"), "space.yaml")
+        self._record_data(parent)
+
+    def _record_data(self, run: TrackedRun) -> None:
+        data = dataset_input(self._summary or {})
+        if data is not None:
+            self._runs().send_data(run, data)
 
     def _record_trial(self, trial: TrialRecord) -> None:
         runs = self._runs()
         started = trial.started or now()
         run = runs.trial(trial.id, started)
+        self._record_data(run)
         # Counted from the trial's start: when exactly a rung was reached is not kept, and this stays the same
         # however often the store is filled.
         times = {

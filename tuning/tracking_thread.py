@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuning.record import SweepResult, TrialRecord
+from tuning.record import RegisteredVersion, SweepResult, TrialRecord
 
 log = logging.getLogger("lorasweep")
 
@@ -26,6 +26,9 @@ class Tracked(Protocol):
 
     def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
         """The sweep ended; whether the store has all of it now."""
+
+    def register(self, name: str) -> RegisteredVersion:
+        """Make the winner a version of a registered model."""
 
 
 class TrackingThread:
@@ -85,6 +88,10 @@ class TrackingThread:
         if self._error is not None:
             raise self._error
         return self._complete
+
+    def register(self, name: str) -> RegisteredVersion:
+        """Make the winner a version of a registered model, once the store has all of the sweep."""
+        return self._tracking.register(name)
 
     def _run(self) -> threading.Thread:
         if self._thread is None:

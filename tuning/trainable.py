@@ -27,6 +27,7 @@ from training.state import Evaluation, TrainingState
 from tuning.failures import DISK_FULL, is_disk_full
 from tuning.record import SCORE
 from tuning.searcher import BEST_RUNG, ERROR, RUNG
+from tuning.system_metrics import monitored
 
 # Validation rows whose logits go into each checkpoint: an export is compared with them.
 PROBE_ROWS = 256
@@ -43,6 +44,7 @@ class TrialSetup:
         threads: CPU threads of a trial.
         gpu_share: GPUs of a trial; a fraction bounds its share of the device's memory.
         storage: where checkpoints lie that the nodes of a cluster share, if anywhere.
+        system_metrics: whether to measure the trials' processes.
     """
 
     base: BaseModel
@@ -50,6 +52,7 @@ class TrialSetup:
     threads: int
     gpu_share: float
     storage: str | None = None
+    system_metrics: bool = False
 
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
@@ -85,8 +88,10 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
     # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
     known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
-    for evaluation in fine_tune(state, data, hyperparameters, setup.settings):
-        entries = known.get(evaluation.rung) or evaluation.to_dict()
+    for evaluation, system in monitored(
+        fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
+    ):
+        entries = known.get(evaluation.rung) or evaluation.to_dict() | ({"system": system} if system else {})
         score = float(entries[setup.settings.metric])
         # Ray keeps the later of two equal checkpoints, and so do we.
         if best is None or (score >= best if higher else score <= best):

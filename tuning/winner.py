@@ -154,6 +154,7 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
         storage=plan.config.resources.storage,
+        system_metrics=plan.config.system_metrics,
     )
 
 

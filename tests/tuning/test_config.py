@@ -112,3 +112,15 @@ def test_merge_goes_down_and_changes_nothing() -> None:
     over = {"a": {"y": [3]}, "b": {"z": 1}}
     assert merge(base, over) == {"a": {"x": 1, "y": [3]}, "b": {"z": 1}}
     assert base == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+@pytest.mark.parametrize("entries", [{"name": "a/b"}, {"name": "../x"}, {"name": "a", "enabled": False}])
+def test_a_registered_model_needs_a_name_that_mlflow_takes(entries: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="registry"):
+        SweepConfig.build({"name": "demo", "registry": entries}, "settings")
+
+
+def test_the_registered_model_is_named_for_the_sweep_or_as_asked() -> None:
+    assert SweepConfig(name="demo").registered_name == "demo"
+    named = SweepConfig.build({"name": "demo", "registry": {"name": "all news"}}, "settings")
+    assert named.registered_name == "all news"

@@ -270,7 +270,7 @@ def test_the_same_winner_is_registered_once(
     monkeypatch.setattr(registry, "sha256", lambda path: "weights of one")
     run = place.versions()["1"].run_id
     again = register(SweepFolder(place.mlruns, "one"), place.uri, NAME, adapter, run)
-    assert again == replace(first, created=False)
+    assert again == first.model_copy(update={"created": False})
     assert "registered before" in again.text()
     assert set(place.versions()) == {"1", "2"}
     assert place.aliases()["champion"] == "2"
@@ -542,7 +542,7 @@ def test_a_server_keeps_the_registry(
     place = Place(tmp_path, uri)
     one, run = place.sweep("one", 0.8)
     first = register(one, uri, NAME, adapter, run)
-    assert register(one, uri, NAME, adapter, run) == replace(first, created=False)
+    assert register(one, uri, NAME, adapter, run) == first.model_copy(update={"created": False})
     two, other_run = place.sweep("two", 0.9)
     second = register(two, uri, NAME, adapter, other_run)
     assert (first.version, first.alias, second.version, second.alias) == ("1", "champion", "2", "champion")

@@ -43,7 +43,7 @@ def swept(place: Path) -> tuple[SweepFolder, str]:
 def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     folder, out = swept
     shown = json.loads(lorasweep(folder.mlruns.parent, "status", "tiny", "--json")[0])
-    more = {"untuned", "baselines", "confirmed", "choices"}
+    more = {"untuned", "baselines", "confirmed", "choices", "registered"}
     assert shown.keys() - more == {"name", "state", "metric", "trials", "winner"}
     assert shown["baselines"].keys() == {"majority class", "TF-IDF + logistic regression"}
     assert set(shown["choices"].values()) <= {"t000", "t001", "t002"}
@@ -65,6 +65,7 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     listed = json.loads(lorasweep(folder.mlruns.parent, "status", "--json")[0])
     assert listed == [{"name": "tiny", "state": "finished"}]
     assert "lorasweep export tiny" in out
+    assert "models:/tiny/1 (there was no champion)" in out
 
 
 def test_optuna_tells_the_same_as_the_records(swept: tuple[SweepFolder, str]) -> None:
@@ -94,6 +95,14 @@ def test_mlflow_has_a_run_for_the_sweep_and_one_for_each_trial(swept: tuple[Swee
     assert sorted(child.data.params["learning_rate"] for child in children) == sorted(
         str(record.settings["learning_rate"]) for record in records
     )
+    assert parents[0].data.tags["lorasweep.state"] == "finished"
+    artifacts = {entry.path for entry in client.list_artifacts(parents[0].info.run_id)}
+    assert {"report.html", "trials.csv", "config.yaml"} <= artifacts
+    champion = client.get_model_version_by_alias("tiny", "champion")
+    assert champion.tags["lorasweep.trial"] == result.winner.id
+    assert result.published
+    assert result.registered is not None
+    assert (result.registered.name, result.registered.version) == ("tiny", str(champion.version))
     # All three are among the best three, and each brings its adapter.
     for child in children:
         names = {Path(entry.path).name for entry in client.list_artifacts(child.info.run_id, "adapter")}

@@ -55,6 +55,11 @@ def trial(number: int, accuracies: list[float], state: str = "running", **more: 
     )
 
 
+SUMMARY = {
+    "data": {"source": "news/all.csv", "fingerprint": "f" * 64, "rows": {"train": 12}, "classes": 3},
+    "text_columns": ["headline", "body"],
+    "label_column": "topic",
+}
 TRIALS = [
     trial(0, [0.5, 0.7, 0.6, 0.8, 0.75, 0.8], "completed", notes=("micro-batch halved",)),
     trial(1, [0.2, 0.3], "stopped"),
@@ -147,7 +152,7 @@ def adapter(place: Place, text: str = "weights") -> Path:
 def run_sweep(place: Place) -> None:
     """As a driver goes: every trial rung by rung, its record on disk first."""
     tracking = place.tracking()
-    tracking.start({"fingerprint": "abc", "data": {"rows": 12}})
+    tracking.start(SUMMARY)
     for record in TRIALS:
         for rungs in range(len(record.evaluations) + 1):
             part = record.model_copy(
@@ -180,8 +185,8 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
     assert {run.data.tags["lorasweep.kind"] for run in runs.values()} == {"trial"}
     assert parent.data.tags["lorasweep.kind"] == "sweep"
     assert parent.data.params["training.epochs"] == "3"
-    assert parent.data.params["fingerprint"] == "abc"
-    assert parent.data.params["data.rows"] == "12"
+    assert parent.data.params["data.fingerprint"] == "f" * 64
+    assert parent.data.params["data.classes"] == "3"
     assert runs["t001"].data.params == {
         "method": "lora",
         "rank": "8",
@@ -192,7 +197,16 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
         1_700_000_100_000,
         1_700_000_150_000,
     )
-    assert place.artifacts("demo") == {"config.yaml", "space.yaml"}
+    assert place.artifacts("demo") >= {"config.yaml", "space.yaml", "report.html", "trials.csv"}
+    for run in [parent, *runs.values()]:
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("all.csv", "f" * 36)
+        assert json.loads(used.dataset.source) == {"uri": "news/all.csv"}
+        assert [column["name"] for column in json.loads(used.dataset.schema)["mlflow_colspec"]] == [
+            "headline",
+            "body",
+            "topic",
+        ]
     assert [path.name for path in Path.cwd().iterdir()] == ["mlruns"]
     assert {path.name for path in place.mlruns.iterdir()} == {"artifacts", "mlflow.db", "sweeps"}
     assert capfd.readouterr() == ("", "")
@@ -226,7 +240,7 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
     assert runs["demo"].data.tags["lorasweep.winner"] == "t000"
     assert runs["demo"].data.metrics == {
         "seconds": 200.0,
-        "best_score": 0.8,
+        "score": 0.8,
         "test_accuracy": 0.79,
         "test_macro_f1": 0.7,
         "test_loss": 0.6,
@@ -278,7 +292,7 @@ def test_filling_again_doubles_nothing(place: Place) -> None:
     written = uploaded.stat().st_mtime_ns
     for _ in range(2):
         again = place.tracking()
-        again.start({"fingerprint": "changed"})
+        again.start({**SUMMARY, "data": SUMMARY["data"] | {"classes": 9}})
         assert again.refill({"t000": adapter(place)})
         assert again.refill({"t000": adapter(place)})
     assert place.histories() == histories
@@ -286,7 +300,7 @@ def test_filling_again_doubles_nothing(place: Place) -> None:
     assert place.artifacts("t000", "adapter") == adapters
     assert adapters == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
     assert uploaded.stat().st_mtime_ns == written, "the adapter was uploaded again"
-    assert place.runs()["demo"].data.params["fingerprint"] == "abc"
+    assert place.runs()["demo"].data.params["data.classes"] == "3"
     again_times = {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()}
     assert {name: times[name] for name in TRIAL_IDS} == {name: again_times[name] for name in TRIAL_IDS}
 
@@ -358,7 +372,7 @@ def test_the_winner_may_change(place: Place) -> None:
     runs = place.runs()
     assert [name for name in TRIAL_IDS if "lorasweep.winner" in runs[name].data.tags] == ["t003"]
     assert runs["demo"].data.tags["lorasweep.winner"] == "t003"
-    assert runs["demo"].data.metrics["best_score"] == 0.9
+    assert runs["demo"].data.metrics["score"] == 0.9
 
 
 def test_a_better_adapter_of_a_trial_replaces_the_older(place: Place) -> None:
@@ -413,6 +427,66 @@ def test_a_store_that_fails_does_not_stop_the_sweep(
     assert tracking.finish(RESULT, {})
     assert place.runs()["demo"].info.status == "FINISHED"
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_report_is_drawn_again_only_when_there_is_news(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(folder: SweepFolder) -> dict[str, bytes]:
+        drawn.append(folder.name)
+        return {"report.html": b"<p>" + str(len(drawn)).encode(), "plots/history.png": b"png"}
+
+    monkeypatch.setattr("tuning.report_page.report_files", draw)
+    run_sweep(place)
+    assert place.tracking().refill()
+    place.folder.write_result(RESULT.model_copy(update={"published": True}))
+    assert place.tracking().refill()
+    assert drawn == ["demo"]
+    assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report.html", "plots"}
+    place.folder.write_trial(trial(4, [0.1], "stopped"))
+    assert place.tracking().refill()
+    assert len(drawn) == 2
+
+
+def test_a_report_that_cannot_be_drawn_holds_nothing_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def draw(folder: SweepFolder) -> dict[str, bytes]:
+        raise ValueError("no such axis")
+
+    monkeypatch.setattr("tuning.report_page.report_files", draw)
+    run_sweep(place)
+    assert "its report cannot be drawn (no such axis)" in caplog.text
+    assert "adapter" in place.artifacts("t000")
+
+
+def test_a_rung_is_one_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    tracking = place.tracking()
+    tracking.start(SUMMARY)
+    tracking.update(trial(0, [0.5]))
+    writes = []
+    kept = MlflowClient.log_batch
+
+    def counted(client: MlflowClient, *arguments: object, **more: object) -> object:
+        writes.append(arguments)
+        return kept(client, *arguments, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    tracking.update(trial(0, [0.5, 0.6]))
+    assert len(writes) == 1
+
+
+def test_what_a_process_used_is_shown_apart() -> None:
+    measured = evaluation(1, 0.5) | {
+        "system": {"cpu_percent": 97.0, "memory_mb": 1200.5, "odd": float("nan")}
+    }
+    metrics = trial_metrics(trial(0, []).model_copy(update={"evaluations": (measured,)}), "accuracy")
+    system = {name: value for name, value in metrics[1].items() if "/" in name}
+    assert system == {"system/cpu_percent": 97.0, "system/memory_mb": 1200.5}
 
 
 def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:

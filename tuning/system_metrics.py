@@ -1,0 +1,96 @@
+"""What a trial's process uses of the machine, sampled beside the training."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from statistics import mean
+from typing import TypeVar
+
+import psutil
+import torch
+
+SAMPLING_SECONDS = 1.0
+MEGABYTE = 1e6
+Step = TypeVar("Step")
+
+
+def monitored(
+    steps: Iterable[Step], device: torch.device | None, interval: float = SAMPLING_SECONDS
+) -> Iterator[tuple[Step, dict[str, float]]]:
+    """Each step, with what this process used of the machine while it was made.
+
+    Args:
+        device: that the steps compute on; None measures nothing.
+        interval: seconds between two samples.
+
+    Yields:
+        The step, and by name: `cpu_percent`, mean, 100 being one core; `memory_mb`, the highest resident memory
+        that was seen; on CUDA `gpu_memory_mb`, the highest that torch had allocated, and `gpu_percent`, the
+        mean use of the whole GPU, where its driver's Python package (nvidia-ml-py) is installed. Megabytes are
+        10^6 bytes.
+    """
+    if device is None:
+        for step in steps:
+            yield step, {}
+        return
+    with ProcessMonitor(device, interval) as monitor:
+        for step in steps:
+            yield step, monitor.take()
+
+
+class ProcessMonitor:
+    """Samples this process in a thread of its own while it is entered."""
+
+    def __init__(self, device: torch.device, interval: float = SAMPLING_SECONDS) -> None:
+        self._device = device
+        self._interval = interval
+        self._process = psutil.Process()
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._samples: dict[str, list[float]] = {}
+        self._since = (time.monotonic(), self._cpu_seconds())
+        self._thread = threading.Thread(target=self._watch, name="lorasweep-system-metrics", daemon=True)
+
+    def __enter__(self) -> ProcessMonitor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def take(self) -> dict[str, float]:
+        """What was seen since the last call, in one number a name."""
+        with self._lock:
+            # One sample at least, however short the step.
+            self._sample()
+            samples, self._samples = self._samples, {}
+        before, self._since = self._since, (time.monotonic(), self._cpu_seconds())
+        seconds, used = self._since[0] - before[0], self._since[1] - before[1]
+        found = {"cpu_percent": 100 * used / max(seconds, 1e-6), "memory_mb": max(samples["memory_mb"])}
+        if "gpu_percent" in samples:
+            found["gpu_percent"] = mean(samples["gpu_percent"])
+        if self._device.type == "cuda":
+            found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / MEGABYTE
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return found
+
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(self._interval):
+            with self._lock:
+                self._sample()
+
+    def _sample(self) -> None:
+        self._samples.setdefault("memory_mb", []).append(self._process.memory_info().rss / MEGABYTE)
+        if self._device.type == "cuda":
+            # Absent package, a card cut into slices, a driver that refuses: the rest is still worth having.
+            with suppress(Exception):
+                used = float(torch.cuda.utilization(self._device))
+                self._samples.setdefault("gpu_percent", []).append(used)
