@@ -86,6 +86,7 @@ class Tracking:
         self._retry_at = 0.0
         self._behind = False
         self._failed = False
+        self._why = ""
         self._going = True
         self._complete = False
         self._summary: Mapping[str, Any] | None = None
@@ -183,7 +184,8 @@ class Tracking:
         complete = self._complete = self._attempt(record)
         if not complete:
             log.warning(
-                "MLflow lacks a part of sweep %s, which is whole in %s; fill it with: lorasweep publish %s",
+                "%s; sweep %s is whole in %s; fill MLflow with: lorasweep publish %s",
+                self._why,
                 self._folder.name,
                 self._folder.path,
                 self._folder.name,
@@ -200,11 +202,10 @@ class Tracking:
             self._behind = False
             return True
         self._retry_at = time.monotonic() + self._retry_after
-        if not self._behind:
-            where, why = hide_passwords(self._uri), reason(error)
-            later = "the sweep goes on, they are sent later" if self._going else "nothing is lost"
-            log.warning("MLflow at %s takes no records (%s); %s", where, why, later)
-            log.debug("why MLflow takes no records", exc_info=error)
+        self._why = f"MLflow at {hide_passwords(self._uri)} takes no records ({reason(error)})"
+        if not self._behind and self._going:
+            log.warning("%s; the sweep goes on, they are sent later", self._why)
+        log.debug("why MLflow takes no records", exc_info=error)
         self._behind = True
         return False
 

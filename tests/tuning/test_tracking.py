@@ -355,7 +355,9 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
         runs = place.runs()
         assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
         assert runs["t003"].data.tags["lorasweep.state"] == "running"
-        second.update(trial(3, [0.6, 0.5, 0.9], "stopped"))
+        ended = trial(3, [0.6, 0.5, 0.9], "stopped")
+        place.folder.write_trial(ended)
+        second.update(ended)
         second.finish(RESULT, {})
     runs = place.runs()
     assert {name: run.info.run_id for name, run in runs.items()} == ids
