@@ -136,7 +136,8 @@ def postgres() -> Iterator[str]:
                 **user,
             )
         wait_until(lambda: _takes_connections(port), process, "PostgreSQL")
-        yield f"postgresql://sweeper:{PASSWORD}@127.0.0.1:{port}/postgres"
+        # The driver is named: which one SQLAlchemy takes of itself has changed with its versions.
+        yield f"postgresql+psycopg2://sweeper:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
         if process is not None:
             process.send_signal(signal.SIGQUIT)  # at once, whoever is connected

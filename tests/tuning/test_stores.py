@@ -186,13 +186,13 @@ def test_a_server_on_postgresql(place: Path, database: str, tmp_path: Path) -> N
     finally:
         server.kill()
     # The same sweep into a database without a server before it; its password is told to nobody.
-    connection = psycopg2.connect(database)
+    connection = psycopg2.connect(database.replace("+psycopg2", ""))
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE alone")
     connection.close()
-    alone = database.replace("/postgres", "/alone")
-    out, err = lorasweep(place, "publish", folder.name, MLFLOW_TRACKING_URI=alone)
+    alone = database.removesuffix("/postgres") + "/alone"
+    out, err = lorasweep(place, "publish", folder.name, "--tracking-uri", alone)
     assert PASSWORD not in out + err
     publish_twice(place, folder, alone, "--tracking-uri", alone)
     assert not [path for path in folder.path.rglob("*.y*ml") if PASSWORD in path.read_text()]
