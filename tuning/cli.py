@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from training.errors import LorasweepError, SettingsError
-from tuning import cli_adapters
+from tuning import cli_adapters, cli_compare
 from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
@@ -126,8 +126,8 @@ def run(
         return
     from tuning.sweep import create_folder
 
-    uri = _open_store(plan.config, mlruns)
-    _drive(plan, create_folder(plan, mlruns, earlier, start), uri)
+    uri = open_store(plan.config, mlruns)
+    drive(plan, create_folder(plan, mlruns, earlier, start), uri)
 
 
 def _show_plan(plan: SweepPlan, notes: list[str]) -> None:
@@ -162,10 +162,10 @@ def _extend(
     if dry_run:
         console.print(DRY)
         return
-    uri = _open_store(config, folder.mlruns)
+    uri = open_store(config, folder.mlruns)
     folder.write_config(config)
     folder.write_plan(plan.summary())
-    _drive(plan, folder, uri)
+    drive(plan, folder, uri)
 
 
 @app.command()
@@ -190,11 +190,11 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
     quiet_libraries()
     with console.status("reading the sweep"):
         plan = resume_plan(folder)
-    uri = _open_store(plan.config, mlruns)
-    _drive(plan, folder, uri)
+    uri = open_store(plan.config, mlruns)
+    drive(plan, folder, uri)
 
 
-def _open_store(config: SweepConfig, mlruns: Path) -> str:
+def open_store(config: SweepConfig, mlruns: Path) -> str:
     """The sweep's store, made if need be. A server that is away is no reason to wait: it is filled later."""
     from tuning.mlflow_store import StoreAwayError, prepare_store
 
@@ -205,7 +205,7 @@ def _open_store(config: SweepConfig, mlruns: Path) -> str:
     return uri
 
 
-def _drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
+def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
     """Run or go on with a sweep; then say how it ended and what can be done next."""
     from tuning.progress import make_display
     from tuning.report import next_steps, result_text
@@ -362,7 +362,13 @@ def spaces(
     console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
 
 
-for verb in (cli_adapters.export, cli_adapters.predict, cli_adapters.evaluate, cli_adapters.register):
+for verb in (
+    cli_compare.compare,
+    cli_adapters.export,
+    cli_adapters.predict,
+    cli_adapters.evaluate,
+    cli_adapters.register,
+):
     app.command()(verb)
 
 

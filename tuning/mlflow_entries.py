@@ -49,7 +49,7 @@ SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KI
 
 def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
     """The resolved configuration, nested names joined by dots, and whatever else is known of the sweep."""
-    return _flatten(summary) | _flatten(config.model_dump(mode="json"))
+    return params_of(summary) | params_of(config.model_dump(mode="json"))
 
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
@@ -57,7 +57,7 @@ def trial_params(trial: TrialRecord) -> dict[str, str]:
     entries = dict(trial.settings)
     if trial.trainable_parameters is not None:
         entries["trainable_parameters"] = trial.trainable_parameters
-    return _flatten(entries)
+    return params_of(entries)
 
 
 def trial_tags(trial: TrialRecord, rungs: int) -> dict[str, str]:
@@ -169,7 +169,8 @@ def milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _flatten(entries: Mapping[str, Any]) -> dict[str, str]:
+def params_of(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Nested entries as MLflow's params, names joined by dots, passwords hidden."""
     # Two levels, as the configuration has; what lies deeper, such as rows a class, is one value.
     pairs: list[tuple[str, Any]] = []
     for key, value in entries.items():

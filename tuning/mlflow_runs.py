@@ -48,10 +48,19 @@ class SweepRuns:
     Args:
         sweep: the sweep's name, a tag on every run.
         identity: tells this sweep from others of its name; the runs are found again by it.
+        kinds: what parent and children are, a tag on each.
         artifacts: where artifacts go if this process is to write them; a server has a place of its own.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path, sweep: str, identity: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path,
+        sweep: str,
+        identity: str,
+        kinds: tuple[str, str] = ("sweep", "trial"),
+    ) -> None:
         self._client: MlflowClient = connect(uri)
         self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
         with suppress(KeyError, OSError):  # a container's user may have no name
@@ -59,6 +68,7 @@ class SweepRuns:
         self._experiment_id = self._open_experiment(
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
+        self._kinds = kinds
         parents: list[TrackedRun] = []
         trials: dict[str, list[TrackedRun]] = {}
         for run in self._search(identity):
@@ -71,7 +81,7 @@ class SweepRuns:
                 rungs=None if RUNG_METRIC in run.data.metrics else set(),
                 data=bool(run.inputs and run.inputs.dataset_inputs),
             )
-            if found.tags.get(KIND) == "sweep":
+            if found.tags.get(KIND) == kinds[0]:
                 parents.append(found)
             else:
                 trials.setdefault(found.tags.get(TRIAL, ""), []).append(found)
@@ -92,13 +102,13 @@ class SweepRuns:
     def parent(self, started: float) -> TrackedRun:
         """The sweep's own run; made, with this Unix time as its start, if there is none."""
         if self._parent is None:
-            self._parent = self._create(self._tags[SWEEP], started, {KIND: "sweep"})
+            self._parent = self._create(self._tags[SWEEP], started, {KIND: self._kinds[0]})
         return self._parent
 
     def trial(self, trial_id: str, started: float) -> TrackedRun:
         """A trial's run under the parent; made if there is none."""
         if trial_id not in self._trials:
-            tags = {KIND: "trial", TRIAL: trial_id, PARENT: self.parent(started).id}
+            tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
             self._trials[trial_id] = self._create(trial_id, started, tags)
         return self._trials[trial_id]
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from search_spaces.space import SearchSpace
 from training.base_model import BaseModel
-from training.data import Dataset
-from tuning.record import SweepFolder, TrialRecord
+from training.data import SAMPLE_SOURCE, Dataset
+from training.errors import SettingsError
+from training.evaluate import ClassScores
+from tuning.card_limits import not_for
+from tuning.card_metadata import base_licence, card_metadata, one_line
+from tuning.card_training import training_rows, versions_line
+from tuning.kept_predictions import winner_class_scores
+from tuning.record import SweepFolder, SweepResult, TrialRecord, Winner
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-PACKAGES = ("lorasweep", "torch", "transformers", "peft", "optuna", "ray")
 # Characters that Markdown, or HTML in it, would read as more than themselves.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 
@@ -37,25 +44,49 @@ def model_card(
         loading: Python lines that load the folder.
         adapter: an adapter, not a whole model.
     """
-    config, result = folder.config(), folder.result()
-    winner = result.winner if result and result.winner and result.winner.id == trial.id else None
+    config, result, plan = folder.config(), folder.result(), folder.plan()
+    won = bool(result and result.winner and result.winner.id == trial.id)
+    tested = _tested(result, trial)
+    test = tested.test if tested else None
+    classes = winner_class_scores(folder, data, tested) if won and tested else []
+    sample = config.data.path is None and data.source == SAMPLE_SOURCE
     texts = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        metadata=_metadata(base, trial, adapter),
+        metadata=card_metadata(folder.name, base, trial, data, test, adapter=adapter, sample=sample),
         title=escape(f"{folder.name}: {data.label_column} of {' + '.join(data.text_columns)}"),
         adapter=adapter,
-        base=escape(base.hub_id or base.name),
-        labels=[escape(name) for name in data.label_names],
+        sample=sample,
+        base=escape(_base_name(base)),
+        label_count=len(data.label_names),
         loading=loading,
-        inputs=_one_line(texts),
+        inputs=one_line(texts),
+        limits=not_for(
+            data,
+            classes,
+            result,
+            test,
+            max_length=config.training.max_length,
+            sample=sample,
+            escape=escape,
+        ),
         base_rows=_base_rows(base),
-        data_rows=_data_rows(data, config.training.max_length),
-        scores=_score_rows(trial, winner is not None, folder),
+        data_rows=_data_rows(data, config.training.max_length, sample),
+        classes=_class_rows(data, classes),
+        scores=_score_rows(trial, tested, result),
         settings=[(escape(name), escape(str(value))) for name, value in trial.settings.items()],
-        search_rows=_search_rows(folder, trial, winner is not None),
-        versions=_versions(),
+        search_rows=_search_rows(folder, trial, won),
+        training_rows=[
+            (name, escape(text)) for name, text in training_rows(trial, folder.trials(), result, plan)
+        ],
+        versions=escape(versions_line(plan)),
     )
+
+
+def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
+    """The trial's look at the test split: the winner's, or that of fewer trials' winner."""
+    looks = [*([result.winner] if result.winner else []), *result.also_tested] if result else []
+    return next((entry for entry in looks if entry.id == trial.id), None)
 
 
 def loading_lines(name: str, adapter: bool, arguments: dict[str, Any]) -> str:
@@ -85,59 +116,28 @@ def loading_lines(name: str, adapter: bool, arguments: dict[str, Any]) -> str:
 
 def escape(text: str) -> str:
     """A text of somebody's as one line of plain Markdown, whatever characters it has."""
-    return SPECIAL.sub(r"\\\1", _one_line(text))
+    return SPECIAL.sub(r"\\\1", one_line(text))
 
 
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _metadata(base: BaseModel, trial: TrialRecord, adapter: bool) -> str:
-    """The YAML block that model hubs read."""
-    from huggingface_hub import ModelCardData
-
-    method = str(trial.settings.get("method", "lora"))
-    tags = ["text-classification", "lorasweep"] + ([] if method == "full" else ["lora"])
-    entries: dict[str, Any] = {
-        "base_model": base.hub_id or base.name,
-        "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": tags + ([method] if method not in ("lora", "full") else []),
-    }
-    licence = _licence(base)
-    if licence:
-        entries["license"] = licence
-    return str(ModelCardData(**entries).to_yaml())
-
-
-def _licence(base: BaseModel) -> str | None:
-    """The base model's licence as its own card states it, where that card is on this machine."""
-    from huggingface_hub import ModelCard, try_to_load_from_cache
-
-    path: Any = Path(base.location) / "README.md"
-    if base.hub_id == base.location:
-        path = try_to_load_from_cache(base.location, "README.md", revision=base.revision)
-    if not isinstance(path, str | Path) or not Path(path).is_file():
-        return None
-    try:
-        licence = ModelCard.load(path, ignore_metadata_errors=True).data.get("license")
-    except Exception:  # somebody else's card, of any form: no licence is known from it
-        return None
-    return licence if isinstance(licence, str) else None
+def _base_name(base: BaseModel) -> str:
+    """The hub's name, or the folder's own: the rest of a path says nothing to others."""
+    return base.hub_id or Path(base.location).name
 
 
 def _base_rows(base: BaseModel) -> list[tuple[str, str]]:
-    rows = [("name", escape(base.hub_id or base.name)), ("type", escape(base.model_type))]
+    rows = [("name", escape(_base_name(base))), ("type", escape(base.model_type))]
     if base.revision:
         rows.append(("revision", escape(base.revision)))
     if base.hub_id is None:
-        rows.append(("folder", escape(base.location)))
+        rows.append(
+            ("loaded from", "a folder of the machine that trained it, whose name on a hub is not known")
+        )
     elif base.hub_id != base.location:
         rows.append(("loaded as", f"{escape(base.name)}, from a folder that carries the same weights"))
-    return [*rows, ("licence", escape(_licence(base) or "not known here; see the base model"))]
+    return [*rows, ("licence", escape(base_licence(base) or "not known here; see the base model"))]
 
 
-def _data_rows(data: Dataset, max_length: int) -> list[tuple[str, str]]:
+def _data_rows(data: Dataset, max_length: int, sample: bool) -> list[tuple[str, str]]:
     rows = ", ".join(f"{name} {len(texts):,}" for name, texts in data.splits().items())
     found = [
         ("source", escape(data.source)),
@@ -146,24 +146,38 @@ def _data_rows(data: Dataset, max_length: int) -> list[tuple[str, str]]:
         ("rows", rows),
         ("tokens of a text that are read", str(max_length)),
         ("fingerprint", f"sha256 {data.fingerprint}"),
+        ("licence", "that of lorasweep" if sample else "not known here; look it up before you pass this on"),
     ]
+    if data.dropped:
+        dropped = ", ".join(f"{escape(reason)} {rows:,}" for reason, rows in data.dropped.items())
+        found.append(("rows left out", dropped))
     if data.left_out_classes:
         names = ", ".join(f"{escape(name)} ({rows})" for name, rows in data.left_out_classes.items())
         found.append(("classes left out, with too few rows", names))
     return found
 
 
-def _score_rows(trial: TrialRecord, won: bool, folder: SweepFolder) -> list[list[str]]:
+def _class_rows(data: Dataset, classes: Sequence[ClassScores]) -> list[list[str]]:
+    """Rows of each class in each split; precision, recall and F1 on the test split where they are known."""
+    counts = [np.bincount(texts.labels, minlength=len(data.label_names)) for texts in data.splits().values()]
+    rows = []
+    for number, name in enumerate(data.label_names):
+        scores = classes[number] if classes else None
+        figures = [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)] if scores else []
+        rows.append([escape(name), *(f"{split[number]:,}" for split in counts), *figures])
+    return rows
+
+
+def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult | None) -> list[list[str]]:
     """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
     rows = []
     for evaluation in trial.evaluations:
         if evaluation.get("rung") == trial.best_rung:
             rows.append(["this", "validation", *_figures(evaluation)])
-    result = folder.result()
-    if won and result and result.winner:
-        rows.append(["this", "test", *_figures(result.winner.test.model_dump())])
-        if interval := result.winner.interval:
-            ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in interval.items()}
+    if tested:
+        rows.append(["this", "test", *_figures(tested.test.model_dump())])
+        if tested.interval:
+            ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in tested.interval.items()}
             figures = [ends.get(name, "") for name in ("accuracy", "macro_f1", "loss")]
             rows.append(["this, 95 % bootstrap interval", "test", *figures])
     if result and result.untuned:
@@ -193,7 +207,8 @@ def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tup
         # A space may be a file of this machine: its name says enough.
         ("search space", escape(Path(config.search.space).name)),
         ("searched", escape(", ".join(trial.searched) or "nothing")),
-        ("budget", f"{config.search.trials} trials of {config.training.epochs} epochs"),
+        *_space_rows(folder, trial.searched),
+        ("budget", f"{config.search.trials} trials of at most {config.training.epochs} passes over the rows"),
         ("trials", f"{len(trials)} ({counts})" if counts else str(len(trials))),
         ("sampler", f"{config.search.sampler}, {'ASHA' if config.search.asha else 'no early stopping'}"),
         ("chosen by", f"validation {config.training.metric} {_score(trial)}"),
@@ -205,15 +220,15 @@ def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tup
     ]
 
 
+def _space_rows(folder: SweepFolder, searched: Sequence[str]) -> list[tuple[str, str]]:
+    """What each searched setting might have been. A space that is a function is not run for this."""
+    path = folder.path / "space.yaml"
+    try:
+        described = SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
+    except (OSError, UnicodeDecodeError, SettingsError):
+        return []
+    return [(f"range of {escape(name)}", escape(text)) for name, text in described if name in searched]
+
+
 def _score(trial: TrialRecord) -> str:
     return f"{trial.score:.4f}" if trial.score is not None else "not known"
-
-
-def _versions() -> list[str]:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return found

@@ -213,7 +213,15 @@ def sweep_config(options: dict[str, Any], config_file: Path | None, mlruns: Path
     Raises:
         SettingsError: one line with the setting, its value and what is allowed.
     """
-    entries = asked_for(options, config_file)
+    return sweep_config_of(asked_for(options, config_file), mlruns)
+
+
+def sweep_config_of(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
+    """A sweep from a nested mapping, with the defaults that depend on what is in it.
+
+    Raises:
+        SettingsError: one line with the setting, its value and what is allowed.
+    """
     data = entries.get("data")
     path = data.get("path") if isinstance(data, dict) else None
     if path is None:
@@ -225,7 +233,7 @@ def sweep_config(options: dict[str, Any], config_file: Path | None, mlruns: Path
         # A search on a part of the training rows would else spend most of its time on evaluations.
         part = max(data["max_train_rows"] // 4, SMALLEST_VALIDATION)
         entries["data"] = {"max_validation_rows": part} | data
-    entries.setdefault("name", free_name(Path(path).name if isinstance(path, str) else "sample-news", mlruns))
+    entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
 
 
@@ -260,15 +268,16 @@ def split_names(value: str | list[str]) -> list[str]:
     return [name.strip() for part in values for name in part.split(",") if name.strip()]
 
 
-def free_name(stem: str, mlruns: Path) -> str:
-    """A name that no sweep has yet: the data's own, and a number."""
-    words = (
-        re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"(\.[A-Za-z]+)+$", "", stem))
-        .strip("-")
-        .lower()[:60]
-        .rstrip("-")
-    )
+def free_name(words: str, mlruns: Path) -> str:
+    """A name that no sweep has yet: the words, and a number."""
     number = 1
-    while (mlruns / "sweeps" / f"{words or 'sweep'}-{number}").exists():
+    while (mlruns / "sweeps" / f"{words}-{number}").exists():
         number += 1
-    return f"{words or 'sweep'}-{number}"
+    return f"{words}-{number}"
+
+
+def stem(path: object) -> str:
+    """The name of a data file without its endings, in letters, digits and hyphens; that of the sample for none."""
+    file = Path(path).name if isinstance(path, str) else "sample-news"
+    words = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"(\.[A-Za-z]+)+$", "", file))
+    return words.strip("-").lower()[:60].rstrip("-") or "sweep"

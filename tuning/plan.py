@@ -16,6 +16,7 @@ from training.model import target_module_names
 from training.precision import AmpPolicy, resolve_precision
 from tuning.cluster import Resources, find_resources, resolve_resources
 from tuning.config import SweepConfig
+from tuning.machine import machine
 from tuning.scheduler import Budget, plan_budget
 
 
@@ -52,6 +53,7 @@ class SweepPlan:
             "resources": asdict(self.resources),
             "device": self.amp.device.type,
             "precision": self.amp.name,
+            "machine": machine(cuda=self.amp.device.type == "cuda"),
             "budget": asdict(self.budget),
         }
 

@@ -15,6 +15,8 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    # The profiler's lines about its own start and stop.
+    "KINETO_LOG_LEVEL": "99",
     # Ray: no usage reports, no loggers of its own, no change of the working directory under a trial.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

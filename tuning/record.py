@@ -4,7 +4,7 @@ Layout of `mlruns/sweeps/<name>/`:
 
     config.yaml        the resolved `SweepConfig`
     space.yaml         the search space as it was then; space.py where it is a function
-    plan.json          what was asked for: resolved resources, rungs, budget
+    plan.json          what was asked for: resolved resources, rungs, budget; and the machine it ran on
     data/              the prepared rows, so that a resumed sweep and an export see the same ones
     study.db           Optuna's study, under the sweep's name
     ray/               Ray Tune's experiment: trial checkpoints and the state that a restore needs

@@ -13,133 +13,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from safetensors.numpy import load_file, save_file
+from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
 
-from training.base_model import load_base, load_tokenizer, resolve_base_model
-from training.data import Dataset, DataSettings, load_dataset
-from training.encoding import encode_dataset
+from training.data import Dataset
 from training.errors import ExportError, ModelError
-from training.exported import quiet_loading
-from training.fine_tune import fine_tune
 from training.inference import load_classifier, predict
-from training.model import build_classifier, trainable_parameters
-from training.precision import AmpPolicy
-from training.settings import UNTUNED, Hyperparameters, TrainingSettings
-from training.state import TrainingState
-from tuning.config import SearchSettings, SweepConfig
 from tuning.export import export_sweep
-from tuning.record import Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from tuning.record import SweepFolder
 from tuning.verify import comparison
-
-SETTINGS = TrainingSettings(epochs=1, evaluations_per_epoch=2, max_length=16, precision="fp32")
-# Names that Markdown, YAML or a template would read as more than names.
-LABELS = ("<b>health</b>", "arts | *film*", "{{ money }}: #1")
-METHODS = {"t000": "lora", "t001": "full"}
-
-
-def write_rows(path: Path) -> Path:
-    words = ("film star award album", "markets bank shares rally", "vaccine doctors study trial")
-    random = np.random.default_rng(0)
-    rows = []
-    for number in range(180):
-        drawn = random.choice([*words[number % 3].split(), "new", "city", "team"], size=5)
-        row = {
-            "head_line": " ".join(drawn),
-            "body": f"{random.choice(drawn)} {number}",
-            "kind": LABELS[number % 3],
-        }
-        rows.append(json.dumps(row))
-    path.write_text("\n".join(rows))
-    return path
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     """A sweep of two trained trials and one that failed; t000 has won."""
-    root = tmp_path_factory.mktemp("sweep")
-    base_folder = shutil.copytree(tiny_base("deberta-v2"), root / "base")
-    text_settings = DataSettings(
-        path=str(write_rows(root / "rows.jsonl")), text=("head_line", "body"), label="kind"
-    )
-    config = SweepConfig(
-        name="news_1",
-        data=text_settings,
-        base_model=str(base_folder),
-        training=SETTINGS,
-        search=SearchSettings(trials=3, space="lora_cpu"),
-    )
-    folder = SweepFolder(root / "mlruns", "news_1")
-    folder.create(config)
-    dataset = load_dataset(text_settings, seed=0)
-    dataset.save(folder.data)
-    base = resolve_base_model(str(base_folder))
-    encoded = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
-    amp = AmpPolicy("fp32", torch.device("cpu"))
-    folder.write_plan({"precision": "fp32", "device": "cpu"})
-    with quiet_loading():
-        loaded = load_base(base, dataset.label_names, 0, amp.device)
-    for number, (trial, method) in enumerate(METHODS.items()):
-        hyperparameters = Hyperparameters(method=method, rank=4, learning_rate=0.01, batch_size=16)
-        model = build_classifier(loaded, hyperparameters, 0, amp)
-        state = TrainingState.start(model, hyperparameters, amp)
-        checkpoint = folder.ray / trial / "checkpoint"
-        evaluations = []
-        for evaluation in fine_tune(state, encoded, hyperparameters, SETTINGS):
-            evaluations.append(evaluation.to_dict())
-            if evaluation.rung == 1:  # the best one need not be the last
-                state.save(checkpoint)
-                save_file({"logits": evaluation.logits[:256]}, checkpoint / "probe.safetensors")
-        folder.write_trial(
-            TrialRecord(
-                id=trial,
-                number=number,
-                state="completed",
-                settings=hyperparameters.model_dump(),
-                searched=("rank", "learning_rate"),
-                evaluations=tuple(evaluations),
-                score=evaluations[0]["accuracy"],
-                best_rung=1,
-                trainable_parameters=trainable_parameters(model),
-                checkpoint=str(checkpoint),
-            )
-        )
-    folder.write_trial(
-        TrialRecord(id="t002", number=2, state="failed", settings=Hyperparameters().model_dump())
-    )
-    winner = folder.trials()[0]
-    scores = TestScores(accuracy=0.875, macro_f1=0.75, loss=0.5)
-    untuned = TestScores(accuracy=0.25, macro_f1=0.125, loss=1.5)
-    folder.write_result(
-        SweepResult(
-            state="finished",
-            metric="accuracy",
-            winner=Winner(
-                id="t000",
-                score=winner.score or 0,
-                settings=winner.settings,
-                test=scores,
-                interval={"accuracy": (0.75, 1.0), "macro_f1": (0.5, 0.875), "loss": (0.25, 0.75)},
-            ),
-            baselines={"majority class": untuned},
-            untuned=Reference(settings=UNTUNED.model_dump(), score=0.2, test=untuned, seconds=1),
-        )
-    )
-    return folder
+    return finished_sweep(tmp_path_factory.mktemp("sweep"), tiny_base("deberta-v2"))
 
 
 @pytest.fixture
 def sweep(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
     """A copy to damage; its records still name the checkpoints of the first."""
-    mlruns = tmp_path / "copy" / "mlruns"
-    shutil.copytree(finished.mlruns, mlruns)
-    folder = SweepFolder(mlruns, finished.name)
-    for trial in folder.trials():
-        if trial.checkpoint:
-            path = str(folder.ray / trial.id / "checkpoint")
-            folder.write_trial(trial.model_copy(update={"checkpoint": path}))
-    return folder
+    return copy_sweep(finished, tmp_path / "copy" / "mlruns")
 
 
 def own_logits(folder: SweepFolder, trial: str) -> np.ndarray:
@@ -285,37 +179,6 @@ def test_trials_that_cannot_be_exported(sweep: SweepFolder, tmp_path: Path) -> N
     assert not out.exists()
 
 
-def test_the_card_tells_where_it_comes_from(finished: SweepFolder, tmp_path: Path) -> None:
-    export_sweep(finished, tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    _, metadata, body = card.split("---\n", 2)
-    entries = yaml.safe_load(metadata)
-    assert entries["library_name"] == "peft"
-    assert entries["pipeline_tag"] == "text-classification"
-    assert "lora" in entries["tags"]
-    assert "license" not in entries  # the base model's folder has no card that says one
-    for expected in (
-        r"\<b\>health\</b\>, arts \| \*film\*, \{\{ money \}\}: \#1",
-        "| this | test | 0.8750 | 0.7500 | 0.5000 |",
-        "| this, 95 % bootstrap interval | test | 0.7500 to 1.0000 | 0.5000 to 0.8750 | 0.2500 to 0.7500 |",
-        "| untuned settings | test | 0.2500 |",
-        "| majority class | test | 0.2500 | 0.1250 | 1.5000 |",
-        "| learning\\_rate | 0.01 |",
-        "- text columns: head\\_line, body",
-        "- search space: lora\\_cpu",
-        "- trials: 3 (2 completed, 1 failed)",
-        Dataset.load(finished.data).fingerprint,
-    ):
-        assert expected in body
-    validation = finished.trials()[0].evaluations[0]["accuracy"]
-    assert f"| this | validation | {validation:.4f} |" in body
-    export_sweep(finished, tmp_path / "other", trial="t001")
-    other = (tmp_path / "other" / "README.md").read_text()
-    assert "not the winner" in other
-    assert "| this | test |" not in other
-    assert yaml.safe_load(other.split("---\n")[1])["library_name"] == "transformers"
-
-
 def test_half_precision_is_compared_more_loosely() -> None:
     logits = np.array([[4.0, -2.0]], dtype=np.float32)
     fp32, bf16, fp16 = (comparison(name, "cpu", logits, merged=False) for name in ("fp32", "bf16", "fp16"))
@@ -323,14 +186,3 @@ def test_half_precision_is_compared_more_loosely() -> None:
     assert 0.1 < bf16[1] <= 0.4
     assert fp16[0].name == "fp32"  # a CPU has none
     assert fp16[1] == pytest.approx(0.4)
-
-
-def test_the_licence_is_the_base_models(sweep: SweepFolder, tmp_path: Path) -> None:
-    config = sweep.config()
-    base = shutil.copytree(config.base_model, tmp_path / "base")
-    (base / "README.md").write_text("---\nlicense: mit\ntags: [x]\n---\n# A model\n")
-    (sweep.path / "config.yaml").write_text(config.model_copy(update={"base_model": str(base)}).to_yaml())
-    export_sweep(sweep, tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert yaml.safe_load(card.split("---\n")[1])["license"] == "mit"
-    assert "- licence: mit" in card

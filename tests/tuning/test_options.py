@@ -13,6 +13,7 @@ import yaml
 from training.errors import SettingsError
 from tuning.config import SweepConfig
 from tuning.options import PLACES, QUICKSTART, default_space, free_name, split_names, sweep_config
+from tuning.options import stem as stem_of
 
 
 def test_every_place_is_a_setting() -> None:
@@ -116,10 +117,10 @@ def test_default_space_is_for_where_trials_run(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_free_names_are_allowed_names(stem: str, words: str, tmp_path: Path) -> None:
     """The data's own words and the first number that is free."""
-    assert free_name(stem, tmp_path) == f"{words}-1"
+    assert free_name(stem_of(stem), tmp_path) == f"{words}-1"
     for number in (1, 2):
         (tmp_path / "sweeps" / f"{words}-{number}").mkdir(parents=True)
-    assert SweepConfig(name=free_name(stem, tmp_path)).name == f"{words}-3"
+    assert SweepConfig(name=free_name(stem_of(stem), tmp_path)).name == f"{words}-3"
 
 
 def test_names_of_columns() -> None:

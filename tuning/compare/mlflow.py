@@ -1,0 +1,92 @@
+"""A comparison in MLflow: a parent run with the tables, a child a row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+
+from tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder
+from tuning.mlflow_entries import ERROR, NOTES, STATE, params_of
+from tuning.mlflow_runs import SweepRuns
+from tuning.mlflow_store import artifact_root, hide_passwords, quiet, reason
+from tuning.record import now, write_text
+from tuning.tracking import EXPERIMENT
+
+IDENTITY_FILE = "mlflow.json"
+log = logging.getLogger("lorasweep")
+
+
+def publish(
+    folder: ComparisonFolder,
+    settings: CompareSettings,
+    rows: Sequence[ComparedRow],
+    files: Mapping[str, bytes],
+    uri: str,
+) -> bool:
+    """Fill MLflow with what it lacks of a comparison; whether it now has all of it.
+
+    Args:
+        files: the parent's artifacts by name.
+        uri: a store that `prepare_store` has passed.
+    """
+    try:
+        with quiet():
+            _publish(folder, settings, rows, files, uri)
+    except Exception as error:  # stores raise errors of their own; the comparison itself is done and on disk
+        where, why = hide_passwords(uri), reason(error)
+        log.warning("MLflow at %s takes no records (%s); the same command sends them again", where, why)
+        return False
+    return True
+
+
+def _publish(
+    folder: ComparisonFolder,
+    settings: CompareSettings,
+    rows: Sequence[ComparedRow],
+    files: Mapping[str, bytes],
+    uri: str,
+) -> None:
+    path = folder.path / IDENTITY_FILE
+    if not path.exists():
+        write_text(path, json.dumps({"id": uuid.uuid4().hex}))
+    identity = str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    runs = SweepRuns(
+        uri, EXPERIMENT, artifact_root(folder.mlruns), folder.name, identity, kinds=("comparison", "row")
+    )
+    parent = runs.parent(min((row.started for row in rows), default=now()))
+    ended = max((row.ended for row in rows), default=now())
+    for row in rows:
+        run = runs.trial(row.plan.id, row.started)
+        notes = {NOTES: row.plan.about, ERROR: row.error, STATE: "failed" if row.error else "completed"}
+        runs.send(run, params_of({"precision": row.precision, **row.plan.settings.model_dump()}), notes)
+        runs.send_metrics(run, row_metrics(row), row.ended)
+        runs.set_status(run, "FAILED" if row.error else "FINISHED", row.ended)
+    runs.send(parent, params_of(settings.model_dump(mode="json")), {STATE: "finished"})
+    version = hashlib.sha256(b"".join(files.values())).hexdigest()
+    if files:
+        runs.send_report(parent, files, version)
+    runs.set_status(parent, "FINISHED", ended)
+
+
+def row_metrics(row: ComparedRow) -> dict[str, float]:
+    """All figures of a row by names that MLflow takes."""
+    if row.test is None:
+        return {}
+    found = {f"test_{name}": value for name, value in row.test.model_dump().items()}
+    for name, (low, high) in row.interval.items():
+        found |= {f"test_{name}_low": low, f"test_{name}_high": high}
+    for key in ("epoch_seconds", "samples_per_second", "seconds", "trainable_parameters", "stored_bytes", "peak_bytes"):
+        found[key] = float(getattr(row, key))
+    if row.validation_score is not None:
+        found["score"] = row.validation_score
+    for entry in row.latencies:
+        found[f"latency_ms_{entry.form}_{entry.precision}_{entry.batch}"] = entry.median
+        found[f"latency_ms_{entry.form}_{entry.precision}_{entry.batch}_p95"] = entry.p95
+    for use in row.operators:
+        key = re.sub(r"\W+", "_", use.name).strip("_")
+        found |= {f"step_ms_{key}": use.milliseconds, f"step_mb_{key}": use.megabytes}
+    return found

@@ -1,0 +1,103 @@
+"""One row trained and measured in a process of its own: its memory and its threads are its alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+
+from training.base_model import BaseModel
+from training.encoding import EncodedDataset
+from training.errors import LorasweepError, TrainingError
+from training.measure import Measured, measure
+from training.precision import FP32_ONLY, AmpPolicy, resolve_precision
+from training.settings import Hyperparameters, Precision, TrainingSettings
+from training.state import Evaluation
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """What a process needs to train one row."""
+
+    base: BaseModel
+    data: EncodedDataset
+    hyperparameters: Hyperparameters
+    settings: TrainingSettings
+    precision: Precision
+    threads: int
+
+
+def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Measured, str]:
+    """Train and measure a row in a new process.
+
+    Args:
+        tell: called at each evaluation.
+
+    Returns:
+        The measurements, and the precision of the training.
+
+    Raises:
+        LorasweepError: as `training.measure.measure`, or the process died.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(task, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        while True:
+            kind, value = here.recv()
+            if kind == "evaluation":
+                tell(value)
+            elif kind == "measured":
+                return value
+            elif isinstance(value, LorasweepError):
+                raise value
+            else:
+                raise TrainingError(f"the row broke off: {value}")
+    except EOFError:
+        process.join()
+        raise TrainingError(
+            f"its process died (exit code {process.exitcode}); the system may have killed it for want of "
+            "memory: lower --batch-size or --max-length"
+        ) from None
+    finally:
+        if process.is_alive():
+            process.terminate()
+        process.join()
+        here.close()
+
+
+def amp_policies(precision: Precision, device: torch.device, model_type: str) -> tuple[AmpPolicy, AmpPolicy]:
+    """The precision of a row's training, and the one in which its latency is measured beside fp32.
+
+    A processor without bf16 of its own emulates it: slower than fp32, but the row is what it says.
+    """
+    fast = resolve_precision("auto", device, model_type)
+    if fast.dtype is None and model_type not in FP32_ONLY:
+        fast = resolve_precision("bf16", device, model_type)
+    return (fast if precision == "auto" else resolve_precision(precision, device, model_type)), fast
+
+
+def _work(task: RowTask, pipe: Connection) -> None:
+    from tuning.quiet import quiet_environment, quiet_libraries
+
+    quiet_environment()
+    quiet_libraries()
+    torch.set_num_threads(task.threads)
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        amp, fast = amp_policies(task.precision, device, task.base.model_type)
+
+        def tell(evaluation: Evaluation) -> None:
+            pipe.send(("evaluation", evaluation))
+
+        found = measure(task.base, task.data, task.hyperparameters, task.settings, amp, fast, tell)
+        pipe.send(("measured", (found, amp.name)))
+    except LorasweepError as error:
+        pipe.send(("error", error))
+    except Exception as error:  # told in the row's own record: the other rows go on
+        pipe.send(("error", f"{type(error).__name__}: {error}".splitlines()[0][:300]))

@@ -1,0 +1,64 @@
+"""A sweep's tables as CSV, for programs and spreadsheets: its trials, and the winner class by class."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from tuning.report_reading import Sweep
+
+# What a browser or a table would obey or choke on: control characters, overrides of the writing direction.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def csv_tables(sweep: Sweep) -> dict[str, str]:
+    """File name → CSV."""
+    names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.settings))
+    head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
+    trials = [
+        [
+            *(trial.id, trial.state, trial.score),
+            *(trial.settings.get(name) for name in names),
+            *(trial.trainable_parameters, len(trial.evaluations), trial.best_rung),
+            *(trial.seconds, trial.started, trial.ended, trial.error, "; ".join(trial.notes)),
+        ]
+        for trial in sweep.trials
+    ]
+    tables = {"trials.csv": csv_text([[*head, "seconds", "started", "ended", "error", "notes"], *trials])}
+    if sweep.tested is None:
+        return tables
+    classes = [[c.label, c.precision, c.recall, c.f1, c.rows] for c in sweep.tested.classes]
+    labels = sweep.tested.data.label_names
+    matrix = zip(labels, sweep.tested.confusion().tolist(), strict=True)
+    mistakes = sweep.tested.mistakes()
+    keys = ["row", "text", "pair", "label", "predicted", "probability", "probability_of_label"]
+    return tables | {
+        "per_class.csv": csv_text([["label", "precision", "recall", "f1", "rows"], *classes]),
+        "confusion.csv": csv_text(
+            [["true / predicted", *labels], *([name, *counts] for name, counts in matrix)]
+        ),
+        "mistakes.csv": csv_text([keys, *([mistake[key] for key in keys] for mistake in mistakes)]),
+    }
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets the apostrophe that stops it (OWASP)."""
+    if not isinstance(value, str):
+        return value
+    text = CONTROL.sub(" ", value)
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
