@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "correct-horse"
 
@@ -36,7 +37,7 @@ def answers(address: str) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[Any], what: str) -> None:
     """Look until a server that was started is there."""
     deadline = time.monotonic() + 120
     while not true():
