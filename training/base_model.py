@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from training.errors import ModelError, first_line
-from training.hub import cached_revision, hub_revision, load_pretrained
+from training.hub import cached_revision, check_attention, check_weights, hub_revision, load_pretrained
 from training.settings import MINILM
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
+    check_weights(base)
     try:
         model, info = load_pretrained(
             AutoModelForSequenceClassification,
@@ -151,11 +152,12 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
             adapter_kwargs={"local_files_only": True},
             **label_config(label_names),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); lorasweep reads "
             f"encoders for sequence classification with safetensors weights"
         ) from error
+    check_weights(base)  # a hub's has only now come
     # A checkpoint that was a classifier already brings a head for other labels.
     mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     missing = _missing_modules(model, set(info["missing_keys"]) | mismatched)
@@ -237,9 +239,10 @@ def _model_type(name: str, location: str, revision: str | None = None) -> str:
 
     try:
         config = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=False)
-        return str(config.model_type)
     except Exception as error:  # the loader raises many kinds: no such file, malformed, unknown type
         raise ModelError(
             f"base model {name}: its config.json cannot be read ({first_line(error)}); "
             "name an encoder in transformers' format"
         ) from error
+    check_attention(config, f"base model {name}")
+    return str(config.model_type)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import ModelError, first_line
+from training.hub import WEIGHTS_INDEX, check_shards
 from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -71,7 +72,8 @@ def read_folder(path: Path) -> ExportedFolder:
         )
     config = read_json(path / MODEL_CONFIG) if (path / MODEL_CONFIG).is_file() else {}
     label_names = _label_names(path, config)
-    _refuse_pickles(path, (ADAPTER_WEIGHTS,) if is_adapter else (FULL_WEIGHTS, f"{FULL_WEIGHTS}.index.json"))
+    _refuse_pickles(path, (ADAPTER_WEIGHTS,) if is_adapter else (FULL_WEIGHTS, WEIGHTS_INDEX))
+    check_shards(path / WEIGHTS_INDEX)
     if not any(file for name in VOCABULARY_FILES for file in path.glob(name)):
         raise ModelError(f"{path}: no tokenizer in it ({VOCABULARY_FILES[0]}); export it again")
     own = config.get(OWN_ENTRY)

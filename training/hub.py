@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import ModelError
+from training.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from training.base_model import BaseModel
+
+
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 def cached_revision(hub_id: str) -> str | None:
@@ -72,3 +76,59 @@ def load_pretrained(
             raise
     hub_revision(base.location)
     return kind.from_pretrained(base.location, **options)
+
+
+def check_weights(base: BaseModel) -> None:
+    """Refuse weights in several files that are not all safetensors, as far as they are on this machine.
+
+    Raises:
+        ModelError: they are not.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    path: object = Path(base.location) / WEIGHTS_INDEX
+    if base.location == base.hub_id:
+        path = try_to_load_from_cache(base.location, WEIGHTS_INDEX, revision=base.revision)
+    if isinstance(path, str | Path):
+        check_shards(Path(path))
+
+
+def check_shards(index: Path) -> None:
+    """Refuse an index of weights that names anything but safetensors beside it.
+
+    transformers itself follows such an index to a pickle, and out of the folder.
+
+    Args:
+        index: a model's `model.safetensors.index.json`; nothing is done where there is none.
+
+    Raises:
+        ModelError: one of its files is no safetensors file of the same folder, or it cannot be read.
+    """
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        odd = sorted(
+            str(file) for file in files if Path(file).name != file or Path(file).suffix != ".safetensors"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}: cannot be read as an index of weights ({first_line(error)})") from error
+    if odd:
+        raise ModelError(
+            f"{index}: names {odd[0]!r:.80}, which is no safetensors file beside it; lorasweep reads safetensors: "
+            "save the weights as such"
+        )
+
+
+def check_attention(config: Any, name: str) -> None:
+    """Refuse a model configuration that brings attention code of its own from a hub.
+
+    Raises:
+        ModelError: it does.
+    """
+    attention = getattr(config, "_attn_implementation", None)
+    if "/" in str(attention):
+        raise ModelError(
+            f"{name}: its config.json asks for attention code from a hub ({attention!r:.80}), which lorasweep does "
+            "not run; remove attn_implementation from it"
+        )

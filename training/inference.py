@@ -24,6 +24,7 @@ from training.exported import (
     read_folder,
     read_json,
 )
+from training.hub import check_attention
 from training.model import ADAPTER_WEIGHTS
 from training.precision import resolve_precision
 from training.settings import Precision
@@ -142,6 +143,8 @@ def _load_adapter(found: ExportedFolder) -> nn.Module:
         weights = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder}: a broken adapter ({first_line(error)}); export it again") from error
+    if not isinstance(config.base_model_name_or_path, str | None):
+        raise ModelError(f"{folder}: {ADAPTER_CONFIG} names its base model by no text; export it again")
     base = _find_base(found, config.base_model_name_or_path, config.revision)
     config.inference_mode = True
     try:
@@ -183,13 +186,16 @@ def _find_base(found: ExportedFolder, name: str | None, revision: str | None) ->
 
 
 def _load_model(folder: Path) -> nn.Module:
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
+        # Else the user is asked whether code that came with the folder may run.
+        own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        check_attention(AutoConfig.from_pretrained(folder, **own), str(folder))
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **own
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: no classifier can be loaded from it ({first_line(error)}); export it again"
         ) from error
@@ -206,7 +212,7 @@ def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the loaders raise many kinds: no such file, malformed, unknown class
         raise ModelError(
             f"{folder}: no tokenizer can be loaded from it ({first_line(error)}); export it again"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from training.errors import LorasweepError, SettingsError
@@ -19,7 +18,7 @@ from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.quiet import quiet_environment
-from tuning.terminal import console, print_json
+from tuning.terminal import PlainConsole, console, print_json
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -378,7 +377,7 @@ def main() -> None:
     try:
         app()
     except LorasweepError as error:
-        Console(stderr=True, highlight=False).print(
+        PlainConsole(stderr=True, highlight=False).print(
             f"[red]lorasweep:[/red] {escape(str(error))}", soft_wrap=True
         )
         sys.exit(2)

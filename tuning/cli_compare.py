@@ -31,7 +31,9 @@ def _option(*names: str, group: str, help: str, **more: Any) -> Any:
 def compare(
     sweep: Annotated[
         str | None,
-        _option("--sweep", group=COMPARE, help="A finished sweep; without it one is run.", show_default=False),
+        _option(
+            "--sweep", group=COMPARE, help="A finished sweep; without it one is run.", show_default=False
+        ),
     ] = None,
     all_rows: Annotated[
         bool, _option("--all-rows", group=COMPARE, help="Train the rows on all that --sweep's data file has.")
@@ -69,7 +71,8 @@ def compare(
         float, _option("--lora-rate", group=BASELINES, help="Learning rate of untuned LoRA.")
     ] = 2e-5,
     tune_baseline: Annotated[
-        bool, _option("--tune-baseline", group=BASELINES, help="Search both rates too, in sweeps of their own.")
+        bool,
+        _option("--tune-baseline", group=BASELINES, help="Search both rates too, in sweeps of their own."),
     ] = False,
     baseline_trials: Annotated[
         int, _option("--baseline-trials", group=BASELINES, help="Trials of each of these sweeps.")
@@ -96,7 +99,9 @@ def compare(
     own = sweep is not None and not all_rows and max_train_rows is None
     rows_of = config.data.model_copy(update={"max_train_rows": max_train_rows, "max_validation_rows": None})
     if max_train_rows is not None:
-        rows_of = rows_of.model_copy(update={"max_validation_rows": max(max_train_rows // 4, o.SMALLEST_VALIDATION)})
+        rows_of = rows_of.model_copy(
+            update={"max_validation_rows": max(max_train_rows // 4, o.SMALLEST_VALIDATION)}
+        )
     settings = CompareSettings(
         name=name,
         sweep=config.name,
@@ -112,9 +117,10 @@ def compare(
     folder = ComparisonFolder(mlruns, settings.name)
     folder.open(settings)
     with folder.lock():
-        searched = (
-            runner.find_or_run(config, mlruns, lambda f, c: _drive(f, c, tracking_uri)) if sweep is None else _found(sweep, mlruns)
-        )
+        if sweep is not None:
+            searched = _found(sweep, mlruns)
+        else:
+            searched = runner.find_or_run(config, mlruns, lambda f, c: _drive(f, c, tracking_uri))
         winner = runner.winner_of(searched).winner
         assert winner is not None
         rates = _tuned_rates(config, settings, mlruns, tracking_uri) if tune_baseline else (None, None)
@@ -152,7 +158,9 @@ def _sweep_config(
     from tuning.config import merge
 
     rows = given.get("max_train_rows")
-    asked = merge(DEFAULTS, o.asked_for(given | {"max_train_rows": min(search_rows, rows or search_rows)}, None))
+    asked = merge(
+        DEFAULTS, o.asked_for(given | {"max_train_rows": min(search_rows, rows or search_rows)}, None)
+    )
     return o.sweep_config_of(asked | {"name": f"{name}-sweep"}, mlruns)
 
 
@@ -181,10 +189,10 @@ def _tuned_rates(
 def _drive(folder: SweepFolder, config: SweepConfig, tracking_uri: str | None) -> None:
     """Run a sweep to its end, or go on with it."""
     from tuning.cli import drive
+    from tuning.mlflow_store import prepare_store, tracking_store
     from tuning.plan import plan_sweep
     from tuning.plan_text import plan_text
     from tuning.sweep import create_folder, resume_plan
-    from tuning.tracking import prepare_store, tracking_store
 
     console.print(f"[bold]{escape(config.name)}[/bold]: the sweep that is compared")
     with console.status("checking data, model and search space"):
@@ -213,7 +221,10 @@ def _finish(
     from tuning.mlflow_store import prepare_store, tracking_store
     from tuning.report import next_steps
 
-    entries = {"settings": settings.model_dump(mode="json"), "rows": [row.model_dump(mode="json") for row in rows]}
+    entries = {
+        "settings": settings.model_dump(mode="json"),
+        "rows": [row.model_dump(mode="json") for row in rows],
+    }
     files: dict[str, bytes] = {
         "comparison.md": comparison_markdown(rows, settings, facts(rows, settings)).encode(),
         "comparison.json": json.dumps(entries, indent=1, ensure_ascii=False).encode(),

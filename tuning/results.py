@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from training.settings import Metric
 
@@ -14,6 +14,10 @@ SweepState = Literal["running", "finished", "interrupted", "failed"]
 
 # The name of a trial's best evaluation so far, in every record and report.
 SCORE = "score"
+
+
+# A trial's id names its files and folders; a record that somebody changed must not lead out of the sweep's.
+TrialId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 
 
 class Record(BaseModel):
@@ -42,7 +46,7 @@ class TrialRecord(Record):
         notes: what the user should know, such as a micro-batch halved for want of memory.
     """
 
-    id: str
+    id: TrialId
     number: int
     ray_id: str = ""
     state: TrialState = "running"
@@ -80,7 +84,7 @@ class Winner(Record):
         rule: by which it was chosen, in words.
     """
 
-    id: str
+    id: TrialId
     score: float
     settings: dict[str, Any]
     test: TestScores
@@ -97,7 +101,7 @@ class Confirmed(Record):
         spread: their standard deviation (n - 1), 0 for a single one.
     """
 
-    id: str
+    id: TrialId
     scores: dict[str, float]
     mean: float
     spread: float

@@ -147,7 +147,12 @@ def _write_full(weights: Path, out: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        weights, dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
+        weights,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     if info["missing_keys"]:
         raise KeyError(f"{min(info['missing_keys'])} is missing")

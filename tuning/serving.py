@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 # Base models that a Python package carries in its folder `model`.
@@ -210,6 +210,7 @@ def _folders(names: Sequence[str | None], revision: str | None) -> Iterator[tupl
 
 def _load_model(folder: Path, **options: Any) -> nn.Module:
     # Only safetensors, no code of a stranger's, and fp32 whatever the checkpoint is stored in.
+    _refuse_foreign_parts(folder)
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -219,6 +220,20 @@ def _load_model(folder: Path, **options: Any) -> nn.Module:
         **options,
     )
     return model
+
+
+def _refuse_foreign_parts(folder: Path) -> None:
+    """What transformers would follow: to a pickle, out of the folder, to an adapter, to code on a hub."""
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} holds an adapter where a whole model is expected")
+    index = folder / f"{WEIGHTS}.index.json"
+    files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+    for file in files:
+        if Path(file).name != file or Path(file).suffix != ".safetensors":
+            raise ValueError(f"{index} names {file!r:.80}, which is no safetensors file beside it")
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if "/" in str(getattr(config, "_attn_implementation", None)):
+        raise ValueError(f"{folder} asks for attention code from a hub")
 
 
 def _sha256(path: Path) -> str | None:

@@ -79,7 +79,14 @@ def row_metrics(row: ComparedRow) -> dict[str, float]:
     found = {f"test_{name}": value for name, value in row.test.model_dump().items()}
     for name, (low, high) in row.interval.items():
         found |= {f"test_{name}_low": low, f"test_{name}_high": high}
-    for key in ("epoch_seconds", "samples_per_second", "seconds", "trainable_parameters", "stored_bytes", "peak_bytes"):
+    for key in (
+        "epoch_seconds",
+        "samples_per_second",
+        "seconds",
+        "trainable_parameters",
+        "stored_bytes",
+        "peak_bytes",
+    ):
         found[key] = float(getattr(row, key))
     if row.validation_score is not None:
         found["score"] = row.validation_score

@@ -39,12 +39,21 @@ def comparison_plot(rows: Sequence[ComparedRow]) -> bytes | None:
             colour = WINNER if row.plan.id == TUNED else COMPLETED
             accuracy = row.test.accuracy
             axes.errorbar(
-                [value], [accuracy], yerr=[[accuracy - low], [high - accuracy]], color=colour, fmt="o", capsize=3
+                [value],
+                [accuracy],
+                yerr=[[accuracy - low], [high - accuracy]],
+                color=colour,
+                fmt="o",
+                capsize=3,
             )
             # Rows that differ in precision alone lie on one another on the left.
             axes.annotate(
-                name(row), (value, accuracy), xytext=(6, 8 if number % 2 else -14), textcoords="offset points",
-                fontsize=8, color=colour,
+                name(row),
+                (value, accuracy),
+                xytext=(6, 8 if number % 2 else -14),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
             )
         axes.margins(x=0.35, y=0.12)
     left.set_ylabel("test accuracy")

@@ -53,7 +53,8 @@ def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Me
             if kind == "evaluation":
                 tell(value)
             elif kind == "measured":
-                return value
+                measured, precision = value
+                return measured, precision
             elif isinstance(value, LorasweepError):
                 raise value
             else:

@@ -90,7 +90,7 @@ class ComparedRow(Record):
     plan: RowPlan
     precision: str = ""
     test: TestScores | None = None
-    interval: dict[str, tuple[float, float]] = {}
+    interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
     validation_score: float | None = None
     train_rows: int = 0
     epoch_seconds: float = 0.0
@@ -101,7 +101,7 @@ class ComparedRow(Record):
     peak_bytes: int = 0
     latencies: tuple[RowLatency, ...] = ()
     operators: tuple[RowOperator, ...] = ()
-    machine: dict[str, Any] = {}
+    machine: dict[str, Any] = Field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
     error: str | None = None
@@ -157,7 +157,9 @@ class ComparisonFolder:
         except ValidationError as error:
             raise SettingsError(f"{path}: {validation_line(error)}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{path}: cannot be read ({type(error).__name__}); choose another --name") from error
+            raise SettingsError(
+                f"{path}: cannot be read ({type(error).__name__}); choose another --name"
+            ) from error
 
     def rows(self) -> dict[str, ComparedRow]:
         """Id → row, of those that are done."""

@@ -42,7 +42,9 @@ def row_plans(
     ]
     if lora_rate is not None:
         found = plain.model_copy(update={"learning_rate": lora_rate})
-        what = f"rank {plain.rank}, {plain.target_modules}, rate {lora_rate:.1e} found: only the rate is tuned"
+        what = (
+            f"rank {plain.rank}, {plain.target_modules}, rate {lora_rate:.1e} found: only the rate is tuned"
+        )
         rows.append(
             RowPlan(id=LORA_RATE, name="LoRA + AMP, rate tuned", settings=found, precision="auto", about=what)
         )
@@ -50,7 +52,11 @@ def row_plans(
     name = "tuned full + AMP" if best.method == "full" else "tuned LoRA + AMP"
     rows.append(
         RowPlan(
-            id=TUNED, name=name, settings=best, precision="auto", about=f"the winner of sweep {settings.sweep}"
+            id=TUNED,
+            name=name,
+            settings=best,
+            precision="auto",
+            about=f"the winner of sweep {settings.sweep}",
         )
     )
     return rows

@@ -206,9 +206,7 @@ def find_or_run(
     if not folder.exists() or folder.state() != "finished":
         drive(folder, config)
     if folder.state() != "finished":
-        raise SweepStoppedError(
-            f"sweep {config.name}: is {folder.state()}; the same command goes on with it"
-        )
+        raise SweepStoppedError(f"sweep {config.name}: is {folder.state()}; the same command goes on with it")
     return folder
 
 
@@ -234,4 +232,3 @@ def check_same_test(prepared: Prepared, sweep: SweepFolder) -> None:
                 f"sweep {sweep.name}: its {name} split has {shared} of the rows that are to test the "
                 "comparison; give the data and the seed that the sweep was given"
             )
-

@@ -30,7 +30,13 @@ class Rows:
 def tables(rows: Sequence[ComparedRow]) -> list[Rows]:
     """Everything that was measured, in tables of at most 80 columns."""
     done = [row for row in rows if row.error is None]
-    return [_scores(done), _costs(done), *_latencies(done), _operators(done, "milliseconds"), _operators(done, "megabytes")]
+    return [
+        _scores(done),
+        _costs(done),
+        *_latencies(done),
+        _operators(done, "milliseconds"),
+        _operators(done, "megabytes"),
+    ]
 
 
 def _scores(rows: Sequence[ComparedRow]) -> Rows:
@@ -102,7 +108,9 @@ def _operators(rows: Sequence[ComparedRow], what: str) -> Rows:
 def name(row: ComparedRow) -> str:
     """A row's name with its precision."""
     plain = row.plan.name.removesuffix(" + AMP")
-    return row.plan.name.replace(" + AMP", f", {row.precision}") if plain != row.plan.name else f"{plain}, fp32"
+    return (
+        row.plan.name.replace(" + AMP", f", {row.precision}") if plain != row.plan.name else f"{plain}, fp32"
+    )
 
 
 def study_table(rows: Sequence[ComparedRow]) -> Rows:
@@ -135,10 +143,17 @@ def study_table(rows: Sequence[ComparedRow]) -> Rows:
     cells.append(["latency of a text, ratio", "0.68", *_ratios(full, [lora, tuned], _latency)])
     cells.append(["addmm and gelu, MB, ratio", "about 0.5", *_ratios(full, [lora, tuned], _key_memory)])
     cells.append(["an epoch, ratio", "0.27", *_ratios(full, [lora, tuned], lambda row: row.epoch_seconds)])
-    return Rows("beside the study", ("", "the study", "here", "tuned"), cells, "Ratios are to full fine-tuning in fp32.")
+    return Rows(
+        "beside the study",
+        ("", "the study", "here", "tuned"),
+        cells,
+        "Ratios are to full fine-tuning in fp32; latency is the adapter's once it is merged.",
+    )
 
 
-def _ratios(base: ComparedRow | None, rows: Sequence[ComparedRow | None], of: Callable[[ComparedRow], float | None]) -> list[str]:
+def _ratios(
+    base: ComparedRow | None, rows: Sequence[ComparedRow | None], of: Callable[[ComparedRow], float | None]
+) -> list[str]:
     below = of(base) if base is not None else None
     values = [of(row) if row is not None else None for row in rows]
     return [f"{value / below:.2f}" if value and below else "-" for value in values]
@@ -166,7 +181,9 @@ def comparison_text(rows: Sequence[ComparedRow]) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for number, column in enumerate(found.columns):
             table.add_column(
-                found.title if number == 0 else column, justify="left" if number == 0 else "right", overflow="fold"
+                found.title if number == 0 else column,
+                justify="left" if number == 0 else "right",
+                overflow="fold",
             )
         for cells in found.rows:
             table.add_row(*map(escape, cells))
@@ -204,7 +221,10 @@ def facts(rows: Sequence[ComparedRow], settings: CompareSettings) -> list[tuple[
     found = [
         ("base model", settings.base_model),
         ("sweep", settings.sweep),
-        ("budget", f"{settings.training.epochs} epochs, batches of {settings.batch_size} where nothing is tuned"),
+        (
+            "budget",
+            f"{settings.training.epochs} epochs, batches of {settings.batch_size} where nothing is tuned",
+        ),
         ("seed", str(settings.training.seed)),
     ]
     if row is not None:
