@@ -178,6 +178,8 @@ def test_the_winner_is_the_registered_models_champion(
     assert result is not None
     assert result.winner is not None
     browser.driver.get(f"{interface}/#/models")
+    # MLflow tells each new visitor of its registry.
+    browser.click("//*[@role='dialog']//button[normalize-space()='Try it now']")
     browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/models/')]")
     row = browser.see(
         "//tr[.//a[contains(., 'Version 1')]] | //*[@role='row'][.//a[contains(., 'Version 1')]]"
