@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from tuning.terminal import PlainConsole, console, print_json
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from tuning.config import SweepConfig
     from tuning.plan import SweepPlan
     from tuning.record import SweepFolder, SweepResult
 
@@ -122,10 +124,8 @@ def run(
         console.print(DRY)
         return
     from tuning.sweep import create_folder
-    from tuning.tracking import prepare_store
 
-    uri = tracking_store(plan.config.tracking_uri, mlruns)
-    prepare_store(uri, mlruns)
+    uri = open_store(plan.config, mlruns)
     drive(plan, create_folder(plan, mlruns, earlier, start), uri)
 
 
@@ -153,7 +153,6 @@ def _extend(
         typer.confirm(question, abort=True)
     from tuning.quiet import quiet_libraries
     from tuning.sweep import resume_plan
-    from tuning.tracking import prepare_store
 
     quiet_libraries()
     with console.status("reading the sweep"):
@@ -162,8 +161,7 @@ def _extend(
     if dry_run:
         console.print(DRY)
         return
-    uri = tracking_store(config.tracking_uri, folder.mlruns)
-    prepare_store(uri, folder.mlruns)
+    uri = open_store(config, folder.mlruns)
     folder.write_config(config)
     folder.write_plan(plan.summary())
     drive(plan, folder, uri)
@@ -187,14 +185,23 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
         publish(name, mlruns=mlruns)
         return
     from tuning.sweep import resume_plan
-    from tuning.tracking import prepare_store
 
     quiet_libraries()
     with console.status("reading the sweep"):
         plan = resume_plan(folder)
-    uri = tracking_store(plan.config.tracking_uri, mlruns)
-    prepare_store(uri, mlruns)
+    uri = open_store(plan.config, mlruns)
     drive(plan, folder, uri)
+
+
+def open_store(config: SweepConfig, mlruns: Path) -> str:
+    """The sweep's store, made if need be. A server that is away is no reason to wait: it is filled later."""
+    from tuning.mlflow_store import StoreAwayError, prepare_store
+
+    uri = tracking_store(config.tracking_uri, mlruns)
+    # The sweep tells of it in one line, as it does of a server that goes away in the middle.
+    with suppress(StoreAwayError):
+        prepare_store(uri, mlruns)
+    return uri
 
 
 def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
@@ -203,9 +210,11 @@ def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
     from tuning.report import next_steps, result_text
     from tuning.sweep import run_sweep
     from tuning.tracking import Tracking
+    from tuning.tracking_thread import TrackingThread
 
     console.print()
-    result = run_sweep(plan, folder, make_display(console), Tracking(folder, plan.config, uri))
+    store = TrackingThread(Tracking(folder, plan.config, uri))
+    result = run_sweep(plan, folder, make_display(console), store)
     console.print(result_text(folder, result, folder.trials(), list(plan.space.searched), plan.budget.rungs))
     next_steps(console, _steps(folder, result))
     if result.state == "interrupted":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RUNGS_PER_BATCH = 60
 # Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
 RUNG_METRIC = "epoch"
+PARENT = "mlflow.parentRunId"
 
 
 @dataclass
@@ -67,8 +69,8 @@ class SweepRuns:
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
         self._kinds = kinds
-        self._parent: TrackedRun | None = None
-        self._trials: dict[str, TrackedRun] = {}
+        parents: list[TrackedRun] = []
+        trials: dict[str, list[TrackedRun]] = {}
         for run in self._search(identity):
             found = TrackedRun(
                 run.info.run_id,
@@ -79,10 +81,18 @@ class SweepRuns:
                 rungs=None if RUNG_METRIC in run.data.metrics else set(),
                 data=bool(run.inputs and run.inputs.dataset_inputs),
             )
-            if run.data.tags.get(KIND) == kinds[0]:
-                self._parent = self._parent or found
+            if found.tags.get(KIND) == kinds[0]:
+                parents.append(found)
             else:
-                self._trials.setdefault(run.data.tags.get(TRIAL, ""), found)
+                trials.setdefault(found.tags.get(TRIAL, ""), []).append(found)
+        children = Counter(run.tags.get(PARENT) for runs in trials.values() for run in runs)
+        self._parent = self._one(parents, lambda run: children[run.id]) if parents else None
+        self._trials = {
+            trial: self._one(runs, lambda run: len(run.metrics)) for trial, runs in trials.items()
+        }
+        for run in self._trials.values():
+            if self._parent is not None and run.tags.get(PARENT) != self._parent.id:
+                self.send(run, {}, {PARENT: self._parent.id})
 
     @property
     def trials(self) -> Mapping[str, TrackedRun]:
@@ -98,7 +108,7 @@ class SweepRuns:
     def trial(self, trial_id: str, started: float) -> TrackedRun:
         """A trial's run under the parent; made if there is none."""
         if trial_id not in self._trials:
-            tags = {KIND: self._kinds[1], TRIAL: trial_id, "mlflow.parentRunId": self.parent(started).id}
+            tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
             self._trials[trial_id] = self._create(trial_id, started, tags)
         return self._trials[trial_id]
 
@@ -217,6 +227,15 @@ class SweepRuns:
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def _one(self, twins: list[TrackedRun], worth: Callable[[TrackedRun], int]) -> TrackedRun:
+        # A server may carry out what its caller has given up and asked for again: then there are two. The one
+        # that holds less goes, and if that takes something along, it is sent again.
+        kept = max(twins, key=worth)
+        for run in twins:
+            if run is not kept:
+                self._client.delete_run(run.id)
+        return kept
 
     def _search(self, identity: str) -> Iterator[Run]:
         token = None

@@ -27,14 +27,19 @@ PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3.connectionpool")
 ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's own 7 retries hold its caller for minutes when a server is away, and a sweep must not wait.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # MLflow's own 7 retries hold its caller for minutes when a server is away. And they repeat blindly: a run
+    # whose making was answered too late is made twice. Who repeats here first asks what is there.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     # The server's job runner scores answers of language models: processes that nobody here has a use for.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     # Else a saved model takes along the lock file of whatever project the command happens to run in.
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+
+
+class StoreAwayError(SettingsError):
+    """A server that does not answer now, and may later."""
 
 
 def default_tracking_uri(mlruns: Path) -> str:
@@ -66,7 +71,8 @@ def prepare_store(uri: str, mlruns: Path) -> None:
     """Make the store if it is not there, and see that it can be written; call it before Ray starts.
 
     Raises:
-        SettingsError: it cannot be made, written or reached.
+        StoreAwayError: a server that does not answer.
+        SettingsError: it cannot be made or written, or what answers is no MLflow server.
     """
     where = hide_passwords(uri)
     if not is_server(uri) and "://" not in uri.removeprefix("file://"):
@@ -86,13 +92,23 @@ def prepare_store(uri: str, mlruns: Path) -> None:
     except Exception as error:
         if is_server(uri):
             advice = "start that server or name another store with --tracking-uri or MLFLOW_TRACKING_URI"
-            raise SettingsError(
-                f"MLflow server {where}: gives no records ({reason(error)}); {advice}"
-            ) from error
+            kind = StoreAwayError if _is_away(error) else SettingsError
+            raise kind(f"MLflow server {where}: gives no records ({reason(error)}); {advice}") from error
         raise SettingsError(
             f"MLflow store {where}: cannot be used ({reason(error)}); mend it, move it away, "
             "or name another with --tracking-uri or --mlruns"
         ) from error
+
+
+def _is_away(error: BaseException) -> bool:
+    from requests.exceptions import ConnectionError, RetryError, Timeout
+
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ConnectionError | RetryError | Timeout):
+            return True
+        below = below.__cause__ or below.__context__
+    return False
 
 
 def connect(uri: str) -> MlflowClient:

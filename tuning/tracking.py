@@ -85,6 +85,8 @@ class Tracking:
         self._retry_after = retry_after
         self._retry_at = 0.0
         self._behind = False
+        self._failed = False
+        self._why = ""
         self._going = True
         self._complete = False
         self._summary: Mapping[str, Any] | None = None
@@ -119,7 +121,7 @@ class Tracking:
         Returns:
             Whether MLflow now has everything.
         """
-        self._trials = {trial.id: trial for trial in self._folder.trials()} | self._trials
+        self._trials |= {trial.id: trial for trial in self._folder.trials()}
         # A person who has just pressed Ctrl-C waits for the end, not for plots.
         return self._finish(result, adapters, now(), report=result.state == "finished")
 
@@ -131,7 +133,7 @@ class Tracking:
         """
         if self._summary is None:
             self._summary = self._folder.plan()
-        self._trials = {trial.id: trial for trial in self._folder.trials()} | self._trials
+        self._trials |= {trial.id: trial for trial in self._folder.trials()}
         state = self._folder.state()
         if state == "running":
             self._going = True
@@ -165,6 +167,9 @@ class Tracking:
         self, result: SweepResult, adapters: Mapping[str, Path], ended: float, *, report: bool
     ) -> bool:
         def record() -> None:
+            if self._failed:
+                # A request that was given up may have been carried out since: two runs become one again.
+                self._opened = None
             self._record_all()
             self._record_result(result, ended)
             # Last, as files take longest and are likeliest to fail: the scores are in by now.
@@ -179,7 +184,8 @@ class Tracking:
         complete = self._complete = self._attempt(record)
         if not complete:
             log.warning(
-                "MLflow lacks a part of sweep %s, which is whole in %s; fill it with: lorasweep publish %s",
+                "%s; sweep %s is whole in %s; fill MLflow with: lorasweep publish %s",
+                self._why,
                 self._folder.name,
                 self._folder.path,
                 self._folder.name,
@@ -187,23 +193,33 @@ class Tracking:
         return complete
 
     def _attempt(self, record: Callable[[], None]) -> bool:
+        error = self._failure(record)
+        if error is not None and not self._behind:
+            # Once more at once, for a line that was cut: the store is asked afresh what has arrived by then.
+            # MLflow's own retries are off, as they would repeat blindly, and make a run twice.
+            error = self._failure(record)
+        if error is None:
+            self._behind = False
+            return True
+        self._retry_at = time.monotonic() + self._retry_after
+        self._why = f"MLflow at {hide_passwords(self._uri)} takes no records ({reason(error)})"
+        if not self._behind and self._going:
+            log.warning("%s; the sweep goes on, they are sent later", self._why)
+        log.debug("why MLflow takes no records", exc_info=error)
+        self._behind = True
+        return False
+
+    def _failure(self, record: Callable[[], None]) -> Exception | None:
         try:
             with quiet():
                 record()
         # Databases, servers and artifact stores each raise errors of their own; hours of training hang on it.
         except Exception as error:
-            # Runs may have been deleted by hand, so next time the store is asked afresh what it holds.
+            # Runs may have been deleted by hand, and what has failed here may still be carried out there.
             self._opened = None
-            self._retry_at = time.monotonic() + self._retry_after
-            if not self._behind:
-                where, why = hide_passwords(self._uri), reason(error)
-                later = "the sweep goes on, they are sent later" if self._going else "nothing is lost"
-                log.warning("MLflow at %s takes no records (%s); %s", where, why, later)
-                log.debug("why MLflow takes no records", exc_info=True)
-            self._behind = True
-            return False
-        self._behind = False
-        return True
+            self._failed = True
+            return error
+        return None
 
     def _runs(self) -> SweepRuns:
         if self._opened is None:

@@ -9,15 +9,24 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from training.errors import SettingsError
-from tuning.mlflow_store import connect, default_tracking_uri, hide_passwords, prepare_store, ui_command
+from tuning.mlflow_store import (
+    StoreAwayError,
+    connect,
+    default_tracking_uri,
+    hide_passwords,
+    prepare_store,
+    ui_command,
+)
 from tuning.quiet import quiet_environment
 
 
@@ -106,6 +115,33 @@ def test_a_server_that_is_away_is_named_without_its_password(
     assert "secret" not in line
     assert capfd.readouterr() == ("", "")
     assert caplog.messages == []
+
+
+def test_what_is_away_is_told_from_what_is_no_mlflow_server(tmp_path: Path) -> None:
+    """A sweep goes on without the first, and is not begun with the second."""
+
+    class Page(BaseHTTPRequestHandler):
+        status = 404
+
+        def do_GET(self) -> None:
+            self.send_response(self.status)
+            self.end_headers()
+            self.wfile.write(b"<html>a page</html>")
+
+        do_POST = do_GET  # noqa: N815 - the names are the library's
+
+        def log_message(self, *_: object) -> None: ...
+
+    with pytest.raises(StoreAwayError):
+        prepare_store(f"http://127.0.0.1:{free_port()}", tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        for Page.status, away in ((404, False), (401, False), (200, False), (503, True)):
+            with pytest.raises(SettingsError) as caught:
+                prepare_store(uri, tmp_path)
+            assert isinstance(caught.value, StoreAwayError) == away, Page.status
+        server.shutdown()
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "/tmp/mlruns", "mongodb://host/name"])

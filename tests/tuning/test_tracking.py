@@ -355,7 +355,9 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
         runs = place.runs()
         assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
         assert runs["t003"].data.tags["lorasweep.state"] == "running"
-        second.update(trial(3, [0.6, 0.5, 0.9], "stopped"))
+        ended = trial(3, [0.6, 0.5, 0.9], "stopped")
+        place.folder.write_trial(ended)
+        second.update(ended)
         second.finish(RESULT, {})
     runs = place.runs()
     assert {name: run.info.run_id for name, run in runs.items()} == ids
@@ -487,6 +489,31 @@ def test_what_a_process_used_is_shown_apart() -> None:
     metrics = trial_metrics(trial(0, []).model_copy(update={"evaluations": (measured,)}), "accuracy")
     system = {name: value for name, value in metrics[1].items() if "/" in name}
     assert system == {"system/cpu_percent": 97.0, "system/memory_mb": 1200.5}
+
+
+def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
+    tracking = place.tracking()
+    for record in TRIALS:
+        place.folder.write_trial(record)
+    tracking.start({})
+    tracking.update(TRIALS[0])
+    before = place.runs()
+    client = connect(place.uri)
+    experiment = client.get_experiment_by_name("lorasweep").experiment_id
+    # What a server does that carries out a request after its caller has given it up, and asked again.
+    for name in ("demo", "t000"):
+        run = before[name]
+        twin = client.create_run(experiment, run.info.start_time - 1, run.data.tags, name)
+        if name == "demo":
+            client.set_tag(before["t000"].info.run_id, "mlflow.parentRunId", twin.info.run_id)
+            kept = {"demo": twin.info.run_id, "t000": before["t000"].info.run_id}
+    assert place.tracking().refill()
+    runs = place.runs()
+    assert {name: runs[name].info.run_id for name in kept} == kept
+    assert runs.keys() == {"demo", *(record.id for record in TRIALS)}
+    parents = {runs[record.id].data.tags["mlflow.parentRunId"] for record in TRIALS}
+    assert parents == {kept["demo"]}
+    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
