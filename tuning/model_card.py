@@ -147,9 +147,16 @@ def _data_rows(data: Dataset, max_length: int) -> list[tuple[str, str]]:
         ("tokens of a text that are read", str(max_length)),
         ("fingerprint", f"sha256 {data.fingerprint}"),
     ]
+    if data.dates:
+        spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.dates.items())
+        found.append(("split by date", spans))
+    if data.original_names:
+        found.append(
+            ("labels merged by", f"{escape(data.merged_by)}, {len(data.original_names)} classes before")
+        )
     if data.left_out_classes:
         names = ", ".join(f"{escape(name)} ({rows})" for name, rows in data.left_out_classes.items())
-        found.append(("classes left out, with too few rows", names))
+        found.append(("classes left out, with too few rows to train or test on", names))
     return found
 
 
