@@ -15,9 +15,9 @@ from optuna.distributions import BaseDistribution
 from search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
 from search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
 from search_spaces.function_space import FunctionSpace
-from search_spaces.yaml_file import parse_yaml, read_yaml
 from training.errors import SettingsError
 from training.settings import Hyperparameters
+from training.yaml_file import parse_yaml, read_yaml
 
 SHIPPED = Path(__file__).parent
 

@@ -27,6 +27,9 @@ TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
 LABEL_COLUMNS = ("category", "label", "class")
 """Taken for the labels when no column is named; a table with two of them is refused, not guessed at."""
 
+DATE_COLUMN = "date"
+"""Taken for the dates of a split by date when no column is named."""
+
 
 def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
     """The one or two text columns: those named in `text`, else recognised among the columns not in `taken`.
@@ -55,6 +58,18 @@ def find_label(table: Table, label: str | None, taken: Sequence[str] = ()) -> st
     if not free:
         raise DataError(f"{table.name}: no label column recognised, name it with --label; {_listed(table)}")
     return _present(table, free[0], "--label")
+
+
+def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
+    """The date column: `date`, else one called "date" among those not in `taken`; raises `DataError`."""
+    if date is not None:
+        return _present(table, date, "--date")
+    free = [name for name in _names(table) if name not in taken and name.casefold() == DATE_COLUMN]
+    if not free:
+        raise DataError(
+            f"{table.name}: no column {DATE_COLUMN!r} to split by; name it with --date; {_listed(table)}"
+        )
+    return _present(table, free[0], "--date")
 
 
 def strings(table: Table, column: str, flag: str = "") -> list[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import BeforeValidator, Field
 
-from training.columns import find_label, find_text, strings, texts_and_pairs
+from training.columns import find_date, find_label, find_text, strings, texts_and_pairs
 from training.dataset import Dataset, Summary, Texts, describe, fingerprint, summary_lines, texts_of
+from training.date_split import day_spans, divide_by_date, undated
+from training.dates import read_dates
 from training.errors import DataError, SettingsError
 from training.files import shown, table_format
+from training.label_map import load_label_map
 from training.settings import Settings
 from training.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
 from training.tables import Table, read_lines, read_table
@@ -57,6 +60,13 @@ class DataSettings(Settings):
     label: str | None = Field(default=None, description="label column; none = recognised")
     columns: Names = Field(default=(), description="column names of a CSV or TSV without a header line")
     split_column: str | None = Field(default=None, description="column that says train, validation or test")
+    split_by: Literal["random", "date"] = Field(
+        default="random", description="how splits are carved: stratified by seed, or the newest rows as test"
+    )
+    date: str | None = Field(default=None, description="date column of a split by date; none = recognised")
+    merge_labels: str | None = Field(
+        default=None, description="shipped map of labels that mean the same, or a YAML file with one"
+    )
     max_train_rows: int | None = Field(
         default=None, ge=1, description="a stratified part of the training rows"
     )
@@ -72,19 +82,23 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
     """Reads, cleans and splits; the same settings, files and seed give the same rows in the same order.
 
     Rows without a text or a label are dropped (of two text columns one may be empty: the other then is the
-    text), then `training.splits.divide` sees to equal texts, small classes and missing splits.
+    text) and labels are merged; then `training.splits.divide` sees to equal texts, small classes and missing
+    splits, or `training.date_split.divide_by_date` does.
     Every row read is in a split, in `dropped` or in `left_out_classes`.
 
     Raises `DataError` for files and columns that do not hold what is wanted, `SettingsError` for settings
     that contradict each other.
     """
+    label_map = load_label_map(settings.merge_labels) if settings.merge_labels is not None else None
     tables = _tables(settings)
     main = next(iter(tables.values()))
-    chosen = [name for name in (settings.label, settings.split_column) if name is not None]
-    text = find_text(main, settings.text, taken=chosen)
+    named = [settings.label, settings.split_column, settings.date]
+    text = find_text(main, settings.text, taken=[name for name in named if name is not None])
     label = find_label(main, settings.label, taken=[*text, settings.split_column or ""])
-    if label in text or settings.split_column in (*text, label):
-        also = f", --split-column {settings.split_column!r}" if settings.split_column else ""
+    date = _date_column(main, settings, taken=[*text, label])
+    others = {"--split-column": settings.split_column, "--date": date}
+    if label in text or any(column in (*text, label) for column in others.values()):
+        also = "".join(f", {flag} {column!r}" for flag, column in others.items() if column is not None)
         raise SettingsError(
             f"--text {shown(text)}, --label {label!r}{also} name a column twice; each has a column of its own"
         )
@@ -92,14 +106,23 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
         [_rows(table, text, label, settings.split_column, split) for split, table in tables.items()],
         ignore_index=True,
     )
+    if date is not None:
+        rows["date"] = read_dates(strings(main, date, "--date"), f"{main.name}, column {date!r}")
     given = [split for split in (VALIDATION, TEST) if (rows["split"] == split).any()]
     dropped = {"not a JSON object": sum(table.unparsable for table in tables.values())}
     rows_read = len(rows) + dropped["not a JSON object"]
     for column in ("text", "label"):
         dropped[f"no {column}"] = int((rows[column] == "").sum())
         rows = rows[rows[column] != ""]
+    rows["original"] = rows["label"]
+    if label_map is not None:
+        rows["label"] = rows["label"].map(label_map.apply(set(rows["label"])))
 
-    division = divide(rows, given, seed, settings.keep_small_classes)
+    if date is not None:
+        dropped["no readable date"] = undated(rows["date"], main, date)
+        division = divide_by_date(rows[rows["date"].notna()], f"{main.name}, column {date!r}")
+    else:
+        division = divide(rows, given, seed, settings.keep_small_classes)
     dropped |= division.dropped
     rows = division.rows
     for split, size, flag in (
@@ -113,8 +136,13 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
             rows = rows.drop(index=surplus)
 
     label_names = tuple(sorted(rows["label"].unique().tolist()))
-    index = {name: number for number, name in enumerate(label_names)}
-    splits = {split: texts_of(rows[rows["split"] == split], index, len(text) == 2) for split in SPLITS}
+    originals = tuple(sorted(rows["original"].unique().tolist()))
+    # Where each label only has another name now, there is nothing to compare with.
+    originals = originals if len(originals) > len(label_names) else ()
+    splits = {
+        split: texts_of(rows[rows["split"] == split], label_names, len(text) == 2, originals)
+        for split in SPLITS
+    }
     return Dataset(
         **splits,
         label_names=label_names,
@@ -125,6 +153,9 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
         rows_read=rows_read,
         dropped={reason: count for reason, count in dropped.items() if count},
         left_out_classes=division.left_out,
+        dates=day_spans(rows) if date is not None else {},
+        merged_by=label_map.name if label_map is not None else "",
+        original_names=originals,
     )
 
 
@@ -150,6 +181,15 @@ def _tables(settings: DataSettings) -> dict[str, Table]:
     """The files by the split that they hold; a single file that is still to be split counts as training."""
     others = {VALIDATION: settings.validation_path, TEST: settings.test_path}
     named = [path for path in others.values() if path is not None]
+    given = [*named, *([settings.split_column] if settings.split_column is not None else [])]
+    if settings.split_by == "date" and given:
+        raise SettingsError(
+            f"--split-by date makes the splits itself, and {shown(given)} brings splits; leave one of them out"
+        )
+    if settings.split_by != "date" and settings.date is not None:
+        raise SettingsError(
+            f"--date {settings.date} is for a split by date; add --split-by date, or leave it out"
+        )
     if settings.path is None:
         if named:
             raise SettingsError(f"{shown(named)} is given without training rows; name their file with --data")
@@ -163,6 +203,11 @@ def _tables(settings: DataSettings) -> dict[str, Table]:
         )
     paths = {TRAIN: settings.path} | {split: path for split, path in others.items() if path is not None}
     return {split: read_table(path, settings.columns) for split, path in paths.items()}
+
+
+def _date_column(table: Table, settings: DataSettings, taken: list[str]) -> str | None:
+    """The column that the rows are split by; None for a split that knows no dates."""
+    return find_date(table, settings.date, taken) if settings.split_by == "date" else None
 
 
 def _source(settings: DataSettings) -> str:

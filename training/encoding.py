@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +94,19 @@ class EncodedDataset:
             "max": int(lengths.max()),
             "truncated": self.train.truncated + self.validation.truncated + self.test.truncated,
         }
+
+    def relabelled(self, labels: dict[str, np.ndarray], label_names: tuple[str, ...]) -> EncodedDataset:
+        """The same rows with other labels, sharing their tokens.
+
+        Args:
+            labels: split → index into `label_names` of each row; int64, shape (rows,).
+        """
+        return EncodedDataset(
+            replace(self.train, labels=labels["train"]),
+            replace(self.validation, labels=labels["validation"]),
+            replace(self.test, labels=labels["test"]),
+            label_names,
+        )
 
     def class_weights(self) -> np.ndarray:
         """Inverse class frequency in the training rows, with mean 1 over the rows; float32, shape (classes,).

@@ -70,6 +70,25 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     )
 
 
+def score_merged(logits: np.ndarray, labels: np.ndarray, merged: np.ndarray) -> Scores:
+    """Predictions of finer classes, scored as if each answer were its merged class's name.
+
+    For the loss a merged class has the sum of its classes' probabilities.
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: merged class of each row; int, shape (rows,).
+        merged: merged class of each class; int, shape (classes,).
+    """
+    predicted = merged[logits.argmax(axis=1)]
+    inside = np.where(merged[None, :] == labels[:, None], log_softmax(logits), -np.inf)
+    return Scores(
+        accuracy=float((predicted == labels).mean()),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        loss=float(-np.logaddexp.reduce(inside, axis=1).mean()),
+    )
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log probabilities along the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

@@ -50,14 +50,14 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
     Raises `DataError` where a split has no rows, a label is missing in one, or fewer than two classes remain.
     """
     dropped: dict[str, int] = {}
-    rows = _distinct(rows, given, dropped)
+    rows = distinct(rows, given, dropped)
     carved = [split for split in (VALIDATION, TEST) if split not in given]
     for split in (TRAIN, *given):
         if not (rows["split"] == split).any():
             raise DataError(
                 f"the {split} split has no usable rows; add rows to it or leave the split to lorasweep"
             )
-    _at_least_two(rows["label"].unique().tolist(), {})
+    at_least_two(rows["label"].unique().tolist(), {})
     # Sorted, so that the counts of a class do not depend on which rows come first.
     counts = pd.crosstab(rows["label"], rows["split"]).sort_index()
     for split in given:
@@ -79,7 +79,7 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
                 )
         left_out = {str(label): int(count) for label, count in counts[small].sum(axis=1).items()}
         rows = rows[~rows["label"].isin(left_out)]
-        _at_least_two(counts.index[~small].tolist(), left_out)
+        at_least_two(counts.index[~small].tolist(), left_out)
     rows = _carve(rows, carved, seed)
     for split in carved:
         if not (rows["split"] == split).any():
@@ -109,7 +109,8 @@ def stratified_part(labels: pd.Series[str], size: int, seed: int, flag: str) -> 
     return mask
 
 
-def _distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]) -> pd.DataFrame:
+def distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]) -> pd.DataFrame:
+    """Rows without the texts that stand twice, as `divide` tells; how many went why is added to `dropped`."""
     # NUL parts the columns: it is neither white space nor left in any cleaned text.
     keys = [
         " ".join(f"{text} \0 {pair}".casefold().split())
@@ -171,7 +172,8 @@ def _labels(labels: list[str]) -> str:
     return f"the label {shown(labels)}" if len(labels) == 1 else f"{len(labels)} labels ({shown(labels, 8)})"
 
 
-def _at_least_two(labels: list[str], left_out: dict[str, int]) -> None:
+def at_least_two(labels: list[str], left_out: dict[str, int]) -> None:
+    """Raises `DataError` for fewer than two labels; `left_out` are those that went before."""
     if len(labels) >= 2:
         return
     after = f" once classes too small to split are left out ({shown(list(left_out), 8)})" if left_out else ""

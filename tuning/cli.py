@@ -1,4 +1,5 @@
-"""The command line: one function a verb; those of exported adapters stand in `cli_adapters`."""
+"""The command line: one function a verb; those of exported adapters stand in `cli_adapters`,
+of data sets in `cli_data`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from training.errors import LorasweepError, SettingsError
-from tuning import cli_adapters, cli_compare
+from tuning import cli_adapters, cli_compare, cli_data
 from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
@@ -47,6 +48,9 @@ def run(
     label: o.Label = None,
     columns: o.Columns = None,
     split_column: o.SplitColumn = None,
+    split_by: o.SplitBy = None,
+    date: o.Date = None,
+    merge_labels: o.MergeLabels = None,
     max_train_rows: o.MaxTrainRows = None,
     max_validation_rows: o.MaxValidationRows = None,
     keep_small_classes: o.KeepSmall = None,
@@ -378,6 +382,7 @@ for verb in (
     cli_adapters.register,
 ):
     app.command()(verb)
+app.add_typer(cli_data.app)
 
 
 def main() -> None:

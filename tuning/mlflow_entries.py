@@ -106,7 +106,10 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
 
 
 def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
-    """The sweep's own metrics; `test_*` are the winner's, `untuned_*` those of what it is compared with."""
+    """The sweep's own metrics; `test_*` are the winner's, `untuned_*` those of what it is compared with.
+
+    `unmerged_*` are over the classes before labels were merged, `merged_after_*` the same predictions merged.
+    """
     numbers = {"seconds": result.seconds}
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
@@ -120,6 +123,13 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     if result.untuned:
         numbers |= {f"untuned_test_{name}": value for name, value in result.untuned.test.model_dump().items()}
         numbers["untuned_score"] = result.untuned.score
+    if result.unmerged:
+        numbers |= {
+            f"unmerged_test_{name}": value for name, value in result.unmerged.test.model_dump().items()
+        }
+        merged = result.unmerged.merged.model_dump()
+        numbers |= {f"merged_after_test_{name}": value for name, value in merged.items()}
+        numbers["unmerged_score"] = result.unmerged.score
     for name, test in result.baselines.items():
         # "TF-IDF + logistic regression" → tf_idf_logistic_regression
         key = re.sub(r"\W+", "_", name.lower())

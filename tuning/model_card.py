@@ -151,9 +151,16 @@ def _data_rows(data: Dataset, max_length: int, sample: bool) -> list[tuple[str, 
     if data.dropped:
         dropped = ", ".join(f"{escape(reason)} {rows:,}" for reason, rows in data.dropped.items())
         found.append(("rows left out", dropped))
+    if data.dates:
+        spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.dates.items())
+        found.append(("split by date", spans))
+    if data.original_names:
+        found.append(
+            ("labels merged by", f"{escape(data.merged_by)}, {len(data.original_names)} classes before")
+        )
     if data.left_out_classes:
         names = ", ".join(f"{escape(name)} ({rows})" for name, rows in data.left_out_classes.items())
-        found.append(("classes left out, with too few rows", names))
+        found.append(("classes left out, with too few rows to train or test on", names))
     return found
 
 

@@ -42,6 +42,17 @@ Columns = Annotated[
 SplitColumn = Annotated[
     str | None, _option("--split-column", group=DATA, help="Column that says train, validation or test.")
 ]
+SplitBy = Annotated[
+    str | None,
+    _option("--split-by", group=DATA, help="random, or date: the newest tenth is the test [random]."),
+]
+Date = Annotated[
+    str | None, _option("--date", group=DATA, help="Date column of --split-by date [the one called date].")
+]
+MergeLabels = Annotated[
+    str | None,
+    _option("--merge-labels", group=DATA, help="Labels that mean the same as one: huffpost, or a YAML map."),
+]
 MaxTrainRows = Annotated[
     int | None,
     _option("--max-train-rows", group=DATA, help="Search on a stratified part of the training rows."),
@@ -168,6 +179,9 @@ PLACES: dict[str, tuple[str, ...]] = {
     "label": ("data", "label"),
     "columns": ("data", "columns"),
     "split_column": ("data", "split_column"),
+    "split_by": ("data", "split_by"),
+    "date": ("data", "date"),
+    "merge_labels": ("data", "merge_labels"),
     "max_train_rows": ("data", "max_train_rows"),
     "max_validation_rows": ("data", "max_validation_rows"),
     "keep_small_classes": ("data", "keep_small_classes"),

@@ -60,7 +60,8 @@ def plan_text(plan: SweepPlan) -> RenderableType:
         "cost",
         f"{budget.epochs_at_most:.3g} epochs of {len(plan.dataset.train):,} rows at most, "
         f"about {budget.epochs_expected:.3g} as expected"
-        + (f", and {count * seeds * config.training.epochs} to confirm" if count else ""),
+        + (f", and {count * seeds * config.training.epochs} to confirm" if count else "")
+        + (f", and {config.training.epochs} on the unmerged labels" if plan.dataset.original_names else ""),
     )
     return table
 

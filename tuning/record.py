@@ -9,6 +9,7 @@ Layout of `mlruns/sweeps/<name>/`:
     study.db           Optuna's study, under the sweep's name
     ray/               Ray Tune's experiment: trial checkpoints and the state that a restore needs
     trials/t000.json   one `TrialRecord` a trial, replaced whole at each evaluation
+    unmerged.json      the winner's settings trained on the labels before they were merged
     confirm.json       validation scores of the best trials trained again on other seeds
     winner/            the winner's weights and its predictions of the test split
     best/              the best trials as adapter folders
@@ -47,6 +48,7 @@ from tuning.results import (
     TestScores,
     TrialRecord,
     TrialState,
+    UnmergedReference,
     Winner,
     now,
     rank_trials,
@@ -63,6 +65,7 @@ __all__ = [
     "TestScores",
     "TrialRecord",
     "TrialState",
+    "UnmergedReference",
     "Winner",
     "find_sweep",
     "list_sweeps",
@@ -216,6 +219,15 @@ class SweepFolder:
     def write_confirmations(self, scores: dict[str, dict[str, float]]) -> None:
         """Replace them."""
         write_text(self.path / "confirm.json", json.dumps(scores, indent=1))
+
+    def unmerged(self) -> UnmergedReference | None:
+        """The settings last trained on unmerged labels, or None."""
+        path = self.path / "unmerged.json"
+        return read_record(path, UnmergedReference) if path.is_file() else None
+
+    def write_unmerged(self, reference: UnmergedReference) -> None:
+        """Keep them as soon as they are trained: a sweep that goes on does not train them again."""
+        write_text(self.path / "unmerged.json", reference.model_dump_json(indent=1))
 
     def plan(self) -> dict[str, Any]:
         """What was worked out before the first trial: resources, rungs, budget, data summary."""

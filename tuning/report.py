@@ -150,11 +150,23 @@ def _test_table(result: SweepResult) -> Table:
 
     low, high = result.winner.interval.get("accuracy", (None, None))
     row(f"winner {result.winner.id}", result.winner.test, f"{low:.1%} to {high:.1%}" if low else "")
+    for name, test in unmerged_rows(result):
+        row(name, test)
     if result.untuned:
         row("untuned default", result.untuned.test)
     for name, test in result.baselines.items():
         row(name, test)
     return table
+
+
+def unmerged_rows(result: SweepResult) -> list[tuple[str, TestScores]]:
+    """The winner's settings trained on the labels before they were merged: two rows below the winner."""
+    if result.unmerged is None:
+        return []
+    return [
+        (f"trained on {result.unmerged.classes} classes", result.unmerged.test),
+        ("  and merged afterwards", result.unmerged.merged),
+    ]
 
 
 def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
@@ -170,6 +182,9 @@ def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[Renderab
         rows.append(
             ("tuning adds", f"{gain:+.1f} points to {settings_line(result.untuned.settings, searched)}")
         )
+    if result.unmerged:
+        gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)
+        rows.append(("merging first", f"{gain:+.1f} points over merging the answers afterwards"))
     linear = max((test.accuracy for test in result.baselines.values()), default=0.0)
     if linear > result.winner.test.accuracy:
         rows.append(
@@ -242,6 +257,7 @@ def status_entries(folder: SweepFolder) -> dict[str, Any]:
             for trial in folder.trials()
         ],
         "winner": winner.model_dump() if winner else None,
+        "unmerged": result.unmerged.model_dump() if result and result.unmerged else None,
         "untuned": result.untuned.model_dump() if result and result.untuned else None,
         "baselines": {name: test.model_dump() for name, test in result.baselines.items()} if result else {},
         "confirmed": [entry.model_dump() for entry in result.confirmed] if result else [],

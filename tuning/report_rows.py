@@ -19,6 +19,7 @@ from tuning.report import (
     score_text,
     setting_text,
     settings_line,
+    unmerged_rows,
 )
 from tuning.report_reading import Sweep, Tested
 from tuning.searched import ADAPTER_SETTINGS, is_number
@@ -53,6 +54,7 @@ def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
     data, base = sweep.plan.get("data", {}), sweep.plan.get("base_model", {})
     budget, resources = sweep.plan.get("budget", {}), sweep.plan.get("resources", {})
     rows = ", ".join(f"{name} {count:,}" for name, count in data.get("rows", {}).items())
+    spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.get("dates", {}).items())
     columns = " + ".join(sweep.plan.get("text_columns", []))
     halving = ", ".join(str(rung) for rung in budget.get("halving", []))
     stopping = f"ASHA after rung {halving}: the best 1/{search.reduction_factor} go on" if halving else "ASHA"
@@ -64,6 +66,8 @@ def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
         ("columns", f"{columns} → {sweep.plan.get('label_column', '')}" if columns else ""),
         ("rows", rows),
         ("classes", str(data.get("classes", ""))),
+        ("labels merged by", data.get("merged_by", "")),
+        ("split by date", spans),
         ("base model", base.get("hub_id") or Path(config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
@@ -102,6 +106,7 @@ def test_rows(sweep: Sweep) -> list[dict[str, Any]]:
         return {"name": name, "test": test, "settings": settings}
 
     rows = [row(f"winner {result.winner.id}", result.winner.test)]
+    rows += [row(name.strip(), test) for name, test in unmerged_rows(result)]
     if result.untuned:
         settings = settings_line(result.untuned.settings, searched_columns(sweep))
         rows.append(row("untuned default", result.untuned.test, settings))

@@ -116,6 +116,24 @@ class Reference(Record):
     seconds: float
 
 
+class UnmergedReference(Record):
+    """The winner's settings trained on the labels as they were before they were merged.
+
+    Attributes:
+        classes: that there are of these labels.
+        score: best evaluation on the validation split, over these classes.
+        test: scores over these classes.
+        merged: scores of the same predictions, each taken for its merged class: what the winner compares with.
+    """
+
+    settings: dict[str, Any]
+    classes: int
+    score: float
+    test: TestScores
+    merged: TestScores
+    seconds: float
+
+
 class RegisteredVersion(Record):
     """The winner in MLflow's registry.
 
@@ -135,6 +153,7 @@ class SweepResult(Record):
 
     Attributes:
         seconds: wall time, summed over its runs.
+        unmerged: the winner's settings on the labels before they were merged, where they were.
         baselines: name → test scores of what needs no neural network.
         confirmed: the best trials on other seeds, the best mean first.
         choices: rule → the trial that would have won by it.
@@ -148,6 +167,7 @@ class SweepResult(Record):
     seconds: float = 0.0
     winner: Winner | None = None
     untuned: Reference | None = None
+    unmerged: UnmergedReference | None = None
     baselines: dict[str, TestScores] = {}
     confirmed: tuple[Confirmed, ...] = ()
     choices: dict[str, str] = {}

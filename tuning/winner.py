@@ -22,6 +22,7 @@ from tuning.plan import SweepPlan
 from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TrialRecord, Winner, rank_trials
 from tuning.tasks import predict_test, run_remote, score_test, test_baselines, train_again, train_reference
 from tuning.trainable import TrialSetup
+from tuning.unmerged import unmerged_reference
 
 TEST_FILE = "test.safetensors"
 
@@ -96,6 +97,7 @@ def choose_winner(
             test=score_test(reference.logits, labels),
             seconds=reference.seconds,
         )
+    fields["unmerged"] = unmerged_reference(plan, folder, best.settings, resources, setup, tell)
     return fields
 
 

@@ -9,10 +9,10 @@ import pytest
 import search_spaces
 from search_spaces.domains import Choice, IntRange, Range
 from search_spaces.space import SearchSpace, load_space, shipped_spaces
-from search_spaces.yaml_file import read_yaml
 from training.errors import SettingsError
 from training.settings import Hyperparameters
 from training.target_modules import PRESETS
+from training.yaml_file import read_yaml
 
 TEXT = """\
 about: for these tests

@@ -2,11 +2,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from training.data import Dataset, DataSettings, describe, load_dataset, read_texts
+from training.data import Dataset, DataSettings, describe, load_dataset, read_texts, summary_lines
 from training.errors import DataError, SettingsError
 
 
@@ -212,6 +213,139 @@ def test_strange_characters_survive_saving(tmp_path: Path) -> None:
     dataset.save(tmp_path / "saved")
     found = [text for texts in Dataset.load(tmp_path / "saved").splits().values() for text in texts.text]
     assert 'nul , "quote", \ufffd and 😀\nnext' in found
+
+
+def dated(count: int, labels: str = "abcd") -> list[dict[str, Any]]:
+    """A row a day, the newest first, with labels in turn."""
+    days = pd.date_range("2020-01-01", periods=count).strftime("%Y-%m-%d")
+    return [
+        row | {"date": days[number], "category": labels[number % len(labels)]}
+        for number, row in reversed(list(enumerate(news(count))))
+    ]
+
+
+def test_a_split_by_date(tmp_path: Path) -> None:
+    """The newest rows are the test; what has no date, or a class that is too new, is counted."""
+    rows = dated(200)
+    rows[0]["category"] = "new"
+    rows[50]["date"] = None
+    rows[51]["date"] = "some day"
+    path = write(tmp_path / "a.jsonl", rows)
+    settings = DataSettings(path=path, split_by="date", max_train_rows=60, max_validation_rows=10)
+    dataset = load_dataset(settings, 0)
+    assert dataset.dropped == {
+        "no readable date": 2,
+        "beyond --max-train-rows": 98,
+        "beyond --max-validation-rows": 10,
+    }
+    assert dataset.left_out_classes == {"new": 1}
+    assert dataset.rows_read == accounted(dataset) == 200
+    numbers = {
+        split: [int(text.split()[1]) for text in texts.text] for split, texts in dataset.splits().items()
+    }
+    assert max(numbers["train"]) < min(numbers["validation"]) < 180 == min(numbers["test"])
+    assert len(numbers["train"]) == 60
+    # Stratified inside the split: four classes alike.
+    assert set(np.bincount(dataset.train.labels).tolist()) <= {14, 15, 16}
+    assert dataset.dates["test"] == ("2020-06-29", "2020-07-17")
+    assert dataset.dates["train"][1] < dataset.dates["validation"][0]
+    lines = summary_lines(describe(dataset))
+    assert any(line.startswith("split by date: train 2020-01-0") for line in lines)
+    assert "classes left out (no row as old as training): new 1" in lines
+    assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
+    write(tmp_path / "a.jsonl", rows[::-1])
+    assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
+
+
+def test_dates_in_every_kind_of_file(tmp_path: Path) -> None:
+    frame = pd.DataFrame(dated(100)).drop(columns=["link", "authors"])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    stamps = frame.assign(date=pd.to_datetime(frame["date"], utc=True)).rename(columns={"date": "when"})
+    stamps.to_parquet(tmp_path / "a.parquet")
+    counted = frame.assign(date=[int(pd.Timestamp(day).timestamp() * 1000) for day in frame["date"]])
+    counted.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    found = [
+        load_dataset(DataSettings(path=str(tmp_path / name), split_by="date", date=date), 0)
+        for name, date in (("a.csv", None), ("a.parquet", "when"), ("a.jsonl", "date"))
+    ]
+    assert len({dataset.fingerprint for dataset in found}) == 1
+    assert found[0].dates["test"] == ("2020-03-31", "2020-04-09")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        (
+            {"split_column": "authors"},
+            SettingsError,
+            "--split-by date makes the splits itself, and 'authors'",
+        ),
+        ({"test_path": "test.jsonl"}, SettingsError, "'test.jsonl' brings splits"),
+        ({"validation_path": "v.jsonl"}, SettingsError, "'v.jsonl' brings splits"),
+        ({"split_by": "random", "date": "date"}, SettingsError, "add --split-by date"),
+        ({"date": "headline", "text": ("headline",)}, SettingsError, "--date 'headline' name a column twice"),
+        ({"date": "day"}, DataError, "no column 'day' (--date); columns present: 'link'"),
+        ({"date": "link"}, DataError, "row 1: column 'link' holds 'https://example.org/39'; 40 of 40 rows"),
+    ],
+)
+def test_a_split_by_date_that_cannot_be(
+    settings: dict[str, Any], error: type[Exception], told: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", dated(40))
+    with pytest.raises(error) as refused:
+        load_dataset(DataSettings(**{"path": path, "split_by": "date", **settings}), 0)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_without_a_date_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["a", "b"]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match="no column 'date' to split by; name it with --date; columns present"):
+        load_dataset(DataSettings(path=str(tmp_path / "a.csv"), split_by="date"), 0)
+
+
+def test_merged_labels_with_the_old_ones_beside_them(tmp_path: Path) -> None:
+    """Trained on is the merged class; each row keeps its own label too, also on disk."""
+    (tmp_path / "map.yaml").write_text("c: [b, c]\nz: [absent]\n")
+    path = write(tmp_path / "a.jsonl", dated(100))
+    settings = DataSettings(path=path, merge_labels=str(tmp_path / "map.yaml"))
+    dataset, plain = load_dataset(settings, 0), load_dataset(DataSettings(path=path), 0)
+    assert dataset.label_names == ("a", "c", "d")
+    assert dataset.original_names == plain.label_names == ("a", "b", "c", "d")
+    assert dataset.merge_index().tolist() == [0, 1, 1, 2]
+    assert dataset.fingerprint != plain.fingerprint
+    dataset.save(tmp_path / "saved")
+    for found in (dataset, Dataset.load(tmp_path / "saved")):
+        for texts in found.splits().values():
+            assert texts.original is not None
+            numbers = [int(text.split()[1]) for text in texts.text]
+            assert [found.original_names[label] for label in texts.original] == [
+                "abcd"[n % 4] for n in numbers
+            ]
+            assert texts.labels.tolist() == found.merge_index()[texts.original].tolist()
+    assert "labels merged by map.yaml: 4 classes become 3" in summary_lines(describe(dataset))
+    assert "c 50 = b 25 + c 25" in summary_lines(describe(dataset))
+
+
+def test_a_map_that_merges_nothing_leaves_nothing_to_compare(tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text("other: [b, absent]\n")
+    path = write(tmp_path / "a.jsonl", dated(100))
+    dataset = load_dataset(DataSettings(path=path, merge_labels=str(tmp_path / "map.yaml")), 0)
+    assert dataset.label_names == ("a", "c", "d", "other")
+    assert (dataset.original_names, dataset.train.original) == ((), None)
+    assert "labels by map.yaml: no two of the data's are merged" in summary_lines(describe(dataset))
+
+
+def test_labels_that_are_merged_may_label_one_text(tmp_path: Path) -> None:
+    """The same text under two labels of one class is the same text again."""
+    (tmp_path / "map.yaml").write_text("c: [b, c]\n")
+    rows = dated(100)
+    rows += [rows[-2] | {"category": "c"}]
+    path = write(tmp_path / "a.jsonl", rows)
+    merged = load_dataset(DataSettings(path=path, merge_labels=str(tmp_path / "map.yaml")), 0)
+    assert merged.dropped == {"same text again": 1}
+    assert load_dataset(DataSettings(path=path), 0).dropped == {"same text under another label": 1}
 
 
 def test_no_path_means_the_sample_news() -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def test_a_saved_data_set_loads_equal(tmp_path: Path, pair: bool) -> None:
         assert getattr(loaded, fact) == getattr(saved, fact)
     assert list(loaded.dropped.items()) == list(saved.dropped.items())
     assert loaded.left_out_classes == saved.left_out_classes
+
+
+def test_a_folder_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    """It knows nothing of dates and merged labels."""
+    dataset().save(tmp_path)
+    facts = json.loads((tmp_path / "data.json").read_text())
+    for name in ("dates", "merged_by", "original_names"):
+        del facts[name]
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    loaded = Dataset.load(tmp_path)
+    assert (loaded.dates, loaded.merged_by, loaded.original_names) == ({}, "", ())
+    assert loaded.train.original is None
+    assert loaded.fingerprint == dataset().fingerprint
 
 
 def test_rows_that_were_changed_after_saving_are_refused(tmp_path: Path) -> None:

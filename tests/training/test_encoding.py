@@ -134,6 +134,18 @@ def test_a_class_without_training_rows_has_a_finite_weight() -> None:
     assert np.isfinite(four.class_weights()).all()
 
 
+def test_other_labels_share_the_tokens() -> None:
+    data = dataset(rows=60)
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    labels = {name: part.labels + 1 for name, part in parts.items()}
+    other = data.relabelled(labels, ("new", *data.label_names))
+    assert other.label_names == ("new", *data.label_names)
+    for name, part in parts.items():
+        found = getattr(other, name)
+        assert found.input_ids is part.input_ids
+        np.testing.assert_array_equal(found.labels, part.labels + 1)
+
+
 class TestEpochBatches:
     lengths = np.random.default_rng(3).integers(4, 60, size=2503)
 

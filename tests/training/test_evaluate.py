@@ -18,12 +18,30 @@ from training.evaluate import (
     predict_logits,
     score,
     score_classes,
+    score_merged,
 )
 from training.precision import AmpPolicy
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 4, size=200)
 LOGITS = (RANDOM.normal(size=(200, 4)) * 3 + 2 * np.eye(4)[LABELS]).astype(np.float32)
+
+
+def test_merged_answers_are_scored_by_their_merged_class() -> None:
+    """Classes 0 and 2 become one: answers by name, the loss by summed probabilities."""
+    merged = np.array([0, 1, 0, 2])
+    found = score_merged(LOGITS, merged[LABELS], merged)
+    answers = merged[LOGITS.argmax(axis=1)]
+    probabilities = np.exp(log_softmax(LOGITS))
+    summed = np.stack([probabilities[:, merged == label].sum(axis=1) for label in range(3)], axis=1)
+    assert found.accuracy == pytest.approx(accuracy_score(merged[LABELS], answers))
+    assert found.macro_f1 == pytest.approx(f1_score(merged[LABELS], answers, average="macro"))
+    assert found.loss == pytest.approx(log_loss(merged[LABELS], summed))
+    assert found.accuracy > score(LOGITS, LABELS).accuracy
+    # Where nothing is merged, the scores are the plain ones.
+    same_classes = score_merged(LOGITS, LABELS, np.arange(4))
+    assert same_classes.accuracy == score(LOGITS, LABELS).accuracy
+    assert same_classes.loss == pytest.approx(score(LOGITS, LABELS).loss)
 
 
 def test_scores_are_scikit_learns() -> None:

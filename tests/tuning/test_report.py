@@ -11,7 +11,16 @@ from rich.console import Console, RenderableType
 
 from tuning.config import SweepConfig
 from tuning.plan_text import kinds_of
-from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from tuning.record import (
+    Confirmed,
+    Reference,
+    SweepFolder,
+    SweepResult,
+    TestScores,
+    TrialRecord,
+    UnmergedReference,
+    Winner,
+)
 from tuning.report import (
     counts_text,
     duration,
@@ -162,6 +171,23 @@ def test_why_it_won_and_what_it_is_compared_with() -> None:
     assert "t003 by loss, t000 by smallest within 0.5 points" in text
     assert "without a neural network does better" in text
     assert "t000, the winner of fewer trials: 86.1%" in text
+
+
+def test_merged_labels_bring_two_rows_below_the_winner(tmp_path: Path) -> None:
+    """Over the classes as they were, and the same answers merged: with these the winner compares."""
+    before = TestScores(accuracy=0.701, macro_f1=0.6, loss=1.1)
+    after = TestScores(accuracy=0.851, macro_f1=0.7, loss=0.5)
+    unmerged = UnmergedReference(
+        settings=SETTINGS, classes=41, score=0.7, test=before, merged=after, seconds=9.0
+    )
+    result = RESULT.model_copy(update={"unmerged": unmerged})
+    lines = lines_of(result_text(SweepFolder(tmp_path, "demo"), result, TRIALS, ["rank"], 6))
+    winner = next(number for number, line in enumerate(lines) if line.startswith("winner t001"))
+    assert lines[winner + 1].split() == ["trained", "on", "41", "classes", "70.1%", "60.0%", "1.100"]
+    assert lines[winner + 2].split() == ["and", "merged", "afterwards", "85.1%", "70.0%", "0.500"]
+    assert any("+1.0 points over merging the answers afterwards" in line for line in lines)
+    assert status_entries(folder_of(tmp_path, "demo", result))["unmerged"] == unmerged.model_dump()
+    assert status_entries(folder_of(tmp_path, "plain", RESULT))["unmerged"] is None
 
 
 @pytest.mark.parametrize("searched", [["rank", "learning_rate"], list(SETTINGS)])

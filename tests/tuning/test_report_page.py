@@ -28,7 +28,7 @@ from training.errors import SettingsError
 from training.evaluate import score
 from training.settings import TrainingSettings
 from tuning.config import SweepConfig
-from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, Winner
+from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, UnmergedReference, Winner
 from tuning.report_page import write_report
 from tuning.winner import TEST_FILE
 
@@ -123,6 +123,9 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     more = {
         "winner": winner,
         "untuned": untuned,
+        "unmerged": UnmergedReference(
+            settings={}, classes=41, score=0.3, test=SCORES, merged=SCORES, seconds=1.0
+        ),
         "baselines": {f"linear {SCRIPT}": SCORES},
         "choices": {"macro-F1": "t001", "smallest within 0.5 points": "t000"},
         "confirmed": (Confirmed(id="t001", scores={"1": 0.5, "2": 0.75}, mean=0.625, spread=0.1768),),
@@ -131,6 +134,8 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     page = page_of(folder)
     assert "95 % interval 41.0% to 69.0%" in " ".join(page.text.split())
     tested = page.below("test split", "accuracy", "macro-F1", "loss")
+    assert [row[0] for row in tested[:3]] == ["winner t001", "trained on 41 classes", "and merged afterwards"]
+    tested = [tested[0], *tested[3:]]
     assert [row[0] for row in tested[:3]] == ["winner t001", "untuned default", f"linear {SCRIPT}"]
     assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets null, rate 2.0e-5"]
     assert tested[3][1:4] == ["41.0% – 69.0%", "", "0.500 – 1.250"]

@@ -45,7 +45,7 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     folder, out = swept
     assert folder.plan()["machine"]["cores"] == len(os.sched_getaffinity(0))
     shown = json.loads(lorasweep(folder.mlruns.parent, "status", "tiny", "--json")[0])
-    more = {"untuned", "baselines", "confirmed", "choices", "registered"}
+    more = {"untuned", "unmerged", "baselines", "confirmed", "choices", "registered"}
     assert shown.keys() - more == {"name", "state", "metric", "trials", "winner"}
     assert shown["baselines"].keys() == {"majority class", "TF-IDF + logistic regression"}
     assert set(shown["choices"].values()) <= {"t000", "t001", "t002"}

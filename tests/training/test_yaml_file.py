@@ -1,7 +1,7 @@
 import pytest
 
-from search_spaces.yaml_file import parse_yaml, read_yaml
 from training.errors import SettingsError
+from training.yaml_file import parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
