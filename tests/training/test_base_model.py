@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FAMILIES
+from tiny_bases import FAMILIES
 from tiny_trials import refusal, run_apart
 
 from training.base_model import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
 from safetensors.torch import load_file, save_file
+from tiny_bases import FAMILIES
 from tiny_trials import CPU, FP32, LABELS, copies, loaded, refusal, same, texts
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, tiny_tokenizer
 from sklearn.utils.class_weight import compute_class_weight
+from tiny_bases import WORDS, tiny_tokenizer
 from tiny_trials import CPU, dataset
 
 from training.base_model import load_tokenizer, resolve_base_model

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_base
+from tiny_bases import make_tiny_base
 from tiny_trials import refusal, run_apart
 from transformers import AutoConfig, AutoModel
 

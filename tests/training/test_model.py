@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
+from tiny_bases import FAMILIES
 from tiny_trials import (
     CPU,
     FP32,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
+from tiny_bases import FAMILIES
 from tiny_trials import CPU, copies, dataset, hyperparameters, loaded, same, settings, start, texts
 from torch import nn
 

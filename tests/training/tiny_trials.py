@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SPECIAL_TOKENS, WORDS
+from tiny_bases import SPECIAL_TOKENS, WORDS
 from torch import nn
 
 from training.base_model import LoadedBase, load_base, resolve_base_model

@@ -27,7 +27,7 @@ from training.errors import LorasweepError, ModelError, SettingsError
 from training.inference import load_classifier, predict
 from tuning import cli
 from tuning.config import read_config_file
-from tuning.export import Form, export_sweep
+from tuning.export import ExportFormat, export_sweep
 from tuning.packing import pack
 from tuning.record import SweepFolder, find_sweep
 from tuning.registry import check_name
@@ -55,7 +55,9 @@ def edit(path: Path, **entries: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["adapter", "merged", "onnx"])
-def test_hostile_names_are_exported_as_names(hostile: SweepFolder, tmp_path: Path, form: Form) -> None:
+def test_hostile_names_are_exported_as_names(
+    hostile: SweepFolder, tmp_path: Path, form: ExportFormat
+) -> None:
     out = tmp_path / "deep" / 'x"; <b>'
     export_sweep(hostile, out, form=form)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [out.name]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
 from test_serving import LABELS, PAIR, TEXT, export_adapter
+from tiny_bases import FAMILIES
 from torch import nn
 
 from training.errors import ExportError, ModelError

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
 from safetensors.torch import load_file, save_file
+from tiny_bases import FAMILIES
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from training.base_model import BaseModel, load_base, load_tokenizer, resolve_base_model

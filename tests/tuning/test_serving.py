@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file, save_file
+from tiny_bases import WORDS
 
 from training.base_model import load_base, resolve_base_model
 from training.errors import ExportError, ModelError
