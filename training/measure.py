@@ -115,7 +115,8 @@ def measure(
         load_weights(state.model, weights)
         logits = predict_logits(state.model, data.test, amp)
         stored, trained = stored_bytes(state.model), trainable_parameters(state.model)
-        operators = profile_step(state.model, data.train, amp, hyperparameters.batch_size)
+        # The same rows a step for every row of a comparison, whatever batches it was trained in.
+        operators = profile_step(state.model, data.train, amp, BATCHES[-1])
         del state
         latencies = _latencies(loaded, hyperparameters, settings.seed, weights, data.test, fast)
     speed = median(rates[1:] or rates)

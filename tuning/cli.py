@@ -208,8 +208,8 @@ def open_store(config: SweepConfig, mlruns: Path) -> str:
     return uri
 
 
-def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
-    """Run or go on with a sweep; then say how it ended and what can be done next."""
+def drive(plan: SweepPlan, folder: SweepFolder, uri: str, *, steps: bool = True) -> None:
+    """Run or go on with a sweep; then say how it ended and, unless more is to come, what can be done next."""
     from tuning.progress import make_display
     from tuning.report import next_steps, result_text
     from tuning.sweep import run_sweep
@@ -220,7 +220,8 @@ def drive(plan: SweepPlan, folder: SweepFolder, uri: str) -> None:
     store = TrackingThread(Tracking(folder, plan.config, uri))
     result = run_sweep(plan, folder, make_display(console), store)
     console.print(result_text(folder, result, folder.trials(), list(plan.space.searched), plan.budget.rungs))
-    next_steps(console, _steps(folder, result))
+    if steps or result.winner is None:
+        next_steps(console, _steps(folder, result))
     if result.state == "interrupted":
         raise typer.Exit(130)
 

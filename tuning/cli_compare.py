@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 
 # Rows that the search is given where there are more of them: settings are found on a part, rows trained on all.
 SEARCH_ROWS = 4000
-DEFAULTS: dict[str, Any] = {"training": {"epochs": 2}, "search": {"trials": 8}}
+DEFAULTS: dict[str, Any] = {
+    "training": {"epochs": 2},
+    "search": {"trials": 8},
+    # The comparison has rows of its own for these.
+    "compare_untuned": False,
+}
 COMPARE, BASELINES = "Comparison", "Baselines"
 
 
@@ -48,6 +55,9 @@ def compare(
     label: o.Label = None,
     columns: o.Columns = None,
     split_column: o.SplitColumn = None,
+    split_by: o.SplitBy = None,
+    date: o.Date = None,
+    merge_labels: o.MergeLabels = None,
     max_train_rows: o.MaxTrainRows = None,
     max_validation_rows: o.MaxValidationRows = None,
     keep_small_classes: o.KeepSmall = None,
@@ -117,19 +127,18 @@ def compare(
     folder = ComparisonFolder(mlruns, settings.name)
     folder.open(settings)
     with folder.lock():
-        if sweep is not None:
-            searched = _found(sweep, mlruns)
-        else:
-            searched = runner.find_or_run(config, mlruns, lambda f, c: _drive(f, c, tracking_uri))
+        searched = _found(sweep, mlruns) if sweep else runner.find_or_run(config, mlruns, _drive)
         winner = runner.winner_of(searched).winner
         assert winner is not None
-        rates = _tuned_rates(config, settings, mlruns, tracking_uri) if tune_baseline else (None, None)
+        full, lora = _tuned_rates(config, settings, mlruns) if tune_baseline else (None, None)
         from tuning.compare.rows import row_plans
 
-        plans = row_plans(settings, winner.settings, runner.untuned_for(winner.settings), *rates)
         with console.status("reading and encoding") as waiting:
             prepared = runner.prepare(settings, folder, searched)
             runner.check_same_test(prepared, searched)
+            untuned = runner.untuned_for(winner.settings)
+            classes = len(prepared.dataset.original_names)
+            plans = row_plans(settings, winner.settings, untuned, full, lora, classes)
 
             def tell(plan: RowPlan, what: str) -> None:
                 number = 1 + [entry.id for entry in plans].index(plan.id)
@@ -170,26 +179,23 @@ def _found(sweep: str, mlruns: Path) -> SweepFolder:
     return find_sweep(mlruns, sweep)
 
 
-def _tuned_rates(
-    config: SweepConfig, settings: CompareSettings, mlruns: Path, tracking_uri: str | None
-) -> tuple[float, float]:
+def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -> tuple[float, float]:
     """Learning rates of full fine-tuning and of plain LoRA, each found by a sweep of its own."""
     from tuning.compare import run as runner
 
     rates = []
     for space, kind in ((runner.FULL_SPACE, "full"), (runner.LORA_SPACE, "lora")):
         wanted = runner.baseline_config(config, settings, space, kind)
-        searched = runner.find_or_run(wanted, mlruns, lambda f, c: _drive(f, c, tracking_uri))
+        searched = runner.find_or_run(wanted, mlruns, _drive)
         winner = runner.winner_of(searched).winner
         assert winner is not None
         rates.append(float(winner.settings["learning_rate"]))
     return rates[0], rates[1]
 
 
-def _drive(folder: SweepFolder, config: SweepConfig, tracking_uri: str | None) -> None:
+def _drive(folder: SweepFolder, config: SweepConfig) -> None:
     """Run a sweep to its end, or go on with it."""
-    from tuning.cli import drive
-    from tuning.mlflow_store import prepare_store, tracking_store
+    from tuning.cli import drive, open_store
     from tuning.plan import plan_sweep
     from tuning.plan_text import plan_text
     from tuning.sweep import create_folder, resume_plan
@@ -199,9 +205,8 @@ def _drive(folder: SweepFolder, config: SweepConfig, tracking_uri: str | None) -
         plan = resume_plan(folder) if folder.exists() else plan_sweep(config)
     if not folder.exists():
         console.print(plan_text(plan))
-    uri = tracking_store(tracking_uri or config.tracking_uri, folder.mlruns)
-    prepare_store(uri, folder.mlruns)
-    drive(plan, folder if folder.exists() else create_folder(plan, folder.mlruns), uri)
+    uri = open_store(config, folder.mlruns)
+    drive(plan, folder if folder.exists() else create_folder(plan, folder.mlruns), uri, steps=False)
     console.print()
 
 
@@ -213,12 +218,10 @@ def _finish(
     mlruns: Path,
 ) -> None:
     """Tables, picture, MLflow, and where all of it lies."""
-    import json
-
     from tuning.compare.mlflow import publish
     from tuning.compare.plot import comparison_plot
     from tuning.compare.text import comparison_markdown, comparison_text, facts
-    from tuning.mlflow_store import prepare_store, tracking_store
+    from tuning.mlflow_store import StoreAwayError, prepare_store, tracking_store
     from tuning.report import next_steps
 
     entries = {
@@ -236,7 +239,8 @@ def _finish(
     console.print(comparison_text(rows))
     uri = tracking_store(tracking_uri, mlruns)
     with console.status("writing to MLflow"):
-        prepare_store(uri, mlruns)
+        with suppress(StoreAwayError):
+            prepare_store(uri, mlruns)
         publish(folder, settings, rows, files, uri)
     console.print(f"tables, JSON and picture: {escape(str(folder.path))}/comparison.md, .json, .png")
     next_steps(

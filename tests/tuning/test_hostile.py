@@ -54,7 +54,7 @@ def edit(path: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-@pytest.mark.parametrize("form", ["adapter", "merged", "onnx"])
+@pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_hostile_names_are_exported_as_names(
     hostile: SweepFolder, tmp_path: Path, form: ExportFormat
 ) -> None:

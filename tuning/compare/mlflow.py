@@ -77,6 +77,8 @@ def row_metrics(row: ComparedRow) -> dict[str, float]:
     if row.test is None:
         return {}
     found = {f"test_{name}": value for name, value in row.test.model_dump().items()}
+    if row.merged is not None:
+        found |= {f"merged_after_test_{name}": value for name, value in row.merged.model_dump().items()}
     for name, (low, high) in row.interval.items():
         found |= {f"test_{name}_low": low, f"test_{name}_high": high}
     for key in (

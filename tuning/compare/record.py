@@ -45,6 +45,7 @@ class RowPlan(Record):
         settings: all hyperparameters.
         precision: of the training, `auto` being AMP as the machine does it best.
         about: how its settings came about.
+        unmerged: trained on the labels as they were before they were merged.
     """
 
     id: str
@@ -52,6 +53,7 @@ class RowPlan(Record):
     settings: Hyperparameters
     precision: Precision
     about: str
+    unmerged: bool = False
 
 
 class RowLatency(Record):
@@ -82,6 +84,7 @@ class ComparedRow(Record):
     Attributes:
         plan: what it was.
         precision: that it was trained in.
+        merged: scores of an unmerged row's predictions after they are merged.
         interval: 95 % bootstrap interval of each test score, (low, high).
         stored_bytes, peak_bytes, epoch_seconds, samples_per_second: see `training.measure`.
         error: one line, where it failed; then nothing else is known.
@@ -90,6 +93,7 @@ class ComparedRow(Record):
     plan: RowPlan
     precision: str = ""
     test: TestScores | None = None
+    merged: TestScores | None = None
     interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
     validation_score: float | None = None
     train_rows: int = 0

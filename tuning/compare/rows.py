@@ -9,7 +9,7 @@ from training.settings import UNTUNED, Hyperparameters
 from tuning.compare.record import CompareSettings, RowPlan
 
 FULL_FP32, FULL_AMP, LORA_FP32, LORA_AMP = "full-fp32", "full-amp", "lora-fp32", "lora-amp"
-LORA_RATE, TUNED = "lora-rate", "tuned"
+LORA_RATE, TUNED, UNMERGED = "lora-rate", "tuned", "tuned-unmerged"
 
 
 def row_plans(
@@ -18,6 +18,7 @@ def row_plans(
     untuned: Hyperparameters = UNTUNED,
     full_rate: float | None = None,
     lora_rate: float | None = None,
+    unmerged_classes: int = 0,
 ) -> list[RowPlan]:
     """The rows in the order in which they are trained and shown.
 
@@ -25,6 +26,7 @@ def row_plans(
         winner: the sweep's settings.
         untuned: rank, alpha and target modules of the LoRA rows that are not tuned.
         full_rate, lora_rate: what a search of the rate alone has found, where there was one.
+        unmerged_classes: classes before labels were merged, or 0 where they were not.
     """
     stated = f"rate {settings.full_rate:.1e} as given" if full_rate is None else f"rate {full_rate:.1e} found"
     full = Hyperparameters(
@@ -50,13 +52,12 @@ def row_plans(
         )
     best = Hyperparameters.model_validate(dict(winner))
     name = "tuned full + AMP" if best.method == "full" else "tuned LoRA + AMP"
-    rows.append(
-        RowPlan(
-            id=TUNED,
-            name=name,
-            settings=best,
-            precision="auto",
-            about=f"the winner of sweep {settings.sweep}",
+    about = f"the winner of sweep {settings.sweep}"
+    rows.append(RowPlan(id=TUNED, name=name, settings=best, precision="auto", about=about))
+    if unmerged_classes:
+        about = f"the same settings, trained on the {unmerged_classes} classes before labels were merged"
+        name = f"{name}, {unmerged_classes} classes"
+        rows.append(
+            RowPlan(id=UNMERGED, name=name, settings=best, precision="auto", about=about, unmerged=True)
         )
-    )
     return rows

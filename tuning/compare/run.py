@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
 from training.data import Dataset, Texts, load_dataset
 from training.encoding import EncodedDataset, encode_dataset
 from training.errors import LorasweepError, SettingsError, SweepStoppedError
-from training.evaluate import bootstrap_intervals
+from training.evaluate import bootstrap_intervals, score_merged
 from training.settings import UNTUNED, Hyperparameters
 from training.state import Evaluation
 from training.target_modules import PRESETS
@@ -28,7 +30,7 @@ from tuning.compare.record import (
 )
 from tuning.config import RegistrySettings, SearchSettings, SweepConfig
 from tuning.machine import machine
-from tuning.record import SweepFolder, SweepResult, now
+from tuning.record import SweepFolder, SweepResult, TestScores, now
 from tuning.tasks import score_test
 
 log = logging.getLogger("lorasweep")
@@ -45,6 +47,17 @@ class Prepared:
     dataset: Dataset
     encoded: EncodedDataset
     base: BaseModel
+
+    def unmerged(self) -> EncodedDataset:
+        """The rows under their labels before these were merged."""
+        splits = self.dataset.splits().items()
+        labels = {name: texts.original for name, texts in splits if texts.original is not None}
+        return self.encoded.relabelled(labels, self.dataset.original_names)
+
+    def score_merged(self, logits: np.ndarray) -> TestScores:
+        """Scores of predictions of unmerged classes, each taken for its merged class."""
+        scores = score_merged(logits, self.dataset.test.labels, self.dataset.merge_index())
+        return TestScores(**asdict(scores))
 
 
 def prepare(settings: CompareSettings, folder: ComparisonFolder, sweep: SweepFolder) -> Prepared:
@@ -95,7 +108,6 @@ def run_rows(
     known = folder.rows()
     found: list[ComparedRow] = []
     rungs = settings.training.rungs
-    labels = prepared.dataset.test.labels
     here = machine(cuda=torch.cuda.is_available())
     for plan in plans:
         row = known.get(plan.id)
@@ -108,9 +120,10 @@ def run_rows(
             scores = f"validation {evaluation.scores.accuracy:.1%}"
             tell(plan, f"evaluation {evaluation.rung} of {rungs}, {scores}")
 
+        data = prepared.unmerged() if plan.unmerged else prepared.encoded
         task = RowTask(
             prepared.base,
-            prepared.encoded,
+            data,
             plan.settings,
             settings.training,
             plan.precision,
@@ -125,8 +138,9 @@ def run_rows(
             row = ComparedRow(
                 plan=plan,
                 precision=precision,
-                test=score_test(measured.logits, labels),
-                interval=bootstrap_intervals(measured.logits, labels),
+                test=score_test(measured.logits, data.test.labels),
+                merged=prepared.score_merged(measured.logits) if plan.unmerged else None,
+                interval=bootstrap_intervals(measured.logits, data.test.labels),
                 validation_score=measured.validation_score,
                 train_rows=len(prepared.dataset.train),
                 epoch_seconds=measured.epoch_seconds,

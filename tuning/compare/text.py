@@ -12,6 +12,7 @@ from rich.table import Table
 from tuning.compare.record import ComparedRow, CompareSettings
 from tuning.compare.rows import FULL_FP32, LORA_AMP, TUNED
 from tuning.report import duration, parameters_text
+from tuning.results import TestScores
 
 OPERATORS = ("linear (addmm, mm)", "attention", "gelu", "softmax", "layer norm")
 MEGABYTE = 1e6
@@ -44,16 +45,14 @@ def _scores(rows: Sequence[ComparedRow]) -> Rows:
     for row in rows:
         assert row.test is not None
         low, high = row.interval["accuracy"]
-        cells.append(
-            [
-                name(row),
-                f"{row.test.accuracy:.2%}",
-                f"{low:.1%} to {high:.1%}",
-                f"{row.test.macro_f1:.2%}",
-                f"{row.test.loss:.3f}",
-            ]
-        )
+        cells.append([name(row), *_figures(row.test, f"{low:.1%} to {high:.1%}")])
+        if row.merged is not None:
+            cells.append(["  and merged afterwards", *_figures(row.merged, "")])
     return Rows("test split", ("", "accuracy", "95 % interval", "macro-F1", "loss"), cells)
+
+
+def _figures(test: TestScores, interval: str) -> list[str]:
+    return [f"{test.accuracy:.2%}", interval, f"{test.macro_f1:.2%}", f"{test.loss:.3f}"]
 
 
 def _costs(rows: Sequence[ComparedRow]) -> Rows:
@@ -107,10 +106,9 @@ def _operators(rows: Sequence[ComparedRow], what: str) -> Rows:
 
 def name(row: ComparedRow) -> str:
     """A row's name with its precision."""
-    plain = row.plan.name.removesuffix(" + AMP")
-    return (
-        row.plan.name.replace(" + AMP", f", {row.precision}") if plain != row.plan.name else f"{plain}, fp32"
-    )
+    if " + AMP" in row.plan.name:
+        return row.plan.name.replace(" + AMP", f", {row.precision}")
+    return f"{row.plan.name}, {row.plan.precision}"
 
 
 def study_table(rows: Sequence[ComparedRow]) -> Rows:
