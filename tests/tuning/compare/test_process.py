@@ -1,0 +1,70 @@
+"""A row in a process of its own: what goes wrong there is one line here."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from training.base_model import resolve_base_model
+from training.encoding import EncodedDataset, EncodedTexts
+from training.errors import ModelError, TrainingError
+from training.settings import Hyperparameters, TrainingSettings
+from training.state import Evaluation
+from tuning.compare.process import RowTask, amp_policies, measure_apart
+
+SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1)
+
+
+def texts(rows: int) -> EncodedTexts:
+    ids = np.tile(np.array([2, 5, 6, 3], dtype=np.int32), rows)
+    return EncodedTexts(ids, None, np.arange(0, 4 * rows + 1, 4), np.arange(rows) % 2, 0)
+
+
+def task(base: Path, **settings: object) -> RowTask:
+    data = EncodedDataset(texts(16), texts(6), texts(6), ("a", "b"))
+    chosen = {"rank": 2, "alpha": 4, "target_modules": "query-value", "batch_size": 8} | settings
+    return RowTask(
+        resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, "fp32", 1
+    )
+
+
+def test_measurements_and_evaluations_come_back(tiny_base: Callable[[str], Path]) -> None:
+    heard: list[Evaluation] = []
+    measured, precision = measure_apart(task(tiny_base("bert")), heard.append)
+    assert precision == "fp32"
+    assert measured.logits.shape == (6, 2)
+    assert [evaluation.rung for evaluation in heard] == [1, 2]
+
+
+def test_an_error_that_a_user_can_mend_is_the_same_here(tiny_base: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="matches no module"):
+        measure_apart(task(tiny_base("bert"), target_modules=r"nothing[.]here"), lambda evaluation: None)
+
+
+def test_a_process_that_is_killed_is_one_line(tiny_base: Callable[[str], Path]) -> None:
+    def kill(evaluation: Evaluation) -> None:
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match=r"its process died \(exit code -9\)"):
+        measure_apart(task(tiny_base("bert")), kill)
+
+
+def test_amp_is_amp_even_where_it_is_emulated() -> None:
+    import torch
+
+    train, fast = amp_policies("auto", torch.device("cpu"), "bert")
+    assert train.name == fast.name == "bf16"
+    assert [policy.name for policy in amp_policies("fp32", torch.device("cpu"), "bert")] == ["fp32", "bf16"]
+    # A model type whose code does not run under autocast.
+    assert [policy.name for policy in amp_policies("auto", torch.device("cpu"), "deberta")] == [
+        "fp32",
+        "fp32",
+    ]

@@ -1,0 +1,51 @@
+"""A comparison's folder: rows kept one by one, settings that do not change under them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compared import SETTINGS, failed, rows
+
+from training.data import DataSettings
+from training.errors import SettingsError
+from tuning.compare.record import ComparisonFolder
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = ComparisonFolder(tmp_path, "demo")
+    settings = SETTINGS.model_copy(update={"data": DataSettings(path="a.csv", text=("x", "y"))})
+    folder.open(settings)
+    assert folder.settings() == settings
+    kept = rows()
+    kept[1] = failed(kept[1], "out of memory")
+    for row in kept:
+        folder.write_row(row)
+    assert list(folder.rows().values()) == sorted(kept, key=lambda row: row.plan.id)
+    folder.open(settings)
+
+
+def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(SETTINGS)
+    other = SETTINGS.model_copy(update={"full_rate": 1e-5, "batch_size": 8})
+    with pytest.raises(SettingsError, match=r"comparison demo: .*\(batch_size, full_rate\)"):
+        folder.open(other)
+
+
+def test_settings_that_were_broken_by_hand_are_named(tmp_path: Path) -> None:
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(SETTINGS)
+    path = folder.path / "settings.yaml"
+    path.write_text(path.read_text().replace("batch_size: 32", "batch_size: none"))
+    with pytest.raises(SettingsError, match=r"settings.yaml: batch_size: 'none' is not allowed"):
+        folder.open(SETTINGS)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(SETTINGS)
+    with folder.lock(), pytest.raises(SettingsError, match="another process"), folder.lock():
+        pass
+    with folder.lock():
+        pass
