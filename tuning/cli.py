@@ -19,6 +19,7 @@ from tuning import options as o
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.quiet import quiet_environment
+from tuning.ray_access import guard_local_ray
 from tuning.terminal import PlainConsole, console, print_json
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def run(
             _extend(folder, given, config, sure=extend, dry_run=dry_run)
             return
     settings = o.sweep_config(given, config, mlruns)
+    guard_local_ray(settings.resources.address)
     from tuning.plan import plan_sweep
     from tuning.quiet import quiet_libraries
     from tuning.record import SweepFolder, find_sweep
@@ -149,6 +151,7 @@ def _extend(
     from tuning.extend import extended_config
 
     config = extended_config(folder, given, config_file)
+    guard_local_ray(config.resources.address)
     before = folder.config().search.trials
     question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
     if not sure and not dry_run:
@@ -188,6 +191,7 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
         # Its driver died between the result and MLflow's copy of it.
         publish(name, mlruns=mlruns)
         return
+    guard_local_ray(folder.config().resources.address)
     from tuning.sweep import resume_plan
 
     quiet_libraries()

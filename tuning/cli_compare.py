@@ -13,6 +13,7 @@ from rich.markup import escape
 from training.errors import SettingsError
 from tuning import options as o
 from tuning.options import MLRUNS
+from tuning.ray_access import guard_local_ray
 from tuning.terminal import console
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def compare(
     quiet_libraries()
     name = name or f"{sweep or o.stem(data)}-compared"
     config = _sweep_config(given, sweep, name, search_rows, mlruns)
+    guard_local_ray(config.resources.address)
     from tuning.compare import run as runner
     from tuning.compare.record import CompareSettings, ComparisonFolder
 

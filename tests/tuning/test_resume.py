@@ -283,6 +283,8 @@ def test_nothing_trains_on_after_its_driver_is_gone(place: Path) -> None:
     wait_for(lambda: any(record.evaluations for record in folder.trials()), process)
     workers = trial_processes(process.pid)
     assert workers
+    # Ray listens on every address: it was told to let nobody in but the sweep's own processes.
+    assert {worker.environ().get("RAY_AUTH_MODE") for worker in workers} == {"token"}
     kill_group(process)
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
