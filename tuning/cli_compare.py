@@ -144,7 +144,12 @@ def compare(
 
             def tell(plan: RowPlan, what: str) -> None:
                 number = 1 + [entry.id for entry in plans].index(plan.id)
-                waiting.update(f"row {number} of {len(plans)}, {plan.name} ({plan.precision}): {what}")
+                line = f"row {number} of {len(plans)}, {plan.name} ({plan.precision}): {what}"
+                # A spinner is for terminals; a log gets a line.
+                if console.is_terminal:
+                    waiting.update(line)
+                else:
+                    console.print(line)
 
             rows = runner.run_rows(plans, settings, folder, prepared, tell)
         _finish(folder, settings, rows, tracking_uri or config.tracking_uri, mlruns)
