@@ -322,8 +322,8 @@ def report(
     mlruns: o.Mlruns = MLRUNS,
 ) -> None:
     """Write one HTML page on a sweep: plots, all trials, the winner and its mistakes."""
+    from tuning.pages.page import write_report
     from tuning.record import find_sweep
-    from tuning.report_page import write_report
 
     folder = find_sweep(mlruns, name)
     page = out or Path(f"{folder.name}.html")

@@ -68,11 +68,11 @@ def export(
         raise SettingsError("export: --public goes with --push-to-hub")
     repo = None
     if push_to_hub is not None:
-        from tuning.hub_upload import check_upload, push_folder
+        from tuning.adapters.hub_upload import check_upload, push_folder
 
         repo = check_upload(push_to_hub)
     if sweep is not None and fetched:
-        from tuning.fetch import fetch_as
+        from tuning.adapters.fetch import fetch_as
         from tuning.tracking import prepare_store
 
         uri = tracking_store(tracking_uri, mlruns)
@@ -84,7 +84,7 @@ def export(
         from tuning.record import find_sweep
 
         folder = find_sweep(mlruns, sweep)
-        from tuning.export import export_sweep
+        from tuning.adapters.export import export_sweep
 
         quiet_libraries()
         with console.status("exporting and checking"):
@@ -132,8 +132,8 @@ def predict(
         raise SettingsError("predict: --probabilities goes with --out")
     quiet_libraries()
     if file is not None and out is not None:
-        from tuning.predict_file import predict_file
-        from tuning.prediction_files import check_output
+        from tuning.adapters.predict_file import predict_file
+        from tuning.adapters.prediction_files import check_output
 
         check_output(out)
         found = predict_file(
@@ -146,7 +146,7 @@ def predict(
         )
         console.print(found.text(), soft_wrap=True, markup=False)
         return
-    from tuning.predict import print_predictions, read_inputs
+    from tuning.adapters.predict import print_predictions, read_inputs
 
     classifier = load_classifier(adapter)
     print_predictions(classifier, read_inputs(classifier, text or [], file, names, header), console, as_json)
@@ -162,7 +162,7 @@ def evaluate(
 ) -> None:
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
     from training.inference import load_classifier
-    from tuning.evaluate import evaluate_file, evaluation_entries, evaluation_text
+    from tuning.adapters.evaluate import evaluate_file, evaluation_entries, evaluation_text
     from tuning.quiet import quiet_libraries
 
     quiet_libraries()

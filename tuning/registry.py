@@ -17,10 +17,10 @@ from training.errors import SettingsError
 from training.evaluate import higher_is_better
 from training.exported import ExportedFolder, read_folder
 from training.model import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from tuning.adapters.packing import pack, sha256
 from tuning.config import MODEL_NAME, MODEL_NAME_RULE
 from tuning.mlflow_entries import ID, SWEEP, TRIAL
 from tuning.mlflow_store import connect, is_server, store_errors
-from tuning.packing import pack, sha256
 from tuning.record import RegisteredVersion, SweepFolder
 
 if TYPE_CHECKING:

@@ -269,7 +269,7 @@ def _run_trials(
 
 def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) -> dict[str, Path]:
     """Write the best trials as checked adapter folders; what cannot be written is told and left out."""
-    from tuning.export import export_sweep
+    from tuning.adapters.export import export_sweep
 
     if result.state != "finished" or result.winner is None:
         return {}

@@ -232,7 +232,7 @@ class Tracking:
         return self._opened
 
     def _record_report(self, result: SweepResult, ended: float) -> None:
-        from tuning.report_page import report_files
+        from tuning.pages.page import report_files
 
         parts = [result.model_dump_json(exclude={"published", "registered"})]
         parts += [trial.model_dump_json() for trial in self._trials.values()]

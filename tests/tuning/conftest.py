@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from reported_sweeps import finished_sweep
 
-from tuning import plot_settings, plot_trials, report_page
+from tuning.pages import page as report_page
+from tuning.pages import plot_settings, plot_trials
 from tuning.record import SweepFolder
 
 

@@ -17,8 +17,8 @@ from training.dataset import Dataset, Texts, fingerprint
 from training.evaluate import score
 from training.settings import TrainingSettings
 from tuning.config import SweepConfig
+from tuning.pages.page import report_files
 from tuning.record import SweepFolder, SweepResult, TestScores, TrialRecord, Winner
-from tuning.report_page import report_files
 from tuning.winner import TEST_FILE
 
 SCRIPT = "<script>alert(1)</script>"

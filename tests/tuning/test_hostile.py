@@ -26,9 +26,9 @@ from training.data import Dataset
 from training.errors import LorasweepError, ModelError, SettingsError
 from training.inference import load_classifier, predict
 from tuning import cli
+from tuning.adapters.export import ExportFormat, export_sweep
+from tuning.adapters.packing import pack
 from tuning.config import read_config_file
-from tuning.export import ExportFormat, export_sweep
-from tuning.packing import pack
 from tuning.record import SweepFolder, find_sweep
 from tuning.registry import check_name
 from tuning.terminal import PlainConsole

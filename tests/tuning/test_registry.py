@@ -21,17 +21,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_serving import COLUMNS, LABELS, PAIR, TEXT, export_adapter
+from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
 
 from training.data import Dataset, Texts
 from training.dataset import fingerprint
 from training.errors import ExportError, LorasweepError, ModelError, SettingsError
 from training.inference import load_classifier, predict
 from tuning import registry
+from tuning.adapters.fetch import fetch_adapter
+from tuning.adapters.packing import pack
 from tuning.config import SweepConfig
-from tuning.fetch import fetch_adapter
 from tuning.mlflow_store import connect, prepare_store
-from tuning.packing import pack
 from tuning.record import SweepFolder, SweepResult, TestScores, Winner
 from tuning.registry import Registered, register
 

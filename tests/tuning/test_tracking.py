@@ -440,7 +440,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
         drawn.append(folder.name)
         return {"report.html": b"<p>" + str(len(drawn)).encode(), "plots/history.png": b"png"}
 
-    monkeypatch.setattr("tuning.report_page.report_files", draw)
+    monkeypatch.setattr("tuning.pages.page.report_files", draw)
     run_sweep(place)
     assert place.tracking().refill()
     place.folder.write_result(RESULT.model_copy(update={"published": True}))
@@ -458,7 +458,7 @@ def test_a_report_that_cannot_be_drawn_holds_nothing_back(
     def draw(folder: SweepFolder) -> dict[str, bytes]:
         raise ValueError("no such axis")
 
-    monkeypatch.setattr("tuning.report_page.report_files", draw)
+    monkeypatch.setattr("tuning.pages.page.report_files", draw)
     run_sweep(place)
     assert "its report cannot be drawn (no such axis)" in caplog.text
     assert "adapter" in place.artifacts("t000")

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from tuning.compare.record import ComparedRow
 from tuning.compare.rows import TUNED
 from tuning.compare.text import name
-from tuning.plot_style import COMPLETED, WINNER, plain_axes, png
+from tuning.pages.plot_style import COMPLETED, WINNER, plain_axes, png
 from tuning.report import parameters_text
 
 LABELS = ("full", "full", "LoRA", "LoRA")
