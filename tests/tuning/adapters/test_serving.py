@@ -263,7 +263,7 @@ def test_the_embedded_base_model_comes_as_a_package(base: Path, tmp_path: Path) 
 
 
 def test_the_names_of_a_base_model_are_tried_in_order(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tuning import serving
+    from tuning.adapters import serving
 
     asked: list[tuple[str, str | None, bool]] = []
 
