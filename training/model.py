@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from training.attention import speed_up_attention
 from training.base_model import BaseModel, LoadedBase
 from training.errors import ModelError
 from training.hub import load_pretrained
@@ -44,12 +45,14 @@ def build_classifier(
         model = copy.deepcopy(loaded.model).requires_grad_(True)
         if hyperparameters.base_dropout is not None:
             _set_dropout(model, hyperparameters.base_dropout)
+        speed_up_attention(model, amp)
         return model.train()
 
     from peft import LoraConfig, TaskType, get_peft_model
 
     resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
     model = _share(loaded.model)
+    speed_up_attention(model, amp)
     # Random numbers for dropout in frozen layers cost more than they give: the adapter has its own dropout.
     _set_dropout(model, hyperparameters.base_dropout or 0.0)
     config = LoraConfig(

@@ -1,0 +1,80 @@
+"""Attention in fp32 under bf16: nearer to fp32's numbers, in every family that has fused attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_bases import FAMILIES
+from tiny_trials import CPU, FP32, dataset, loaded
+from torch import nn
+
+from training import model as model_module
+from training.attention import NAME, speed_up_attention
+from training.base_model import LoadedBase
+from training.evaluate import predict_logits
+from training.model import build_classifier, save_weights
+from training.precision import FP32_ONLY, AmpPolicy
+from training.settings import Hyperparameters
+
+BF16 = AmpPolicy("bf16", CPU)
+FUSED = [family for family in FAMILIES if not family.startswith(("deberta", "mpnet"))]
+FULL = Hyperparameters(method="full", base_dropout=0.0)
+
+
+def gradients(model: nn.Module, amp: AmpPolicy) -> torch.Tensor:
+    """All gradients of one batch's loss, end to end."""
+    texts = dataset().train
+    with amp.autocast():
+        logits = model(**texts.batch(torch.arange(8).numpy(), CPU)).logits
+    nn.functional.cross_entropy(logits.float(), torch.from_numpy(texts.labels[:8])).backward()
+    return torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])
+
+
+def plain(base: LoadedBase, amp: AmpPolicy, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    with monkeypatch.context() as patch:
+        patch.setattr(model_module, "speed_up_attention", lambda model, amp: None)
+        return build_classifier(base, FULL, 0, amp)
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_it_is_as_near_to_fp32_as_plain_bf16(
+    family: str, tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = loaded(tiny_base(family))
+    exact, fast = build_classifier(base, FULL, 0, FP32), build_classifier(base, FULL, 0, BF16)
+    slow = plain(base, BF16, monkeypatch)
+    assert fast.config._attn_implementation == NAME
+    data = dataset().test
+    wanted, found, before = (
+        predict_logits(m, data, a) for m, a in ((exact, FP32), (fast, BF16), (slow, BF16))
+    )
+    assert abs(found - wanted).mean() <= 1.5 * abs(before - wanted).mean()
+    # By itself it is the same attention: without bf16 around it not a bit is another.
+    exact.set_attn_implementation(NAME)
+    assert (predict_logits(exact, data, FP32) == wanted).all()
+    right, now, then = gradients(exact, FP32), gradients(fast, BF16), gradients(slow, BF16)
+    assert (now - right).norm() <= 1.5 * (then - right).norm()
+    assert torch.nn.functional.cosine_similarity(now, right, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_else_is_changed(family: str, tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
+    base = loaded(tiny_base(family))
+    before = base.model.config._attn_implementation
+    for amp in (FP32,) if family in FP32_ONLY else (FP32, BF16):
+        model = build_classifier(base, FULL, 0, amp)
+        changed = amp is BF16 and family in FUSED
+        assert (model.config._attn_implementation == NAME) == changed
+        save_weights(model, tmp_path / amp.name)
+        assert NAME not in json.dumps(json.loads((tmp_path / amp.name / "config.json").read_text()))
+    assert base.model.config._attn_implementation == before != NAME
+
+
+def test_a_gpu_keeps_its_own_kernels(tiny_base: Callable[[str], Path]) -> None:
+    model = build_classifier(loaded(tiny_base("bert")), FULL, 0, FP32)
+    speed_up_attention(model, AmpPolicy("bf16", torch.device("cuda")))
+    assert model.config._attn_implementation == "sdpa"
