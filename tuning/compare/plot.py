@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -23,39 +24,45 @@ def comparison_plot(rows: Sequence[ComparedRow]) -> bytes | None:
         return None
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    costs = [
-        (left, "trained parameters", [float(row.trainable_parameters) for row in done], parameters_text),
-        (right, "seconds an epoch", [row.epoch_seconds for row in done], lambda value: f"{value:g} s"),
-    ]
-    for axes, title, values, text in costs:
+    left.set_xscale("log")
+    left.set_xlabel("trained parameters")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: parameters_text(round(value))))
+    counts = [row.trainable_parameters for row in done]
+    left.set_xlim(min(counts) / 2, 2 * max(counts))
+    right.set_xlabel("seconds an epoch")
+    right.set_xlim(0, 1.12 * max(row.epoch_seconds for row in done))
+    costs = (
+        (left, [float(row.trainable_parameters) for row in done]),
+        (right, [row.epoch_seconds for row in done]),
+    )
+    for axes, values in costs:
         plain_axes(axes)
-        axes.set_xscale("log")
-        axes.set_xlabel(title)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _, text=text: text(value)))
-        axes.xaxis.set_minor_formatter("")
+        axes.margins(y=0.12)
         for number, (row, value) in enumerate(zip(done, values, strict=True)):
-            assert row.test is not None
-            low, high = row.interval["accuracy"]
-            colour = WINNER if row.plan.id == TUNED else COMPLETED
-            accuracy = row.test.accuracy
-            axes.errorbar(
-                [value],
-                [accuracy],
-                yerr=[[accuracy - low], [high - accuracy]],
-                color=colour,
-                fmt="o",
-                capsize=3,
-            )
-            # Rows that differ in precision alone lie on one another on the left.
-            axes.annotate(
-                name(row),
-                (value, accuracy),
-                xytext=(6, 8 if number % 2 else -14),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-            )
-        axes.margins(x=0.35, y=0.12)
+            _draw_row(axes, row, value, above=bool(number % 2))
     left.set_ylabel("test accuracy")
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     return png(figure)
+
+
+def _draw_row(axes: Axes, row: ComparedRow, value: float, above: bool) -> None:
+    """A row's accuracy with its interval at what it costs, its name on the side that has room.
+
+    Args:
+        above: the name stands above the mark; rows that differ in precision alone lie on one another.
+    """
+    assert row.test is not None
+    low, high = row.interval["accuracy"]
+    accuracy, colour = row.test.accuracy, WINNER if row.plan.id == TUNED else COMPLETED
+    spread = [[accuracy - low], [high - accuracy]]
+    axes.errorbar([value], [accuracy], yerr=spread, color=colour, fmt="o", capsize=3)
+    to_the_left = axes.transAxes.inverted().transform(axes.transData.transform((value, accuracy)))[0] > 0.55
+    axes.annotate(
+        name(row),
+        (value, accuracy),
+        xytext=(-7 if to_the_left else 7, 8 if above else -14),
+        textcoords="offset points",
+        ha="right" if to_the_left else "left",
+        fontsize=8,
+        color=colour,
+    )
