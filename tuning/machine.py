@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("lorasweep", "torch", "transformers", "peft", "optuna", "ray")
+# A repository on a slow network must not hold up a sweep.
+GIT_SECONDS = 10
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -36,6 +39,31 @@ def machine(cuda: bool = False) -> dict[str, Any]:
         "cuda": _cuda_version() if cuda else None,
         "packages": package_versions(),
     }
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any]:
+    """The commit that a folder's repository stands at, and whether tracked files differ from it.
+
+    Args:
+        folder: the working directory if None: a sweep's settings and spaces are usually kept where it is started.
+
+    Returns:
+        `commit` and `changed`; nothing where there is no repository, or no git.
+    """
+    try:
+        commit, changes = (
+            _git(folder, *command) for command in (("rev-parse", "HEAD"), ("diff", "HEAD", "--stat"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path | None, *command: str) -> str:
+    done = subprocess.run(
+        ["git", *command], cwd=folder, capture_output=True, text=True, check=True, timeout=GIT_SECONDS
+    )
+    return done.stdout.strip()
 
 
 def package_versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from training.model import target_module_names
 from training.precision import AmpPolicy, resolve_precision
 from tuning.cluster import Resources, find_resources, resolve_resources
 from tuning.config import SweepConfig
-from tuning.machine import machine
+from tuning.machine import git_state, machine
 from tuning.scheduler import Budget, plan_budget
 
 
@@ -54,6 +54,7 @@ class SweepPlan:
             "device": self.amp.device.type,
             "precision": self.amp.name,
             "machine": machine(cuda=self.amp.device.type == "cuda"),
+            "git": git_state(),
             "budget": asdict(self.budget),
         }
 

@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
 from tuning import machine as room
-from tuning.machine import machine
+from tuning.machine import git_state, machine
 
 
 def test_it_is_plain_and_names_nobody() -> None:
@@ -56,3 +57,25 @@ def test_a_processor_without_a_name(
 def test_a_package_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "PACKAGES", ("torch", "no-such-package-at-all"))
     assert machine()["packages"].keys() == {"torch"}
+
+
+def test_the_commit_of_the_working_directory(tmp_path: Path) -> None:
+    assert git_state(tmp_path / "gone") == {}
+    assert git_state(tmp_path) == {}
+
+    def git(*command: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    assert git_state(tmp_path) == {}
+    (tmp_path / "space.yaml").write_text("rank: 4\n")
+    git("add", ".")
+    git("commit", "-m", "x")
+    state = git_state(tmp_path)
+    assert len(state["commit"]) == 40
+    assert not state["changed"]
+    (tmp_path / "new").write_text("")
+    assert git_state(tmp_path) == state
+    (tmp_path / "space.yaml").write_text("rank: 8\n")
+    assert git_state(tmp_path) == state | {"changed": True}
