@@ -34,9 +34,13 @@ def sweep_note(
         settings = ", ".join(
             f"{escape(key)} {_short(setting_text(result.winner.settings.get(key)))}" for key in searched
         )
-        score = f"{METRIC_NAMES[metric]} {score_text(result.winner.score, metric)} on the validation split"
-        rule = f"; chosen by {_short(result.winner.rule)}" if result.winner.rule else ""
-        parts.insert(0, f"**Winner: {name}**, {score}{rule}. {settings}")
+        rule = f", chosen by {_short(result.winner.rule)}" if result.winner.rule else ""
+        # MLflow shows the first few lines and folds the rest.
+        parts.insert(
+            0,
+            f"**Winner: {name}**, {_against(result)}. Validation {METRIC_NAMES[metric]} "
+            f"{score_text(result.winner.score, metric)}{rule}: {settings}",
+        )
         parts.insert(1, _scores(result))
         commands = [
             f"lorasweep export {folder.name} --out best-adapter",
@@ -73,12 +77,24 @@ def trial_name(trial: TrialRecord, rungs: int, *, interrupted: bool = False) -> 
     return f"{trial.id} interrupted at {reached}/{rungs}" if interrupted else trial.id
 
 
+def _against(result: SweepResult) -> str:
+    assert result.winner is not None
+    metric = result.metric
+    cell = _cell(result.winner.test, metric, result.winner.interval)
+    text = f"test {METRIC_NAMES[metric]} **{cell}**"
+    others = [f"{escape(name)} {_cell(test, metric, {})}" for name, test in _others(result)]
+    return f"{text}; {', '.join(others)}" if others else text
+
+
+def _others(result: SweepResult) -> list[tuple[str, TestScores]]:
+    untuned = [("untuned default", result.untuned.test)] if result.untuned else []
+    return [*untuned, *result.baselines.items()]
+
+
 def _scores(result: SweepResult) -> str:
     assert result.winner is not None
     rows = [("winner", result.winner.test, result.winner.interval)]
-    if result.untuned:
-        rows.append(("untuned default", result.untuned.test, {}))
-    rows += [(name, test, {}) for name, test in result.baselines.items()]
+    rows += [(name, test, {}) for name, test in _others(result)]
     lines = ["| test split | accuracy | macro-F1 | loss |", "|---|---|---|---|"]
     for name, test, interval in rows:
         cells = [_cell(test, key, interval) for key in METRIC_NAMES]

@@ -27,7 +27,7 @@ SETTINGS = ("rank", "alpha", "target_modules", "learning_rate", "trainable_param
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
 # In pixels, so that a page of 1400 shows them all once its menu is folded.
 WIDTHS = {
-    **dict(zip(FIRST, (190, 140, 80), strict=True)),
+    **dict(zip(FIRST, (225, 135, 75), strict=True)),
     "metrics.`score`": 85,
     "metrics.`val_loss`": 85,
     "params.`rank`": 60,

@@ -210,7 +210,7 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
         1_700_000_100_000,
         1_700_000_150_000,
     )
-    assert place.artifacts("demo") >= {"config.yaml", "space.yaml", "report.html", "trials.csv"}
+    assert place.artifacts("demo") >= {"config.yaml", "space.yaml", "report"}
     for run in [parent, *runs.values()]:
         (used,) = run.inputs.dataset_inputs
         assert (used.dataset.name, used.dataset.digest) == ("all.csv", "f" * 10)
@@ -283,7 +283,8 @@ def test_a_sweep_describes_itself(place: Place) -> None:
     runs = place.runs()
     note = place.note("demo") or ""
     assert f"/runs/{runs['t000'].info.run_id})**" in note
-    assert "accuracy 80.0% on the validation split" in note
+    assert "test accuracy **79.0% (75.0% to 83.0%)**; untuned default 31.0%, TF-IDF" in note
+    assert "Validation accuracy 80.0%" in note
     assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
     assert "| TF-IDF \\+ logistic regression | 60.0% | 50.0% | 1.1000 |" in note
     assert "1 completed, 1 stopped by ASHA, 1 failed, 1 running" in note
@@ -534,7 +535,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
 
     def draw(folder: SweepFolder) -> dict[str, bytes]:
         drawn.append(folder.name)
-        return {"report.html": b"<p>" + str(len(drawn)).encode(), "plots/history.png": b"png"}
+        return {"report/report.html": b"<p>" + str(len(drawn)).encode(), "report/history.png": b"png"}
 
     monkeypatch.setattr("tuning.report_page.report_files", draw)
     run_sweep(place)
@@ -542,7 +543,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
     place.folder.write_result(RESULT.model_copy(update={"published": True}))
     assert place.tracking().refill()
     assert drawn == ["demo"]
-    assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report.html", "plots"}
+    assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report"}
     place.folder.write_trial(trial(4, [0.1], "stopped"))
     assert place.tracking().refill()
     assert len(drawn) == 2
@@ -604,7 +605,7 @@ def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
     # What a server does that carries out a request after its caller has given it up, and asked again.
     for name in ("demo", "t000"):
         run = before[name]
-        twin = client.create_run(experiment, run.info.start_time - 1, run.data.tags, name)
+        twin = client.create_run(experiment, run.info.start_time - 1, run.data.tags, run.info.run_name)
         if name == "demo":
             client.set_tag(before["t000"].info.run_id, "mlflow.parentRunId", twin.info.run_id)
             kept = {"demo": twin.info.run_id, "t000": before["t000"].info.run_id}
