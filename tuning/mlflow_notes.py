@@ -28,7 +28,7 @@ def sweep_note(
         trials_page, winner_page: links within MLflow.
     """
     metric = result.metric
-    parts = [f"[{len(trials)} trials]({trials_page}): {counts_text(trials)}."]
+    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(trials)}."]
     if result.winner is not None:
         name = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         settings = ", ".join(
@@ -53,6 +53,11 @@ def sweep_note(
     parts += [f"{trial.id} failed: {_short(trial.error)}" for trial in trials if trial.error][:3]
     parts.append("\n".join(f"    {command}" for command in commands))
     return "\n\n".join(parts)
+
+
+def ends_text(trials: Sequence[TrialRecord]) -> str:
+    """How the trials of a sweep that runs no more have ended."""
+    return counts_text(trials).replace(" running", " interrupted")
 
 
 def trial_note(trial: TrialRecord) -> str | None:

@@ -35,7 +35,7 @@ from tuning.mlflow_entries import (
     trial_params,
     trial_tags,
 )
-from tuning.mlflow_notes import sweep_note, trial_name, trial_note
+from tuning.mlflow_notes import ends_text, sweep_note, trial_name, trial_note
 from tuning.mlflow_runs import SweepRuns, TrackedRun
 from tuning.mlflow_store import (
     artifact_root,
@@ -143,6 +143,9 @@ class Tracking:
             return self._attempt(self._record_all)
         result = self._folder.result() or SweepResult(state=state, metric=self._config.training.metric)
         ends = [trial.ended for trial in self._trials.values() if trial.ended]
+        # After the last trial the winner is tested, and confirmed or compared: minutes that belong to the sweep.
+        starts = [trial.started for trial in self._trials.values() if trial.started]
+        ends += [min(starts) + result.seconds] if starts else []
         return self._finish(result, adapters or {}, max(ends, default=now()), report=True)
 
     def register(self, name: str, *, self_contained: bool = False) -> Registered:
@@ -265,7 +268,7 @@ class Tracking:
         runs.send_experiment_tags(experiment_tags(metric))
         runs.send(parent, sweep_params(self._config, self._summary or {}), {METRIC: metric})
         if self._going:
-            runs.send(parent, {}, {STATE: "running", ERROR: None})
+            runs.send(parent, {}, {STATE: "running", ERROR: None, ENDED: None})
             runs.send_note(parent, None)
             runs.set_status(parent, "RUNNING", now())
         runs.send_text(parent, hide_passwords(self._config.to_yaml()), "config.yaml")
@@ -315,7 +318,8 @@ class Tracking:
                 runs.set_status(run, "KILLED", ended)
         runs.send_metrics(parent, result_metrics(result, self._trials.values()), ended)
         error = result.error[:TAG_LENGTH] if result.error else None
-        runs.send(parent, {}, {STATE: result.state, ERROR: error, WINNER: winner})
+        ends = ends_text(list(self._trials.values()))
+        runs.send(parent, {}, {STATE: result.state, ENDED: ends, ERROR: error, WINNER: winner})
         home = f"#/experiments/{runs.experiment}/runs/"
         note = sweep_note(
             self._folder,

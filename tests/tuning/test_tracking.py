@@ -236,6 +236,7 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
         "t003": "KILLED",
     }
     ended = {name: run.data.tags.get("lorasweep.ended") for name, run in runs.items()}
+    assert ended["demo"] == "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted"
     assert ended["t000"] == "completed 6 rungs"
     assert ended["t001"] == "stopped by ASHA at rung 2 of 6"
     assert ended["t002"] == "failed after rung 1 of 6"
@@ -287,7 +288,7 @@ def test_a_sweep_describes_itself(place: Place) -> None:
     assert "Validation accuracy 80.0%" in note
     assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
     assert "| TF-IDF \\+ logistic regression | 60.0% | 50.0% | 1.1000 |" in note
-    assert "1 completed, 1 stopped by ASHA, 1 failed, 1 running" in note
+    assert "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted" in note
     assert "t002 failed: the loss is not finite" in note
     assert "    lorasweep export demo --out best-adapter" in note
     assert place.note("t002") == "**Failed**: the loss is not finite"
@@ -416,6 +417,8 @@ def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Pat
     run_sweep(place)
     before = place.histories()
     place.folder.write_plan({"data": {"fingerprint": "abc"}})
+    # Longer than its trials: the winner was tested and the baselines fitted after them.
+    place.folder.write_result(RESULT.model_copy(update={"seconds": 400.0}))
     elsewhere = place.mlruns / "other.db"
     shutil.copy(empty_store, elsewhere)
     place.uri = f"sqlite:///{elsewhere}"
@@ -426,7 +429,7 @@ def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Pat
     assert runs["t003"].info.status == "KILLED"
     assert runs["demo"].data.params["data.fingerprint"] == "abc"
     assert runs["demo"].info.start_time == STARTED * 1000
-    assert runs["demo"].info.end_time == (STARTED + 250) * 1000
+    assert runs["demo"].info.end_time == (STARTED + 400) * 1000
     assert place.artifacts("t000") == {"adapter"}
 
 
