@@ -17,9 +17,10 @@ from tuning.mlflow_entries import ENDED, KIND, METRIC
 from tuning.mlflow_store import connect, store_errors
 
 VIEW = "mlflow.sharedViewState."
-# Without it MLflow takes the experiment for one about language models' answers, and opens another page.
+# Without this, and `MODE` in the address, MLflow takes the experiment for one about language models' answers,
+# and opens another page.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-PAGE = "#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+MODE = "workflowType=machine_learning"
 SWEEPS = "sweeps"
 WORDS: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1", "loss")
@@ -70,7 +71,12 @@ def trials_key(metric: Metric) -> str:
 
 def view_page(experiment: str, key: str) -> str:
     """Where a view is, from MLflow's own address on."""
-    return PAGE.format(experiment=experiment, key=key)
+    return f"#/experiments/{experiment}/runs?{MODE}&viewStateShareKey={key}"
+
+
+def run_page(experiment: str, run_id: str) -> str:
+    """Where a run is, from MLflow's own address on."""
+    return f"#/experiments/{experiment}/runs/{run_id}?{MODE}"
 
 
 def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]:

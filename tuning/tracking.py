@@ -46,7 +46,7 @@ from tuning.mlflow_store import (
     reason,
     ui_command,
 )
-from tuning.mlflow_views import experiment_tags, trials_key, view_page
+from tuning.mlflow_views import experiment_tags, run_page, trials_key, view_page
 from tuning.record import SweepFolder, SweepResult, TrialRecord, now, write_text
 
 if TYPE_CHECKING:
@@ -320,14 +320,13 @@ class Tracking:
         error = result.error[:TAG_LENGTH] if result.error else None
         ends = ends_text(list(self._trials.values()))
         runs.send(parent, {}, {STATE: result.state, ENDED: ends, ERROR: error, WINNER: winner})
-        home = f"#/experiments/{runs.experiment}/runs/"
         note = sweep_note(
             self._folder,
             result,
             list(self._trials.values()),
             list((self._summary or {}).get("searched", ())),
             view_page(runs.experiment, trials_key(result.metric)),
-            home + runs.trials[winner].id if winner in runs.trials else None,
+            run_page(runs.experiment, runs.trials[winner].id) if winner in runs.trials else None,
         )
         runs.send_note(parent, note[:TAG_LENGTH])
         runs.set_status(parent, SWEEP_STATUS[result.state], ended)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Browser:
 
     def columns(self) -> list[str]:
         """The table's columns, from left to right."""
-        heads = self.found("//*[@role='columnheader' and @col-id][normalize-space()]")
+        heads = self.found("//*[contains(concat(@class, ' '), 'ag-header-cell ')][normalize-space()]")
         heads.sort(key=lambda head: head.rect["x"])
         return [head.text for head in heads]
 
@@ -188,8 +189,9 @@ def test_the_sweep_describes_itself(browser: Browser, swept: SweepFolder, runs: 
     assert result.winner is not None
     browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/runs/')]")
     assert f"{result.winner.test.accuracy:.1%}" in browser.see("//p[contains(., 'Winner:')]").text
-    # From the description one comes to the trial.
-    browser.click(f"//p[contains(., 'Winner:')]//a[normalize-space()='{result.winner.id}']")
+    # From the description one comes to the trial, on a page of its own.
+    link = browser.see(f"//p[contains(., 'Winner:')]//a[normalize-space()='{result.winner.id}']")
+    browser.driver.get(link.get_attribute("href"))
     browser.see(f"//h1[contains(., '{result.winner.id} ')] | //h2[contains(., '{result.winner.id} ')]")
 
 
@@ -212,13 +214,23 @@ def test_a_plot_of_the_sweep_is_drawn(browser: Browser, runs: None) -> None:
 def test_the_winner_is_the_registered_models_champion(
     browser: Browser, swept: SweepFolder, interface: str
 ) -> None:
+    from selenium.common.exceptions import ElementClickInterceptedException
+
     result = swept.result()
     assert result is not None
     assert result.winner is not None
     browser.driver.get(f"{interface}/#/models")
-    # MLflow tells each new visitor of its registry.
-    browser.click("//*[@role='dialog']//button[normalize-space()='Try it now']")
-    browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/models/')]")
+
+    def opened() -> bool:
+        # MLflow tells each new visitor of its registry, sooner or later.
+        for button in browser.found("//*[@role='dialog']//button[normalize-space()='Try it now']"):
+            button.click()
+        with suppress(ElementClickInterceptedException):
+            for link in browser.found(f"//a[normalize-space()='{NAME}' and contains(@href, '/models/')]"):
+                link.click()
+        return f"/models/{NAME}" in browser.driver.current_url
+
+    browser.wait(opened, "the model's page")
     row = browser.see(
         "//tr[.//a[contains(., 'Version 1')]] | //*[@role='row'][.//a[contains(., 'Version 1')]]"
     )

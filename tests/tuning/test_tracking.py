@@ -283,7 +283,7 @@ def test_a_sweep_describes_itself(place: Place) -> None:
     run_sweep(place)
     runs = place.runs()
     note = place.note("demo") or ""
-    assert f"/runs/{runs['t000'].info.run_id})**" in note
+    assert f"/runs/{runs['t000'].info.run_id}?workflowType=machine_learning)**" in note
     assert "test accuracy **79.0% (75.0% to 83.0%)**; untuned default 31.0%, TF-IDF" in note
     assert "Validation accuracy 80.0%" in note
     assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
