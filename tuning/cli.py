@@ -359,8 +359,9 @@ def ui(
         )
     prepare_store(uri, mlruns)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    console.print(f"MLflow UI: [cyan]http://{escape(host)}:{port}[/cyan]   (Ctrl-C ends it)")
-    show_views(f"http://{host}:{port}")
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    console.print(f"MLflow UI: [cyan]{escape(address)}[/cyan]   (Ctrl-C ends it)")
+    show_views(address)
     raise typer.Exit(subprocess.call(ui_command(uri, mlruns, host, port)))
 
 

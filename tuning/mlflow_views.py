@@ -23,7 +23,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MODE = "workflowType=machine_learning"
 SWEEPS = "sweeps"
 WORDS: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
-METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1", "loss")
 SETTINGS = ("rank", "alpha", "target_modules", "learning_rate", "trainable_parameters")
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
 # In pixels, so that a page of 1400 shows them all once its menu is folded.
@@ -94,18 +93,18 @@ def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]
         found = connect(uri).get_experiment_by_name(experiment)
     if found is None:
         return []
-    keys = [SWEEPS, *(trials_key(metric) for metric in METRICS)]
-    views = {key: json.loads(found.tags[VIEW + key]) for key in keys if VIEW + key in found.tags}
+    views = {SWEEPS: SWEEPS} | {trials_key(metric): f"trials by {WORDS[metric]}" for metric in WORDS}
     base = address.rstrip("/")
     return [
-        (str(view["name"]).lower(), f"{base}/{view_page(found.experiment_id, key)}")
-        for key, view in views.items()
+        (name, f"{base}/{view_page(found.experiment_id, key)}")
+        for key, name in views.items()
+        if VIEW + key in found.tags
     ]
 
 
 def _other_metrics(metric: Metric) -> list[str]:
     # The score is the best of its own metric already.
-    return [f"val_{other}" for other in METRICS if other != metric]
+    return [f"val_{other}" for other in WORDS if other != metric]
 
 
 def _setting_columns() -> list[str]:
