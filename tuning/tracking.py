@@ -297,7 +297,7 @@ class Tracking:
         runs.send_rungs(run, {rung: (times[rung], numbers) for rung, numbers in metrics.items()})
         rungs = self._config.training.rungs
         tags: dict[str, str | None] = {ENDED: None, ERROR: None, NOTES: None}
-        tags |= {METRIC: self._config.training.metric} | trial_tags(trial, rungs)
+        tags |= {METRIC: self._config.training.metric, **trial_tags(trial, rungs)}
         status = TRIAL_STATUS[trial.state]
         # The sweep has ended and took this trial with it.
         interrupted = trial.state == "running" and not self._going
@@ -320,13 +320,14 @@ class Tracking:
         error = result.error[:TAG_LENGTH] if result.error else None
         ends = ends_text(list(self._trials.values()))
         runs.send(parent, {}, {STATE: result.state, ENDED: ends, ERROR: error, WINNER: winner})
+        won = runs.trials.get(winner) if winner else None
         note = sweep_note(
             self._folder,
             result,
             list(self._trials.values()),
             list((self._summary or {}).get("searched", ())),
             view_page(runs.experiment, trials_key(result.metric)),
-            run_page(runs.experiment, runs.trials[winner].id) if winner in runs.trials else None,
+            run_page(runs.experiment, won.id) if won else None,
         )
         runs.send_note(parent, note[:TAG_LENGTH])
         runs.set_status(parent, SWEEP_STATUS[result.state], ended)
