@@ -93,7 +93,7 @@ def test_optuna_and_mlflow_hold_the_same_trials(quickstart: Path, status: dict[s
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
     assert len(runs) == 1 + len(status["trials"])
-    assert parents[0].data.metrics["test_accuracy"] == pytest.approx(status["winner"]["test"]["accuracy"])
+    assert parents[0].data.metrics["test/accuracy"] == pytest.approx(status["winner"]["test"]["accuracy"])
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from training.errors import LorasweepError, SettingsError
 from tuning import cli_adapters, cli_compare, cli_data
 from tuning import options as o
-from tuning.mlflow_store import tracking_store
+from tuning.mlflow_store import hide_passwords, tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.quiet import quiet_environment
 from tuning.ray_access import guard_local_ray
@@ -341,11 +341,22 @@ def ui(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the sweeps' record."""
-    from tuning.tracking import prepare_store, ui_command
+    from tuning.tracking import EXPERIMENT, prepare_store, ui_command
+
+    def show_views(address: str) -> None:
+        from tuning.mlflow_views import view_links
+
+        for view, link in view_links(uri, EXPERIMENT, address):
+            # Not broken into lines, so that a terminal lets one click on it.
+            console.print(f"  {escape(view):<19} [cyan]{escape(link)}[/cyan]", soft_wrap=True)
 
     uri = tracking_store(tracking_uri, mlruns)
     if uri.startswith(("http://", "https://")):
-        console.print(f"the record is on a server already: {escape(uri)}")
+        address = hide_passwords(uri)
+        console.print(f"the record is on a server already: {escape(address)}", soft_wrap=True)
+        # Without them the address is still right.
+        with suppress(LorasweepError):
+            show_views(address)
         return
     if host not in ("127.0.0.1", "localhost", "::1"):
         console.print(
@@ -353,7 +364,9 @@ def ui(
         )
     prepare_store(uri, mlruns)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    console.print(f"MLflow UI: [cyan]http://{escape(host)}:{port}[/cyan]   (Ctrl-C ends it)")
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    console.print(f"MLflow UI: [cyan]{escape(address)}[/cyan]   (Ctrl-C ends it)")
+    show_views(address)
     raise typer.Exit(subprocess.call(ui_command(uri, mlruns, host, port)))
 
 

@@ -18,27 +18,34 @@ from tuning.record import SweepResult, TrialRecord
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-SWEEP, KIND, ID, TRIAL, STATE = (f"lorasweep.{name}" for name in ("sweep", "kind", "id", "trial", "state"))
-ENDED, ERROR, NOTES, WINNER, ADAPTER, REPORT = (
-    f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner", "adapter", "report")
+SWEEP, KIND, TRIAL, STATE, METRIC = (
+    f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric")
+)
+ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
+# What only this program reads: MLflow's pages hide the tags that begin like its own.
+ID, ADAPTER, REPORT, NOTE_VERSION = (
+    f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
 )
 
 # MLflow refuses more characters than these.
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
-DATASET_NAME_LENGTH, DIGEST_LENGTH, PROFILE_LENGTH = 500, 36, 16_000
+DATASET_NAME_LENGTH, PROFILE_LENGTH = 500, 16_000
+# It takes 36, but shows them in each row of the table; the whole fingerprint is among the params.
+DIGEST_LENGTH = 10
 FORBIDDEN = re.compile(r"[^\w.\- ]")
 
+# MLflow has two pages of charts: how good the model is, and, for what begins with `system/`, how the run went.
 EVALUATION_METRICS = {
     "accuracy": "val_accuracy",
     "macro_f1": "val_macro_f1",
     "loss": "val_loss",
     "train_loss": "train_loss",
-    "learning_rate": "learning_rate",
-    "epoch": "epoch",
-    "seconds": "seconds",
-    "samples_per_second": "samples_per_second",
+    "learning_rate": "system/learning_rate",
+    "epoch": "system/epoch",
+    "seconds": "system/seconds",
+    "samples_per_second": "system/samples_per_second",
 }
 
 # MLflow has no status for a run that was stopped early on purpose. FAILED and KILLED would paint a trial red
@@ -49,7 +56,8 @@ SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KI
 
 def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
     """The resolved configuration, nested names joined by dots, and whatever else is known of the sweep."""
-    return params_of(summary) | params_of(config.model_dump(mode="json"))
+    # What is not set is left out: among a hundred params it would only be in the way.
+    return params_of(summary) | params_of(config.model_dump(mode="json", exclude_none=True))
 
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
@@ -98,7 +106,6 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
             scores.append(float(evaluation[metric]))
         if scores:
             numbers["score"] = best(scores, metric)
-        # MLflow shows what begins like this on a page of its own.
         system = evaluation.get("system", {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
         rungs[int(evaluation["rung"])] = numbers
@@ -106,34 +113,35 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
 
 
 def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
-    """The sweep's own metrics; `test_*` are the winner's, `untuned_*` those of what it is compared with.
+    """The sweep's own metrics; `test/*` are the winner's, the others those of what it is compared with.
 
-    `unmerged_*` are over the classes before labels were merged, `merged_after_*` the same predictions merged.
+    `unmerged/*` are over the classes before labels were merged, `merged_after/*` the same predictions merged.
+    MLflow draws the charts of what stands before a slash as one group.
     """
-    numbers = {"seconds": result.seconds}
+    numbers = {"system/seconds": result.seconds}
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
-        numbers |= {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
+        numbers |= {f"test/{name}": value for name, value in result.winner.test.model_dump().items()}
         # Named as the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
-            numbers |= {f"test_{name}_low": low, f"test_{name}_high": high}
+            numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
     elif scores:
         numbers["score"] = best(scores, result.metric)
     if result.untuned:
-        numbers |= {f"untuned_test_{name}": value for name, value in result.untuned.test.model_dump().items()}
-        numbers["untuned_score"] = result.untuned.score
+        numbers |= {f"untuned/test_{name}": value for name, value in result.untuned.test.model_dump().items()}
+        numbers["untuned/score"] = result.untuned.score
     if result.unmerged:
         numbers |= {
-            f"unmerged_test_{name}": value for name, value in result.unmerged.test.model_dump().items()
+            f"unmerged/test_{name}": value for name, value in result.unmerged.test.model_dump().items()
         }
         merged = result.unmerged.merged.model_dump()
-        numbers |= {f"merged_after_test_{name}": value for name, value in merged.items()}
-        numbers["unmerged_score"] = result.unmerged.score
+        numbers |= {f"merged_after/test_{name}": value for name, value in merged.items()}
+        numbers["unmerged/score"] = result.unmerged.score
     for name, test in result.baselines.items():
-        # "TF-IDF + logistic regression" → tf_idf_logistic_regression
+        # "TF-IDF + logistic regression" → baseline/tf_idf_logistic_regression_accuracy
         key = re.sub(r"\W+", "_", name.lower())
-        numbers |= {f"{key}_test_{score}": value for score, value in test.model_dump().items()}
+        numbers |= {f"baseline/{key}_{score}": value for score, value in test.model_dump().items()}
     return {name: value for name, value in numbers.items() if is_finite(value)}
 
 
@@ -154,7 +162,6 @@ def dataset_input(summary: Mapping[str, Any]) -> DatasetInput | None:
     kept = {name: data[name] for name in ("rows", "classes") if name in data}
     dataset = Dataset(
         name=PurePath(source).name[:DATASET_NAME_LENGTH] or source[:DATASET_NAME_LENGTH],
-        # MLflow takes no more of it; the whole of it is among the params.
         digest=str(data["fingerprint"])[:DIGEST_LENGTH],
         source_type="local",
         source=json.dumps({"uri": source}, ensure_ascii=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuning.mlflow_entries import ADAPTER, ID, KIND, REPORT, STATE, SWEEP, TRIAL, milliseconds
+from tuning.mlflow_entries import (
+    ADAPTER,
+    ID,
+    KIND,
+    NOTE_VERSION,
+    REPORT,
+    STATE,
+    SWEEP,
+    TRIAL,
+    milliseconds,
+)
 from tuning.mlflow_store import connect, is_server
 
 if TYPE_CHECKING:
@@ -22,8 +33,9 @@ if TYPE_CHECKING:
 # system: so many are never cut.
 RUNGS_PER_BATCH = 60
 # Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
-RUNG_METRIC = "epoch"
+RUNG_METRIC = "system/epoch"
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
 
 
 @dataclass
@@ -31,6 +43,7 @@ class TrackedRun:
     """What the store is known to hold of a run, so that only what is missing is sent."""
 
     id: str
+    name: str = ""
     status: str = "RUNNING"
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -65,6 +78,7 @@ class SweepRuns:
         self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
         with suppress(KeyError, OSError):  # a container's user may have no name
             self._tags["mlflow.user"] = getpass.getuser()
+        self._experiment_tags: dict[str, str] = {}
         self._experiment_id = self._open_experiment(
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
@@ -74,6 +88,7 @@ class SweepRuns:
         for run in self._search(identity):
             found = TrackedRun(
                 run.info.run_id,
+                run.info.run_name,
                 run.info.status,
                 dict(run.data.params),
                 dict(run.data.tags),
@@ -98,6 +113,11 @@ class SweepRuns:
     def trials(self) -> Mapping[str, TrackedRun]:
         """Trial → its run, of those that have one."""
         return self._trials
+
+    @property
+    def experiment(self) -> str:
+        """The id of the experiment that has the runs."""
+        return self._experiment_id
 
     def parent(self, started: float) -> TrackedRun:
         """The sweep's own run; made, with this Unix time as its start, if there is none."""
@@ -132,6 +152,26 @@ class SweepRuns:
         for key in [key for key, value in tags.items() if value is None and key in run.tags]:
             self._client.delete_tag(run.id, key)
             del run.tags[key]
+
+    def send_experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Write tags of the experiment, where they are not there already."""
+        for key, value in tags.items():
+            if self._experiment_tags.get(key) != value:
+                self._client.set_experiment_tag(self._experiment_id, key, value)
+                self._experiment_tags[key] = value
+
+    def send_note(self, run: TrackedRun, text: str | None) -> None:
+        """Describe a run, or take its description away; one that a person has written stays."""
+        there, version = run.tags.get(NOTE), run.tags.get(NOTE_VERSION)
+        if there is not None and there != text and version != _version(there):
+            return
+        self.send(run, {}, {NOTE: text, NOTE_VERSION: None if text is None else _version(text)})
+
+    def set_name(self, run: TrackedRun, name: str) -> None:
+        """Name a run as it is to be shown; it is found again by its tags."""
+        if run.name != name:
+            self._client.update_run(run.id, name=name)
+            run.name = name
 
     def send_rungs(self, run: TrackedRun, rungs: Mapping[int, tuple[float, Mapping[str, float]]]) -> None:
         """Write the metrics of those rungs that the run lacks.
@@ -224,6 +264,7 @@ class SweepRuns:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
+        self._experiment_tags = dict(found.tags)
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -254,4 +295,8 @@ class SweepRuns:
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> TrackedRun:
         tags = self._tags | {STATE: "running"} | dict(tags)
         run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
-        return TrackedRun(run.info.run_id, tags=dict(tags), rungs=set(), artifacts=set())
+        return TrackedRun(run.info.run_id, name, tags=dict(tags), rungs=set(), artifacts=set())
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

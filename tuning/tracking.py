@@ -20,6 +20,7 @@ from tuning.config import SweepConfig
 from tuning.mlflow_entries import (
     ENDED,
     ERROR,
+    METRIC,
     NOTES,
     REPORT,
     STATE,
@@ -34,6 +35,7 @@ from tuning.mlflow_entries import (
     trial_params,
     trial_tags,
 )
+from tuning.mlflow_notes import ends_text, sweep_note, trial_name, trial_note
 from tuning.mlflow_runs import SweepRuns, TrackedRun
 from tuning.mlflow_store import (
     artifact_root,
@@ -44,6 +46,7 @@ from tuning.mlflow_store import (
     reason,
     ui_command,
 )
+from tuning.mlflow_views import experiment_tags, run_page, trials_key, view_page
 from tuning.record import SweepFolder, SweepResult, TrialRecord, now, write_text
 
 if TYPE_CHECKING:
@@ -140,6 +143,9 @@ class Tracking:
             return self._attempt(self._record_all)
         result = self._folder.result() or SweepResult(state=state, metric=self._config.training.metric)
         ends = [trial.ended for trial in self._trials.values() if trial.ended]
+        # After the last trial the winner is tested, and confirmed or compared: minutes that belong to the sweep.
+        starts = [trial.started for trial in self._trials.values() if trial.started]
+        ends += [min(starts) + result.seconds] if starts else []
         return self._finish(result, adapters or {}, max(ends, default=now()), report=True)
 
     def register(self, name: str, *, self_contained: bool = False) -> Registered:
@@ -258,9 +264,12 @@ class Tracking:
         runs = self._runs()
         starts = [trial.started for trial in self._trials.values() if trial.started]
         parent = runs.parent(min(starts, default=now()))
-        runs.send(parent, sweep_params(self._config, self._summary or {}), {})
+        metric = self._config.training.metric
+        runs.send_experiment_tags(experiment_tags(metric))
+        runs.send(parent, sweep_params(self._config, self._summary or {}), {METRIC: metric})
         if self._going:
-            runs.send(parent, {}, {STATE: "running", ERROR: None})
+            runs.send(parent, {}, {STATE: "running", ERROR: None, ENDED: None})
+            runs.send_note(parent, None)
             runs.set_status(parent, "RUNNING", now())
         runs.send_text(parent, hide_passwords(self._config.to_yaml()), "config.yaml")
         space = self._folder.path / "space.yaml"
@@ -286,13 +295,17 @@ class Tracking:
         }
         metrics = trial_metrics(trial, self._config.training.metric)
         runs.send_rungs(run, {rung: (times[rung], numbers) for rung, numbers in metrics.items()})
+        rungs = self._config.training.rungs
         tags: dict[str, str | None] = {ENDED: None, ERROR: None, NOTES: None}
-        tags |= trial_tags(trial, self._config.training.rungs)
+        tags |= {METRIC: self._config.training.metric, **trial_tags(trial, rungs)}
         status = TRIAL_STATUS[trial.state]
-        if trial.state == "running" and not self._going:
-            # The sweep has ended and took this trial with it.
+        # The sweep has ended and took this trial with it.
+        interrupted = trial.state == "running" and not self._going
+        if interrupted:
             status, tags[STATE] = "KILLED", "interrupted"
         runs.send(run, trial_params(trial), tags)
+        runs.send_note(run, trial_note(trial))
+        runs.set_name(run, trial_name(trial, rungs, interrupted=interrupted))
         runs.set_status(run, status, trial.ended or started + trial.seconds)
 
     def _record_result(self, result: SweepResult, ended: float) -> None:
@@ -305,5 +318,16 @@ class Tracking:
                 runs.set_status(run, "KILLED", ended)
         runs.send_metrics(parent, result_metrics(result, self._trials.values()), ended)
         error = result.error[:TAG_LENGTH] if result.error else None
-        runs.send(parent, {}, {STATE: result.state, ERROR: error, WINNER: winner})
+        ends = ends_text(list(self._trials.values()))
+        runs.send(parent, {}, {STATE: result.state, ENDED: ends, ERROR: error, WINNER: winner})
+        won = runs.trials.get(winner) if winner else None
+        note = sweep_note(
+            self._folder,
+            result,
+            list(self._trials.values()),
+            list((self._summary or {}).get("searched", ())),
+            view_page(runs.experiment, trials_key(result.metric)),
+            run_page(runs.experiment, won.id) if won else None,
+        )
+        runs.send_note(parent, note[:TAG_LENGTH])
         runs.set_status(parent, SWEEP_STATUS[result.state], ended)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ import pytest
 from mlflow_servers import answers, free_port, wait_until
 from whole_sweeps import RUN, lorasweep, start
 
-from tuning.mlflow_store import connect
 from tuning.record import SweepFolder
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ NAME = "seen"
 # It asks nobody outside, and keeps nothing.
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-FLAGS += ["--disable-dev-shm-usage", "--window-size=1700,1000"]
+FLAGS += ["--disable-dev-shm-usage", "--window-size=2600,1000"]
 
 
 class Browser:
@@ -72,6 +73,12 @@ class Browser:
 
         self.wait(done, path)
 
+    def columns(self) -> list[str]:
+        """The table's columns, from left to right."""
+        heads = self.found("//*[contains(concat(@class, ' '), 'ag-header-cell ')][normalize-space()]")
+        heads.sort(key=lambda head: head.rect["x"])
+        return [head.text for head in heads]
+
     def run_names(self) -> list[str]:
         """The runs of the table, from top to bottom."""
         rows = self.found("//*[@role='row' and @row-index][.//a[contains(@href, '/runs/')]]")
@@ -104,14 +111,20 @@ def swept(place: Path, browser: Browser) -> SweepFolder:
 
 
 @pytest.fixture(scope="module")
-def interface(place: Path, swept: SweepFolder) -> Iterator[str]:
-    """`lorasweep ui`: its address."""
+def printed(place: Path, swept: SweepFolder) -> Iterator[dict[str, str]]:
+    """What `lorasweep ui` prints: name → link, while it serves."""
     port = free_port()
     process = start(place, "ui", "--port", str(port))
     address = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: answers(f"{address}/health"), process, "lorasweep ui")
-        yield address
+        assert process.stdout is not None
+        # It goes on running, so there is no end of its output to wait for.
+        os.set_blocking(process.stdout.fileno(), False)
+        said = os.read(process.stdout.fileno(), 65536).decode()
+        links = dict(re.findall(r"^ *(\S[^:\n]*?):? +(http\S+)", said, re.MULTILINE))
+        assert links.get("MLflow UI") == address
+        yield links
     finally:
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -120,21 +133,30 @@ def interface(place: Path, swept: SweepFolder) -> Iterator[str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def interface(printed: dict[str, str]) -> str:
+    """Where MLflow's pages are."""
+    return printed["MLflow UI"]
+
+
 @pytest.fixture
-def runs(browser: Browser, swept: SweepFolder, interface: str) -> str:
-    """The address of the sweeps' experiment, with its runs on the page."""
-    store = connect(f"sqlite:///{swept.mlruns / 'mlflow.db'}")
-    experiment = store.get_experiment_by_name("lorasweep").experiment_id
-    address = f"{interface}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-    # What an earlier test unfolded or sorted, MLflow's page remembers.
+def newcomer(browser: Browser, interface: str) -> None:
+    """A browser that was never here: what an earlier test unfolded or sorted, MLflow's page remembers."""
     browser.driver.get(f"{interface}/health")
     browser.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
-    browser.driver.get(address)
+
+
+@pytest.fixture
+def runs(browser: Browser, newcomer: None, printed: dict[str, str]) -> None:
+    """The sweeps' page, as its printed link opens it."""
+    browser.driver.get(printed["sweeps"])
     browser.wait(lambda: browser.run_names() == [NAME], "the sweep's run alone")
-    return address
 
 
-def test_the_trials_unfold_under_the_sweep(browser: Browser, swept: SweepFolder, runs: str) -> None:
+SETTINGS = ["rank", "alpha", "target_modules", "learning_rate", "trainable_parameters", "lorasweep.ended"]
+
+
+def test_the_trials_unfold_under_the_sweep(browser: Browser, swept: SweepFolder, runs: None) -> None:
     browser.click(
         f"//*[@role='row'][.//a[normalize-space()='{NAME}']]//button[contains(@class, 'icon-only')]"
     )
@@ -142,23 +164,41 @@ def test_the_trials_unfold_under_the_sweep(browser: Browser, swept: SweepFolder,
     browser.wait(lambda: len(browser.run_names()) == 1 + len(trials), "the trials")
     names = browser.run_names()
     assert names[0] == NAME
-    assert sorted(names[1:]) == trials
+    assert sorted(name.split()[0] for name in names[1:]) == trials
+    first = ["Run Name", "Created", "Duration", "score", "test/accuracy", "test/macro_f1"]
+    assert browser.columns() == [*first, *SETTINGS]
 
 
-def test_the_trials_can_be_sorted_by_their_score(browser: Browser, swept: SweepFolder, runs: str) -> None:
-    browser.click("//button[@data-testid='sort-select-dropdown']")
-    browser.click("//*[@data-testid='sort-select-score']")
-    trials = {record.id: record.score or 0.0 for record in swept.trials()}
-    # The sweep itself stands among them with its best score.
-    browser.wait(lambda: len(browser.run_names()) == 1 + len(trials), "all runs, sorted")
-    shown = [trials[name] for name in browser.run_names() if name in trials]
-    assert shown == sorted(trials.values(), reverse=True)
+def test_the_best_trials_stand_first(
+    browser: Browser, swept: SweepFolder, newcomer: None, printed: dict[str, str]
+) -> None:
+    browser.driver.get(printed["trials by accuracy"])
+    records = {record.id: record for record in swept.trials()}
+    browser.wait(lambda: len(browser.run_names()) == len(records), "the trials, without their sweep")
+    shown = [records[name.split()[0]] for name in browser.run_names()]
+    scores = [record.score or 0.0 for record in shown]
+    assert scores == sorted(scores, reverse=True)
+    assert [name.split()[1] for name in browser.run_names()] == [record.state for record in shown]
+    first = ["Run Name", "Created", "Duration", "score", "val_macro_f1", "val_loss"]
+    assert browser.columns() == [*first, *SETTINGS]
 
 
-def test_a_plot_of_the_sweep_is_drawn(browser: Browser, runs: str) -> None:
+def test_the_sweep_describes_itself(browser: Browser, swept: SweepFolder, runs: None) -> None:
+    result = swept.result()
+    assert result is not None
+    assert result.winner is not None
+    browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/runs/')]")
+    assert f"{result.winner.test.accuracy:.1%}" in browser.see("//p[contains(., 'Winner:')]").text
+    # From the description one comes to the trial, on a page of its own.
+    link = browser.see(f"//p[contains(., 'Winner:')]//a[normalize-space()='{result.winner.id}']")
+    browser.driver.get(link.get_attribute("href"))
+    browser.see(f"//h1[contains(., '{result.winner.id} ')] | //h2[contains(., '{result.winner.id} ')]")
+
+
+def test_a_plot_of_the_sweep_is_drawn(browser: Browser, runs: None) -> None:
     browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/runs/')]")
     browser.click("//*[@role='tab' and normalize-space()='Artifacts']")
-    browser.click("//*[text()='plots']")
+    browser.click("//*[text()='report']")
     browser.click("//*[text()='learning_curves.png']")
 
     def drawn() -> bool:
@@ -174,13 +214,23 @@ def test_a_plot_of_the_sweep_is_drawn(browser: Browser, runs: str) -> None:
 def test_the_winner_is_the_registered_models_champion(
     browser: Browser, swept: SweepFolder, interface: str
 ) -> None:
+    from selenium.common.exceptions import ElementClickInterceptedException
+
     result = swept.result()
     assert result is not None
     assert result.winner is not None
     browser.driver.get(f"{interface}/#/models")
-    # MLflow tells each new visitor of its registry.
-    browser.click("//*[@role='dialog']//button[normalize-space()='Try it now']")
-    browser.click(f"//a[normalize-space()='{NAME}' and contains(@href, '/models/')]")
+
+    def opened() -> bool:
+        # MLflow tells each new visitor of its registry, sooner or later.
+        for button in browser.found("//*[@role='dialog']//button[normalize-space()='Try it now']"):
+            button.click()
+        with suppress(ElementClickInterceptedException):
+            for link in browser.found(f"//a[normalize-space()='{NAME}' and contains(@href, '/models/')]"):
+                link.click()
+        return f"/models/{NAME}" in browser.driver.current_url
+
+    browser.wait(opened, "the model's page")
     row = browser.see(
         "//tr[.//a[contains(., 'Version 1')]] | //*[@role='row'][.//a[contains(., 'Version 1')]]"
     )
@@ -188,5 +238,5 @@ def test_the_winner_is_the_registered_models_champion(
     browser.click("//a[normalize-space()='Version 1']")
     browser.see("//*[contains(text(), 'champion')]")
     # From the version one comes to the trial that it was.
-    browser.click(f"//a[normalize-space()='{result.winner.id}' and contains(@href, '/runs/')]")
+    browser.click(f"//a[starts-with(normalize-space(), '{result.winner.id} ') and contains(@href, '/runs/')]")
     browser.see(f"//h1[contains(., '{result.winner.id}')] | //h2[contains(., '{result.winner.id}')]")

@@ -105,7 +105,7 @@ class Place:
         folder.write_result(
             SweepResult.model_validate({"state": "finished", "metric": metric, "winner": winner})
         )
-        tags = {"lorasweep.sweep": name, "lorasweep.id": f"id-of-{name}"}
+        tags = {"lorasweep.sweep": name, "mlflow.lorasweep.id": f"id-of-{name}"}
         parent = self.client.create_run(
             self.experiment, tags=tags | {"lorasweep.kind": "sweep", "lorasweep.winner": "t007"}
         )
@@ -191,7 +191,7 @@ def test_the_first_version_is_the_champion_and_predicts(
     wanted = {
         "lorasweep.sweep": "first",
         "lorasweep.trial": "t007",
-        "lorasweep.id": "id-of-first",
+        "mlflow.lorasweep.id": "id-of-first",
         "lorasweep.decision": "champion",
         "lorasweep.metric": "accuracy",
         "lorasweep.test_accuracy": "0.8",

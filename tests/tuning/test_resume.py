@@ -57,9 +57,10 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`lorasweep.sweep` = '{folder.name}'")
     assert {run.info.status for run in runs} == {"FINISHED"}
-    children = {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    children = {run.data.tags["lorasweep.trial"]: run for run in runs if "lorasweep.trial" in run.data.tags}
     assert len(runs) == trials + 1
     assert children.keys() == {record.id for record in records}
+    assert {run.info.run_name.split()[1] for run in children.values()} <= {"completed", "stopped"}
     for record in records:
         history = client.get_metric_history(children[record.id].info.run_id, "val_accuracy")
         told = sorted((point.step, point.value) for point in history)

@@ -20,8 +20,9 @@ pytestmark = pytest.mark.slow
 
 SMALL = [*RUN, "--trials", "4", "--epochs", "2", "--concurrency", "1", "--cpus-per-trial", "1", "--keep", "2"]
 # The names under which MLflow shows what an evaluation holds.
-NAMES = {"val_accuracy": "accuracy", "val_macro_f1": "macro_f1", "val_loss": "loss", "epoch": "epoch"}
+NAMES = {"val_accuracy": "accuracy", "val_macro_f1": "macro_f1", "val_loss": "loss", "system/epoch": "epoch"}
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "running": "KILLED"}
+NAMED = {"completed": "completed", "stopped": "stopped at ", "failed": "failed at ", "running": "interrupted"}
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +100,16 @@ def check_store(folder: SweepFolder, uri: str) -> None:
     parent = held.pop(parent_id)
     assert parent["status"] == ("FINISHED" if state == "finished" else "KILLED")
     assert {"config.yaml", "space.yaml"} <= parent["files"].keys()
-    assert sorted(run["name"] for run in held.values()) == [record.id for record in records]
-    children = {run["name"]: run for run in held.values()}
+    assert sorted(run["tags"]["lorasweep.trial"] for run in held.values()) == [
+        record.id for record in records
+    ]
+    children = {run["tags"]["lorasweep.trial"]: run for run in held.values()}
     best = {path.name: path for path in (folder.path / "best").glob("t*")}
     for record in records:
         child = children[record.id]
         assert child["tags"]["mlflow.parentRunId"] == parent_id
         assert child["status"] == STATUS[record.state]
+        assert child["name"].startswith(f"{record.id} {NAMED[record.state]}")
         assert child["params"]["rank"] == str(record.settings["rank"])
         assert child["params"]["learning_rate"] == str(record.settings["learning_rate"])
         for name, key in NAMES.items():
@@ -119,10 +123,11 @@ def check_store(folder: SweepFolder, uri: str) -> None:
     assert result is not None
     assert result.winner is not None
     assert len(best) >= 2
-    assert {"report.html", "trials.csv"} <= parent["files"].keys()
-    assert any(path.startswith("plots/") and path.endswith(".png") for path in parent["files"])
-    assert [value for _, _, value in parent["metrics"]["test_accuracy"]] == [result.winner.test.accuracy]
+    assert {"report/report.html", "report/trials.csv"} <= parent["files"].keys()
+    assert any(path.startswith("report/") and path.endswith(".png") for path in parent["files"])
+    assert [value for _, _, value in parent["metrics"]["test/accuracy"]] == [result.winner.test.accuracy]
     assert parent["tags"]["lorasweep.winner"] == result.winner.id
+    assert result.winner.id in parent["tags"]["mlflow.note.content"]
     versions = connect(uri).search_model_versions(f"name = '{folder.name}'")
     assert [(version.version, version.tags["lorasweep.trial"]) for version in versions] == [
         (versions[0].version, result.winner.id)

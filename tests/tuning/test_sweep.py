@@ -92,7 +92,7 @@ def test_mlflow_has_a_run_for_the_sweep_and_one_for_each_trial(swept: tuple[Swee
     result, records = folder.result(), folder.trials()
     assert result is not None
     assert result.winner is not None
-    test = {f"test_{name}": value for name, value in result.winner.test.model_dump().items()}
+    test = {f"test/{name}": value for name, value in result.winner.test.model_dump().items()}
     assert test.items() <= parents[0].data.metrics.items()
     assert sorted(child.data.params["learning_rate"] for child in children) == sorted(
         str(record.settings["learning_rate"]) for record in records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from training.settings import TrainingSettings
 from tuning.config import SweepConfig
 from tuning.mlflow_entries import sweep_params, trial_metrics
 from tuning.mlflow_store import connect
+from tuning.mlflow_views import experiment_tags, view_links
 from tuning.record import Reference, SweepFolder, SweepResult, TestScores, TrialRecord, Winner
 from tuning.tracking import Tracking, prepare_store
 
@@ -111,15 +113,26 @@ class Place:
         return Tracking(self.folder, CONFIG, self.uri, retry_after=0.0)
 
     def runs(self) -> dict[str, object]:
-        """Run name → run."""
+        """Trial, or the sweep's name → run."""
         client = connect(self.uri)
         found = client.search_runs([client.get_experiment_by_name("lorasweep").experiment_id])
-        names = [run.info.run_name for run in found]
+        names = [run.data.tags.get("lorasweep.trial", run.info.run_name) for run in found]
         assert len(names) == len(set(names)), "runs doubled"
-        return {run.info.run_name: run for run in found}
+        return dict(zip(names, found, strict=True))
+
+    def names(self) -> list[str]:
+        """What the runs are shown as."""
+        return sorted(run.info.run_name for run in self.runs().values())
+
+    def experiment_tags(self) -> dict[str, str]:
+        return dict(connect(self.uri).get_experiment_by_name("lorasweep").tags)
+
+    def note(self, name: str) -> str | None:
+        """A run's description."""
+        return self.runs()[name].data.tags.get("mlflow.note.content")
 
     def histories(self) -> dict[str, dict[str, list[tuple[int, int, float]]]]:
-        """Run name → metric → (step, milliseconds, value)."""
+        """Trial, or the sweep's name → metric → (step, milliseconds, value)."""
         client = connect(self.uri)
         return {
             name: {
@@ -197,10 +210,10 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
         1_700_000_100_000,
         1_700_000_150_000,
     )
-    assert place.artifacts("demo") >= {"config.yaml", "space.yaml", "report.html", "trials.csv"}
+    assert place.artifacts("demo") >= {"config.yaml", "space.yaml", "report"}
     for run in [parent, *runs.values()]:
         (used,) = run.inputs.dataset_inputs
-        assert (used.dataset.name, used.dataset.digest) == ("all.csv", "f" * 36)
+        assert (used.dataset.name, used.dataset.digest) == ("all.csv", "f" * 10)
         assert json.loads(used.dataset.source) == {"uri": "news/all.csv"}
         assert [column["name"] for column in json.loads(used.dataset.schema)["mlflow_colspec"]] == [
             "headline",
@@ -223,6 +236,7 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
         "t003": "KILLED",
     }
     ended = {name: run.data.tags.get("lorasweep.ended") for name, run in runs.items()}
+    assert ended["demo"] == "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted"
     assert ended["t000"] == "completed 6 rungs"
     assert ended["t001"] == "stopped by ASHA at rung 2 of 6"
     assert ended["t002"] == "failed after rung 1 of 6"
@@ -235,25 +249,100 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
         "t003": "interrupted",
     }
     assert runs["t002"].data.tags["lorasweep.error"] == "the loss is not finite"
+    # MLflow's status is the same for the first two.
+    assert place.names() == [
+        "demo",
+        "t000 completed",
+        "t001 stopped at 2/6",
+        "t002 failed at 1/6",
+        "t003 interrupted at 2/6",
+    ]
     assert runs["t000"].data.tags["lorasweep.notes"] == "micro-batch halved"
     assert {name for name, run in runs.items() if run.data.tags.get("lorasweep.winner") == "true"} == {"t000"}
     assert runs["demo"].data.tags["lorasweep.winner"] == "t000"
     assert runs["demo"].data.metrics == {
-        "seconds": 200.0,
+        "system/seconds": 200.0,
         "score": 0.8,
-        "test_accuracy": 0.79,
-        "test_macro_f1": 0.7,
-        "test_loss": 0.6,
-        "test_accuracy_low": 0.75,
-        "test_accuracy_high": 0.83,
-        "tf_idf_logistic_regression_test_accuracy": 0.6,
-        "tf_idf_logistic_regression_test_macro_f1": 0.5,
-        "tf_idf_logistic_regression_test_loss": 1.1,
-        "untuned_score": 0.3,
-        "untuned_test_accuracy": 0.31,
-        "untuned_test_macro_f1": 0.2,
-        "untuned_test_loss": 1.6,
+        "test/accuracy": 0.79,
+        "test/macro_f1": 0.7,
+        "test/loss": 0.6,
+        "test/accuracy_low": 0.75,
+        "test/accuracy_high": 0.83,
+        "baseline/tf_idf_logistic_regression_accuracy": 0.6,
+        "baseline/tf_idf_logistic_regression_macro_f1": 0.5,
+        "baseline/tf_idf_logistic_regression_loss": 1.1,
+        "untuned/score": 0.3,
+        "untuned/test_accuracy": 0.31,
+        "untuned/test_macro_f1": 0.2,
+        "untuned/test_loss": 1.6,
     }
+
+
+def test_a_sweep_describes_itself(place: Place) -> None:
+    """Its winner with a link, the interval, what it has to beat, the failed trial's error, what to do next."""
+    run_sweep(place)
+    runs = place.runs()
+    note = place.note("demo") or ""
+    assert f"/runs/{runs['t000'].info.run_id}?workflowType=machine_learning)**" in note
+    assert "test accuracy **79.0% (75.0% to 83.0%)**; untuned default 31.0%, TF-IDF" in note
+    assert "Validation accuracy 80.0%" in note
+    assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
+    assert "| TF-IDF \\+ logistic regression | 60.0% | 50.0% | 1.1000 |" in note
+    assert "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted" in note
+    assert "t002 failed: the loss is not finite" in note
+    assert "    lorasweep export demo --out best-adapter" in note
+    assert place.note("t002") == "**Failed**: the loss is not finite"
+    assert place.note("t000") == "micro-batch halved"
+    assert place.note("t001") is None
+
+
+def test_a_description_cannot_be_broken_out_of(place: Place) -> None:
+    hostile = trial(
+        2, [0.4], "failed", error="<img src=x onerror=alert(1)>\n# [x](javascript:alert(1)) | `y`"
+    )
+    place.folder.write_trial(hostile)
+    tracking = place.tracking()
+    tracking.update(hostile)
+    assert tracking.finish(SweepResult(state="failed", metric="accuracy", error="a|b\n<b>"), {})
+    for name in ("demo", "t002"):
+        note = place.note(name) or ""
+        assert "\\<img src=x onerror=alert\\(1\\)\\> \\# \\[x\\]" in note
+        assert not re.search(r"(?<!\\)<", note)
+    assert "**failed**: a\\|b \\<b\\>" in (place.note("demo") or "")
+
+
+def test_a_description_that_a_person_wrote_stays(place: Place) -> None:
+    run_sweep(place)
+    client = connect(place.uri)
+    client.set_tag(place.runs()["demo"].info.run_id, "mlflow.note.content", "keep this one")
+    assert place.tracking().refill()
+    assert place.note("demo") == "keep this one"
+
+
+def test_the_experiment_opens_with_columns_that_mean_something(place: Place) -> None:
+    run_sweep(place)
+    links = dict(view_links(place.uri, "lorasweep", "http://127.0.0.1:5000/"))
+    assert list(links) == ["sweeps", "trials by accuracy"]
+    experiment = connect(place.uri).get_experiment_by_name("lorasweep")
+    page = (
+        f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    )
+    assert links["trials by accuracy"] == f"{page}&viewStateShareKey=trials-accuracy"
+    state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.trials-accuracy"])["state"])
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`score`", False)
+    # What the view asks for is there, and its filter finds the trials alone.
+    found = connect(place.uri).search_runs(
+        [experiment.experiment_id], state["searchFilter"], order_by=["metrics.`score` DESC"]
+    )
+    assert [run.data.tags["lorasweep.trial"] for run in found] == ["t000", "t003", "t002", "t001"]
+    assert {"metrics.`score`", "metrics.`val_loss`", "params.`rank`"} <= set(state["selectedColumns"])
+    assert view_links(place.uri, "another", "http://127.0.0.1:5000") == []
+
+
+def test_a_loss_is_sorted_from_below() -> None:
+    state = json.loads(json.loads(experiment_tags("loss")["mlflow.sharedViewState.trials-loss"])["state"])
+    assert state["orderByAsc"] is True
+    assert state["selectedColumns"][1:3] == ["metrics.`val_accuracy`", "metrics.`val_macro_f1`"]
 
 
 def test_every_evaluation_is_there_once(place: Place) -> None:
@@ -264,19 +353,19 @@ def test_every_evaluation_is_there_once(place: Place) -> None:
     accuracies = [0.5, 0.7, 0.6, 0.8, 0.75, 0.8]
     assert metrics["val_accuracy"] == [(*time, value) for time, value in zip(times, accuracies, strict=True)]
     assert [value for _, _, value in metrics["score"]] == [0.5, 0.7, 0.7, 0.8, 0.8, 0.8]
-    assert [value for _, _, value in metrics["epoch"]] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert [value for _, _, value in metrics["system/epoch"]] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     assert set(metrics) == {
         "val_accuracy",
         "val_macro_f1",
         "val_loss",
         "train_loss",
-        "learning_rate",
-        "epoch",
-        "seconds",
-        "samples_per_second",
+        "system/learning_rate",
+        "system/epoch",
+        "system/seconds",
+        "system/samples_per_second",
         "score",
     }
-    assert {name: len(place.histories()[name]["epoch"]) for name in ("t001", "t002", "t003")} == {
+    assert {name: len(place.histories()[name]["system/epoch"]) for name in ("t001", "t002", "t003")} == {
         "t001": 2,
         "t002": 1,
         "t003": 2,
@@ -286,6 +375,8 @@ def test_every_evaluation_is_there_once(place: Place) -> None:
 def test_filling_again_doubles_nothing(place: Place) -> None:
     run_sweep(place)
     histories, adapters = place.histories(), place.artifacts("t000", "adapter")
+    shown = {name: (run.info.run_name, run.data.tags) for name, run in place.runs().items()}
+    experiment = place.experiment_tags()
     times = {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()}
     ids = {name: run.info.run_id for name, run in place.runs().items()}
     (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
@@ -296,6 +387,8 @@ def test_filling_again_doubles_nothing(place: Place) -> None:
         assert again.refill({"t000": adapter(place)})
         assert again.refill({"t000": adapter(place)})
     assert place.histories() == histories
+    assert {name: (run.info.run_name, run.data.tags) for name, run in place.runs().items()} == shown
+    assert place.experiment_tags() == experiment
     assert {name: run.info.run_id for name, run in place.runs().items()} == ids
     assert place.artifacts("t000", "adapter") == adapters
     assert adapters == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
@@ -316,14 +409,16 @@ def test_a_rung_that_is_done_again_stands_once(place: Place) -> None:
     tracking = place.tracking()
     tracking.update(first.model_copy(update={"evaluations": tuple(again[:1])}))
     tracking.update(first.model_copy(update={"evaluations": tuple(again)}))
-    assert [step for step, _, _ in place.histories()["t000"]["seconds"]] == [1, 2]
-    assert place.histories()["t000"]["seconds"][1][2] == 3.0
+    assert [step for step, _, _ in place.histories()["t000"]["system/seconds"]] == [1, 2]
+    assert place.histories()["t000"]["system/seconds"][1][2] == 3.0
 
 
 def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Path) -> None:
     run_sweep(place)
     before = place.histories()
     place.folder.write_plan({"data": {"fingerprint": "abc"}})
+    # Longer than its trials: the winner was tested and the baselines fitted after them.
+    place.folder.write_result(RESULT.model_copy(update={"seconds": 400.0}))
     elsewhere = place.mlruns / "other.db"
     shutil.copy(empty_store, elsewhere)
     place.uri = f"sqlite:///{elsewhere}"
@@ -334,7 +429,7 @@ def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Pat
     assert runs["t003"].info.status == "KILLED"
     assert runs["demo"].data.params["data.fingerprint"] == "abc"
     assert runs["demo"].info.start_time == STARTED * 1000
-    assert runs["demo"].info.end_time == (STARTED + 250) * 1000
+    assert runs["demo"].info.end_time == (STARTED + 400) * 1000
     assert place.artifacts("t000") == {"adapter"}
 
 
@@ -346,6 +441,8 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
     first.finish(SweepResult(state="interrupted", metric="accuracy"), {})
     runs = place.runs()
     assert (runs["demo"].info.status, runs["t003"].info.status) == ("KILLED", "KILLED")
+    assert place.names() == ["demo", "t003 interrupted at 2/6"]
+    assert "lorasweep resume demo" in (place.note("demo") or "")
     ids = {name: run.info.run_id for name, run in runs.items()}
 
     second = place.tracking()
@@ -355,6 +452,8 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
         runs = place.runs()
         assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
         assert runs["t003"].data.tags["lorasweep.state"] == "running"
+        assert place.names() == ["demo", "t003"]
+        assert place.note("demo") is None
         ended = trial(3, [0.6, 0.5, 0.9], "stopped")
         place.folder.write_trial(ended)
         second.update(ended)
@@ -363,6 +462,7 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
     assert {name: run.info.run_id for name, run in runs.items()} == ids
     assert [step for step, _, _ in place.histories()["t003"]["val_accuracy"]] == [1, 2, 3]
     assert (runs["demo"].info.status, runs["t003"].info.status) == ("FINISHED", "FINISHED")
+    assert place.names() == ["demo", "t003 stopped at 3/6"]
 
 
 def test_the_winner_may_change(place: Place) -> None:
@@ -418,8 +518,8 @@ def test_a_store_that_fails_does_not_stop_the_sweep(
     shutil.copy(away, store)
     tracking.update(trial(1, [0.2, 0.3], "stopped"))
     assert caplog.messages == []
-    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2]
-    assert [step for step, _, _ in place.histories()["t001"]["epoch"]] == [1, 2]
+    assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2]
+    assert [step for step, _, _ in place.histories()["t001"]["system/epoch"]] == [1, 2]
 
     store.write_bytes(b"not a database, but long enough to be taken for one" * 200)
     with caplog.at_level(logging.WARNING, logger="lorasweep"):
@@ -438,7 +538,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
 
     def draw(folder: SweepFolder) -> dict[str, bytes]:
         drawn.append(folder.name)
-        return {"report.html": b"<p>" + str(len(drawn)).encode(), "plots/history.png": b"png"}
+        return {"report/report.html": b"<p>" + str(len(drawn)).encode(), "report/history.png": b"png"}
 
     monkeypatch.setattr("tuning.pages.page.report_files", draw)
     run_sweep(place)
@@ -446,7 +546,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
     place.folder.write_result(RESULT.model_copy(update={"published": True}))
     assert place.tracking().refill()
     assert drawn == ["demo"]
-    assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report.html", "plots"}
+    assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report"}
     place.folder.write_trial(trial(4, [0.1], "stopped"))
     assert place.tracking().refill()
     assert len(drawn) == 2
@@ -487,8 +587,13 @@ def test_what_a_process_used_is_shown_apart() -> None:
         "system": {"cpu_percent": 97.0, "memory_mb": 1200.5, "odd": float("nan")}
     }
     metrics = trial_metrics(trial(0, []).model_copy(update={"evaluations": (measured,)}), "accuracy")
-    system = {name: value for name, value in metrics[1].items() if "/" in name}
-    assert system == {"system/cpu_percent": 97.0, "system/memory_mb": 1200.5}
+    system = {name: value for name, value in metrics[1].items() if name.startswith("system/")}
+    shown = {"epoch": 0.5, "learning_rate": 1e-3, "seconds": 1.5, "samples_per_second": 100.0}
+    assert system == {
+        "system/cpu_percent": 97.0,
+        "system/memory_mb": 1200.5,
+        **{f"system/{name}": value for name, value in shown.items()},
+    }
 
 
 def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
@@ -503,7 +608,7 @@ def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
     # What a server does that carries out a request after its caller has given it up, and asked again.
     for name in ("demo", "t000"):
         run = before[name]
-        twin = client.create_run(experiment, run.info.start_time - 1, run.data.tags, name)
+        twin = client.create_run(experiment, run.info.start_time - 1, run.data.tags, run.info.run_name)
         if name == "demo":
             client.set_tag(before["t000"].info.run_id, "mlflow.parentRunId", twin.info.run_id)
             kept = {"demo": twin.info.run_id, "t000": before["t000"].info.run_id}
@@ -513,7 +618,7 @@ def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
     assert runs.keys() == {"demo", *(record.id for record in TRIALS)}
     parents = {runs[record.id].data.tags["mlflow.parentRunId"] for record in TRIALS}
     assert parents == {kept["demo"]}
-    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
@@ -523,7 +628,7 @@ def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
     connect(place.uri).delete_run(place.runs()["t000"].info.run_id)
     tracking.update(trial(0, [0.5, 0.6]))
     tracking.update(trial(0, [0.5, 0.6, 0.7]))
-    assert [step for step, _, _ in place.histories()["t000"]["epoch"]] == [1, 2, 3]
+    assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2, 3]
 
 
 def test_scores_follow_the_metric_and_leave_out_what_cannot_be_drawn() -> None:

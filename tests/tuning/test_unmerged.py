@@ -48,14 +48,14 @@ def test_mlflow_gets_both_scores() -> None:
     result = SweepResult(state="finished", metric="accuracy", unmerged=KNOWN)
     numbers = result_metrics(result, [])
     assert numbers == {
-        "seconds": 0.0,
-        "unmerged_score": 0.5,
-        "unmerged_test_accuracy": 0.5,
-        "unmerged_test_macro_f1": 0.4,
-        "unmerged_test_loss": 1.0,
-        "merged_after_test_accuracy": 0.25,
-        "merged_after_test_macro_f1": 0.4,
-        "merged_after_test_loss": 1.0,
+        "system/seconds": 0.0,
+        "unmerged/score": 0.5,
+        "unmerged/test_accuracy": 0.5,
+        "unmerged/test_macro_f1": 0.4,
+        "unmerged/test_loss": 1.0,
+        "merged_after/test_accuracy": 0.25,
+        "merged_after/test_macro_f1": 0.4,
+        "merged_after/test_loss": 1.0,
     }
 
 
