@@ -145,6 +145,17 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     return {name: value for name, value in numbers.items() if is_finite(value)}
 
 
+def git_tags(summary: Mapping[str, Any]) -> dict[str, str | None]:
+    """The commit of the directory that the sweep was started in, under the names that MLflow knows it by."""
+    git = summary.get("git", {})
+    if "commit" not in git:
+        return {}
+    return {
+        "mlflow.source.git.commit": str(git["commit"]),
+        "mlflow.source.git.dirty": str(bool(git.get("changed"))).lower(),
+    }
+
+
 def dataset_input(summary: Mapping[str, Any]) -> DatasetInput | None:
     """A sweep's data as MLflow notes where a run's data came from; None where the summary tells nothing of it.
 

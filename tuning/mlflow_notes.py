@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from training.settings import Metric
-from tuning.model_card import escape
+from tuning.adapters.model_card import escape
 from tuning.record import SweepFolder, SweepResult, TestScores, TrialRecord
 from tuning.report import METRIC_NAMES, counts_text, score_text, setting_text
 

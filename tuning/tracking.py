@@ -29,6 +29,7 @@ from tuning.mlflow_entries import (
     TRIAL_STATUS,
     WINNER,
     dataset_input,
+    git_tags,
     result_metrics,
     sweep_params,
     trial_metrics,
@@ -266,7 +267,11 @@ class Tracking:
         parent = runs.parent(min(starts, default=now()))
         metric = self._config.training.metric
         runs.send_experiment_tags(experiment_tags(metric))
-        runs.send(parent, sweep_params(self._config, self._summary or {}), {METRIC: metric})
+        runs.send(
+            parent,
+            sweep_params(self._config, self._summary or {}),
+            {METRIC: metric} | git_tags(self._summary or {}),
+        )
         if self._going:
             runs.send(parent, {}, {STATE: "running", ERROR: None, ENDED: None})
             runs.send_note(parent, None)

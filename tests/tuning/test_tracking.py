@@ -61,6 +61,7 @@ SUMMARY = {
     "data": {"source": "news/all.csv", "fingerprint": "f" * 64, "rows": {"train": 12}, "classes": 3},
     "text_columns": ["headline", "body"],
     "label_column": "topic",
+    "git": {"commit": "c" * 40, "changed": True},
 }
 TRIALS = [
     trial(0, [0.5, 0.7, 0.6, 0.8, 0.75, 0.8], "completed", notes=("micro-batch halved",)),
@@ -200,6 +201,8 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
     assert parent.data.params["training.epochs"] == "3"
     assert parent.data.params["data.fingerprint"] == "f" * 64
     assert parent.data.params["data.classes"] == "3"
+    assert parent.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert parent.data.tags["mlflow.source.git.dirty"] == "true"
     assert runs["t001"].data.params == {
         "method": "lora",
         "rank": "8",

@@ -76,11 +76,11 @@ def row_metrics(row: ComparedRow) -> dict[str, float]:
     """All figures of a row by names that MLflow takes."""
     if row.test is None:
         return {}
-    found = {f"test_{name}": value for name, value in row.test.model_dump().items()}
+    found = {f"test/{name}": value for name, value in row.test.model_dump().items()}
     if row.merged is not None:
-        found |= {f"merged_after_test_{name}": value for name, value in row.merged.model_dump().items()}
+        found |= {f"merged_after/{name}": value for name, value in row.merged.model_dump().items()}
     for name, (low, high) in row.interval.items():
-        found |= {f"test_{name}_low": low, f"test_{name}_high": high}
+        found |= {f"test/{name}_low": low, f"test/{name}_high": high}
     for key in (
         "epoch_seconds",
         "samples_per_second",
@@ -93,9 +93,9 @@ def row_metrics(row: ComparedRow) -> dict[str, float]:
     if row.validation_score is not None:
         found["score"] = row.validation_score
     for entry in row.latencies:
-        found[f"latency_ms_{entry.form}_{entry.precision}_{entry.batch}"] = entry.median
-        found[f"latency_ms_{entry.form}_{entry.precision}_{entry.batch}_p95"] = entry.p95
+        found[f"latency_ms/{entry.form}_{entry.precision}_{entry.batch}"] = entry.median
+        found[f"latency_ms/{entry.form}_{entry.precision}_{entry.batch}_p95"] = entry.p95
     for use in row.operators:
         key = re.sub(r"\W+", "_", use.name).strip("_")
-        found |= {f"step_ms_{key}": use.milliseconds, f"step_mb_{key}": use.megabytes}
+        found |= {f"step_ms/{key}": use.milliseconds, f"step_mb/{key}": use.megabytes}
     return found

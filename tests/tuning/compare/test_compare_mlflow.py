@@ -37,7 +37,7 @@ def test_a_parent_and_a_child_a_row_without_doubles(tmp_path: Path, monkeypatch:
     assert "lorasweep.error" not in children["full-fp32"].data.tags
     for row in found:
         assert children[row.plan.id].data.metrics == pytest.approx(row_metrics(row))
-        assert len(client.get_metric_history(children[row.plan.id].info.run_id, "test_accuracy")) == 1
+        assert len(client.get_metric_history(children[row.plan.id].info.run_id, "test/accuracy")) == 1
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == set(files)
 
 
