@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces.space import Space
 from training.errors import SettingsError
@@ -125,6 +125,8 @@ def reconcile(
             values = space.suggest(attach(study, number))
             unfinished.append(Unfinished(number, space.hyperparameters(values).model_dump()))
         elif record.state == "running":
+            # It may have died between the record of an evaluation and Optuna's.
+            _report(attach(study, number), frozen, record)
             unfinished.append(Unfinished(number, record.settings, record.last_checkpoint, record.evaluations))
         else:
             _tell(study, number, frozen, record)
@@ -133,11 +135,15 @@ def reconcile(
 
 def _tell(study: Study, number: int, frozen: FrozenTrial, record: TrialRecord) -> None:
     trial = attach(study, number)
+    _report(trial, frozen, record)
+    value = record.score if record.state == "completed" else None
+    study.tell(trial, value, state=STATES[record.state])
+
+
+def _report(trial: Trial, frozen: FrozenTrial, record: TrialRecord) -> None:
     for evaluation in record.evaluations:
         if evaluation["rung"] not in frozen.intermediate_values:
             trial.report(float(evaluation[SCORE]), int(evaluation["rung"]))
-    value = record.score if record.state == "completed" else None
-    study.tell(trial, value, state=STATES[record.state])
 
 
 def startup_trials(trials: int, concurrency: int) -> int:
