@@ -149,3 +149,14 @@ def test_random_trials_before_tpe_proposes() -> None:
     """A quarter, at least those that start at once, at most ten."""
     asked = ((20, 4), (100, 4), (4, 1), (20, 8), (100, 16))
     assert [startup_trials(*pair) for pair in asked] == [5, 10, 2, 8, 16]
+
+
+def test_a_trial_that_goes_on_has_all_its_evaluations_in_the_study(url: str) -> None:
+    """Killed between the record of an evaluation and Optuna's: the trial does not reach that rung again."""
+    create_study(url, "demo", "accuracy", {}, [])
+    study = open_study(url, "demo")
+    ask(study).report(0.2, 1)
+    settings = {"rank": 4, "learning_rate": 1e-3}
+    _, unfinished = reconcile(study, SPACE, [record(0, "running", 0.2, 0.3, settings=settings)])
+    assert [trial.number for trial in unfinished] == [0]
+    assert open_study(url, "demo").trials[0].intermediate_values == {1: 0.2, 2: 0.3}
