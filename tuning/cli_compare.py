@@ -130,8 +130,7 @@ def compare(
     folder.open(settings)
     with folder.lock():
         searched = _found(sweep, mlruns) if sweep else runner.find_or_run(config, mlruns, _drive)
-        winner = runner.winner_of(searched).winner
-        assert winner is not None
+        _, winner = searched.won("compare", finished=True)
         full, lora = _tuned_rates(config, settings, mlruns) if tune_baseline else (None, None)
         from tuning.compare.rows import row_plans
 
@@ -194,8 +193,7 @@ def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -
     for space, kind in ((runner.FULL_SPACE, "full"), (runner.LORA_SPACE, "lora")):
         wanted = runner.baseline_config(config, settings, space, kind)
         searched = runner.find_or_run(wanted, mlruns, _drive)
-        winner = runner.winner_of(searched).winner
-        assert winner is not None
+        _, winner = searched.won("compare", finished=True)
         rates.append(float(winner.settings["learning_rate"]))
     return rates[0], rates[1]
 

@@ -75,13 +75,12 @@ def trial_tags(trial: TrialRecord, rungs: int) -> dict[str, str]:
         rungs: evaluations of a full trial.
     """
     tags: dict[str, str] = {STATE: trial.state}
-    reached = max((int(evaluation["rung"]) for evaluation in trial.evaluations), default=0)
     if trial.state == "completed":
         tags[ENDED] = f"completed {rungs} rungs"
     elif trial.state == "stopped":
-        tags[ENDED] = f"stopped by ASHA at rung {reached} of {rungs}"
+        tags[ENDED] = f"stopped by ASHA at rung {trial.reached} of {rungs}"
     elif trial.state == "failed":
-        tags[ENDED] = f"failed after rung {reached} of {rungs}"
+        tags[ENDED] = f"failed after rung {trial.reached} of {rungs}"
     if trial.error:
         tags[ERROR] = trial.error[:TAG_LENGTH]
     if trial.notes:

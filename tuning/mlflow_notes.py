@@ -74,12 +74,11 @@ def trial_name(trial: TrialRecord, rungs: int, *, interrupted: bool = False) -> 
         rungs: evaluations of a full trial.
         interrupted: the sweep has ended and took the trial with it.
     """
-    reached = max((int(evaluation["rung"]) for evaluation in trial.evaluations), default=0)
     if trial.state == "completed":
         return f"{trial.id} completed"
     if trial.state in ("stopped", "failed"):
-        return f"{trial.id} {trial.state} at {reached}/{rungs}"
-    return f"{trial.id} interrupted at {reached}/{rungs}" if interrupted else trial.id
+        return f"{trial.id} {trial.state} at {trial.reached}/{rungs}"
+    return f"{trial.id} interrupted at {trial.reached}/{rungs}" if interrupted else trial.id
 
 
 def _against(result: SweepResult) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +26,7 @@ from tuning.mlflow_entries import (
     milliseconds,
 )
 from tuning.mlflow_store import connect, is_server
+from tuning.record import write_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +39,7 @@ RUNGS_PER_BATCH = 60
 RUNG_METRIC = "system/epoch"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+IDENTITY_FILE = "mlflow.json"
 
 
 @dataclass
@@ -296,6 +300,14 @@ class SweepRuns:
         tags = self._tags | {STATE: "running"} | dict(tags)
         run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
         return TrackedRun(run.info.run_id, name, tags=dict(tags), rungs=set(), artifacts=set())
+
+
+def identity_of(folder: Path) -> str:
+    """What tells the sweep or comparison in a folder from others of its name; made at the first call."""
+    path = folder / IDENTITY_FILE
+    if not path.exists():
+        write_text(path, json.dumps({"id": uuid.uuid4().hex}))
+    return str(json.loads(path.read_text(encoding="utf-8"))["id"])
 
 
 def _version(text: str) -> str:

@@ -11,14 +11,13 @@ import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.errors import LorasweepError, SettingsError
-from tuning.quiet import quiet_environment
+from tuning.quiet import quiet_environment, silenced
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -160,18 +159,10 @@ def quiet() -> Iterator[None]:
     if os.environ.get("MLFLOW_LOGGING_LEVEL", "").upper() in ("DEBUG", "INFO"):
         yield
         return
-    loggers = [logging.getLogger(name) for name in NOISY]
     # Importing MLflow sets the level of its own logger; once silenced it stays so.
-    levels = [logging.CRITICAL if logger.name == "mlflow" else logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    with silenced(NOISY):
+        yield
 
 
 def reason(error: BaseException) -> str:

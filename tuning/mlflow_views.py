@@ -15,6 +15,7 @@ from training.evaluate import higher_is_better
 from training.settings import Metric
 from tuning.mlflow_entries import ENDED, KIND, METRIC
 from tuning.mlflow_store import connect, store_errors
+from tuning.report import METRIC_NAMES
 
 VIEW = "mlflow.sharedViewState."
 # Without this, and `MODE` in the address, MLflow takes the experiment for one about language models' answers,
@@ -22,7 +23,6 @@ VIEW = "mlflow.sharedViewState."
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MODE = "workflowType=machine_learning"
 SWEEPS = "sweeps"
-WORDS: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 SETTINGS = ("rank", "alpha", "target_modules", "learning_rate", "trainable_parameters")
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
 # In pixels, so that a page of 1400 shows them all once its menu is folded.
@@ -51,7 +51,7 @@ def experiment_tags(metric: Metric) -> dict[str, str]:
             {"orderByKey": "attributes.start_time", "orderByAsc": False},
         ),
         f"{VIEW}{trials_key(metric)}": _view(
-            f"Trials by {WORDS[metric]}",
+            f"Trials by {METRIC_NAMES[metric]}",
             [*_columns("metrics", ("score", *_other_metrics(metric))), *_setting_columns()],
             {
                 # The sweeps' own runs have a score, too, and would stand among their trials.
@@ -93,7 +93,9 @@ def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]
         found = connect(uri).get_experiment_by_name(experiment)
     if found is None:
         return []
-    views = {SWEEPS: SWEEPS} | {trials_key(metric): f"trials by {WORDS[metric]}" for metric in WORDS}
+    views = {SWEEPS: SWEEPS} | {
+        trials_key(metric): f"trials by {METRIC_NAMES[metric]}" for metric in METRIC_NAMES
+    }
     base = address.rstrip("/")
     return [
         (name, f"{base}/{view_page(found.experiment_id, key)}")
@@ -104,7 +106,7 @@ def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]
 
 def _other_metrics(metric: Metric) -> list[str]:
     # The score is the best of its own metric already.
-    return [f"val_{other}" for other in WORDS if other != metric]
+    return [f"val_{other}" for other in METRIC_NAMES if other != metric]
 
 
 def _setting_columns() -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # Read by the libraries when they are imported, so set before that; a user's own values are left alone.
 ENVIRONMENT = {
@@ -52,3 +54,19 @@ def quiet_libraries() -> None:
     for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
+
+
+@contextmanager
+def silenced(names: Iterable[str]) -> Iterator[None]:
+    """Inside it these loggers, and Python's warnings, say nothing."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

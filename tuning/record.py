@@ -207,6 +207,24 @@ class SweepFolder:
         path = self.path / "result.json"
         return read_record(path, SweepResult) if path.is_file() else None
 
+    def won(self, verb: str, *, finished: bool = False) -> tuple[SweepResult, Winner]:
+        """The result and its winner.
+
+        Args:
+            verb: what is to be done with it.
+            finished: only of a sweep that has finished and runs no more.
+
+        Raises:
+            SettingsError: there is no winner.
+        """
+        result = self.result()
+        if result is None or result.winner is None or (finished and self.state() != "finished"):
+            raise SettingsError(
+                f"sweep {self.name}: has no winner to {verb} (it is {self.state()}); go on with: "
+                f"lorasweep resume {self.name}"
+            )
+        return result, result.winner
+
     def write_result(self, result: SweepResult) -> None:
         """Replace the result."""
         write_text(self.path / "result.json", result.model_dump_json(indent=1))
@@ -329,10 +347,15 @@ def find_sweep(mlruns: Path, name: str | None) -> SweepFolder:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one step: written beside it, flushed to the disk, renamed over it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with beside.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -98,7 +98,7 @@ class Recorder(tune.Callback):
         """The rung's checkpoint lies on the storage: from now on the trial can go on from here."""
         record = self._record(trial)
         update = {"last_checkpoint": checkpoint.path}
-        if record.evaluations and record.best_rung == record.evaluations[-1]["rung"]:
+        if record.evaluations and record.best_rung == record.reached:
             update["checkpoint"] = checkpoint.path
         self._write(record.model_copy(update=update))
 
@@ -108,7 +108,7 @@ class Recorder(tune.Callback):
         if record.state == "failed" or not record.evaluations:
             return
         self.watch.went_well()
-        full = bool(record.evaluations) and record.evaluations[-1]["rung"] >= self._rungs
+        full = record.reached >= self._rungs
         self._write(record.model_copy(update={"state": "completed" if full else "stopped", "ended": now()}))
         self.prune()
 

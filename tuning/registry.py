@@ -126,21 +126,16 @@ def _describe(
     folder: SweepFolder, found: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
     """Tags by which this winner is known again, tags with its scores, and its settings."""
-    result = folder.result()
-    if result is None or result.winner is None:
-        raise SettingsError(
-            f"sweep {folder.name}: has no winner to register (it is {folder.state()}); go on with: "
-            f"lorasweep resume {folder.name}"
-        )
+    result, winner = folder.won("register")
     data = Dataset.load(folder.data)
     weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
-    identity = {SWEEP: folder.name, TRIAL: result.winner.id, WEIGHTS: sha256(weights) or ""}
+    identity = {SWEEP: folder.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
-    tags |= {TEST_SCORE.format(name): repr(score) for name, score in result.winner.test.model_dump().items()}
-    return identity, tags, result.winner.settings
+    tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
+    return identity, tags, winner.settings
 
 
 def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:

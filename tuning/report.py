@@ -44,14 +44,13 @@ def trials_table(
     table.add_column("rungs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for trial in rank_trials(list(trials), higher_is_better(metric))[:most]:
-        reached = trial.evaluations[-1]["rung"] if trial.evaluations else 0
         settings = [setting_text(trial.settings.get(name)) for name in columns]
         table.add_row(
             trial.id,
             score_text(trial.score, metric),
             *map(escape, settings or [settings_line(trial.settings, searched)]),
             parameters_text(trial.trainable_parameters),
-            f"{reached}/{rungs}",
+            f"{trial.reached}/{rungs}",
             duration(trial.seconds),
         )
     return table

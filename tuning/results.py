@@ -64,6 +64,11 @@ class TrialRecord(Record):
     last_checkpoint: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def reached(self) -> int:
+        """The last rung that it was evaluated at, 0 before the first."""
+        return int(self.evaluations[-1]["rung"]) if self.evaluations else 0
+
 
 class TestScores(Record):
     """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""

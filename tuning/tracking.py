@@ -7,10 +7,8 @@ on, and what the store missed is sent later: each write first asks what is there
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +35,7 @@ from tuning.mlflow_entries import (
     trial_tags,
 )
 from tuning.mlflow_notes import ends_text, sweep_note, trial_name, trial_note
-from tuning.mlflow_runs import SweepRuns, TrackedRun
+from tuning.mlflow_runs import SweepRuns, TrackedRun, identity_of
 from tuning.mlflow_store import (
     artifact_root,
     default_tracking_uri,
@@ -48,7 +46,7 @@ from tuning.mlflow_store import (
     ui_command,
 )
 from tuning.mlflow_views import experiment_tags, run_page, trials_key, view_page
-from tuning.record import SweepFolder, SweepResult, TrialRecord, now, write_text
+from tuning.record import SweepFolder, SweepResult, TrialRecord, now
 
 if TYPE_CHECKING:
     from tuning.registry import Registered
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["Tracking", "default_tracking_uri", "prepare_store", "ui_command"]
 
 EXPERIMENT = "lorasweep"
-IDENTITY_FILE = "mlflow.json"
 log = logging.getLogger("lorasweep")
 
 
@@ -157,13 +154,7 @@ class Tracking:
         """
         from tuning.registry import register
 
-        result = self._folder.result()
-        if result is None or result.winner is None:
-            raise SettingsError(
-                f"sweep {self._folder.name}: has no winner to register (it is {self._folder.state()}); go on "
-                f"with: lorasweep resume {self._folder.name}"
-            )
-        winner = result.winner.id
+        winner = self._folder.won("register")[1].id
         best = self._folder.path / "best"
         if not self._complete and not self.refill({path.name: path for path in best.glob("t*")}):
             raise SettingsError(f"sweep {self._folder.name}: MLflow does not answer; try again when it does")
@@ -230,10 +221,7 @@ class Tracking:
 
     def _runs(self) -> SweepRuns:
         if self._opened is None:
-            path = self._folder.path / IDENTITY_FILE
-            if not path.exists():
-                write_text(path, json.dumps({"id": uuid.uuid4().hex}))
-            identity = str(json.loads(path.read_text(encoding="utf-8"))["id"])
+            identity = identity_of(self._folder.path)
             artifacts = artifact_root(self._folder.mlruns)
             self._opened = SweepRuns(self._uri, self._experiment, artifacts, self._folder.name, identity)
         return self._opened

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from training.dataset import Dataset
+from training.encoding import EncodedDataset
 from training.evaluate import score_merged
 from tuning.cluster import Resources
 from tuning.plan import SweepPlan
@@ -35,16 +39,31 @@ def unmerged_reference(
     if known is not None and known.settings == settings:
         return known
     tell("training the winner's settings on the unmerged labels")
-    labels = {name: texts.original for name, texts in dataset.splits().items() if texts.original is not None}
-    data = plan.encoded.relabelled(labels, dataset.original_names)
+    data = unmerged_data(dataset, plan.encoded)
     trained = ray.get(run_remote(resources, train_reference, settings, ray.put(data), setup))
     found = UnmergedReference(
         settings=settings,
         classes=len(dataset.original_names),
         score=trained.validation_score,
-        test=score_test(trained.logits, labels["test"]),
-        merged=TestScores(**asdict(score_merged(trained.logits, dataset.test.labels, dataset.merge_index()))),
+        test=score_test(trained.logits, data.test.labels),
+        merged=score_after_merging(dataset, trained.logits),
         seconds=trained.seconds,
     )
     folder.write_unmerged(found)
     return found
+
+
+def unmerged_data(dataset: Dataset, encoded: EncodedDataset) -> EncodedDataset:
+    """The rows under their labels before these were merged."""
+    splits = dataset.splits().items()
+    labels = {name: texts.original for name, texts in splits if texts.original is not None}
+    return encoded.relabelled(labels, dataset.original_names)
+
+
+def score_after_merging(dataset: Dataset, logits: np.ndarray) -> TestScores:
+    """Scores on the test split of predictions of unmerged classes, each taken for its merged class.
+
+    Args:
+        logits: float, shape (rows, unmerged classes).
+    """
+    return TestScores(**asdict(score_merged(logits, dataset.test.labels, dataset.merge_index())))

@@ -16,6 +16,7 @@ from training.errors import TrainingError
 from training.evaluate import bootstrap_intervals, higher_is_better
 from training.settings import UNTUNED, Hyperparameters
 from training.target_modules import PRESETS
+from tuning.adapters.kept_predictions import TEST_FILE
 from tuning.choice import choices, choose, rule_text
 from tuning.cluster import Resources
 from tuning.plan import SweepPlan
@@ -23,8 +24,6 @@ from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TrialR
 from tuning.tasks import predict_test, run_remote, score_test, test_baselines, train_again, train_reference
 from tuning.trainable import TrialSetup
 from tuning.unmerged import unmerged_reference
-
-TEST_FILE = "test.safetensors"
 
 Tell = Callable[[str], None]
 

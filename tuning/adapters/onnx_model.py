@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,12 +18,15 @@ from training.inference import Classifier, load_classifier
 from tuning.adapters.converted import converted_card, merge_adapter, onnx_lines, sample_rows, write_parts
 from tuning.adapters.onnx_check import Agreement, Batch, compare, onnx_logits, probe_batches, torch_logits
 from tuning.adapters.saved_model import CARD_FILE
+from tuning.quiet import silenced
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # Some models' code can be traced with one way of computing attention and not with the other.
 ATTENTIONS = ("sdpa", "eager")
 # A protobuf file holds at most 2 GiB; from here on the weights go into a file beside it.
 LARGE_BYTES = 1_900_000_000
+# They tell of operators that are not there and of names that they have changed.
+EXPORTERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _write(model: nn.Module, example: Batch, file: Path) -> str:
     first_error: Exception | None = None
     for attention in ATTENTIONS:
         try:
-            with _quiet_export():
+            with silenced(EXPORTERS):
                 model.set_attn_implementation(attention)  # type: ignore[operator]
                 torch.onnx.export(
                     _Logits(model, tuple(example)).eval(),
@@ -168,19 +168,3 @@ def _write(model: nn.Module, example: Batch, file: Path) -> str:
 def _opset(file: Path) -> int:
     model = import_module("onnx").load(file, load_external_data=False)
     return next(int(entry.version) for entry in model.opset_import if not entry.domain)
-
-
-@contextmanager
-def _quiet_export() -> Iterator[None]:
-    """Inside it the exporter does not tell of operators that are not there and names it has changed."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 
-from tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder
+from tuning.compare.record import COSTS, ComparedRow, CompareSettings, ComparisonFolder
 from tuning.mlflow_entries import ERROR, NOTES, STATE, params_of
-from tuning.mlflow_runs import SweepRuns
+from tuning.mlflow_runs import SweepRuns, identity_of
 from tuning.mlflow_store import artifact_root, hide_passwords, quiet, reason
-from tuning.record import now, write_text
+from tuning.record import now
 from tuning.tracking import EXPERIMENT
 
-IDENTITY_FILE = "mlflow.json"
 log = logging.getLogger("lorasweep")
 
 
@@ -50,10 +47,7 @@ def _publish(
     files: Mapping[str, bytes],
     uri: str,
 ) -> None:
-    path = folder.path / IDENTITY_FILE
-    if not path.exists():
-        write_text(path, json.dumps({"id": uuid.uuid4().hex}))
-    identity = str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    identity = identity_of(folder.path)
     runs = SweepRuns(
         uri, EXPERIMENT, artifact_root(folder.mlruns), folder.name, identity, kinds=("comparison", "row")
     )
@@ -81,15 +75,7 @@ def row_metrics(row: ComparedRow) -> dict[str, float]:
         found |= {f"merged_after/{name}": value for name, value in row.merged.model_dump().items()}
     for name, (low, high) in row.interval.items():
         found |= {f"test/{name}_low": low, f"test/{name}_high": high}
-    for key in (
-        "epoch_seconds",
-        "samples_per_second",
-        "seconds",
-        "trainable_parameters",
-        "stored_bytes",
-        "peak_bytes",
-    ):
-        found[key] = float(getattr(row, key))
+    found |= {key: float(getattr(row, key)) for key in COSTS}
     if row.validation_score is not None:
         found["score"] = row.validation_score
     for entry in row.latencies:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from training.data import DataSettings
 from training.errors import SettingsError
 from training.settings import Hyperparameters, Precision, Settings, TrainingSettings
 from tuning.config import validation_line
-from tuning.record import read_record, write_text
+from tuning.record import read_record, write_bytes, write_text
 from tuning.results import Record, TestScores
 
 
@@ -34,6 +32,17 @@ class CompareSettings(Settings):
     lora_rate: float = Field(2e-5, gt=0, description="learning rate of the untuned LoRA rows")
     tune_baseline: bool = Field(False, description="search the rates of full fine-tuning and plain LoRA too")
     baseline_trials: int = Field(6, ge=1, description="trials of each of those searches")
+
+
+# Plain numbers of a row, by the names that `training.measure.Measured` has for them.
+COSTS = (
+    "epoch_seconds",
+    "samples_per_second",
+    "seconds",
+    "trainable_parameters",
+    "stored_bytes",
+    "peak_bytes",
+)
 
 
 class RowPlan(Record):
@@ -178,9 +187,7 @@ class ComparisonFolder:
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write tables and pictures."""
         for name, content in files.items():
-            beside = self.path / f".{name}.{os.getpid()}"
-            beside.write_bytes(content)
-            beside.replace(self.path / name)
+            write_bytes(self.path / name, content)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -197,9 +204,6 @@ class ComparisonFolder:
                     f"comparison {self.name}: another process is working on it; wait for it, or choose "
                     "another --name"
                 ) from None
-            file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid()}))
-            file.flush()
             yield
 
 

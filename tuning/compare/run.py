@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from training.base_model import BaseModel, load_tokenizer, resolve_base_model
 from training.data import Dataset, Texts, load_dataset
 from training.encoding import EncodedDataset, encode_dataset
 from training.errors import LorasweepError, SettingsError, SweepStoppedError
-from training.evaluate import bootstrap_intervals, score_merged
+from training.evaluate import bootstrap_intervals
 from training.settings import UNTUNED, Hyperparameters
 from training.state import Evaluation
 from training.target_modules import PRESETS
 from tuning.compare.process import RowTask, measure_apart
 from tuning.compare.record import (
+    COSTS,
     ComparedRow,
     CompareSettings,
     ComparisonFolder,
@@ -30,8 +29,9 @@ from tuning.compare.record import (
 )
 from tuning.config import RegistrySettings, SearchSettings, SweepConfig
 from tuning.machine import machine
-from tuning.record import SweepFolder, SweepResult, TestScores, now
+from tuning.record import SweepFolder, now
 from tuning.tasks import score_test
+from tuning.unmerged import score_after_merging, unmerged_data
 
 log = logging.getLogger("lorasweep")
 
@@ -47,17 +47,6 @@ class Prepared:
     dataset: Dataset
     encoded: EncodedDataset
     base: BaseModel
-
-    def unmerged(self) -> EncodedDataset:
-        """The rows under their labels before these were merged."""
-        splits = self.dataset.splits().items()
-        labels = {name: texts.original for name, texts in splits if texts.original is not None}
-        return self.encoded.relabelled(labels, self.dataset.original_names)
-
-    def score_merged(self, logits: np.ndarray) -> TestScores:
-        """Scores of predictions of unmerged classes, each taken for its merged class."""
-        scores = score_merged(logits, self.dataset.test.labels, self.dataset.merge_index())
-        return TestScores(**asdict(scores))
 
 
 def prepare(settings: CompareSettings, folder: ComparisonFolder, sweep: SweepFolder) -> Prepared:
@@ -120,7 +109,9 @@ def run_rows(
             scores = f"validation {evaluation.scores.accuracy:.1%}"
             tell(plan, f"evaluation {evaluation.rung} of {rungs}, {scores}")
 
-        data = prepared.unmerged() if plan.unmerged else prepared.encoded
+        dataset, data = prepared.dataset, prepared.encoded
+        if plan.unmerged:
+            data = unmerged_data(dataset, data)
         task = RowTask(
             prepared.base,
             data,
@@ -139,49 +130,23 @@ def run_rows(
                 plan=plan,
                 precision=precision,
                 test=score_test(measured.logits, data.test.labels),
-                merged=prepared.score_merged(measured.logits) if plan.unmerged else None,
+                merged=score_after_merging(dataset, measured.logits) if plan.unmerged else None,
                 interval=bootstrap_intervals(measured.logits, data.test.labels),
                 validation_score=measured.validation_score,
-                train_rows=len(prepared.dataset.train),
-                epoch_seconds=measured.epoch_seconds,
-                samples_per_second=measured.samples_per_second,
-                seconds=measured.seconds,
-                trainable_parameters=measured.trainable_parameters,
-                stored_bytes=measured.stored_bytes,
-                peak_bytes=measured.peak_bytes,
+                train_rows=len(dataset.train),
                 latencies=tuple(
-                    RowLatency(
-                        form=entry.form,
-                        precision=entry.precision,
-                        batch=entry.latency.batch,
-                        median=entry.latency.median,
-                        p95=entry.latency.p95,
-                    )
+                    RowLatency(form=entry.form, precision=entry.precision, **vars(entry.latency))
                     for entry in measured.latencies
                 ),
                 operators=tuple(RowOperator(**vars(use)) for use in measured.operators),
                 machine=here,
                 started=started,
                 ended=now(),
+                **{name: getattr(measured, name) for name in COSTS},
             )
         folder.write_row(row)
         found.append(row)
     return found
-
-
-def winner_of(sweep: SweepFolder) -> SweepResult:
-    """A finished sweep's result.
-
-    Raises:
-        SettingsError: it has not finished.
-    """
-    result = sweep.result()
-    if result is None or result.winner is None or sweep.state() != "finished":
-        raise SettingsError(
-            f"sweep {sweep.name}: has no winner to compare (it is {sweep.state()}); go on with: "
-            f"lorasweep resume {sweep.name}"
-        )
-    return result
 
 
 def baseline_config(config: SweepConfig, settings: CompareSettings, space: str, method: str) -> SweepConfig:

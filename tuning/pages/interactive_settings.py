@@ -26,6 +26,7 @@ from tuning.pages.plot_settings import (
     drawn_settings,
     height_of,
     log_steps,
+    panel_grid,
     score_places,
     ticks_of,
 )
@@ -77,8 +78,7 @@ def slices(
     names = drawn_settings(searched, scored)
     if not names:
         return None
-    columns = 2 if len(names) == 4 else min(3, len(names))
-    rows = math.ceil(len(names) / columns)
+    rows, columns = panel_grid(len(names))
     titles = [plain(setting_name(name)) for name in names]
     figure = make_subplots(
         rows, columns, subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.3 / rows

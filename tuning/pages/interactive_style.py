@@ -29,8 +29,10 @@ def plain(text: str, length: int = 60) -> str:
 
 def trial_text(trial: TrialRecord, searched: Searched, metric: Metric) -> str:
     """What is told of a trial: its state, score, size, and what it drew."""
-    reached = int(trial.evaluations[-1]["rung"]) if trial.evaluations else 0
-    lines = [f"<b>{plain(trial.id)}</b> {WORDS[trial.state]}" + (f" at rung {reached}" if reached else "")]
+    lines = [
+        f"<b>{plain(trial.id)}</b> {WORDS[trial.state]}"
+        + (f" at rung {trial.reached}" if trial.reached else "")
+    ]
     if is_number(trial.score):
         lines.append(f"{METRIC_NAMES[metric]} {score_text(trial.score, metric)}")
     values = searched.values.get(trial.id, {})

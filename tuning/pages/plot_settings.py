@@ -64,8 +64,7 @@ def slices(
     names = drawn_settings(searched, scored)
     if not names:
         return None
-    columns = 2 if len(names) == 4 else min(3, len(names))
-    rows = math.ceil(len(names) / columns)
+    rows, columns = panel_grid(len(names))
     figure = Figure(figsize=(max(4.2, 2.5 * columns), 1.0 + 2.4 * rows), layout="constrained")
     write_title(figure, f"Validation {METRIC_NAMES[metric]} against each setting")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
@@ -91,6 +90,12 @@ def slices(
         axes.set_visible(False)
     add_legend(figure, scored, winner, marks="stars")
     return figure
+
+
+def panel_grid(panels: int) -> tuple[int, int]:
+    """Rows and columns of small plots side by side: three in a row, but four as two by two."""
+    columns = 2 if panels == 4 else min(3, panels)
+    return math.ceil(panels / columns), columns
 
 
 def drawn_settings(searched: Searched, trials: Sequence[TrialRecord]) -> list[str]:

@@ -11,17 +11,16 @@ from urllib.parse import quote
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from safetensors.numpy import load_file
 
 from search_spaces.domains import from_distribution
 from search_spaces.space import SearchSpace
 from training.dataset import Dataset
 from training.errors import DataError, SettingsError
 from training.evaluate import ClassScores, higher_is_better, log_softmax, score_classes
+from tuning.adapters.kept_predictions import winner_logits
 from tuning.config import SweepConfig
 from tuning.pages.searched import Searched, searched_of
 from tuning.record import SweepFolder, SweepResult, TrialRecord, rank_trials
-from tuning.winner import TEST_FILE
 
 MISTAKES = 10
 
@@ -157,20 +156,13 @@ def _tested(folder: SweepFolder, result: SweepResult | None, missing: list[str])
         return None
     try:
         data = Dataset.load(folder.data)
-        logits = load_file(folder.winner / TEST_FILE)["logits"]
     except DataError:
         missing.append("the prepared rows are gone: nothing is shown of single classes and rows")
         return None
-    except (
-        Exception
-    ) as error:  # safetensors has errors of its own for what is gone, cut off or of another kind
-        missing.append(f"the winner's predictions could not be read ({type(error).__name__})")
+    logits = winner_logits(folder, data, result.winner)
+    if isinstance(logits, str):
+        missing.append(logits)
         return None
-    labels = data.test.labels
-    if logits.shape != (len(labels), len(data.label_names)) or not np.isfinite(logits).all():
-        missing.append("the winner's predictions do not fit the test rows, and are left out")
-        return None
-    if abs(float((logits.argmax(axis=1) == labels).mean()) - result.winner.test.accuracy) > 1e-6:
-        missing.append("the kept predictions are not the recorded winner's, and are left out")
-        return None
-    return Tested(data, np.exp(log_softmax(logits)), score_classes(logits, labels, data.label_names))
+    return Tested(
+        data, np.exp(log_softmax(logits)), score_classes(logits, data.test.labels, data.label_names)
+    )

@@ -128,11 +128,10 @@ def heads(sweep: Sweep) -> list[str]:
 
 
 def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
-    reached = int(trial.evaluations[-1]["rung"]) if trial.evaluations else 0
     state: str = trial.state
     if state == "running" and sweep.state != "running":
         state = "interrupted"
-    ends = {"stopped": f"stopped by ASHA after rung {reached}", "completed": "full budget"}
+    ends = {"stopped": f"stopped by ASHA after rung {trial.reached}", "completed": "full budget"}
     unused = ADAPTER_SETTINGS if trial.settings.get("method") == "full" else ()
     used = [name for name in searched_columns(sweep) if name in trial.settings and name not in unused]
     values = [setting_text(trial.settings[name]) if name in used else "–" for name in searched_columns(sweep)]
@@ -143,7 +142,7 @@ def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
         "score": score_text(trial.score if is_number(trial.score) else None, sweep.config.training.metric),
         "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.settings, used)],
         "parameters": parameters_text(trial.trainable_parameters),
-        "rungs": f"{reached}/{sweep.config.training.rungs}",
+        "rungs": f"{trial.reached}/{sweep.config.training.rungs}",
         "seconds": duration(trial.seconds),
         "end": "; ".join([trial.error or ends.get(state, state), *trial.notes]),
     }
