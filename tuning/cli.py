@@ -16,6 +16,7 @@ from rich.markup import escape
 from training.errors import LorasweepError, SettingsError
 from tuning import cli_adapters, cli_compare, cli_data
 from tuning import options as o
+from tuning.cli_sweep import drive, open_store, sweep_steps
 from tuning.mlflow_store import hide_passwords, tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.quiet import quiet_environment
@@ -25,9 +26,8 @@ from tuning.terminal import PlainConsole, console, print_json
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from tuning.config import SweepConfig
     from tuning.plan import SweepPlan
-    from tuning.record import SweepFolder, SweepResult
+    from tuning.record import SweepFolder
 
 app = typer.Typer(
     name="lorasweep",
@@ -201,48 +201,6 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
     drive(plan, folder, uri)
 
 
-def open_store(config: SweepConfig, mlruns: Path) -> str:
-    """The sweep's store, made if need be. A server that is away is no reason to wait: it is filled later."""
-    from tuning.mlflow_store import StoreAwayError, prepare_store
-
-    uri = tracking_store(config.tracking_uri, mlruns)
-    # The sweep tells of it in one line, as it does of a server that goes away in the middle.
-    with suppress(StoreAwayError):
-        prepare_store(uri, mlruns)
-    return uri
-
-
-def drive(plan: SweepPlan, folder: SweepFolder, uri: str, *, steps: bool = True) -> None:
-    """Run or go on with a sweep; then say how it ended and, unless more is to come, what can be done next."""
-    from tuning.progress import make_display
-    from tuning.report import next_steps, result_text
-    from tuning.sweep import run_sweep
-    from tuning.tracking import Tracking
-    from tuning.tracking_thread import TrackingThread
-
-    console.print()
-    store = TrackingThread(Tracking(folder, plan.config, uri))
-    result = run_sweep(plan, folder, make_display(console), store)
-    console.print(result_text(folder, result, folder.trials(), list(plan.space.searched), plan.budget.rungs))
-    if steps or result.winner is None:
-        next_steps(console, _steps(folder, result))
-    if result.state == "interrupted":
-        raise typer.Exit(130)
-
-
-def _steps(folder: SweepFolder, result: SweepResult) -> list[tuple[str, str]]:
-    if result.winner is None:
-        return [
-            (f"lorasweep resume {folder.name}", "go on where it stopped"),
-            (f"lorasweep status {folder.name}", "what there is so far"),
-        ]
-    return [
-        ("lorasweep ui", "browse the trials"),
-        (f"lorasweep export {folder.name} --out best-adapter", "take the winner along"),
-        ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
-    ]
-
-
 @app.command()
 def publish(name: SweepName = None, tracking_uri: o.TrackingUri = None, mlruns: o.Mlruns = MLRUNS) -> None:
     """Fill MLflow from a sweep's folder: what it lacks, as often as you like."""
@@ -302,7 +260,7 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = M
         result_text(folder, result, folder.trials(), plan.get("searched", []), config.training.rungs)
     )
     if state != "running":
-        next_steps(console, _steps(folder, result))
+        next_steps(console, sweep_steps(folder, result))
 
 
 @app.command()

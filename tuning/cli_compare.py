@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from training.errors import SettingsError
 from tuning import options as o
+from tuning.cli_sweep import drive, open_store
 from tuning.options import MLRUNS
 from tuning.ray_access import guard_local_ray
 from tuning.terminal import console
@@ -200,7 +201,6 @@ def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -
 
 def _drive(folder: SweepFolder, config: SweepConfig) -> None:
     """Run a sweep to its end, or go on with it."""
-    from tuning.cli import drive, open_store
     from tuning.plan import plan_sweep
     from tuning.plan_text import plan_text
     from tuning.sweep import create_folder, resume_plan
