@@ -13,16 +13,15 @@ CPU core.
 from __future__ import annotations
 
 import argparse
-import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import optuna
+from common import RESULTS, made_by, processor, table
 from matplotlib import pyplot
 from record_curves import VALIDATION_ROWS
 from surrogate import RUNGS, Contender, Surrogate, load_curves, replay
@@ -31,10 +30,10 @@ from search_spaces.space import SearchSpace, load_space
 from tuning.config import SearchSettings
 from tuning.quiet import quiet_environment, quiet_libraries
 
-RESULTS = Path(__file__).parent / "results"
 SPACE = "lora_cpu"
 COSTS = (2, 5, 10, 20, 40)
 SIZES = (5, 10, 20)
+COMMANDS = "python benchmarks/record_curves.py FOLDER\n    python benchmarks/search.py --write"
 LIBRARIES = ("optuna", "ray", "numpy", "matplotlib", "torch", "peft")
 STRATEGY_NOTE = (
     "Mean best validation accuracy so far (10th to 90th percentile) over the seeds, two trials at once. Cost is "
@@ -126,12 +125,6 @@ def strategy_rows(found: dict[str, np.ndarray]) -> Iterator[list[str]]:
         yield [name, *cells, share]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def draw(panels: dict[str, dict[str, np.ndarray]], ceiling: float, path: Path) -> None:
     """Best accuracy so far against cost, mean and 10th to 90th percentile; a panel for each title."""
     matplotlib.use("agg")
@@ -163,16 +156,6 @@ def draw(panels: dict[str, dict[str, np.ndarray]], ceiling: float, path: Path) -
     figure.savefig(path, dpi=100)
 
 
-def cpu() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def about(surrogate: Surrogate, seeds: int) -> str:
     """What a reader needs to judge the tables."""
     curves, errors = surrogate.curves, surrogate.leave_one_out()
@@ -187,17 +170,6 @@ def about(surrogate: Surrogate, seeds: int) -> str:
         f"rank correlation {errors.rank_correlation:.2f}. An accuracy over {VALIDATION_ROWS} rows has itself a "
         f"standard error of about {100 * np.sqrt(middle * (1 - middle) / VALIDATION_ROWS):.1f} points, so luck "
         "too chooses the best curve; it is the same luck for every contender."
-    )
-
-
-def made() -> str:
-    """Commands, versions and processor."""
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return (
-        "## How this was made\n\n"
-        "    python benchmarks/record_curves.py FOLDER\n"
-        "    python benchmarks/search.py --write\n\n"
-        f"Python {platform.python_version()}, {versions}; one core of {cpu()}."
     )
 
 
@@ -233,7 +205,8 @@ def main() -> None:
     if options.write:
         best = max(curve.best for curve in bench.surrogate.curves)
         draw(panels, best, options.out / "search.png")
-        (options.out / "search.md").write_text("\n\n".join([*parts, made()]) + "\n")
+        made = made_by(COMMANDS, LIBRARIES, processor(1))
+        (options.out / "search.md").write_text("\n\n".join([*parts, made]) + "\n")
 
 
 if __name__ == "__main__":
