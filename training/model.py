@@ -14,6 +14,7 @@ from torch import nn
 from training.attention import speed_up_attention
 from training.base_model import BaseModel, LoadedBase
 from training.errors import ModelError
+from training.first_token import read_first_token_only
 from training.hub import load_pretrained
 from training.precision import AmpPolicy, cast_frozen_linears
 from training.settings import Hyperparameters
@@ -46,13 +47,17 @@ def build_classifier(
         if hyperparameters.base_dropout is not None:
             _set_dropout(model, hyperparameters.base_dropout)
         speed_up_attention(model, amp)
+        read_first_token_only(model)
         return model.train()
 
     from peft import LoraConfig, TaskType, get_peft_model
 
+    from training.lora_linear import speed_up_lora
+
     resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
     model = _share(loaded.model)
     speed_up_attention(model, amp)
+    read_first_token_only(model)
     # Random numbers for dropout in frozen layers cost more than they give: the adapter has its own dropout.
     _set_dropout(model, hyperparameters.base_dropout or 0.0)
     config = LoraConfig(
@@ -70,6 +75,7 @@ def build_classifier(
     classifier = cast(nn.Module, get_peft_model(model, config))
     if hyperparameters.method != "dora":  # DoRA takes the norm of the frozen weight itself: fp32 for that
         cast_frozen_linears(classifier, amp.dtype)
+    speed_up_lora(classifier)
     return classifier.train()
 
 

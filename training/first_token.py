@@ -1,0 +1,132 @@
+"""The last layer computed only for the token that the head reads.
+
+The heads of these families read the first token's output alone. Its attention needs keys and values of every token,
+but the query, the feed-forward block and all that follows need that token only: the same logits and gradients for
+less work, a seventh of a step with six layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+# Model types whose attention block has a part `self` (query, key, value) and a part `output`, as BERT's has.
+LIKE_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+
+def read_first_token_only(model: nn.Module) -> None:
+    """Let the last layer of a transformers sequence classifier compute the first token alone, in place.
+
+    Models of other types than `LIKE_BERT` and DistilBERT stay as they are. The last hidden state that such a model
+    returns has one token.
+    """
+    config: Any = getattr(model, "config", None)
+    encoder: Any = getattr(model, getattr(model, "base_model_prefix", ""), None)
+    kind = getattr(config, "model_type", None)
+    if encoder is None or getattr(config, "_attn_implementation", "eager") == "eager":
+        return
+    if kind in LIKE_BERT:
+        block = encoder.encoder.layer[-1].attention
+        _turn_into(block.self, _FirstQuery)
+        _turn_into(block, _FirstBlock)
+    elif kind == "distilbert":
+        layer = encoder.transformer.layer[-1]
+        _turn_into(layer.attention, _FirstQueryDistil)
+        _turn_into(layer, _FirstLayerDistil)
+
+
+def _turn_into(module: nn.Module, mixin: type) -> None:
+    # A class of its own for the one module: copies of the model keep it, as they would not keep a bound method.
+    module.__class__ = type(f"{mixin.__name__}{type(module).__name__}", (mixin, type(module)), {})
+
+
+def _attend(
+    module: Any,
+    hidden: torch.Tensor,
+    mask: torch.Tensor | None,
+    projections: tuple[nn.Module, nn.Module, nn.Module],
+    options: dict[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What the first token attends to; shape (rows, 1, width)."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    def heads(projected: torch.Tensor) -> torch.Tensor:
+        return projected.view(len(hidden), -1, *by_head).transpose(1, 2)
+
+    by_head = (hidden.shape[-1] // module.attention_head_size, module.attention_head_size)
+    query, key, value = projections
+    attended, shares = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation](
+        module,
+        heads(query(hidden[:, :1])),
+        heads(key(hidden)),
+        heads(value(hidden)),
+        None if mask is None else mask[:, :, :1],
+        dropout=module.dropout.p if module.training else 0.0,
+        scaling=module.scaling,
+        **options,
+    )
+    return attended.reshape(len(hidden), 1, -1), shares
+
+
+class _FirstQuery:
+    """BERT's self-attention, for the first token's query."""
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        projections = (self.query, self.key, self.value)
+        return _attend(self, hidden_states, attention_mask, projections, options)
+
+
+class _FirstBlock:
+    """BERT's attention block around it: the residual too is the first token's."""
+
+    self: Any
+    output: Any
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        for unused in ("encoder_hidden_states", "encoder_attention_mask", "past_key_values"):
+            options.pop(unused, None)
+        attended, shares = self.self(hidden_states, attention_mask, **options)
+        return self.output(attended, hidden_states[:, :1]), shares
+
+
+class _FirstQueryDistil:
+    """DistilBERT's self-attention, for the first token's query."""
+
+    q_lin: nn.Module
+    k_lin: nn.Module
+    v_lin: nn.Module
+    out_lin: nn.Module
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        projections = (self.q_lin, self.k_lin, self.v_lin)
+        attended, shares = _attend(self, hidden_states, attention_mask, projections, options)
+        return self.out_lin(attended), shares
+
+
+class _FirstLayerDistil:
+    """DistilBERT's layer around it."""
+
+    attention: Any
+    ffn: nn.Module
+    sa_layer_norm: nn.Module
+    output_layer_norm: nn.Module
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
+    ) -> torch.Tensor:
+        attended, _ = self.attention(hidden_states, attention_mask=attention_mask, **options)
+        normed = self.sa_layer_norm(attended + hidden_states[:, :1])
+        result: torch.Tensor = self.output_layer_norm(self.ffn(normed) + normed)
+        return result
