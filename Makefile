@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: sweep test test-slow lint format setup clean
+.PHONY: sweep test test-slow bench lint format setup clean
 
 sweep: $(READY)  ## set up, then run the demonstration sweep
 	$(BIN)/lorasweep run $(ARGS)
@@ -13,6 +13,11 @@ test: $(READY)  ## set up, then run the fast tests
 
 test-slow: $(READY)  ## whole sweeps, servers and killed processes
 	$(BIN)/pytest -m slow $(ARGS)
+
+bench: $(READY)  ## the speed benchmarks in their short form, under ten minutes on two cores
+	$(BIN)/python benchmarks/trial.py --short
+	$(BIN)/python benchmarks/sweep.py --short
+	$(BIN)/python benchmarks/scale.py --short
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
