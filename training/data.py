@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BeforeValidator, Field
 
 from training.columns import find_date, find_label, find_text, strings, texts_and_pairs
 from training.dataset import Dataset, Summary, Texts, describe, fingerprint, summary_lines, texts_of
@@ -15,7 +13,7 @@ from training.dates import read_dates
 from training.errors import DataError, SettingsError
 from training.files import shown, table_format
 from training.label_map import load_label_map
-from training.settings import Settings
+from training.settings import DataSettings
 from training.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
 from training.tables import Table, read_lines, read_table
 
@@ -38,44 +36,6 @@ SPLIT_VALUES = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 """What a split column may hold, whatever its case."""
-
-Names = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
-
-
-class DataSettings(Settings):
-    """Where the texts are, which columns count, and how the rows are split."""
-
-    path: str | None = Field(
-        default=None, description="file of (training) rows; none = the embedded sample news"
-    )
-    validation_path: str | None = Field(
-        default=None, description="file of validation rows; none = a part of the training rows"
-    )
-    test_path: str | None = Field(
-        default=None, description="file of test rows; none = a part of the training rows"
-    )
-    text: Names = Field(default=(), description="one text column, or two read as a pair; none = recognised")
-    label: str | None = Field(default=None, description="label column; none = recognised")
-    columns: Names = Field(default=(), description="column names of a CSV or TSV without a header line")
-    split_column: str | None = Field(default=None, description="column that says train, validation or test")
-    split_by: Literal["random", "date"] = Field(
-        default="random", description="how splits are carved: stratified by seed, or the newest rows as test"
-    )
-    date: str | None = Field(default=None, description="date column of a split by date; none = recognised")
-    merge_labels: str | None = Field(
-        default=None, description="shipped map of labels that mean the same, or a YAML file with one"
-    )
-    max_train_rows: int | None = Field(
-        default=None, ge=1, description="a stratified part of the training rows"
-    )
-    max_validation_rows: int | None = Field(
-        default=None, ge=1, description="a stratified part of the validation rows"
-    )
-    keep_small_classes: bool = Field(
-        default=False, description="keep classes too small to stand in every split"
-    )
 
 
 def load_dataset(settings: DataSettings, seed: int) -> Dataset:

@@ -1,16 +1,18 @@
-"""The settings of one trial: what a search may vary, and what all trials of a sweep share."""
+"""The settings of data and training: what a search may vary, and what all trials of a sweep share."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Method = Literal["lora", "rslora", "dora", "full"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
-# Of an exported folder: an adapter, which needs its base model; a whole transformers model; an ONNX model.
-ExportFormat = Literal["adapter", "merged", "onnx"]
+
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
 
 # The base model that a Python package carries, by its short name.
 MINILM = "minilm"
@@ -20,6 +22,40 @@ class Settings(BaseModel):
     """Base of every settings tree: unknown keys are refused, nothing changes after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Where the texts are, which columns count, and how the rows are split."""
+
+    path: str | None = Field(
+        default=None, description="file of (training) rows; none = the embedded sample news"
+    )
+    validation_path: str | None = Field(
+        default=None, description="file of validation rows; none = a part of the training rows"
+    )
+    test_path: str | None = Field(
+        default=None, description="file of test rows; none = a part of the training rows"
+    )
+    text: Names = Field(default=(), description="one text column, or two read as a pair; none = recognised")
+    label: str | None = Field(default=None, description="label column; none = recognised")
+    columns: Names = Field(default=(), description="column names of a CSV or TSV without a header line")
+    split_column: str | None = Field(default=None, description="column that says train, validation or test")
+    split_by: Literal["random", "date"] = Field(
+        default="random", description="how splits are carved: stratified by seed, or the newest rows as test"
+    )
+    date: str | None = Field(default=None, description="date column of a split by date; none = recognised")
+    merge_labels: str | None = Field(
+        default=None, description="shipped map of labels that mean the same, or a YAML file with one"
+    )
+    max_train_rows: int | None = Field(
+        default=None, ge=1, description="a stratified part of the training rows"
+    )
+    max_validation_rows: int | None = Field(
+        default=None, ge=1, description="a stratified part of the validation rows"
+    )
+    keep_small_classes: bool = Field(
+        default=False, description="keep classes too small to stand in every split"
+    )
 
 
 class Hyperparameters(Settings):

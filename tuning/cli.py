@@ -109,7 +109,9 @@ def run(
         if folder.exists():
             _extend(folder, given, config, sure=extend, dry_run=dry_run)
             return
-    settings = o.sweep_config(given, config, mlruns)
+    from tuning.asked import sweep_config
+
+    settings = sweep_config(given, config, mlruns)
     guard_local_ray(settings.resources.address)
     from tuning.plan import plan_sweep
     from tuning.quiet import quiet_libraries

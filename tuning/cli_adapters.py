@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from training.errors import SettingsError
-from training.settings import ExportFormat
 from tuning import options as o
+from tuning.adapters import ExportFormat
 from tuning.mlflow_store import tracking_store
 from tuning.options import MLRUNS, AsJson, SweepName
 from tuning.terminal import console, print_json
@@ -123,9 +123,10 @@ def predict(
 ) -> None:
     """Label texts with an exported adapter."""
     from training.inference import load_classifier
+    from tuning.asked import split_names
     from tuning.quiet import quiet_libraries
 
-    names, header = o.split_names(text_column or []), o.split_names(columns or "")
+    names, header = split_names(text_column or []), split_names(columns or "")
     if out is not None and (file is None or text):
         raise SettingsError("predict: --out goes with --file, and without texts as arguments")
     if all_probabilities and out is None:
@@ -163,6 +164,7 @@ def evaluate(
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
     from training.inference import load_classifier
     from tuning.adapters.evaluate import evaluate_file, evaluation_entries, evaluation_text
+    from tuning.asked import split_names
     from tuning.quiet import quiet_libraries
 
     quiet_libraries()
@@ -171,9 +173,9 @@ def evaluate(
             load_classifier(adapter),
             data,
             adapter=adapter,
-            text=tuple(o.split_names(text_column or [])),
+            text=tuple(split_names(text_column or [])),
             label=label,
-            columns=tuple(o.split_names(columns or "")),
+            columns=tuple(split_names(columns or "")),
         )
     if as_json:
         print_json(evaluation_entries(found))

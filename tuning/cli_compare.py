@@ -100,10 +100,11 @@ def compare(
     Interrupted, the same command goes on: what is done is not done again.
     """
     given = {key: value for key, value in locals().items() if key in o.PLACES and key != "name"}
+    from tuning.asked import SMALLEST_VALIDATION, stem
     from tuning.quiet import quiet_libraries
 
     quiet_libraries()
-    name = name or f"{sweep or o.stem(data)}-compared"
+    name = name or f"{sweep or stem(data)}-compared"
     config = _sweep_config(given, sweep, name, search_rows, mlruns)
     guard_local_ray(config.resources.address)
     from tuning.compare import run as runner
@@ -113,7 +114,7 @@ def compare(
     rows_of = config.data.model_copy(update={"max_train_rows": max_train_rows, "max_validation_rows": None})
     if max_train_rows is not None:
         rows_of = rows_of.model_copy(
-            update={"max_validation_rows": max(max_train_rows // 4, o.SMALLEST_VALIDATION)}
+            update={"max_validation_rows": max(max_train_rows // 4, SMALLEST_VALIDATION)}
         )
     settings = CompareSettings(
         name=name,
@@ -171,13 +172,14 @@ def _sweep_config(
             flags = ", ".join(f"--{key.replace('_', '-')}" for key in fixed)
             raise SettingsError(f"--sweep {sweep} with {flags}: these are the sweep's own; leave them out")
         return _found(sweep, mlruns).config()
+    from tuning.asked import asked_for, sweep_config_of
     from tuning.config import merge
 
     rows = given.get("max_train_rows")
     asked = merge(
-        DEFAULTS, o.asked_for(given | {"max_train_rows": min(search_rows, rows or search_rows)}, None)
+        DEFAULTS, asked_for(given | {"max_train_rows": min(search_rows, rows or search_rows)}, None)
     )
-    return o.sweep_config_of(asked | {"name": f"{name}-sweep"}, mlruns)
+    return sweep_config_of(asked | {"name": f"{name}-sweep"}, mlruns)
 
 
 def _found(sweep: str, mlruns: Path) -> SweepFolder:

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from training.data import DataSettings
 from training.errors import SettingsError
-from training.settings import MINILM, Settings, TrainingSettings
+from training.settings import MINILM, DataSettings, Settings, TrainingSettings
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import SettingsError
+from tuning.asked import asked_for
 from tuning.config import SweepConfig, merge
-from tuning.options import asked_for
 from tuning.record import SweepFolder
 
 # What may be asked for anew. Whatever else differs would make it another search.

@@ -26,7 +26,8 @@ from training.data import Dataset
 from training.errors import LorasweepError, ModelError, SettingsError
 from training.inference import load_classifier, predict
 from tuning import cli
-from tuning.adapters.export import ExportFormat, export_sweep
+from tuning.adapters import ExportFormat
+from tuning.adapters.export import export_sweep
 from tuning.adapters.packing import pack
 from tuning.config import read_config_file
 from tuning.record import SweepFolder, find_sweep

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 from training.base_model import BaseModel, resolve_base_model
 from training.data import Dataset, Texts
 from training.errors import ExportError, first_line
-from training.settings import ExportFormat, Hyperparameters, Precision
+from training.settings import Hyperparameters, Precision
 from training.state import WEIGHTS_FOLDER
+from tuning.adapters import ExportFormat
 from tuning.adapters.model_card import loading_lines, model_card
 from tuning.adapters.onnx_model import OnnxReport, check_packages, write_onnx
 from tuning.adapters.saved_model import export_weights, load_arguments

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import ExportError, SettingsError
 from training.exported import ADAPTER_CONFIG, MODEL_CONFIG, read_folder
-from training.settings import ExportFormat
+from tuning.adapters import ExportFormat
 from tuning.adapters.converted import write_merged
 from tuning.adapters.onnx_model import check_packages, write_onnx
 from tuning.adapters.packing import copy_folder

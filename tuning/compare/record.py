@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from training.data import DataSettings
 from training.errors import SettingsError
-from training.settings import Hyperparameters, Precision, Settings, TrainingSettings
+from training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
 from tuning.config import validation_line
 from tuning.record import read_record, write_bytes, write_text
 from tuning.results import Record, TestScores

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from training.data import Dataset
 from training.errors import ExportError, ModelError
 from training.inference import load_classifier, predict
-from training.settings import ExportFormat
+from tuning.adapters import ExportFormat
 from tuning.adapters.export import export_sweep
 from tuning.adapters.verify import comparison
 from tuning.record import SweepFolder

@@ -12,8 +12,7 @@ from exported_adapters import PAIR, TEXT, export_adapter
 
 from training.errors import ExportError
 from training.inference import load_classifier, predict
-from training.settings import ExportFormat
-from tuning.adapters import onnx_model
+from tuning.adapters import ExportFormat, onnx_model
 from tuning.adapters.fetch import fetch_as
 from tuning.mlflow_store import connect, prepare_store
 

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from training.errors import SettingsError
+from tuning.asked import QUICKSTART, default_space, free_name, split_names, sweep_config
+from tuning.asked import stem as stem_of
 from tuning.config import SweepConfig
-from tuning.options import PLACES, QUICKSTART, default_space, free_name, split_names, sweep_config
-from tuning.options import stem as stem_of
+from tuning.options import PLACES
 
 
 def test_every_place_is_a_setting() -> None:
