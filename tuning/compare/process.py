@@ -13,7 +13,7 @@ from training.base_model import BaseModel
 from training.encoding import EncodedDataset
 from training.errors import LorasweepError, TrainingError
 from training.measure import Measured, measure
-from training.precision import FP32_ONLY, AmpPolicy, resolve_precision
+from training.precision import AmpPolicy, resolve_precision
 from training.settings import Hyperparameters, Precision, TrainingSettings
 from training.state import Evaluation
 
@@ -72,15 +72,13 @@ def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Me
         here.close()
 
 
-def amp_policies(precision: Precision, device: torch.device, model_type: str) -> tuple[AmpPolicy, AmpPolicy]:
-    """The precision of a row's training, and the one in which its latency is measured beside fp32.
+def row_policy(precision: Precision, model_type: str) -> AmpPolicy:
+    """The precision that a row trains in on this machine, and the device.
 
-    A processor without bf16 of its own emulates it: slower than fp32, but the row is what it says.
+    `auto` is fp32 where the processor has no bf16 of its own: it would emulate it, 25 times slower than fp32.
     """
-    fast = resolve_precision("auto", device, model_type)
-    if fast.dtype is None and model_type not in FP32_ONLY:
-        fast = resolve_precision("bf16", device, model_type)
-    return (fast if precision == "auto" else resolve_precision(precision, device, model_type)), fast
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    return resolve_precision(precision, device, model_type)
 
 
 def _work(task: RowTask, pipe: Connection) -> None:
@@ -89,9 +87,9 @@ def _work(task: RowTask, pipe: Connection) -> None:
     quiet_environment()
     quiet_libraries()
     torch.set_num_threads(task.threads)
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
-        amp, fast = amp_policies(task.precision, device, task.base.model_type)
+        amp = row_policy(task.precision, task.base.model_type)
+        fast = row_policy("auto", task.base.model_type)
 
         def tell(evaluation: Evaluation) -> None:
             pipe.send(("evaluation", evaluation))

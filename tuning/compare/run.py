@@ -17,7 +17,7 @@ from training.evaluate import bootstrap_intervals
 from training.settings import UNTUNED, Hyperparameters
 from training.state import Evaluation
 from training.target_modules import PRESETS
-from tuning.compare.process import RowTask, measure_apart
+from tuning.compare.process import RowTask, measure_apart, row_policy
 from tuning.compare.record import (
     COSTS,
     ComparedRow,
@@ -90,7 +90,8 @@ def run_rows(
 ) -> list[ComparedRow]:
     """Train and measure each row that is not on record yet, one after the other; each is kept when it is done.
 
-    A row that fails has its reason on record, and the others go on. It is tried again by the next call.
+    A row that fails has its reason on record, and the others go on. It is tried again by the next call. Where the
+    machine has no AMP type, a row with AMP is the row without: it is not trained twice.
     """
     import torch
 
@@ -101,6 +102,11 @@ def run_rows(
     for plan in plans:
         row = known.get(plan.id)
         if row is not None and row.error is None and row.plan == plan:
+            found.append(row)
+            continue
+        if same := _same(plan, row_policy(plan.precision, prepared.base.model_type).name, found):
+            row = same.model_copy(update={"plan": plan, "same_as": same.plan.id, "started": same.ended})
+            folder.write_row(row)
             found.append(row)
             continue
         tell(plan, "loading")
@@ -147,6 +153,15 @@ def run_rows(
         folder.write_row(row)
         found.append(row)
     return found
+
+
+def _same(plan: RowPlan, precision: str, rows: list[ComparedRow]) -> ComparedRow | None:
+    """A row that was trained with the same settings in the same precision."""
+    asked = (precision, plan.settings, plan.unmerged)
+    known = (row for row in rows if row.error is None)
+    return next(
+        (row for row in known if (row.precision, row.plan.settings, row.plan.unmerged) == asked), None
+    )
 
 
 def baseline_config(config: SweepConfig, settings: CompareSettings, space: str, method: str) -> SweepConfig:

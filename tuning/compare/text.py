@@ -16,6 +16,10 @@ from tuning.results import TestScores
 
 OPERATORS = ("linear (addmm, mm)", "attention", "gelu", "softmax", "layer norm")
 MEGABYTE = 1e6
+NO_AMP = (
+    "This machine has no type that AMP could use (bf16 in hardware, or a GPU): rows with AMP are those in fp32, "
+    "and were not trained again."
+)
 
 
 @dataclass(frozen=True)
@@ -158,12 +162,12 @@ def _ratios(
 
 
 def _latency(row: ComparedRow) -> float | None:
-    """Of one text: whole in fp32, an adapter merged in the AMP type."""
-    form, fp32 = ("whole", True) if row.plan.settings.method == "full" else ("merged", False)
+    """Of one text: whole in fp32, an adapter merged in the precision of its training."""
+    form, precision = ("whole", "fp32") if row.plan.settings.method == "full" else ("merged", row.precision)
     times = [
         entry.median
         for entry in row.latencies
-        if entry.batch == 1 and entry.form == form and (entry.precision == "fp32") == fp32
+        if entry.batch == 1 and entry.form == form and entry.precision == precision
     ]
     return times[0] if times else None
 
@@ -187,6 +191,8 @@ def comparison_text(rows: Sequence[ComparedRow]) -> RenderableType:
             table.add_row(*map(escape, cells))
         parts += [table, ""]
     parts += [f"[red]{escape(row.plan.name)}[/red] failed: {escape(row.error)}" for row in rows if row.error]
+    if any(row.same_as for row in rows):
+        parts.append(NO_AMP)
     return Group(*parts)
 
 
@@ -203,6 +209,8 @@ def comparison_markdown(
     lines += ["", "Rows:", ""]
     lines += [f"- {row.plan.name}: {row.plan.about}" for row in rows]
     lines += [f"- **{row.plan.name} failed**: {row.error}" for row in rows if row.error]
+    if any(row.same_as for row in rows):
+        lines += ["", NO_AMP]
     for found in (*tables(rows), study_table(rows)):
         lines += ["", f"## {found.title[:1].upper()}{found.title[1:]}", ""]
         lines.append("| " + " | ".join(found.columns) + " |")

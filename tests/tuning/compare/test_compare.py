@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from whole_sweeps import lorasweep, start, wait_for
 
+from tuning.compare.process import row_policy
 from tuning.compare.record import ComparisonFolder
 from tuning.record import SweepFolder
 
@@ -57,7 +58,9 @@ def test_a_comparison_that_is_killed_is_gone_on_with(place: Path) -> None:
     assert found.winner is not None
     assert rows["full-fp32"].plan.settings.learning_rate == found.winner.settings["learning_rate"]
     assert rows["tuned"].stored_bytes < rows["full-fp32"].stored_bytes
-    assert rows["full-amp"].precision == "bf16"
+    amp = row_policy("auto", "bert").name
+    assert rows["full-amp"].precision == amp
+    assert rows["full-amp"].same_as == ("full-fp32" if amp == "fp32" else None)
     entries = json.loads((folder.path / "comparison.json").read_text())
     assert [row["plan"]["id"] for row in entries["rows"]][-1] == "tuned"
     assert "## Beside the study" in (folder.path / "comparison.md").read_text()

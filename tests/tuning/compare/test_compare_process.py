@@ -16,7 +16,7 @@ from training.encoding import EncodedDataset, EncodedTexts
 from training.errors import ModelError, TrainingError
 from training.settings import Hyperparameters, TrainingSettings
 from training.state import Evaluation
-from tuning.compare.process import RowTask, amp_policies, measure_apart
+from tuning.compare.process import RowTask, measure_apart, row_policy
 
 SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1)
 
@@ -57,14 +57,10 @@ def test_a_process_that_is_killed_is_one_line(tiny_base: Callable[[str], Path]) 
         measure_apart(task(tiny_base("bert")), kill)
 
 
-def test_amp_is_amp_even_where_it_is_emulated() -> None:
-    import torch
-
-    train, fast = amp_policies("auto", torch.device("cpu"), "bert")
-    assert train.name == fast.name == "bf16"
-    assert [policy.name for policy in amp_policies("fp32", torch.device("cpu"), "bert")] == ["fp32", "bf16"]
+@pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
+def test_amp_is_never_emulated(bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.precision.bf16_in_hardware", lambda device: bf16)
+    assert row_policy("auto", "bert").name == name
+    assert row_policy("fp32", "bert").name == "fp32"
     # A model type whose code does not run under autocast.
-    assert [policy.name for policy in amp_policies("auto", torch.device("cpu"), "deberta")] == [
-        "fp32",
-        "fp32",
-    ]
+    assert row_policy("auto", "deberta").name == "fp32"

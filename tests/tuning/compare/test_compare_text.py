@@ -54,6 +54,14 @@ def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     assert comparison_plot([found[0]]) is None
 
 
+def test_rows_that_are_others_too_are_explained() -> None:
+    found = rows()
+    assert "no type that AMP could use" not in printed(found)
+    found[1] = found[0].model_copy(update={"plan": found[1].plan, "same_as": "full-fp32"})
+    assert "no type that AMP could use" in printed(found)
+    assert "were not trained again" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+
+
 def test_unmerged_labels_are_scored_both_ways() -> None:
     found = rows(unmerged_classes=41)
     merged = TestScores(accuracy=0.777, macro_f1=0.7, loss=1.0)

@@ -1,0 +1,46 @@
+"""Row after row, each trained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from compared import SETTINGS, WINNER
+
+from training.base_model import load_tokenizer, resolve_base_model
+from training.dataset import Dataset, Texts
+from training.encoding import encode_dataset
+from training.settings import TrainingSettings
+from tuning.compare.record import ComparisonFolder
+from tuning.compare.rows import row_plans
+from tuning.compare.run import Prepared, run_rows
+
+TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
+
+
+def test_without_an_amp_type_nothing_is_trained_twice(
+    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.precision.bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    base = resolve_base_model(str(tiny_base("bert")))
+    part = Texts(text=["good news", "bad news"] * 8, labels=[0, 1] * 8)
+    dataset = Dataset(part, part, part, ("good", "bad"))
+    settings = SETTINGS.model_copy(update={"training": TRAINING, "batch_size": 8})
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(settings)
+    plans = row_plans(settings, WINNER)[:2]
+    assert [plan.precision for plan in plans] == ["fp32", "auto"]
+    told: list[str] = []
+    prepared = Prepared(dataset, encode_dataset(dataset, load_tokenizer(base), 8), base)
+
+    rows = run_rows(plans, settings, folder, prepared, lambda plan, what: told.append(plan.id))
+    assert [row.same_as for row in rows] == [None, "full-fp32"]
+    assert [row.plan for row in rows] == plans
+    assert set(told) == {"full-fp32"}
+    assert rows[1].test == rows[0].test
+    assert list(folder.rows()) == ["full-amp", "full-fp32"]
+    # And what is on record is not trained again either.
+    assert run_rows(plans, settings, folder, prepared, lambda plan, what: told.append("again")) == rows
+    assert "again" not in told
