@@ -35,15 +35,18 @@ class Plan:
     fixed: int
     padded: int | None
 
-    def eighth(self) -> Plan:
-        """An eighth of the rows: BERT-base has eight times MiniLM's work."""
-        padded = max(32, self.padded // 8) if self.padded else None
+    def part(self, divisor: int) -> Plan:
+        """So much fewer rows, in whole batches; never fewer than the news have classes."""
+
+        def rows(count: int, least: int = 64) -> int:
+            return max(least, count // divisor // 32 * 32)
+
         return replace(
             self,
-            train=self.train // 8,
-            validation=self.validation // 8,
-            fixed=self.fixed // 8,
-            padded=padded,
+            train=rows(self.train),
+            validation=rows(self.validation),
+            fixed=rows(self.fixed),
+            padded=rows(self.padded, 32) if self.padded else None,
         )
 
 
@@ -89,40 +92,44 @@ def intro(base: str, plan: Plan, measured: Sequence[Found], sources: Sequence[st
     amp, work = task.amp, StepWork.of(task.loaded, task.hyperparameters)
     model = "MiniLM-L6" if base == MINILM else "BERT-base's size with random weights and MiniLM's vocabulary"
     part = (
-        f"; the notebook's loop, whose batches are all alike, trains on {plan.padded}" if plan.padded else ""
+        f" (the notebook's loop, whose batches are all alike, over {plan.padded} of them)"
+        if plan.padded
+        else ""
     )
     yield (
-        f"{model} on a {'GPU' if amp.device.type == 'cuda' else 'CPU'}, {amp.name}, rank {SETTINGS.rank}, alpha "
+        f"{model} on a {'GPU' if amp.device.type == 'cuda' else 'CPU'} in {amp.name}, rank {SETTINGS.rank}, alpha "
         f"{SETTINGS.alpha:g}, every linear layer, rate {SETTINGS.learning_rate:g}, batches of {SETTINGS.batch_size}. "
-        f"Every contender trains a fresh model once over the same {plan.train:,} texts ({plan.fixed} random){part}; "
-        f"then it predicts {plan.validation}. Median (least–greatest) of {plan.rounds} rounds in turn after one that "
-        f"is left out; ratios are taken round by round. Texts: {'; '.join(sources)}."
+        f"Every contender trains a fresh model once over the same {len(task.data.train):,} texts{part} and predicts "
+        f"{len(task.data.validation)}; of the random rows it trains on {plan.fixed}. Median (least–greatest) of "
+        f"{plan.rounds} rounds in turn after a short one that is left out; ratios are taken round by round. "
+        f"Texts: {'; '.join(sources)}."
     )
+    if amp.dtype is None:
+        yield "This machine has no bf16 in hardware, so every contender runs in fp32: not what the aims are set for."
     yield (
-        "The contenders: lorasweep, as a sweep trains; `Trainer` at its defaults with dynamic padding and AMP (its "
-        "default optimiser is the fused one); `Trainer` with length grouping, in evaluation too, whose batches hold "
-        f"128 rows in {amp.name} throughout; a loop with random batches, every row padded to {task.padded_to} tokens. "
-        "Training excludes building the model and evaluation. The three beside lorasweep keep the base model's own "
-        "dropout, which lorasweep leaves out of frozen layers. `Trainer` sorts inside pools of a quarter of the "
-        "rows, so the fewer they are, the more it pads; lorasweep's pools hold 50 batches."
+        "The contenders: lorasweep, as a sweep trains; `Trainer` at its defaults with dynamic padding (its default "
+        "optimiser is the fused one); `Trainer` with length grouping, in evaluation too, whose batches then hold 128 "
+        f"rows; a loop with random batches, every row padded to {task.padded_to} tokens. Training excludes building "
+        "the model and evaluation. The three beside lorasweep keep the base model's own dropout, which lorasweep "
+        "leaves out of frozen layers. `Trainer` sorts in pools of at most a quarter of the rows, so the fewer they "
+        "are, the more it pads; lorasweep's pools hold 50 batches."
     )
     rates = [ceiling.rate for found in measured for ceiling in found.ceilings]
     best = max(
         (ceiling for found in measured for ceiling in found.ceilings), key=lambda ceiling: ceiling.rate
     )
     yield (
-        f"The ceiling is the fastest of several matrix products in {amp.name if amp.dtype else 'fp32'}, each kept up "
-        f"for {SECONDS:g} s at the start of a round: {spread([rate / 1e9 for rate in rates], 0)} GFLOP/s, at best "
-        f"{best}. A step's nominal work is 4·N + 12·T·d·L + 6·r·Σ(d_in + d_out) FLOPs a token "
-        f"({work.per_token(TOKENS) / 1e6:.1f} million at {TOKENS} tokens), padding counted like text; lorasweep does "
-        "less than that, as its last layer computes the first token only. The share is nominal work over time over "
-        "the ceiling of the same round."
+        f"The ceiling is the fastest of several matrix products in {amp.name}, each kept up for {SECONDS:g} s at the "
+        f"start of a round: {spread([rate / 1e9 for rate in rates], 0)} GFLOP/s, at best {best}. A step's nominal "
+        f"work is 4·N + 12·T·d·L + 6·r·Σ(d_in + d_out) FLOPs a token ({work.per_token(TOKENS) / 1e6:.1f} million at "
+        f"{TOKENS} tokens), padding counted like text; lorasweep does less than that, as its last layer computes the "
+        "first token only. The share is nominal work over training time over the ceiling of the same round."
     )
 
 
 def section(found: Found) -> Iterator[str]:
     """The table of one kind of texts."""
-    memory = found.task.amp.device.type == "cuda"
+    memory, real = found.task.amp.device.type == "cuda", found.texts != FIXED
     head = [
         "",
         "training, samples/s",
@@ -130,7 +137,12 @@ def section(found: Found) -> Iterator[str]:
         "evaluation, samples/s",
         "lorasweep against it",
     ]
-    head += ["tokens computed for one of text", "of the ceiling", "loss after"] + ["GPU memory, MiB"] * memory
+    head += [
+        "tokens computed for one of text",
+        "of the ceiling",
+        *["loss after"] * real,
+        *["GPU memory, MiB"] * memory,
+    ]
     rows = []
     for contender, measured in found.rounds.items():
         gains = [found.gains(contender, rate) for rate in (_training, _evaluation)]
@@ -143,36 +155,43 @@ def section(found: Found) -> Iterator[str]:
             "" if ours else f"{spread(gains[1], 2)} times",
             f"{median(entry.padding for entry in measured):.2f}",
             f"{spread([100 * share for share in found.shares(contender)], 0)} %",
-            f"{median(entry.loss for entry in measured):.2f}",
         ]
+        cells += [f"{median(entry.loss for entry in measured):.2f}"] * real
         rows.append(cells + [f"{median(entry.memory for entry in measured) / 2**20:,.0f}"] * memory)
     yield table(head, rows)
-    if found.texts != FIXED:
+    if real:
         rises = [c.name for c, runs in found.rounds.items() if median(run.loss for run in runs) >= found.loss]
         yield f"Loss on the rows predicted: {found.loss:.2f} before training; " + (
             f"it did not fall for {', '.join(rises)}." if rises else "it fell for every contender."
         )
+    else:
+        yield "Nothing is padded here, so the notebook's loop shows what plain PEFT and autocast reach."
 
 
-def aims(base: str, device: str, measured: Sequence[Found]) -> Iterator[str]:
+def aims(base: str, measured: Sequence[Found]) -> Iterator[str]:
     """Each aim of this base and device, and what was seen."""
     by_texts = {found.texts: found for found in measured}
     pair, fixed = by_texts[PAIR], by_texts[FIXED]
+    amp = fixed.task.amp
     seen: list[tuple[str, float, list[float]]] = []
-    if (base, device) == (MINILM, "cpu"):
+    if base == MINILM and amp.device.type == "cpu":
         seen = [
-            (f"times {contender.name} on {PAIR}", aim, pair.gains(contender, _training))
+            (f"times {contender.name}, on {PAIR}", aim, pair.gains(contender, _training))
             for contender, aim in ((TrainerDefaults, 2), (TrainerAtItsBest, 1.3), (Notebook, 5))
         ]
-        seen.append((f"of the ceiling at 32 × {TOKENS} tokens", 0.65, fixed.shares(Lorasweep)))
-    elif (base, device) == (BERT_BASE, "cuda"):
-        name = f"times {TrainerDefaults.name} at 32 × {TOKENS} tokens"
+        seen.append((f"of the bf16 ceiling, at 32 × {TOKENS} tokens", 0.65, fixed.shares(Lorasweep)))
+    elif base == BERT_BASE and amp.device.type == "cuda":
+        name = f"times {TrainerDefaults.name}, at 32 × {TOKENS} tokens"
         seen = [(name, 4, fixed.gains(TrainerDefaults, _training))]
     if not seen:
         yield "None is set for this base model on this device."
         return
-    rows = [
-        [name, f"at least {aim:g}", spread(values, 2), "reached" if median(values) >= aim else "missed"]
-        for name, aim, values in seen
-    ]
+    rows = []
+    for name, aim, values in seen:
+        outcome = "reached" if median(values) >= aim else "missed"
+        if amp.name != "bf16":
+            outcome = "not measured" if "ceiling" in name else f"{outcome}, in {amp.name}"
+        rows.append(
+            [name, f"at least {aim:g}", spread(values, 2) if outcome != "not measured" else "", outcome]
+        )
     yield table(["lorasweep's training", "aim", "seen", ""], rows)
