@@ -4,8 +4,8 @@
 
 lorasweep, transformers' Trainer at its defaults and at its best, and a notebook's loop that pads to 128 tokens, in
 turn in one run (A B C D A B C D ...): real headlines, headlines with descriptions, and random rows of 32 tokens.
-Beside them the rate that bare matrix products reach in the same run. On two CPU cores the short form takes about two
-minutes, the whole one about ten. `--write` makes `results/trial.md`, or `results/trial-BASE-DEVICE.md` for
+Beside them the rate that bare matrix products reach in the same run. Sized for two CPU cores: the short form for two
+minutes, the whole one for ten. `--write` makes `results/trial.md`, or `results/trial-BASE-DEVICE.md` for
 another base or a GPU. `bert-base` has the size of BERT-base, random weights and MiniLM's vocabulary.
 """
 
