@@ -140,8 +140,11 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     shape = Shape.read(folder)
     from tuning.quiet import quiet_environment
+    from tuning.ray_access import guard_local_ray
 
+    # As the command does, but before anything here imports Ray.
     quiet_environment()
+    guard_local_ray(None)
     record_driver_spans()
     propose(shape.settings)
     from tuning.cli import main as lorasweep
