@@ -28,7 +28,7 @@ class Cause(StrEnum):
 
     TRAINING = "training"
     EVALUATION = "evaluation"
-    IDLE = "a worker that no trial is left for"
+    IDLE = "no trial left for a worker"
     STARTING = "start of workers and trials"
     LOADING = "loading: tokenizer, model, adapter"
     ENCODING = "encoding"

@@ -79,7 +79,7 @@ def aims(found: dict[str, list[Outcome]], workers: int) -> Iterator[list[str]]:
     yield [
         "neither training nor evaluation, since Ray's start",
         f"at most {AIM_OVERHEAD:.0%}",
-        f"{spread(overhead)} %, of which {spread(idle)} % a worker that no trial is left for",
+        f"{spread(overhead)} %, of which {spread(idle)} % with no trial left for a worker",
         verdict(median(overhead) <= 100 * AIM_OVERHEAD),
     ]
     yield [
