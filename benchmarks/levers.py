@@ -84,9 +84,7 @@ def without(lever: Lever) -> Iterator[None]:
 class Contender:
     """A trial that can be trained a piece at a time."""
 
-    def __init__(
-        self, lever: Lever, loaded: LoadedBase, data: EncodedDataset, seed: int = 0, epochs: int = 2
-    ):
+    def __init__(self, lever: Lever, loaded: LoadedBase, data: EncodedDataset, seed: int = 0, epochs: int = 2):
         self.lever, self.data = lever, data
         self.settings = TrainingSettings(epochs=epochs, evaluations_per_epoch=1, seed=seed)
         self.hyperparameters = SETTINGS.model_copy(update=dict(lever.changes))
@@ -200,12 +198,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--news", type=Path, help="folder of the real headlines, if LORASWEEP_NEWS names none"
-    )
-    parser.add_argument(
-        "--accuracy", action="store_true", help="train to the end too, with all and with none"
-    )
+    parser.add_argument("--news", type=Path, help="folder of the real headlines, if LORASWEEP_NEWS names none")
+    parser.add_argument("--accuracy", action="store_true", help="train to the end too, with all and with none")
     parser.add_argument("--short", action="store_true", help="two rounds of few rows")
     parser.add_argument("--write", action="store_true", help="write results/levers.md")
     options = parser.parse_args()
@@ -222,7 +216,8 @@ def main() -> None:
     data = encode_dataset(load_dataset(data_settings, 0), load_tokenizer(base), 128)
     loaded = load_base(base, data.label_names, 0, torch.device("cpu"))
     shapes = [
-        speeds(loaded, texts, rounds) for texts in (fixed_shape(rows, len(data.label_names)), cut(data, rows))
+        speeds(loaded, texts, rounds)
+        for texts in (fixed_shape(rows, len(data.label_names)), cut(data, rows))
     ]
     head = ["", "32 × 32 tokens, texts/s", "gain", "headlines, texts/s", "gain"]
     parts = [
