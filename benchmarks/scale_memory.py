@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from common import table
@@ -75,8 +74,9 @@ def parts(data: DataSettings) -> tuple[dict[str, float], dict[str, float], list[
         start_ray(None, cpus=1)
         try:
             reference = ray.put((plan.encoded, setup, Hyperparameters()))
-            found: Any = ray.get(ray.remote(parts_of_a_trial).remote([reference]))
-            return tuple(found)  # type: ignore[return-value]
+            task = ray.remote(parts_of_a_trial).remote([reference])
+            found: tuple[dict[str, float], dict[str, float], list[str]] = ray.get(task)
+            return found
         finally:
             stop_ray()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

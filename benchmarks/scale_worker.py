@@ -31,11 +31,10 @@ class ImportMeter(MetaPathFinder):
         for finder in [finder for finder in sys.meta_path if finder is not self]:
             spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
-                loader: Any = spec.loader
-                if isinstance(loader, SourceFileLoader | ExtensionFileLoader):
-                    package = name.partition(".")[0]
-                    loader.create_module = self._measured(package, loader.create_module)
-                    loader.exec_module = self._measured(package, loader.exec_module)
+                if isinstance(spec.loader, SourceFileLoader | ExtensionFileLoader):
+                    for step in ("create_module", "exec_module"):
+                        measured = self._measured(name.partition(".")[0], getattr(spec.loader, step))
+                        setattr(spec.loader, step, measured)
                 return spec
         return None
 
