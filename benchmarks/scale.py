@@ -109,7 +109,7 @@ def _store_cells(costs: Costs) -> list[str]:
         f"{costs.sent / costs.records:.0%}",
         f"{costs.sending / costs.sent * 1000:.1f}",
         f"{costs.sending_cpu / costs.sent * 1000:.1f}",
-        f"{costs.sending / costs.ends[-1]:.0%}",
+        f"{costs.sending / costs.trials():.0%}",
         f"{costs.finishing:.1f}",
         f"{costs.waited:.1f}",
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from common import table
 from scale_costs import Costs, drive
-from scale_process import NOTHING, Memory, aim, in_fresh_process, let_workers_import, memory_of, tell
+from scale_process import Memory, aim, in_fresh_process, let_workers_import, memory_of, tell
 from scale_worker import parts_of_a_trial
 
 from training.data import DataSettings
@@ -59,6 +59,7 @@ def memory_together(at_once: int, data: DataSettings) -> Together:
     let_workers_import()
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary, _sampled(at_once) as samples:
         drive(_config(Path(temporary), data, at_once), run_trial, Path(temporary), Costs(), to_the_end=False)
+    assert samples, f"never were {at_once} trials seen at once"
     return max(samples, key=lambda sample: sample.trials.pss)
 
 
@@ -116,7 +117,6 @@ def _sampled(at_once: int) -> Iterator[list[Together]]:
     finally:
         closing.set()
         thread.join()
-        samples = samples or [Together(at_once, NOTHING, NOTHING)]
 
 
 def _title(process: psutil.Process) -> str:
