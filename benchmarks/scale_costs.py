@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -153,6 +154,8 @@ def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
     """A trial whose process waits, the first time, until as many have started: none has a head start."""
 
     def meet(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
+        # A worker is killed in the end: what it keeps in temporary folders goes with the sweep's own.
+        tempfile.tempdir = str(place.parent)
         (place / str(os.getpid())).touch()
         deadline = time.monotonic() + PATIENCE
         while len(list(place.iterdir())) < workers and time.monotonic() < deadline:

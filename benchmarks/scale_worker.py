@@ -79,6 +79,7 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
 
     import ray
 
+    from training.evaluate import predict_logits
     from training.fine_tune import fine_tune
     from training.model import build_classifier
     from training.precision import resolve_precision
@@ -94,9 +95,11 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
     model = build_classifier(loaded, hyperparameters, setup.settings.seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)
     done("adapter, frozen weights in the AMP type")
+    predict_logits(model, data.validation, amp)
+    done("evaluation: what the allocator keeps of its activations")
     for _ in fine_tune(state, data, hyperparameters, setup.settings):
         pass
-    done("training and evaluation: activations, moments, the allocator's leftovers")
+    done("training beyond that: activations, gradients, moments")
     parts["imports"] = meter.total()
     sys.meta_path.remove(meter)
     return parts, meter.megabytes, sorted({name.partition(".")[0] for name in sys.modules})
