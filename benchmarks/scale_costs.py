@@ -1,0 +1,193 @@
+"""A sweep driven as the command line drives it, with a clock on what the driver and MLflow do, for `scale.py`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+from scale_process import resident
+
+from training.encoding import EncodedDataset
+from tuning.config import SweepConfig
+from tuning.mlflow_store import prepare_store, tracking_store
+from tuning.plan import SweepPlan, plan_sweep
+from tuning.record import RegisteredVersion, SweepResult, TrialRecord
+from tuning.sweep import create_folder, run_sweep
+from tuning.tracking import Tracking
+from tuning.tracking_thread import Tracked, TrackingThread
+from tuning.trainable import TrialSetup
+
+# Seconds for which workers wait for each other: on few cores many of them take long to start.
+PATIENCE = 180.0
+Trial = Callable[[dict[str, Any], EncodedDataset, TrialSetup], None]
+
+
+@dataclass
+class Costs:
+    """What a sweep of costless trials took.
+
+    Attributes:
+        ends: of each trial, seconds since the driver began when its end was on record.
+        resident: the driver's megabytes then.
+        evaluations: reports of all trials.
+        records: what the driver told MLflow's thread: a trial's start, rungs, checkpoints, end.
+        sent: of these, what the thread sent; the newest of a trial takes the place of those that wait.
+        sending, sending_cpu: seconds of the thread in sending those, by the clock and of the processor.
+        finishing: seconds of the thread with the end of the sweep: results, adapters, report.
+        waited: seconds that the driver spent in calls of the store, the wait for its end included.
+        seconds: of the whole sweep, Ray's start included.
+        workers: processes that ran trials.
+    """
+
+    ends: list[float] = field(default_factory=list)
+    resident: list[float] = field(default_factory=list)
+    evaluations: int = 0
+    records: int = 0
+    sent: int = 0
+    sending: float = 0.0
+    sending_cpu: float = 0.0
+    finishing: float = 0.0
+    waited: float = 0.0
+    seconds: float = 0.0
+    workers: int = 0
+
+    def trials(self) -> float:
+        """Seconds from the first trial's end to the last one's: Ray and the first worker have started."""
+        return self.ends[-1] - self.ends[0]
+
+    def rate(self, first: int, last: int) -> float:
+        """Seconds a trial between the ends of two trials, counted from 0."""
+        return (self.ends[last] - self.ends[first]) / (last - first)
+
+
+class Watch:
+    """A sweep's display that notes when things happen."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs, self._began, self._ended = costs, time.perf_counter(), set[str]()
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._began
+
+    def begin(self, plan: SweepPlan, past: Sequence[TrialRecord]) -> None:
+        pass
+
+    def phase(self, text: str) -> None:
+        pass
+
+    def update(self, trial: TrialRecord) -> None:
+        if trial.ended is None or trial.id in self._ended:
+            return
+        self._ended.add(trial.id)
+        self._costs.ends.append(self._now())
+        self._costs.resident.append(resident())
+        self._costs.evaluations += len(trial.evaluations)
+
+    def stopping(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self._costs.seconds = self._now()
+
+
+class TimedTracking:
+    """`Tracking`, its seconds added up on the thread that it runs on."""
+
+    def __init__(self, tracking: Tracked, costs: Costs) -> None:
+        self._tracking, self._costs = tracking, costs
+
+    def start(self, summary: Mapping[str, Any]) -> None:
+        self._tracking.start(summary)
+
+    def update(self, trial: TrialRecord) -> None:
+        began, cpu = time.perf_counter(), time.thread_time()
+        self._tracking.update(trial)
+        self._costs.sending += time.perf_counter() - began
+        self._costs.sending_cpu += time.thread_time() - cpu
+        self._costs.sent += 1
+
+    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
+        began = time.perf_counter()
+        complete = self._tracking.finish(result, adapters)
+        self._costs.finishing = time.perf_counter() - began
+        return complete
+
+    def register(self, name: str) -> RegisteredVersion:
+        return self._tracking.register(name)
+
+
+class TimedStore:
+    """The store as the driver sees it: what its calls keep the driver from going on."""
+
+    def __init__(self, store: TrackingThread, costs: Costs) -> None:
+        self._store, self._costs = store, costs
+
+    def _timed(self, call: Any, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return call(*arguments)
+        finally:
+            self._costs.waited += time.perf_counter() - began
+
+    def start(self, summary: Mapping[str, Any]) -> None:
+        self._timed(self._store.start, summary)
+
+    def update(self, trial: TrialRecord) -> None:
+        self._costs.records += 1
+        self._timed(self._store.update, trial)
+
+    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
+        return bool(self._timed(self._store.finish, result, adapters))
+
+    def register(self, name: str) -> RegisteredVersion:
+        return self._store.register(name)
+
+
+def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
+    """A trial whose process waits, the first time, until as many have started: none has a head start."""
+
+    def meet(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
+        # A worker is killed in the end: what it keeps in temporary folders goes with the sweep's own.
+        tempfile.tempdir = str(place.parent)
+        (place / str(os.getpid())).touch()
+        deadline = time.monotonic() + PATIENCE
+        while len(list(place.iterdir())) < workers and time.monotonic() < deadline:
+            time.sleep(0.05)
+        trial(config, data, setup)
+
+    return meet
+
+
+def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_the_end: bool) -> None:
+    """Run a sweep as the command line does, on cores and GPUs of which Ray counts as many as it asks for."""
+    cores = len(os.sched_getaffinity(0))
+    asked = config.resources.concurrency or cores
+    counted = (max(asked, cores), float(asked) if config.resources.gpus_per_trial else 0.0)
+    mlruns, place = folder / "mlruns", folder / "meeting"
+    place.mkdir()
+    with ExitStack() as stack:
+        stack.enter_context(patch("tuning.plan.find_resources", lambda address: counted))
+        plan = plan_sweep(config)
+        at_once = plan.resources.concurrency
+        stack.enter_context(patch("tuning.sweep.run_trial", after_meeting(trial, place, at_once)))
+        if not to_the_end:
+            stack.enter_context(patch("tuning.sweep.choose_winner", _stop))
+        uri = tracking_store(None, mlruns)
+        prepare_store(uri, mlruns)
+        sweep = create_folder(plan, mlruns)
+        store = TrackingThread(TimedTracking(Tracking(sweep, config, uri), costs))
+        result = run_sweep(plan, sweep, Watch(costs), TimedStore(store, costs))
+    costs.workers = len(list(place.iterdir()))
+    assert result.published or not to_the_end, "MLflow lacks a part of the sweep"
+
+
+def _stop(*_: object) -> NoReturn:
+    # As after a Ctrl-C, which a sweep takes for its end.
+    raise KeyboardInterrupt
