@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compared import SETTINGS, WINNER
 
@@ -25,8 +26,11 @@ def test_without_an_amp_type_nothing_is_trained_twice(
     monkeypatch.setattr("training.precision.bf16_in_hardware", lambda device: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     base = resolve_base_model(str(tiny_base("bert")))
-    part = Texts(text=["good news", "bad news"] * 8, labels=[0, 1] * 8)
-    dataset = Dataset(part, part, part, ("good", "bad"))
+    part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))
+    dataset = Dataset(
+        train=part, validation=part, test=part, label_names=("bad", "good"), text_columns=("text",),
+        label_column="label", source="made", fingerprint="x", rows_read=48, dropped={}, left_out_classes={},
+    )  # fmt: skip
     settings = SETTINGS.model_copy(update={"training": TRAINING, "batch_size": 8})
     folder = ComparisonFolder(tmp_path, "demo")
     folder.open(settings)
