@@ -1,4 +1,4 @@
-"""What runs in a Ray worker beside the trials: a look at the test split, settings trained again, baselines."""
+"""What runs beside the trials: a look at the test split, settings trained again, baselines."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
 
     options = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
     return ray.remote(function).options(max_retries=2, **options).remote(*arguments)
+
+
+def run_alone(address: str | None, resources: Resources, function: Any, *arguments: Any) -> Any:
+    """Run a function when the trials are done, and wait for what it returns.
+
+    On this machine in this process: it has imported what a new worker would spend seconds on. In a cluster where
+    the resources are; this process may run where they are not.
+
+    Args:
+        address: of the cluster, or None.
+    """
+    import ray
+
+    if address is not None:
+        return ray.get(run_remote(resources, function, *arguments))
+    return function(*(ray.get(given) if isinstance(given, ray.ObjectRef) else given for given in arguments))
 
 
 def predict_test(

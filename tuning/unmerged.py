@@ -14,7 +14,7 @@ from training.evaluate import score_merged
 from tuning.cluster import Resources
 from tuning.plan import SweepPlan
 from tuning.record import SweepFolder, TestScores, UnmergedReference
-from tuning.tasks import run_remote, score_test, train_reference
+from tuning.tasks import run_alone, score_test, train_reference
 from tuning.trainable import TrialSetup
 
 
@@ -30,8 +30,6 @@ def unmerged_reference(
 
     What was trained for these settings before is read from the sweep's folder. None where no labels were merged.
     """
-    import ray
-
     dataset = plan.dataset
     if not dataset.original_names:
         return None
@@ -40,7 +38,7 @@ def unmerged_reference(
         return known
     tell("training the winner's settings on the unmerged labels")
     data = unmerged_data(dataset, plan.encoded)
-    trained = ray.get(run_remote(resources, train_reference, settings, ray.put(data), setup))
+    trained = run_alone(plan.config.resources.address, resources, train_reference, settings, data, setup)
     found = UnmergedReference(
         settings=settings,
         classes=len(dataset.original_names),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,7 +22,15 @@ from tuning.choice import choices, choose, rule_text
 from tuning.cluster import Resources
 from tuning.plan import SweepPlan
 from tuning.record import Confirmed, Reference, SweepFolder, SweepResult, TrialRecord, Winner, rank_trials
-from tuning.tasks import predict_test, run_remote, score_test, test_baselines, train_again, train_reference
+from tuning.tasks import (
+    predict_test,
+    run_alone,
+    run_remote,
+    score_test,
+    test_baselines,
+    train_again,
+    train_reference,
+)
 from tuning.trainable import TrialSetup
 from tuning.unmerged import unmerged_reference
 
@@ -47,8 +56,6 @@ def choose_winner(
     Raises:
         TrainingError: every trial failed; the first one's reason is named.
     """
-    import ray
-
     confirmed = confirm(plan, folder, data, trials, tell)
     best = choose(trials, plan.config, confirmed)
     if best is None:
@@ -57,14 +64,14 @@ def choose_winner(
         )
         raise TrainingError(f"sweep {folder.name}: all {len(trials)} trials failed; the first: {reason}")
     resources = alone(plan)
+    run = partial(run_alone, plan.config.resources.address)
     setup = trial_setup(plan, resources)
     labels = plan.dataset.test.labels
     tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
     winner = next((entry for entry in tested if entry.id == best.id), None)
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
         tell(f"scoring {best.id} on the test split")
-        scoring = run_remote(resources, predict_test, best.settings, best.checkpoint, data, setup)
-        logits, files = ray.get(scoring)
+        logits, files = run(resources, predict_test, best.settings, best.checkpoint, data, setup)
         keep_winner(folder.winner, files, logits)
         winner = Winner(
             id=best.id,
@@ -84,12 +91,12 @@ def choose_winner(
     if plan.config.choice.baselines and not fields["baselines"]:
         tell("training a linear model for comparison")
         one = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
-        found = ray.get(run_remote(one, test_baselines, plan.dataset))
+        found = run(one, test_baselines, plan.dataset)
         fields["baselines"] = {name: score_test(values, labels) for name, values in found.items()}
     if plan.config.compare_untuned and fields["untuned"] is None:
         tell("training the untuned settings for comparison")
         settings = untuned_settings(plan).model_dump()
-        reference = ray.get(run_remote(resources, train_reference, settings, data, setup))
+        reference = run(resources, train_reference, settings, data, setup)
         fields["untuned"] = Reference(
             settings=settings,
             score=reference.validation_score,
