@@ -23,6 +23,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks:. $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -93,11 +93,12 @@ def main() -> None:
     for number, values in enumerate(proposals(options.curves)):
         if number < known:
             continue
-        curve = {"number": number, "settings": values, "evaluations": list(train(values, data, loaded))}
+        evaluations = list(train(values, data, loaded))
+        curve = {"number": number, "settings": values, "evaluations": evaluations}
         curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}
         with options.out.open("a") as file:
             file.write(json.dumps(curve) + "\n")
-        best = max((entry["accuracy"] for entry in curve["evaluations"]), default=0.0)
+        best = max((entry["accuracy"] for entry in evaluations), default=0.0)
         print(f"{number + 1}/{options.curves}  {best:.1%}  {values}", flush=True)
 
 
