@@ -37,6 +37,7 @@ from training.state import TrainingState
 LIBRARIES = ("torch", "transformers", "peft")
 SETTINGS = Hyperparameters(rank=16, alpha=32, target_modules="all-linear", learning_rate=2e-3)
 TOKENS = 32
+PRECISION = resolve_precision("auto", torch.device("cpu"), "bert")
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,21 @@ class Lever:
         replaced: function → what stands in for it when the lever is taken away.
         changes: hyperparameters without it.
         random_batches: whether batches hold rows of any length without it.
+        amp_only: whether it does nothing in fp32.
     """
 
     name: str
     replaced: tuple[str, ...] = ()
     changes: tuple[tuple[str, Any], ...] = ()
     random_batches: bool = False
+    amp_only: bool = False
 
 
 LEVERS = (
-    Lever("attention as plain products", ("training.model.speed_up_attention",)),
+    Lever("attention as plain products", ("training.model.speed_up_attention",), amp_only=True),
     Lever("last layer for the first token", ("training.model.read_first_token_only",)),
     Lever("lean LoRA layer", ("training.lora_linear.speed_up_lora",)),
-    Lever("frozen weights in the AMP type", ("training.model.cast_frozen_linears",)),
+    Lever("frozen weights in the AMP type", ("training.model.cast_frozen_linears",), amp_only=True),
     Lever("no dropout in frozen layers", changes=(("base_dropout", 0.1),)),
     Lever("batches of equal length", random_batches=True),
 )
@@ -90,7 +93,7 @@ class Contender:
         self.lever, self.data = lever, data
         self.settings = TrainingSettings(epochs=epochs, evaluations_per_epoch=1, seed=seed)
         self.hyperparameters = SETTINGS.model_copy(update=dict(lever.changes))
-        self.amp = resolve_precision("auto", torch.device("cpu"), "bert")
+        self.amp = PRECISION
         with without(lever):
             model = build_classifier(loaded, self.hyperparameters, seed, self.amp)
         self.state = TrainingState.start(model, self.hyperparameters, self.amp)
@@ -161,7 +164,8 @@ def cut(data: EncodedDataset, rows: int) -> EncodedDataset:
 
 def speeds(loaded: LoadedBase, data: EncodedDataset, rounds: int) -> dict[str, list[float]]:
     """Texts a second by contender, the first round left out as warm-up."""
-    contenders = [Contender(lever, loaded, data) for lever in (ALL, *LEVERS, NONE)]
+    levers = [lever for lever in LEVERS if PRECISION.dtype is not None or not lever.amp_only]
+    contenders = [Contender(lever, loaded, data) for lever in (ALL, *levers, NONE)]
     found: dict[str, list[float]] = {contender.lever.name: [] for contender in contenders}
     for round_ in range(rounds + 1):
         for contender in contenders:
@@ -227,10 +231,13 @@ def main() -> None:
     head = ["", "32 × 32 tokens, texts/s", "gain", "headlines, texts/s", "gain"]
     parts = [
         "# Levers of the training step",
-        f"MiniLM-L6, rank 16, every linear layer, batches of 32; texts: {source}. Median (least–greatest) of "
-        f"{rounds} rounds in turn; a gain is with all levers against without the one, round by round.",
+        f"MiniLM-L6 in {PRECISION.name}, rank 16, every linear layer, batches of 32; texts: {source}. Median "
+        f"(least–greatest) of {rounds} rounds in turn; a gain is with all levers against without the one, round by "
+        "round.",
         table(head, speed_rows(shapes)),
     ]
+    if PRECISION.dtype is None:
+        parts.append(f"Not in fp32: {', '.join(lever.name for lever in LEVERS if lever.amp_only)}.")
     if options.accuracy:
         rows_ = accuracies(loaded, data, 3)
         parts += [
