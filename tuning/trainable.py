@@ -30,7 +30,7 @@ from tuning.searcher import BEST_RUNG, ERROR, RUNG
 from tuning.system_metrics import monitored
 
 # Validation rows whose logits go into each checkpoint: an export is compared with them.
-PROBE_ROWS = 256
+PROBE_ROWS = 64
 PROBE_FILE = "probe.safetensors"
 BEST_FILE = "best.json"
 RUNG_SCORE = "rung_score"

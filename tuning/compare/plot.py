@@ -19,7 +19,7 @@ LABELS = ("full", "full", "LoRA", "LoRA")
 
 def comparison_plot(rows: Sequence[ComparedRow]) -> bytes | None:
     """Test accuracy with its interval against trained parameters and against the time of an epoch, as a PNG."""
-    done = [row for row in rows if row.test is not None]
+    done = [row for row in rows if row.test is not None and row.same_as is None]
     if not done:
         return None
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
@@ -38,8 +38,8 @@ def comparison_plot(rows: Sequence[ComparedRow]) -> bytes | None:
     for axes, values in costs:
         plain_axes(axes)
         axes.margins(y=0.12)
-        for number, (row, value) in enumerate(zip(done, values, strict=True)):
-            _draw_row(axes, row, value, above=bool(number % 2))
+        for row, value in zip(done, values, strict=True):
+            _draw_row(axes, row, value, above=row.plan.precision != "fp32")
     left.set_ylabel("test accuracy")
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     return png(figure)

@@ -17,8 +17,8 @@ from tuning.results import TestScores
 OPERATORS = ("linear (addmm, mm)", "attention", "gelu", "softmax", "layer norm")
 MEGABYTE = 1e6
 NO_AMP = (
-    "This machine has no type that AMP could use (bf16 in hardware, or a GPU): rows with AMP are those in fp32, "
-    "and were not trained again."
+    "This machine has no type that AMP could use (bf16 in hardware, or a GPU): rows with AMP would be those in fp32 "
+    "again, and stand here once."
 )
 
 
@@ -34,7 +34,7 @@ class Rows:
 
 def tables(rows: Sequence[ComparedRow]) -> list[Rows]:
     """Everything that was measured, in tables of at most 80 columns."""
-    done = [row for row in rows if row.error is None]
+    done = [row for row in rows if row.error is None and row.same_as is None]
     return [
         _scores(done),
         _costs(done),

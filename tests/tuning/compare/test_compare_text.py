@@ -58,8 +58,10 @@ def test_rows_that_are_others_too_are_explained() -> None:
     found = rows()
     assert "no type that AMP could use" not in printed(found)
     found[1] = found[0].model_copy(update={"plan": found[1].plan, "same_as": "full-fp32"})
-    assert "no type that AMP could use" in printed(found)
-    assert "were not trained again" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+    text = printed(found)
+    assert "no type that AMP could use" in text
+    assert " ".join(text.split()).count("full fine-tuning, fp32 40.00%") == 1
+    assert "stand here once" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
 
 
 def test_unmerged_labels_are_scored_both_ways() -> None:
