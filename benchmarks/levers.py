@@ -1,11 +1,13 @@
 """What each lever of the training step brings, and that all together cost no accuracy.
 
-    python benchmarks/levers.py [--accuracy] [--short] [--write]
+    python benchmarks/levers.py [--short] [--write]
+    python benchmarks/levers.py --accuracy [--write]
 
 Trains MiniLM with an adapter as a trial does, each time with one lever taken away, in turn in one run (A B C A B
 C ...): texts a second on a fixed shape (32 rows of 32 tokens) and on the lengths of real headlines. `--accuracy`
 trains with all levers and with none, three seeds each, and compares the accuracy on the test split: about twelve
-minutes on two CPU cores. `--write` makes `results/levers.md`.
+minutes on two CPU cores. `--write` makes `results/levers.md`, or
+`results/levers-accuracy.md`.
 """
 
 from __future__ import annotations
@@ -199,6 +201,30 @@ def accuracies(loaded: LoadedBase, data: EncodedDataset, seeds: int) -> Iterator
         yield [lever.name, f"{mean(found):.2%}", each, f"{spread(seconds, 0)} s"]
 
 
+def speed_report(loaded: LoadedBase, data: EncodedDataset, short: bool) -> list[str]:
+    """Title and tables of the speeds."""
+    rounds, rows = (2, 320) if short else (7, 960)
+    shapes = [
+        speeds(loaded, texts, rounds) for texts in (fixed_shape(rows, len(data.label_names)), cut(data, rows))
+    ]
+    head = ["", "32 × 32 tokens, texts/s", "gain", "headlines, texts/s", "gain"]
+    return [
+        "# Levers of the training step",
+        f"Texts a second, median (least–greatest) of {rounds} rounds in turn; a gain is with all levers against "
+        "without the one, round by round.",
+        table(head, speed_rows(shapes)),
+    ]
+
+
+def accuracy_report(loaded: LoadedBase, data: EncodedDataset) -> list[str]:
+    """Title and table of what the levers do to accuracy."""
+    return [
+        "# What the levers do to accuracy",
+        "Test accuracy after two epochs, seeds 0, 1 and 2.",
+        table(["", "mean", "each seed", "training and evaluation"], accuracies(loaded, data, 3)),
+    ]
+
+
 def main() -> None:
     """Measure, print, and write if asked to."""
     parser = argparse.ArgumentParser(
@@ -213,7 +239,6 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="two rounds of few rows")
     parser.add_argument("--write", action="store_true", help="write results/levers.md")
     options = parser.parse_args()
-    rounds, rows = (2, 320) if options.short else (7, 960)
     path = news_file(HEADLINES, options.news)
     base = resolve_base_model("minilm")
     if path is None:
@@ -225,29 +250,20 @@ def main() -> None:
         )
     data = encode_dataset(load_dataset(data_settings, 0), load_tokenizer(base), 128)
     loaded = load_base(base, data.label_names, 0, torch.device("cpu"))
-    shapes = [
-        speeds(loaded, texts, rounds) for texts in (fixed_shape(rows, len(data.label_names)), cut(data, rows))
-    ]
-    head = ["", "32 × 32 tokens, texts/s", "gain", "headlines, texts/s", "gain"]
+    parts = accuracy_report(loaded, data) if options.accuracy else speed_report(loaded, data, options.short)
     parts = [
-        "# Levers of the training step",
-        f"MiniLM-L6 in {PRECISION.name}, rank 16, every linear layer, batches of 32; texts: {source}. Median "
-        f"(least–greatest) of {rounds} rounds in turn; a gain is with all levers against without the one, round by "
-        "round.",
-        table(head, speed_rows(shapes)),
+        parts[0],
+        f"MiniLM-L6 in {PRECISION.name}, rank 16, every linear layer, batches of 32; {source}.",
+        *parts[1:],
     ]
     if PRECISION.dtype is None:
-        parts.append(f"Not in fp32: {', '.join(lever.name for lever in LEVERS if lever.amp_only)}.")
-    if options.accuracy:
-        rows_ = accuracies(loaded, data, 3)
-        parts += [
-            "Test accuracy after two epochs, seeds 0, 1 and 2:",
-            table(["", "mean", "each seed", "training and evaluation"], rows_),
-        ]
+        parts.append(f"No part in fp32 have: {', '.join(lever.name for lever in LEVERS if lever.amp_only)}.")
     print("\n\n".join(parts))
     if options.write:
-        command = "python benchmarks/levers.py --accuracy --write"
-        write_result("levers.md", [*parts, made_by(command, LIBRARIES, processor())])
+        flags = " --accuracy" if options.accuracy else " --short" if options.short else ""
+        name = "levers-accuracy.md" if options.accuracy else "levers.md"
+        command = f"python benchmarks/levers.py{flags} --write"
+        write_result(name, [*parts, made_by(command, LIBRARIES, processor())])
 
 
 if __name__ == "__main__":
