@@ -61,3 +61,18 @@ def write_result(name: str, parts: Iterable[str]) -> Path:
     path = RESULTS / name
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def finish(
+    parts: Sequence[str],
+    name: str,
+    command: str,
+    libraries: Sequence[str],
+    *,
+    write: bool,
+    hardware: str | None = None,
+) -> None:
+    """Print a result's parts and, where that is wanted, keep them under `results/` with what made them."""
+    print("\n\n".join(parts))
+    if write:
+        write_result(name, [*parts, made_by(command, libraries, hardware)])

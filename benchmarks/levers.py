@@ -24,7 +24,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from common import HEADLINES, made_by, news_file, processor, spread, table, write_result
+from common import HEADLINES, finish, news_file, spread, table
+from rows import fixed_shape, take
 
 from training.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
 from training.data import DataSettings, load_dataset
@@ -38,7 +39,6 @@ from training.state import TrainingState
 
 LIBRARIES = ("torch", "transformers", "peft")
 SETTINGS = Hyperparameters(rank=16, alpha=32, target_modules="all-linear", learning_rate=2e-3)
-TOKENS = 32
 PRECISION = resolve_precision("auto", torch.device("cpu"), "bert")
 
 
@@ -130,36 +130,11 @@ class Contender:
         return score(logits, self.data.test.labels).accuracy
 
 
-def fixed_shape(rows: int, classes: int) -> EncodedDataset:
-    """Random token ids, every row as long as the others."""
-    random = np.random.default_rng(0)
-
-    def texts(count: int) -> EncodedTexts:
-        return EncodedTexts(
-            input_ids=random.integers(1000, 20000, count * TOKENS).astype(np.int32),
-            type_ids=np.zeros(count * TOKENS, np.uint8),
-            offsets=np.arange(count + 1) * TOKENS,
-            labels=np.arange(count) % classes,
-            pad_id=0,
-        )
-
-    return EncodedDataset(texts(rows), texts(32), texts(32), tuple(f"class {n}" for n in range(classes)))
-
-
 def cut(data: EncodedDataset, rows: int) -> EncodedDataset:
     """The first training rows, and hardly any to evaluate on."""
 
     def first(texts: EncodedTexts, count: int) -> EncodedTexts:
-        count = min(count, len(texts))
-        end = texts.offsets[count]
-        types = texts.type_ids[:end] if texts.type_ids is not None else None
-        return replace(
-            texts,
-            input_ids=texts.input_ids[:end],
-            type_ids=types,
-            offsets=texts.offsets[: count + 1],
-            labels=texts.labels[:count],
-        )
+        return take(texts, np.arange(min(count, len(texts))))
 
     return replace(data, train=first(data.train, rows), validation=first(data.validation, 32))
 
@@ -233,11 +208,10 @@ def main() -> None:
     parser.add_argument(
         "--news", type=Path, help="folder of the real headlines, if LORASWEEP_NEWS names none"
     )
-    parser.add_argument(
-        "--accuracy", action="store_true", help="train to the end too, with all and with none"
-    )
-    parser.add_argument("--short", action="store_true", help="two rounds of few rows")
-    parser.add_argument("--write", action="store_true", help="write results/levers.md")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--accuracy", action="store_true", help="train to the end, with all and with none")
+    what.add_argument("--short", action="store_true", help="two rounds of few rows")
+    parser.add_argument("--write", action="store_true", help="write results/levers.md or levers-accuracy.md")
     options = parser.parse_args()
     path = news_file(HEADLINES, options.news)
     base = resolve_base_model("minilm")
@@ -258,12 +232,9 @@ def main() -> None:
     ]
     if PRECISION.dtype is None:
         parts.append(f"No part in fp32 have: {', '.join(lever.name for lever in LEVERS if lever.amp_only)}.")
-    print("\n\n".join(parts))
-    if options.write:
-        flags = " --accuracy" if options.accuracy else " --short" if options.short else ""
-        name = "levers-accuracy.md" if options.accuracy else "levers.md"
-        command = f"python benchmarks/levers.py{flags} --write"
-        write_result(name, [*parts, made_by(command, LIBRARIES, processor())])
+    flags = " --accuracy" if options.accuracy else " --short" if options.short else ""
+    name = "levers-accuracy.md" if options.accuracy else "levers.md"
+    finish(parts, name, f"python benchmarks/levers.py{flags} --write", LIBRARIES, write=options.write)
 
 
 if __name__ == "__main__":

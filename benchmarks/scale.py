@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import MANY_HEADLINES, made_by, news_file, processor, table, write_result
+from common import MANY_HEADLINES, finish, news_file, processor, table
 from scale_costs import Costs
 from scale_memory import memory_section, small
 from scale_process import in_fresh_process, tell
@@ -174,10 +174,8 @@ def main() -> None:
         memory_section(small(source, text), extent.memory),
     ]
     said = [paragraph for section in sections for paragraph in section]
-    print("\n\n".join(said))
-    if options.write:
-        command = f"python benchmarks/scale.py{' --short' * options.short} --write"
-        write_result("scale.md", [*said, made_by(command, LIBRARIES, processor())])
+    command = f"python benchmarks/scale.py{' --short' * options.short} --write"
+    finish(said, "scale.md", command, LIBRARIES, write=options.write)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from common import made_by, processor, write_result
+from common import finish
 from spans import FOLDER_VARIABLE, read_spans
 from sweep_shape import Shape, draw_settings
 from sweep_tables import DOCUMENTED, LORASWEEP, Outcome, report
@@ -136,10 +136,8 @@ def main() -> None:
     shape = quickstart(options.short)
     found = measure(shape, rounds)
     parts = report(found, shape)
-    print("\n\n".join(parts))
-    if options.write:
-        command = f"python benchmarks/sweep.py{' --short' * options.short} --write"
-        write_result("sweep.md", [*parts, made_by(command, LIBRARIES, processor())])
+    command = f"python benchmarks/sweep.py{' --short' * options.short} --write"
+    finish(parts, "sweep.md", command, LIBRARIES, write=options.write)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def timed_trial(config: dict[str, Any], data: Any, setup: Any) -> None:
 
 
 def timed_prediction(*arguments: Any) -> Any:
-    """lorasweep's look at the test split, its parts recorded in the worker."""
+    """lorasweep's look at the test split, its parts recorded where it runs: in the driver's process."""
     from tuning.tasks import predict_test
 
     record_worker_spans()

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import HEADLINES, RECORDS, made_by, news_file, processor, write_result
+from common import HEADLINES, RECORDS, finish, news_file, processor
 from gemm import GemmRate, gemm_rate
-from levers import SETTINGS, TOKENS, fixed_shape
+from levers import SETTINGS
+from rows import TOKENS, fixed_shape, take
 from transformers.utils import logging
 from trial_contenders import CONTENDERS
 from trial_tables import BERT_BASE, FIXED, HEADLINE, PAIR, Found, Plan, aims, intro, section
-from trial_task import Contender, Measured, Task, cross_entropy, measure, take
+from trial_task import Contender, Measured, Task, measure
 
 from training.base_model import (
     BaseModel,
@@ -38,7 +39,7 @@ from training.base_model import (
 )
 from training.data import DataSettings, load_dataset
 from training.encoding import encode_dataset
-from training.evaluate import predict_logits
+from training.evaluate import predict_logits, score
 from training.model import build_classifier
 from training.precision import bf16_in_hardware, resolve_precision
 from training.settings import MINILM
@@ -78,7 +79,7 @@ def in_turn(texts: str, task: Task, plan: Plan) -> Found:
     return Found(
         texts=texts,
         task=task,
-        loss=cross_entropy(logits, task.data.validation.labels),
+        loss=score(logits, task.data.validation.labels).loss,
         rounds={contender: values[1:] for contender, values in found.items()},
         ceilings=ceilings[1:],
     )
@@ -161,15 +162,16 @@ def main() -> None:
     for found in measured:
         parts += [f"## {found.texts[0].upper()}{found.texts[1:]}", *section(found)]
     parts += ["## Aims", *aims(options.base, measured)]
-    print("\n\n".join(parts))
-    if options.write:
-        standard = options.base == MINILM and kind == "cpu"
-        flags = f"--device {kind} --base {options.base}{' --short' * options.short} --write"
-        hardware = processor() if kind == "cpu" else f"{torch.cuda.get_device_name(device)}, {processor()}"
-        write_result(
-            "trial.md" if standard else f"trial-{options.base}-{kind}.md",
-            [*parts, made_by(f"python benchmarks/trial.py {flags}", LIBRARIES, hardware)],
-        )
+    standard = options.base == MINILM and kind == "cpu"
+    flags = f"--device {kind} --base {options.base}{' --short' * options.short} --write"
+    finish(
+        parts,
+        "trial.md" if standard else f"trial-{options.base}-{kind}.md",
+        f"python benchmarks/trial.py {flags}",
+        LIBRARIES,
+        write=options.write,
+        hardware=f"{torch.cuda.get_device_name(device)}, {processor()}" if kind == "cuda" else None,
+    )
 
 
 if __name__ == "__main__":

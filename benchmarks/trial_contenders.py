@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from gemm import wait
 from peft import LoraConfig, TaskType, get_peft_model
+from rows import take
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
-from trial_task import Contender, Task, take
+from trial_task import Contender, Task
 
 from training.encoding import EncodedTexts
 from training.evaluate import predict_logits

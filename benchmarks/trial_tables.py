@@ -8,7 +8,8 @@ from statistics import median
 
 from common import spread, table
 from gemm import SECONDS, GemmRate, StepWork
-from levers import SETTINGS, TOKENS
+from levers import SETTINGS
+from rows import TOKENS
 from trial_contenders import Lorasweep, Notebook, TrainerAtItsBest, TrainerDefaults
 from trial_task import Contender, Measured, Task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,8 @@ from gemm import wait
 from torch import nn
 
 from training.base_model import LoadedBase
-from training.encoding import EncodedDataset, EncodedTexts
+from training.encoding import EncodedDataset
+from training.evaluate import score
 from training.precision import AmpPolicy
 from training.settings import Hyperparameters
 
@@ -61,24 +62,6 @@ class Measured:
     padding: float
     loss: float
     memory: int
-
-
-def take(texts: EncodedTexts, rows: np.ndarray) -> EncodedTexts:
-    """Some rows of a split, in the order given."""
-    starts, ends = texts.offsets[rows], texts.offsets[rows + 1]
-    tokens = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])
-    return replace(
-        texts,
-        input_ids=texts.input_ids[tokens],
-        type_ids=texts.type_ids[tokens] if texts.type_ids is not None else None,
-        offsets=np.concatenate([[0], np.cumsum(ends - starts)]),
-        labels=texts.labels[rows],
-    )
-
-
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the rows, in nats."""
-    return float(nn.functional.cross_entropy(torch.from_numpy(logits).float(), torch.from_numpy(labels)))
 
 
 class Contender(ABC):
@@ -129,7 +112,7 @@ class Contender(ABC):
             seconds=seconds,
             shapes=tuple(shapes),
             padding=sum(rows * tokens for rows, tokens in shapes) / len(self.rows.input_ids),
-            loss=cross_entropy(logits, labels),
+            loss=score(logits, labels).loss,
             memory=memory,
         )
 

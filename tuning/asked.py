@@ -45,10 +45,14 @@ def sweep_config_of(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
     data = entries.get("data")
     if isinstance(data, dict) and isinstance(data.get("max_train_rows"), int):
         # A search on a part of the training rows would else spend most of its time on evaluations.
-        part = max(data["max_train_rows"] // 4, SMALLEST_VALIDATION)
-        entries["data"] = {"max_validation_rows": part} | data
+        entries["data"] = {"max_validation_rows": validation_part(data["max_train_rows"])} | data
     entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
+
+
+def validation_part(train_rows: int) -> int:
+    """Validation rows that go with a part of the training rows."""
+    return max(train_rows // 4, SMALLEST_VALIDATION)
 
 
 def asked_for(options: dict[str, Any], config_file: Path | None) -> dict[str, Any]:

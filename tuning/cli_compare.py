@@ -100,7 +100,7 @@ def compare(
     Interrupted, the same command goes on: what is done is not done again.
     """
     given = {key: value for key, value in locals().items() if key in o.PLACES and key != "name"}
-    from tuning.asked import SMALLEST_VALIDATION, stem
+    from tuning.asked import stem, validation_part
     from tuning.quiet import quiet_libraries
 
     quiet_libraries()
@@ -113,9 +113,7 @@ def compare(
     own = sweep is not None and not all_rows and max_train_rows is None
     rows_of = config.data.model_copy(update={"max_train_rows": max_train_rows, "max_validation_rows": None})
     if max_train_rows is not None:
-        rows_of = rows_of.model_copy(
-            update={"max_validation_rows": max(max_train_rows // 4, SMALLEST_VALIDATION)}
-        )
+        rows_of = rows_of.model_copy(update={"max_validation_rows": validation_part(max_train_rows)})
     settings = CompareSettings(
         name=name,
         sweep=config.name,

@@ -92,7 +92,7 @@ class ComparedRow(Record):
     Attributes:
         plan: what it was.
         precision: that it was trained in.
-        same_as: the row that it is too, as the machine has no AMP type; it was not trained again.
+        same_as: the row that it is too, as AMP has no type to use; it was not trained again.
         merged: scores of an unmerged row's predictions after they are merged.
         interval: 95 % bootstrap interval of each test score, (low, high).
         stored_bytes, peak_bytes, epoch_seconds, samples_per_second: see `training.measure`.

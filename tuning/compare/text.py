@@ -17,8 +17,8 @@ from tuning.results import TestScores
 OPERATORS = ("linear (addmm, mm)", "attention", "gelu", "softmax", "layer norm")
 MEGABYTE = 1e6
 NO_AMP = (
-    "This machine has no type that AMP could use (bf16 in hardware, or a GPU): rows with AMP would be those in fp32 "
-    "again, and stand here once."
+    "AMP has no type to use here: the machine has neither bf16 in hardware nor a GPU, or the base model's code runs in "
+    "fp32 only. Rows with AMP would be those in fp32 again, and stand here once."
 )
 
 

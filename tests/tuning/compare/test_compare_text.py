@@ -56,10 +56,10 @@ def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
 
 def test_rows_that_are_others_too_are_explained() -> None:
     found = rows()
-    assert "no type that AMP could use" not in printed(found)
+    assert "AMP has no type to use here" not in printed(found)
     found[1] = found[0].model_copy(update={"plan": found[1].plan, "same_as": "full-fp32"})
     text = printed(found)
-    assert "no type that AMP could use" in text
+    assert "AMP has no type to use here" in text
     assert " ".join(text.split()).count("full fine-tuning, fp32 40.00%") == 1
     assert "stand here once" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
 
