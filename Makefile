@@ -14,7 +14,7 @@ test: $(READY)  ## set up, then run the fast tests
 test-slow: $(READY)  ## whole sweeps, servers and killed processes
 	$(BIN)/pytest -m slow $(ARGS)
 
-bench: $(READY)  ## the speed benchmarks in their short form, under ten minutes on two cores
+bench: $(READY)  ## the speed benchmarks in their short form
 	$(BIN)/python benchmarks/trial.py --short
 	$(BIN)/python benchmarks/sweep.py --short
 	$(BIN)/python benchmarks/scale.py --short
