@@ -188,7 +188,8 @@ def rows_section(source: Path | None, text: tuple[str, ...], sizes: Sequence[int
     return [
         "## Rows",
         f"Median (least–greatest) of {rounds} round{'s' * (rounds != 1)}, each size in a fresh process that has "
-        "imported everything before. The last line is arithmetic: a straight line fitted to those above, not a measurement.",
+        "imported everything before. The last line is arithmetic: a straight line fitted to those above, not a "
+        "measurement.",
         table(head, lines),
         f"Into Ray's object store go {store.megabytes:.1f} MB for all {ALL_ROWS:,} rows: `ray.put` takes "
         f"{store.put * 1000:.0f} ms, once a sweep; `ray.get` in the same process {store.get * 1000:.1f} ms.",
