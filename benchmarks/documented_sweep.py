@@ -35,10 +35,10 @@ from transformers import (
     set_seed,
 )
 
-from training.dataset import ROWS_FILE
-from training.settings import Hyperparameters
-from training.target_modules import target_pattern
-from tuning.scheduler import PatientBracket
+from lorasweep.training.data.dataset import ROWS_FILE
+from lorasweep.training.model.target_modules import target_pattern
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.search.stopping import PatientBracket
 
 METRIC = "eval_accuracy"
 OUTCOME_FILE = "outcome.json"

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.base_model import LoadedBase
-from training.settings import Hyperparameters
-from training.target_modules import resolve_target_modules
+from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.target_modules import resolve_target_modules
+from lorasweep.training.settings import Hyperparameters
 
 # (m, k, n) of m×k · k×n: MiniLM's own for 32 rows of 32 tokens, BERT-base's, and squares large enough to hide
 # all that is not arithmetic.

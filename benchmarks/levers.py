@@ -27,15 +27,15 @@ import torch
 from common import HEADLINES, finish, news_file, spread, table
 from rows import fixed_shape, take
 
-from training.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
-from training.data import DataSettings, load_dataset
-from training.encoding import EncodedDataset, EncodedTexts, encode_dataset
-from training.evaluate import predict_logits, score
-from training.fine_tune import fine_tune
-from training.model import build_classifier
-from training.precision import resolve_precision
-from training.settings import Hyperparameters, TrainingSettings
-from training.state import TrainingState
+from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, encode_dataset
+from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.scores.scores import predict_logits, score
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
 LIBRARIES = ("torch", "transformers", "peft")
 SETTINGS = Hyperparameters(rank=16, alpha=32, target_modules="all-linear", learning_rate=2e-3)
@@ -61,10 +61,18 @@ class Lever:
 
 
 LEVERS = (
-    Lever("attention as plain products", ("training.model.speed_up_attention",), amp_only=True),
-    Lever("last layer for the first token", ("training.model.read_first_token_only",)),
-    Lever("lean LoRA layer", ("training.lora_linear.speed_up_lora",)),
-    Lever("frozen weights in the AMP type", ("training.model.cast_frozen_linears",), amp_only=True),
+    Lever(
+        "attention as plain products",
+        ("lorasweep.training.model.classifier.speed_up_attention",),
+        amp_only=True,
+    ),
+    Lever("last layer for the first token", ("lorasweep.training.model.classifier.read_first_token_only",)),
+    Lever("lean LoRA layer", ("lorasweep.training.model.faster.lora_linear.speed_up_lora",)),
+    Lever(
+        "frozen weights in the AMP type",
+        ("lorasweep.training.model.classifier.cast_frozen_linears",),
+        amp_only=True,
+    ),
     Lever("no dropout in frozen layers", changes=(("base_dropout", 0.1),)),
     Lever("batches of equal length", random_batches=True),
 )

@@ -32,7 +32,7 @@ SWEEPS = {
 
 def lorasweep(*arguments: str) -> str:
     """Run the command and return what it printed."""
-    command = [sys.executable, "-m", "tuning", *arguments]
+    command = [sys.executable, "-m", "lorasweep", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -22,8 +22,8 @@ from scale_process import in_fresh_process, tell
 from scale_rows import ALL_ROWS, rows_section
 from scale_trials import costless_sweep
 
-from tuning.quiet import quiet_environment
-from tuning.ray_access import guard_local_ray
+from lorasweep.tuning.quiet import quiet_environment
+from lorasweep.tuning.trials.ray_access import guard_local_ray
 
 LIBRARIES = ("torch", "transformers", "peft", "ray", "optuna", "mlflow", "pandas")
 MLFLOW_AIM = 0.02

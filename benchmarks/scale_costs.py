@@ -14,15 +14,16 @@ from unittest.mock import patch
 
 from scale_process import resident
 
-from training.encoding import EncodedDataset
-from tuning.config import SweepConfig
-from tuning.mlflow_store import prepare_store, tracking_store
-from tuning.plan import SweepPlan, plan_sweep
-from tuning.record import RegisteredVersion, SweepResult, TrialRecord
-from tuning.sweep import create_folder, run_sweep
-from tuning.tracking import Tracking
-from tuning.tracking_thread import Tracked, TrackingThread
-from tuning.trainable import TrialSetup
+from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
+from lorasweep.tuning.sweep.run import run_sweep
+from lorasweep.tuning.sweep.start import create_folder
+from lorasweep.tuning.tracking.store import prepare_store, tracking_store
+from lorasweep.tuning.tracking.thread import Tracked, TrackingThread
+from lorasweep.tuning.tracking.tracking import Tracking
+from lorasweep.tuning.trials.trial import TrialSetup
 
 # Seconds for which workers wait for each other: on few cores many of them take long to start.
 PATIENCE = 180.0
@@ -173,12 +174,14 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:
-        stack.enter_context(patch("tuning.plan.find_resources", lambda address: counted))
+        stack.enter_context(patch("lorasweep.tuning.sweep.plan.find_resources", lambda address: counted))
         plan = plan_sweep(config)
         at_once = plan.resources.concurrency
-        stack.enter_context(patch("tuning.sweep.run_trial", after_meeting(trial, place, at_once)))
+        stack.enter_context(
+            patch("lorasweep.tuning.sweep.run.run_trial", after_meeting(trial, place, at_once))
+        )
         if not to_the_end:
-            stack.enter_context(patch("tuning.sweep.choose_winner", _stop))
+            stack.enter_context(patch("lorasweep.tuning.sweep.run.choose_winner", _stop))
         uri = tracking_store(None, mlruns)
         prepare_store(uri, mlruns)
         sweep = create_folder(plan, mlruns)

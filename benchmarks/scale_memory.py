@@ -15,14 +15,13 @@ from scale_costs import Costs, drive
 from scale_process import Memory, aim, in_fresh_process, let_workers_import, memory_of, tell
 from scale_worker import parts_of_a_trial
 
-from training.data import DataSettings
-from training.settings import Hyperparameters, TrainingSettings
-from tuning.cluster import start_ray, stop_ray
-from tuning.config import ResourceSettings, SearchSettings, SweepConfig
-from tuning.plan import plan_sweep
-from tuning.quiet import quiet_libraries
-from tuning.trainable import run_trial
-from tuning.winner import trial_setup
+from lorasweep.training.data.load import DataSettings
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.tuning.quiet import quiet_libraries
+from lorasweep.tuning.record.config import ResourceSettings, SearchSettings, SweepConfig
+from lorasweep.tuning.sweep.plan import plan_sweep, trial_setup
+from lorasweep.tuning.trials.cluster import start_ray, stop_ray
+from lorasweep.tuning.trials.trial import run_trial
 
 SPACE = """
 about: one setting, as large as the shipped spaces start with

@@ -17,11 +17,11 @@ import numpy as np
 from common import spread, table
 from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, resident, tell
 
-from training.base_model import load_tokenizer, resolve_base_model
-from training.data import DataSettings, load_dataset
-from training.encoding import EncodedDataset, encode_dataset
-from training.settings import MINILM, TrainingSettings
-from training.tables import Table, read_table
+from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.files.tables import Table, read_table
+from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
+from lorasweep.training.settings import MINILM, TrainingSettings
 
 ALL_ROWS, WHOLE_SET = 65_555, 210_000
 AIM_SECONDS = 15.0
@@ -76,7 +76,7 @@ def cut(source: Path, rows: int, folder: Path) -> Path:
 
 def sample_file(rows: int, folder: Path) -> Path:
     """The project's own made-up news as a file."""
-    from training.sample import sample_news
+    from lorasweep.training.sample_news.sample import sample_news
 
     path = folder / "sample.jsonl.gz"
     sample_news(rows)[["headline", "short_description", "category"]].to_json(
@@ -100,7 +100,7 @@ def row_costs(path: Path, text: tuple[str, ...]) -> RowCosts:
     forget_peak()
     before = resident()
     began = time.perf_counter()
-    with patch("training.data.read_table", timed):
+    with patch("lorasweep.training.data.load.read_table", timed):
         dataset = load_dataset(DataSettings(path=str(path), text=text, label="category"), 0)
     loaded = time.perf_counter()
     encoded = encode_dataset(dataset, tokenizer, TrainingSettings().max_length)
@@ -119,7 +119,7 @@ def store_costs(path: Path, text: tuple[str, ...]) -> StoreCosts:
     """Put a file's encoded rows into a real object store; call it in a process of its own."""
     import ray
 
-    from tuning.cluster import start_ray, stop_ray
+    from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 
     dataset = load_dataset(DataSettings(path=str(path), text=text, label="category"), 0)
     encoded = encode_dataset(

@@ -18,16 +18,17 @@ from ray import tune
 from scale_costs import Costs, drive
 from scale_process import let_workers_import
 
-from training.data import DataSettings
-from training.encoding import EncodedDataset
-from training.fine_tune import fine_tune
-from training.model import trainable_parameters
-from training.settings import Hyperparameters
-from tuning.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
-from tuning.quiet import quiet_libraries
-from tuning.record import SCORE
-from tuning.searcher import BEST_RUNG, RUNG
-from tuning.trainable import RUNG_SCORE, TrialSetup, start_state, write_checkpoint
+from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.load import DataSettings
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.model.classifier import trainable_parameters
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.quiet import quiet_libraries
+from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
+from lorasweep.tuning.record.folder import SCORE
+from lorasweep.tuning.record.reported import BEST_RUNG, RUNG
+from lorasweep.tuning.trials.checkpoints import write_checkpoint
+from lorasweep.tuning.trials.trial import RUNG_SCORE, TrialSetup, start_state
 
 # As many searched settings as the shipped spaces have, none of which changes what the one checkpoint predicts.
 SPACE = """
@@ -46,7 +47,7 @@ _trained: list[tuple[dict[str, Any], str, int]] = []
 
 
 def costless_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
-    """Stands in for `tuning.trainable.run_trial`: the same reports, with no training behind them."""
+    """Stands in for `lorasweep.tuning.trials.trial.run_trial`: the same reports, with no training behind them."""
     began = time.perf_counter()
     if not _trained:
         _trained.append(_train_once(config, data, setup))

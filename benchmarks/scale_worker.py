@@ -79,12 +79,12 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
 
     import ray
 
-    from training.evaluate import predict_logits
-    from training.fine_tune import fine_tune
-    from training.model import build_classifier
-    from training.precision import resolve_precision
-    from training.state import TrainingState
-    from tuning.trainable import _loaded_base, prepare_worker
+    from lorasweep.training.loop.fine_tune import fine_tune
+    from lorasweep.training.loop.state import TrainingState
+    from lorasweep.training.model.classifier import build_classifier
+    from lorasweep.training.model.precision import resolve_precision
+    from lorasweep.training.scores.scores import predict_logits
+    from lorasweep.tuning.trials.trial import _loaded_base, prepare_worker
 
     done("beside the imports: what they leave")
     data, setup, hyperparameters = ray.get(references[0])

@@ -26,9 +26,9 @@ from matplotlib import pyplot
 from record_curves import VALIDATION_ROWS
 from surrogate import RUNGS, Contender, Surrogate, load_curves, replay
 
-from search_spaces.space import SearchSpace, load_space
-from tuning.config import SearchSettings
-from tuning.quiet import quiet_environment, quiet_libraries
+from lorasweep.search_spaces.space import SearchSpace, load_space
+from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
+from lorasweep.tuning.record.config import SearchSettings
 
 SPACE = "lora_cpu"
 COSTS = (2, 5, 10, 20, 40)

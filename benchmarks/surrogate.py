@@ -14,12 +14,13 @@ import optuna
 from ray.tune.schedulers import TrialScheduler
 from scipy.stats import spearmanr
 
-from search_spaces.space import SearchSpace
-from tuning.config import SearchSettings
-from tuning.record import SCORE
-from tuning.scheduler import make_scheduler, plan_budget
-from tuning.searcher import ERROR, RUNG, TruthfulOptunaSearch
-from tuning.study import SeededTPESampler, make_sampler
+from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.tuning.record.config import SearchSettings
+from lorasweep.tuning.record.folder import SCORE
+from lorasweep.tuning.record.reported import ERROR, RUNG
+from lorasweep.tuning.search.searcher import TruthfulOptunaSearch
+from lorasweep.tuning.search.stopping import make_scheduler, plan_budget
+from lorasweep.tuning.search.study import SeededTPESampler, make_sampler
 
 RUNGS = 6
 

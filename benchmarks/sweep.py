@@ -27,13 +27,13 @@ from sweep_shape import Shape, draw_settings
 from sweep_tables import DOCUMENTED, LORASWEEP, Outcome, report
 from sweep_times import sweep_times
 
-from search_spaces.space import SearchSpace, load_space
-from training.base_model import resolve_base_model
-from training.data import DataSettings, load_dataset
-from training.precision import resolve_precision
-from tuning.cluster import DEFAULT_CONCURRENCY
-from tuning.mlflow_store import prepare_store
-from tuning.quiet import quiet_environment
+from lorasweep.search_spaces.space import SearchSpace, load_space
+from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.model.precision import resolve_precision
+from lorasweep.tuning.quiet import quiet_environment
+from lorasweep.tuning.tracking.store import prepare_store
+from lorasweep.tuning.trials.cluster import DEFAULT_CONCURRENCY
 
 HERE = Path(__file__).parent
 LIBRARIES = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "accelerate")

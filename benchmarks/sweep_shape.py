@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from search_spaces.space import SearchSpace
+from lorasweep.search_spaces.space import SearchSpace
 
 SHAPE_FILE = "shape.json"
 

@@ -23,7 +23,7 @@ OUTCOME_FILE = "outcome.json"
 
 def timed_trial(config: dict[str, Any], data: Any, setup: Any) -> None:
     """lorasweep's trainable, its parts recorded in the worker."""
-    from tuning.trainable import run_trial
+    from lorasweep.tuning.trials.trial import run_trial
 
     record_worker_spans()
     with span(Cause.TRIAL):
@@ -32,7 +32,7 @@ def timed_trial(config: dict[str, Any], data: Any, setup: Any) -> None:
 
 def timed_prediction(*arguments: Any) -> Any:
     """lorasweep's look at the test split, its parts recorded where it runs: in the driver's process."""
-    from tuning.tasks import predict_test
+    from lorasweep.tuning.sweep.after_trials import predict_test
 
     record_worker_spans()
     return predict_test(*arguments)
@@ -43,60 +43,60 @@ def record_worker_spans() -> None:
     from ray import tune
     from ray.train._internal.storage import StorageContext
 
-    import training.fine_tune
-    import tuning.tasks
-    import tuning.trainable
+    import lorasweep.training.loop.fine_tune
+    import lorasweep.tuning.sweep.after_trials
+    import lorasweep.tuning.trials.trial
 
-    wrap(tuning.trainable, "prepare_worker", Cause.STARTING)
-    wrap(tuning.trainable, "start_state", Cause.LOADING)
-    wrap(tuning.trainable, "fine_tune", Cause.TRAINING, timed_steps)
-    wrap(training.fine_tune, "predict_logits", Cause.EVALUATION)
-    wrap(training.fine_tune, "score", Cause.EVALUATION)
-    wrap(tuning.trainable, "write_checkpoint", Cause.CHECKPOINTS)
+    wrap(lorasweep.tuning.trials.trial, "prepare_worker", Cause.STARTING)
+    wrap(lorasweep.tuning.trials.trial, "start_state", Cause.LOADING)
+    wrap(lorasweep.tuning.trials.trial, "fine_tune", Cause.TRAINING, timed_steps)
+    wrap(lorasweep.training.loop.fine_tune, "predict_logits", Cause.EVALUATION)
+    wrap(lorasweep.training.loop.fine_tune, "score", Cause.EVALUATION)
+    wrap(lorasweep.tuning.trials.trial, "write_checkpoint", Cause.CHECKPOINTS)
     wrap(tune, "report", Cause.REPORTING)
     wrap(StorageContext, "persist_current_checkpoint", Cause.CHECKPOINTS)
-    wrap(tuning.tasks, "start_state", Cause.LOADING)
-    wrap(tuning.tasks, "predict_logits", Cause.EVALUATION)
+    wrap(lorasweep.tuning.sweep.after_trials, "start_state", Cause.LOADING)
+    wrap(lorasweep.tuning.sweep.after_trials, "predict_logits", Cause.EVALUATION)
 
 
 def record_driver_spans() -> None:
     """Time what the command does around its trials."""
     import ray.tune
 
-    import tuning.cli
-    import tuning.plan
-    import tuning.sweep
-    import tuning.tracking
-    import tuning.tracking_thread
-    import tuning.winner
+    import lorasweep.tuning.command_line.main
+    import lorasweep.tuning.sweep.plan
+    import lorasweep.tuning.sweep.run
+    import lorasweep.tuning.sweep.winner
+    import lorasweep.tuning.tracking.thread
+    import lorasweep.tuning.tracking.tracking
 
-    wrap(tuning.plan, "load_dataset", Cause.DATA)
-    wrap(tuning.plan, "encode_dataset", Cause.ENCODING)
-    wrap(tuning.plan, "load_tokenizer", Cause.LOADING)
-    wrap(tuning.cli, "open_store", Cause.MLFLOW)
-    wrap(tuning.sweep, "start_ray", Cause.RAY_START)
+    wrap(lorasweep.tuning.sweep.plan, "load_dataset", Cause.DATA)
+    wrap(lorasweep.tuning.sweep.plan, "encode_dataset", Cause.ENCODING)
+    wrap(lorasweep.tuning.sweep.plan, "load_tokenizer", Cause.LOADING)
+    wrap(lorasweep.tuning.command_line.main, "open_store", Cause.MLFLOW)
+    wrap(lorasweep.tuning.sweep.run, "start_ray", Cause.RAY_START)
     wrap(ray.tune.Tuner, "fit", Cause.TRIALS)
-    wrap(tuning.sweep, "choose_winner", Cause.WINNER)
-    wrap(tuning.sweep, "_best_adapters", Cause.ADAPTERS)
-    wrap(tuning.sweep, "stop_ray", Cause.RAY_END)
+    wrap(lorasweep.tuning.sweep.run, "choose_winner", Cause.WINNER)
+    wrap(lorasweep.tuning.sweep.run, "_best_adapters", Cause.ADAPTERS)
+    wrap(lorasweep.tuning.sweep.run, "stop_ray", Cause.RAY_END)
     # On its own thread, for which the command waits in the end.
     for name in ("start", "update", "finish"):
-        wrap(tuning.tracking.Tracking, name, Cause.MLFLOW)
-    wrap(tuning.tracking.Tracking, "_record_report", Cause.PLOTS)
-    wrap(tuning.tracking_thread.TrackingThread, "finish", Cause.MLFLOW)
+        wrap(lorasweep.tuning.tracking.tracking.Tracking, name, Cause.MLFLOW)
+    wrap(lorasweep.tuning.tracking.tracking.Tracking, "_record_report", Cause.PLOTS)
+    wrap(lorasweep.tuning.tracking.thread.TrackingThread, "finish", Cause.MLFLOW)
     for module, name, function in (
-        (tuning.sweep, "run_trial", timed_trial),
-        (tuning.winner, "predict_test", timed_prediction),
+        (lorasweep.tuning.sweep.run, "run_trial", timed_trial),
+        (lorasweep.tuning.sweep.winner, "predict_test", timed_prediction),
     ):
         setattr(module, name, function)
 
 
 def propose(settings: Sequence[dict[str, Any]]) -> None:
     """Let each new sweep's study propose these settings first, as its start."""
-    import tuning.sweep
-    from tuning.study import open_study
+    import lorasweep.tuning.sweep.run
+    from lorasweep.tuning.search.study import open_study
 
-    create_folder = tuning.sweep.create_folder
+    create_folder = lorasweep.tuning.sweep.start.create_folder
 
     def create(*arguments: Any, **named: Any) -> Any:
         folder = create_folder(*arguments, **named)
@@ -105,7 +105,7 @@ def propose(settings: Sequence[dict[str, Any]]) -> None:
             study.enqueue_trial(values)
         return folder
 
-    tuning.sweep.create_folder = create
+    lorasweep.tuning.sweep.start.create_folder = create
 
 
 def command(shape: Shape, mlruns: Path) -> list[str]:
@@ -139,16 +139,16 @@ def main() -> None:
     """Run the sweep of a folder, and keep what came of it."""
     folder = Path(sys.argv[1]).resolve()
     shape = Shape.read(folder)
-    from tuning.quiet import quiet_environment
-    from tuning.ray_access import guard_local_ray
+    from lorasweep.tuning.quiet import quiet_environment
+    from lorasweep.tuning.trials.ray_access import guard_local_ray
 
     # As the command does, but before anything here imports Ray.
     quiet_environment()
     guard_local_ray(None)
     record_driver_spans()
     propose(shape.settings)
-    from tuning.cli import main as lorasweep
-    from tuning.record import SweepFolder
+    from lorasweep.tuning.command_line.main import main as lorasweep
+    from lorasweep.tuning.record.folder import SweepFolder
 
     sys.argv[1:] = command(shape, folder / "mlruns")
     try:

@@ -29,20 +29,20 @@ from trial_contenders import CONTENDERS
 from trial_tables import BERT_BASE, FIXED, HEADLINE, PAIR, Found, Plan, aims, intro, section
 from trial_task import Contender, Measured, Task, measure
 
-from training.base_model import (
-    BaseModel,
+from lorasweep.training.data.encoding import encode_dataset
+from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.model.base_model import (
     LoadedBase,
     label_config,
     load_base,
     load_tokenizer,
     resolve_base_model,
 )
-from training.data import DataSettings, load_dataset
-from training.encoding import encode_dataset
-from training.evaluate import predict_logits, score
-from training.model import build_classifier
-from training.precision import bf16_in_hardware, resolve_precision
-from training.settings import MINILM
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.precision import bf16_in_hardware, resolve_precision
+from lorasweep.training.scores.scores import predict_logits, score
+from lorasweep.training.settings import MINILM
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 MAX_LENGTH = 128

@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 from trial_task import Contender, Task
 
-from training.encoding import EncodedTexts
-from training.evaluate import predict_logits
-from training.fine_tune import fine_tune
-from training.model import build_classifier
-from training.settings import TrainingSettings
-from training.state import TrainingState
-from training.target_modules import target_pattern
+from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.target_modules import target_pattern
+from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.settings import TrainingSettings
 
 
 class Lorasweep(Contender):

@@ -13,7 +13,7 @@ from rows import TOKENS
 from trial_contenders import Lorasweep, Notebook, TrainerAtItsBest, TrainerDefaults
 from trial_task import Contender, Measured, Task
 
-from training.settings import MINILM
+from lorasweep.training.settings import MINILM
 
 BERT_BASE = "bert-base"
 HEADLINE, PAIR, FIXED = "headlines", "headline + description", f"random rows of {TOKENS} tokens"

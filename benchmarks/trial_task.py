@@ -13,11 +13,11 @@ import torch
 from gemm import wait
 from torch import nn
 
-from training.base_model import LoadedBase
-from training.encoding import EncodedDataset
-from training.evaluate import score
-from training.precision import AmpPolicy
-from training.settings import Hyperparameters
+from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.scores.scores import score
+from lorasweep.training.settings import Hyperparameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

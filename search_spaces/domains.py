@@ -15,8 +15,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces.fields import allowed, check_value, nearest, takes_fractions
-from training.errors import SettingsError
+from lorasweep.search_spaces.fields import allowed, check_value, nearest, takes_fractions
+from lorasweep.training.errors import SettingsError
 
 Value = str | int | float | None
 """A single setting. Never a list: Optuna's storages cannot hold one as a choice."""

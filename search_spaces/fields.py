@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.errors import SettingsError
-from training.settings import Hyperparameters
-from training.target_modules import compile_pattern, is_preset
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.model.target_modules import compile_pattern, is_preset
+from lorasweep.training.settings import Hyperparameters
 
 type_names = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
 bounds = {

@@ -14,10 +14,10 @@ from typing import Any
 
 import optuna
 
-from search_spaces.domains import from_distribution
-from search_spaces.fields import make_hyperparameters
-from training.errors import SettingsError
-from training.settings import Hyperparameters
+from lorasweep.search_spaces.domains import from_distribution
+from lorasweep.search_spaces.fields import make_hyperparameters
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import Hyperparameters
 
 PROBES = 32
 """Trial runs of a function before a sweep: enough to meet the branches of a usual condition."""

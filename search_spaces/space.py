@@ -12,12 +12,12 @@ import optuna
 import yaml
 from optuna.distributions import BaseDistribution
 
-from search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
-from search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
-from search_spaces.function_space import FunctionSpace
-from training.errors import SettingsError
-from training.settings import Hyperparameters
-from training.yaml_file import parse_yaml, read_yaml
+from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
+from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
+from lorasweep.search_spaces.function_space import FunctionSpace
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import parse_yaml, read_yaml
+from lorasweep.training.settings import Hyperparameters
 
 SHIPPED = Path(__file__).parent
 

@@ -37,7 +37,11 @@ print(json.dumps(labels))
 def lorasweep(place: Path, *arguments: str) -> str:
     """Run the command in a folder and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "tuning", *arguments], cwd=place, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lorasweep", *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_quickstart import lorasweep
 
-from training.data import Dataset
-from training.inference import load_classifier, predict
+from lorasweep.training.data.load import Dataset
+from lorasweep.training.inference.classifier import load_classifier, predict
 
 ROWS = 500
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 
-from tuning.record import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
@@ -43,7 +43,7 @@ def start(place: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
         if name not in ("MLFLOW_TRACKING_URI", "LORASWEEP_MLRUNS", "RAY_ADDRESS")
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "tuning", *arguments],
+        [sys.executable, "-m", "lorasweep", *arguments],
         cwd=place,
         env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | more,
         stdin=subprocess.DEVNULL,

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 """The one exception family for what a user can mend."""
 
 
@@ -38,3 +40,10 @@ class ExportError(LorasweepError):
 
 class SweepStoppedError(LorasweepError):
     """A sweep that had to stop and can go on when what stopped it is mended, such as a full disk."""
+
+
+def shown(values: Sequence[object], limit: int = 20) -> str:
+    """Values for one line of a message: quoted, each cut at 60 characters, at most `limit` of them."""
+    words = [text if len(text := repr(value)) <= 60 else text[:57] + "..." for value in values]
+    more = f" and {len(words) - limit} more" if len(words) > limit else ""
+    return ", ".join(words[:limit]) + more if words else "none"

@@ -2,8 +2,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces.domains import Choice, IntRange, Range, from_distribution, parse, show
-from training.errors import SettingsError
+from lorasweep.search_spaces.domains import Choice, IntRange, Range, from_distribution, parse, show
+from lorasweep.training.errors import SettingsError
 
 
 @pytest.mark.parametrize(

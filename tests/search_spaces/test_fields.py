@@ -1,8 +1,8 @@
 import pytest
 
-from search_spaces.fields import allowed, check_name, check_value, field_names, make_hyperparameters
-from training.errors import SettingsError
-from training.settings import Hyperparameters
+from lorasweep.search_spaces.fields import allowed, check_name, check_value, field_names, make_hyperparameters
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import Hyperparameters
 
 
 def test_every_hyperparameter_is_a_name_and_takes_its_own_default():

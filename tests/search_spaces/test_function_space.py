@@ -4,10 +4,10 @@ import sys
 import optuna
 import pytest
 
-from search_spaces.function_space import FunctionSpace
-from search_spaces.space import load_space
-from training.errors import SettingsError
-from training.settings import Hyperparameters
+from lorasweep.search_spaces.function_space import FunctionSpace
+from lorasweep.search_spaces.space import load_space
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import Hyperparameters
 
 CONDITIONAL = '''
 from __future__ import annotations

@@ -6,13 +6,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-import search_spaces
-from search_spaces.domains import Choice, IntRange, Range
-from search_spaces.space import SearchSpace, load_space, shipped_spaces
-from training.errors import SettingsError
-from training.settings import Hyperparameters
-from training.target_modules import PRESETS
-from training.yaml_file import read_yaml
+import lorasweep.search_spaces
+from lorasweep.search_spaces.domains import Choice, IntRange, Range
+from lorasweep.search_spaces.space import SearchSpace, load_space, shipped_spaces
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import read_yaml
+from lorasweep.training.model.target_modules import PRESETS
+from lorasweep.training.settings import Hyperparameters
 
 TEXT = """\
 about: for these tests
@@ -25,7 +25,7 @@ dropout: 0.05
 base_dropout: null
 """
 
-SHIPPED = sorted(Path(search_spaces.__file__).parent.rglob("*.yaml"))
+SHIPPED = sorted(Path(lorasweep.search_spaces.__file__).parent.rglob("*.yaml"))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def space():
 
 def test_spaces_are_read_without_torch_and_ray():
     code = (
-        "import sys, search_spaces.space as s; s.shipped_spaces();"
+        "import sys, lorasweep.search_spaces.space as s; s.shipped_spaces();"
         "print({'torch', 'transformers', 'ray'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from training.settings import UNTUNED, Hyperparameters, TrainingSettings
+from lorasweep.training.settings import UNTUNED, Hyperparameters, TrainingSettings
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import torch
 from tiny_bases import SPECIAL_TOKENS, WORDS
 from torch import nn
 
-from training.base_model import LoadedBase, load_base, resolve_base_model
-from training.encoding import EncodedDataset, EncodedTexts
-from training.errors import ModelError
-from training.model import build_classifier
-from training.precision import AmpPolicy, resolve_precision
-from training.settings import Hyperparameters, Precision, TrainingSettings
-from training.state import TrainingState
+from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.errors import ModelError
+from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
+from lorasweep.training.settings import Hyperparameters, Precision, TrainingSettings
 
 CPU = torch.device("cpu")
 FP32 = AmpPolicy("fp32", CPU)

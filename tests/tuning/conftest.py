@@ -9,9 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from reported_sweeps import finished_sweep
 
-from tuning.pages import page as report_page
-from tuning.pages import plot_settings, plot_trials
-from tuning.record import SweepFolder
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.report import page as report_page
+from lorasweep.tuning.report.plots import settings as plot_settings
+from lorasweep.tuning.report.plots import trials as plot_trials
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from tiny_bases import WORDS
 
-from training.base_model import load_base, resolve_base_model
-from training.exported import quiet_loading
-from training.model import build_classifier, save_weights
-from training.precision import AmpPolicy
-from training.settings import Hyperparameters, Method
-from tuning.adapters.saved_model import export_weights
+from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.model.base_model import load_base, resolve_base_model
+from lorasweep.training.model.classifier import build_classifier, save_weights
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.tuning.adapters.export.weights import export_weights
 
 LABELS = ("business", "film & TV", "score")
 COLUMNS = ("headline", "summary")

@@ -12,14 +12,14 @@ import numpy as np
 import optuna
 from safetensors.numpy import save_file
 
-from search_spaces.space import SearchSpace
-from training.dataset import Dataset, Texts, fingerprint
-from training.evaluate import score
-from training.settings import TrainingSettings
-from tuning.config import SweepConfig
-from tuning.pages.page import report_files
-from tuning.record import SweepFolder, SweepResult, TestScores, TrialRecord, Winner
-from tuning.winner import TEST_FILE
+from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
+from lorasweep.training.scores.scores import score
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.report.page import report_files
+from lorasweep.tuning.sweep.winner import TEST_FILE
 
 SCRIPT = "<script>alert(1)</script>"
 

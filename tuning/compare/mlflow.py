@@ -7,12 +7,12 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 
-from tuning.compare.record import COSTS, ComparedRow, CompareSettings, ComparisonFolder
-from tuning.mlflow_entries import ERROR, NOTES, STATE, params_of
-from tuning.mlflow_runs import SweepRuns, identity_of
-from tuning.mlflow_store import artifact_root, hide_passwords, quiet, reason
-from tuning.record import now
-from tuning.tracking import EXPERIMENT
+from lorasweep.tuning.compare.record import COSTS, ComparedRow, CompareSettings, ComparisonFolder
+from lorasweep.tuning.record.folder import now
+from lorasweep.tuning.tracking.entries import ERROR, NOTES, STATE, params_of
+from lorasweep.tuning.tracking.runs import SweepRuns, identity_of
+from lorasweep.tuning.tracking.store import artifact_root, hide_passwords, quiet, reason
+from lorasweep.tuning.tracking.tracking import EXPERIMENT
 
 log = logging.getLogger("lorasweep")
 

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tuning.compare.record import ComparedRow
-from tuning.compare.rows import TUNED
-from tuning.compare.text import name
-from tuning.pages.plot_style import COMPLETED, WINNER, plain_axes, png
-from tuning.report import parameters_text
+from lorasweep.tuning.compare.record import ComparedRow
+from lorasweep.tuning.compare.rows import TUNED
+from lorasweep.tuning.compare.text import name
+from lorasweep.tuning.record.words import parameters_text
+from lorasweep.tuning.report.plots.style import COMPLETED, WINNER, plain_axes, png
 
 LABELS = ("full", "full", "LoRA", "LoRA")
 

@@ -9,13 +9,13 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from training.base_model import BaseModel
-from training.encoding import EncodedDataset
-from training.errors import LorasweepError, TrainingError
-from training.measure import Measured, measure
-from training.precision import AmpPolicy, resolve_precision
-from training.settings import Hyperparameters, Precision, TrainingSettings
-from training.state import Evaluation
+from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.errors import LorasweepError, TrainingError
+from lorasweep.training.loop.state import Evaluation
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
+from lorasweep.training.settings import Hyperparameters, Precision, TrainingSettings
+from lorasweep.tuning.compare.measure import Measured, measure
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Me
         The measurements, and the precision of the training.
 
     Raises:
-        LorasweepError: as `training.measure.measure`, or the process died.
+        LorasweepError: as `lorasweep.tuning.compare.measure.measure`, or the process died.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -82,7 +82,7 @@ def row_policy(precision: Precision, model_type: str) -> AmpPolicy:
 
 
 def _work(task: RowTask, pipe: Connection) -> None:
-    from tuning.quiet import quiet_environment, quiet_libraries
+    from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
     quiet_environment()
     quiet_libraries()

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from training.errors import SettingsError
-from training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
-from tuning.config import validation_line
-from tuning.record import read_record, write_bytes, write_text
-from tuning.results import Record, TestScores
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
+from lorasweep.tuning.record.config import validation_line
+from lorasweep.tuning.record.files import read_record, write_bytes, write_text
+from lorasweep.tuning.record.results import Record, TestScores
 
 
 class CompareSettings(Settings):
@@ -33,7 +33,7 @@ class CompareSettings(Settings):
     baseline_trials: int = Field(6, ge=1, description="trials of each of those searches")
 
 
-# Plain numbers of a row, by the names that `training.measure.Measured` has for them.
+# Plain numbers of a row, by the names that `lorasweep.tuning.compare.measure.Measured` has for them.
 COSTS = (
     "epoch_seconds",
     "samples_per_second",
@@ -79,7 +79,7 @@ class RowLatency(Record):
 
 
 class RowOperator(Record):
-    """What a kind of operator takes in one training step, forward and backward: see `training.profile`."""
+    """What a kind of operator takes in one training step, forward and backward: see `compare.profile`."""
 
     name: str
     milliseconds: float
@@ -95,7 +95,7 @@ class ComparedRow(Record):
         same_as: the row that it is too, as AMP has no type to use; it was not trained again.
         merged: scores of an unmerged row's predictions after they are merged.
         interval: 95 % bootstrap interval of each test score, (low, high).
-        stored_bytes, peak_bytes, epoch_seconds, samples_per_second: see `training.measure`.
+        stored_bytes, peak_bytes, epoch_seconds, samples_per_second: see `lorasweep.tuning.compare.measure`.
         error: one line, where it failed; then nothing else is known.
     """
 

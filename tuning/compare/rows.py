@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.settings import UNTUNED, Hyperparameters
-from tuning.compare.record import CompareSettings, RowPlan
+from lorasweep.training.settings import UNTUNED, Hyperparameters
+from lorasweep.tuning.compare.record import CompareSettings, RowPlan
 
 FULL_FP32, FULL_AMP, LORA_FP32, LORA_AMP = "full-fp32", "full-amp", "lora-fp32", "lora-amp"
 LORA_RATE, TUNED, UNMERGED = "lora-rate", "tuned", "tuned-unmerged"

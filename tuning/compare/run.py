@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.base_model import BaseModel, load_tokenizer, resolve_base_model
-from training.data import Dataset, Texts, load_dataset
-from training.encoding import EncodedDataset, encode_dataset
-from training.errors import LorasweepError, SettingsError, SweepStoppedError
-from training.evaluate import bootstrap_intervals
-from training.settings import UNTUNED, Hyperparameters
-from training.state import Evaluation
-from training.target_modules import PRESETS
-from tuning.compare.process import RowTask, measure_apart, row_policy
-from tuning.compare.record import (
+from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.load import Dataset, Texts, load_dataset
+from lorasweep.training.errors import LorasweepError, SettingsError, SweepStoppedError
+from lorasweep.training.loop.state import Evaluation
+from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.target_modules import PRESETS
+from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.settings import UNTUNED, Hyperparameters
+from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
+from lorasweep.tuning.compare.record import (
     COSTS,
     ComparedRow,
     CompareSettings,
@@ -27,11 +28,11 @@ from tuning.compare.record import (
     RowOperator,
     RowPlan,
 )
-from tuning.config import RegistrySettings, SearchSettings, SweepConfig
-from tuning.machine import machine
-from tuning.record import SweepFolder, now
-from tuning.tasks import score_test
-from tuning.unmerged import score_after_merging, unmerged_data
+from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder, now
+from lorasweep.tuning.record.machine import machine
+from lorasweep.tuning.sweep.after_trials import score_test
+from lorasweep.tuning.sweep.unmerged import score_after_merging, unmerged_data
 
 log = logging.getLogger("lorasweep")
 

@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from tuning.compare.record import ComparedRow, CompareSettings
-from tuning.compare.rows import FULL_FP32, LORA_AMP, TUNED
-from tuning.report import duration, parameters_text
-from tuning.results import TestScores
+from lorasweep.tuning.compare.record import ComparedRow, CompareSettings
+from lorasweep.tuning.compare.rows import FULL_FP32, LORA_AMP, TUNED
+from lorasweep.tuning.record.results import TestScores
+from lorasweep.tuning.record.words import duration, parameters_text
 
 OPERATORS = ("linear (addmm, mm)", "attention", "gelu", "softmax", "layer norm")
 MEGABYTE = 1e6

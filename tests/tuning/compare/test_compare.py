@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from whole_sweeps import lorasweep, start, wait_for
 
-from tuning.compare.process import row_policy
-from tuning.compare.record import ComparisonFolder
-from tuning.record import SweepFolder
+from lorasweep.tuning.compare.process import row_policy
+from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.record.folder import SweepFolder
 
 COMPARE = ["compare", "--epochs", "1", "--trials", "2", "--max-length", "16"]
 DATA = ["--data", "rows.csv", "--base-model", "./base"]

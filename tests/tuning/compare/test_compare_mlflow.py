@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from compared import SETTINGS, failed, rows
 
-from tuning.compare.mlflow import publish, row_metrics
-from tuning.compare.record import ComparisonFolder
-from tuning.mlflow_store import connect, prepare_store
+from lorasweep.tuning.compare.mlflow import publish, row_metrics
+from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.tracking.store import connect, prepare_store
 
 
 def test_a_parent_and_a_child_a_row_without_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

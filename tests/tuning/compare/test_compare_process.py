@@ -11,12 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from training.base_model import resolve_base_model
-from training.encoding import EncodedDataset, EncodedTexts
-from training.errors import ModelError, TrainingError
-from training.settings import Hyperparameters, TrainingSettings
-from training.state import Evaluation
-from tuning.compare.process import RowTask, measure_apart, row_policy
+from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.errors import ModelError, TrainingError
+from lorasweep.training.loop.state import Evaluation
+from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
 
 SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1)
 
@@ -59,7 +59,7 @@ def test_a_process_that_is_killed_is_one_line(tiny_base: Callable[[str], Path]) 
 
 @pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
 def test_amp_is_never_emulated(bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.precision.bf16_in_hardware", lambda device: bf16)
+    monkeypatch.setattr("lorasweep.training.model.precision.bf16_in_hardware", lambda device: bf16)
     assert row_policy("auto", "bert").name == name
     assert row_policy("fp32", "bert").name == "fp32"
     # A model type whose code does not run under autocast.

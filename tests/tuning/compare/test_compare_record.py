@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from compared import SETTINGS, failed, rows
 
-from training.data import DataSettings
-from training.errors import SettingsError
-from tuning.compare.record import ComparisonFolder
+from lorasweep.training.data.load import DataSettings
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.compare.record import ComparisonFolder
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from compared import SETTINGS, WINNER
 
-from tuning.compare.rows import row_plans
-from tuning.compare.run import untuned_for
+from lorasweep.tuning.compare.rows import row_plans
+from lorasweep.tuning.compare.run import untuned_for
 
 
 def test_the_studys_rows_and_the_winner() -> None:

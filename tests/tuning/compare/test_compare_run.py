@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from compared import SETTINGS, WINNER
 
-from training.base_model import load_tokenizer, resolve_base_model
-from training.dataset import Dataset, Texts
-from training.encoding import encode_dataset
-from training.settings import TrainingSettings
-from tuning.compare.record import ComparisonFolder
-from tuning.compare.rows import row_plans
-from tuning.compare.run import Prepared, run_rows
+from lorasweep.training.data.dataset import Dataset, Texts
+from lorasweep.training.data.encoding import encode_dataset
+from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.compare.rows import row_plans
+from lorasweep.tuning.compare.run import Prepared, run_rows
 
 TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 
@@ -23,7 +23,7 @@ TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 def test_without_an_amp_type_nothing_is_trained_twice(
     tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.precision.bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr("lorasweep.training.model.precision.bf16_in_hardware", lambda device: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     base = resolve_base_model(str(tiny_base("bert")))
     part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))

@@ -7,9 +7,9 @@ import io
 from compared import SETTINGS, failed, rows
 from rich.console import Console
 
-from tuning.compare.plot import comparison_plot
-from tuning.compare.text import comparison_markdown, comparison_text, facts, study_table
-from tuning.record import TestScores
+from lorasweep.tuning.compare.plot import comparison_plot
+from lorasweep.tuning.compare.text import comparison_markdown, comparison_text, facts, study_table
+from lorasweep.tuning.record.folder import TestScores
 
 
 def printed(found: list) -> str:

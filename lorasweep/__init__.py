@@ -1,0 +1,1 @@
+"""Finds the LoRA adapter that classifies your texts best."""

@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lorasweep.training.data.dataset import Dataset, Texts, describe, fingerprint, summary_lines
+from lorasweep.training.errors import DataError
+
+
+def dataset(pair: bool = True) -> Dataset:
+    def texts(name: str, labels: list[int]) -> Texts:
+        words = [f"{name} {number} é😀\n\"'\t" for number in range(len(labels))]
+        pairs = [*words[1:], ""] if pair else None
+        return Texts(words, pairs, np.array(labels, dtype=np.int64))
+
+    splits = {"train": texts("a", [0, 1, 1, 2]), "validation": texts("b", [1]), "test": texts("c", [1, 0, 0])}
+    names = ("1", "NA", "ü")
+    return Dataset(
+        **splits,
+        label_names=names,
+        text_columns=("headline", "about")[: 1 + pair],
+        label_column="category",
+        source="news.json",
+        fingerprint=fingerprint(splits, names),
+        rows_read=1300,
+        dropped={"no text": 2, "a same text": 1},
+        left_out_classes={"tiny": 2},
+    )
+
+
+@pytest.mark.parametrize("pair", [True, False])
+def test_a_saved_data_set_loads_equal(tmp_path: Path, pair: bool) -> None:
+    saved = dataset(pair)
+    saved.save(tmp_path / "new" / "folder")
+    loaded = Dataset.load(tmp_path / "new" / "folder")
+    for name, texts in saved.splits().items():
+        again = loaded.splits()[name]
+        assert (again.text, again.pair) == (texts.text, texts.pair)
+        assert again.labels.dtype == np.int64
+        np.testing.assert_array_equal(again.labels, texts.labels)
+    for fact in ("label_names", "text_columns", "label_column", "source", "fingerprint", "rows_read"):
+        assert getattr(loaded, fact) == getattr(saved, fact)
+    assert list(loaded.dropped.items()) == list(saved.dropped.items())
+    assert loaded.left_out_classes == saved.left_out_classes
+
+
+def test_a_folder_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    """It knows nothing of dates and merged labels."""
+    dataset().save(tmp_path)
+    facts = json.loads((tmp_path / "data.json").read_text())
+    for name in ("dates", "merged_by", "original_names"):
+        del facts[name]
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    loaded = Dataset.load(tmp_path)
+    assert (loaded.dates, loaded.merged_by, loaded.original_names) == ({}, "", ())
+    assert loaded.train.original is None
+    assert loaded.fingerprint == dataset().fingerprint
+
+
+def test_rows_that_were_changed_after_saving_are_refused(tmp_path: Path) -> None:
+    dataset().save(tmp_path)
+    rows = pd.read_parquet(tmp_path / "data.parquet")
+    rows.loc[0, "label"] = "ü"
+    rows.to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError, match="the rows are not the ones that were saved"):
+        Dataset.load(tmp_path)
+
+
+def test_a_folder_without_a_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not hold a sweep's prepared data"):
+        Dataset.load(tmp_path)
+    dataset().save(tmp_path)
+    (tmp_path / "data.json").write_text("{}")
+    with pytest.raises(DataError, match="does not hold a sweep's prepared data"):
+        Dataset.load(tmp_path)
+
+
+def test_the_fingerprint_sees_texts_pairs_labels_splits_and_order() -> None:
+    def of(**changes: Texts) -> str:
+        return fingerprint(dataset().splits() | changes, ("1", "NA", "ü"))
+
+    one = dataset().train
+    assert of() == of() == dataset().fingerprint
+    assert len(of()) == 64
+    changed = [
+        of(train=Texts([*one.text[:3], "other"], one.pair, one.labels)),
+        of(train=Texts(one.text, None, one.labels)),
+        of(train=Texts(one.text, one.pair, one.labels[::-1])),
+        of(train=Texts(one.text[::-1], one.pair, one.labels)),
+        of(train=dataset().test, test=one),
+        fingerprint(dataset().splits(), ("1", "NA", "u")),
+    ]
+    assert len({of(), *changed}) == 7
+
+
+def test_the_summary_counts() -> None:
+    summary = describe(dataset())
+    assert summary.rows == {"train": 4, "validation": 1, "test": 3}
+    assert (summary.classes, summary.largest, summary.smallest) == (3, ("NA", 4), ("ü", 1))
+    assert summary.majority_accuracy == pytest.approx(1 / 3)
+    assert summary_lines(summary) == [
+        "news.json: 1,300 rows read",
+        "dropped: no text 2, a same text 1",
+        "classes left out (too few rows to stand in every split): tiny 2",
+        "rows: train 4, validation 1, test 3",
+        "3 classes, from ü (1 rows) to NA (4 rows)",
+        "always answering with the most frequent class: 33.3% of the test rows",
+    ]

@@ -1,0 +1,110 @@
+import gzip
+import lzma
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lorasweep.training.errors import DataError, shown
+from lorasweep.training.files.unpacked import decoded, table_format, unpacked
+
+CSV = b"text,label\none,a\n"
+
+
+def test_plain_and_packed_files_hold_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(CSV)
+    (tmp_path / "a.CSV.GZ").write_bytes(gzip.compress(CSV))
+    (tmp_path / "a.csv.xz").write_bytes(lzma.compress(CSV))
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/a.csv.gz", gzip.compress(CSV))
+        archive.writestr("__MACOSX/folder/a.csv", b"x")
+        archive.writestr("folder/.a.csv", b"x")
+        archive.writestr("LICENSE.txt", b"x")
+    for name in ("a.csv", "a.CSV.GZ", "a.csv.xz", "archive.zip"):
+        _, _, content = unpacked(str(tmp_path / name), (".csv",))
+        assert content == CSV, name
+
+
+def test_a_zip_is_named_with_its_table(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rows.json", b"{}")
+    assert unpacked(str(tmp_path / "a.zip"), (".json",)) == (
+        f"{tmp_path / 'a.zip'}: rows.json",
+        ".json",
+        b"{}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["a.csv", "b.csv"], "2 tables ('a.csv', 'b.csv')"),
+        (["a.pdf"], "no table ('a.pdf')"),
+        ([], "no table (none)"),
+    ],
+)
+def test_a_zip_without_exactly_one_table(tmp_path: Path, members: list[str], message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member in members:
+            archive.writestr(member, CSV)
+    refused(tmp_path / "a.zip", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "is empty (0 bytes)"),
+        ("a.csv", b" \n\n", "is empty"),
+        ("a.csv.gz", gzip.compress(b""), "is empty"),
+        ("a.xlsx", CSV, "'.xlsx' is not one of .csv, .json (each also with .gz, .xz, .zip)"),
+        ("a.gz", CSV, "'none' is not one of .csv"),
+        ("a", CSV, "'none' is not one of .csv"),
+        ("a.csv.gz", CSV, "not a complete .gz file"),
+        ("a.csv.gz", gzip.compress(CSV)[:-9], "not a complete .gz file"),
+        ("a.csv.gz", gzip.compress(CSV * 9)[:15] + b"\xff" * 9, "not a complete .gz file"),
+        ("a.csv.xz", CSV, "not a complete .xz file"),
+        ("a.csv.xz", lzma.compress(CSV)[:-5], "not a complete .xz file"),
+        ("a.zip", CSV, "cannot be unpacked as a .zip file"),
+    ],
+)
+def test_broken_files_are_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, message)
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    refused(tmp_path / "absent.csv", "no such file")
+    refused(tmp_path, "is a folder")
+    refused(tmp_path / ("x" * 300 + ".csv"), "cannot be read (File name too long)")
+    refused("a\0.csv", "no such file")
+
+
+def test_text_that_is_not_utf8_is_refused_with_its_line() -> None:
+    assert decoded("\ufeffé".encode(), "a") == "é"
+    with pytest.raises(DataError, match=r"^a\.csv, line 2: not UTF-8 text \(byte 0xe9\)"):
+        decoded("ok\né".encode("latin-1"), "a.csv")
+
+
+def test_shown_cuts_long_values_and_long_lists() -> None:
+    assert shown([]) == "none"
+    assert shown(["a\nb", 1], limit=1) == r"'a\nb' and 1 more"
+    assert len(shown(["x" * 500])) == 60
+
+
+def test_table_format() -> None:
+    assert [table_format(name) for name in ("a.b.CSV", "a.json.gz", "a.zip", "a")] == [
+        ".csv",
+        ".json",
+        ".zip",
+        "",
+    ]
+
+
+def refused(path: Path | str, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        unpacked(str(path), (".csv", ".json"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

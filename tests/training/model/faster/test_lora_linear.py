@@ -1,0 +1,119 @@
+"""The lean LoRA layer against PEFT's: the same outputs and gradients in each variant, and it stays PEFT's module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import Linear
+from tiny_trials import CPU, FP32, dataset, hyperparameters, loaded
+from torch import nn
+
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.faster.lora_linear import LeanLinear, speed_up_lora
+from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
+
+BF16 = AmpPolicy("bf16", CPU)
+
+
+def adapted(bias: bool = True, **options: Any) -> nn.Module:
+    """Two linear layers with random LoRA matrices, the second layer's input in need of a gradient."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40, bias=bias), nn.Tanh(), nn.Linear(40, 16, bias=bias))
+    config = LoraConfig(**({"r": 4, "lora_alpha": 6, "target_modules": ["0", "2"]} | options))
+    found = get_peft_model(model, config)
+    for name, parameter in found.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.3)
+    return found
+
+
+def run(model: nn.Module, amp: AmpPolicy) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    torch.manual_seed(1)
+    inputs = torch.randn(3, 5, 24, requires_grad=True)
+    with amp.autocast():
+        output = model(inputs)
+    (output.float() ** 2).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert inputs.grad is not None
+    return output.detach(), gradients | {"input": inputs.grad}
+
+
+VARIANTS = {
+    "lora": {},
+    "without bias": {"bias": False},
+    "rslora": {"use_rslora": True},
+    "dropout": {"lora_dropout": 0.4},
+    "rank 1": {"r": 1},
+    "dora": {"use_dora": True},
+}
+
+
+@pytest.mark.parametrize("amp", [FP32, BF16], ids=lambda amp: amp.name)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equal_to_pefts(variant: str, amp: AmpPolicy) -> None:
+    options: dict[str, Any] = VARIANTS[variant]
+    peft = adapted(**({"bias": True} | options)).train()
+    if variant != "dora":
+        cast_frozen_linears(peft, amp.dtype)
+    lean = copy.deepcopy(peft)
+    speed_up_lora(lean)
+    layers = [type(module) for module in lean.modules() if isinstance(module, Linear)]
+    assert layers == [Linear if variant == "dora" else LeanLinear] * 2
+    (wanted, by), (found, by_lean) = run(peft, amp), run(lean, amp)
+    assert found.dtype == wanted.dtype
+    # In fp32 but for the order of sums; in bf16 a rounding more or less in each product.
+    tolerance = 1e-5 if amp is FP32 else 0.03
+    assert (found.float() - wanted.float()).norm() <= tolerance * wanted.float().norm()
+    assert by.keys() == by_lean.keys()
+    for name, gradient in by.items():
+        assert by_lean[name].dtype == gradient.dtype, name
+        assert (by_lean[name] - gradient).norm() <= tolerance * gradient.norm(), name
+
+
+def test_bf16_is_as_near_to_fp32_as_pefts() -> None:
+    exact, peft = adapted().train(), adapted().train()
+    cast_frozen_linears(peft, torch.bfloat16)
+    lean = copy.deepcopy(peft)
+    speed_up_lora(lean)
+    (right, by), (theirs, by_theirs), (ours, by_ours) = run(exact, FP32), run(peft, BF16), run(lean, BF16)
+    assert (ours - right).norm() <= 1.5 * (theirs - right).norm()
+    for name, gradient in by.items():
+        assert (by_ours[name] - gradient).norm() <= 1.5 * (by_theirs[name] - gradient).norm() + 1e-6, name
+
+
+def test_it_stays_pefts_module(tiny_base: Callable[[str], Path]) -> None:
+    """Disabled, merged and unloaded as PEFT's own is, from a copy too."""
+    base = loaded(tiny_base("bert"))
+    model = build_classifier(base, hyperparameters(), 0, FP32).eval()
+    assert any(type(module) is LeanLinear for module in model.modules())
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter.data, std=0.1)
+    inputs = dataset().test.batch(torch.arange(6).numpy(), CPU)
+    with torch.no_grad():
+        wanted = model(**inputs).logits
+        with model.disable_adapter():
+            without = model(**inputs).logits
+        merged = copy.deepcopy(model).merge_and_unload()
+        assert (wanted - without).abs().max() > 1e-2
+        torch.testing.assert_close(merged(**inputs).logits, wanted, rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(module, Linear) for module in merged.modules())
+
+
+def test_no_gradient_is_made_that_nobody_reads() -> None:
+    """The first layer's input is made by frozen embeddings: its gradient would be a product for nothing."""
+    lean = adapted()
+    speed_up_lora(lean)
+    node = lean(torch.randn(2, 24)).grad_fn
+    asked = []
+    while node is not None:
+        if "LoraProduct" in node.name():
+            asked.append(node.needs_input_grad[0])
+        node = next((before for before, _ in node.next_functions if before is not None), None)
+    assert asked == [True, False]

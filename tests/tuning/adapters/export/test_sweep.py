@@ -1,0 +1,224 @@
+"""A small finished sweep, exported: the folder, its card, the comparison, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
+from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
+from transformers import AutoTokenizer
+
+from lorasweep.training.data.load import Dataset
+from lorasweep.training.errors import ExportError, ModelError
+from lorasweep.training.inference.classifier import load_classifier, predict
+from lorasweep.tuning.adapters import ExportFormat
+from lorasweep.tuning.adapters.export.sweep import export_sweep
+from lorasweep.tuning.adapters.export.verify import comparison
+from lorasweep.tuning.record.folder import SweepFolder
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """A sweep of two trained trials and one that failed; t000 has won."""
+    return finished_sweep(tmp_path_factory.mktemp("sweep"), tiny_base("deberta-v2"))
+
+
+@pytest.fixture
+def sweep(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
+    """A copy to damage; its records still name the checkpoints of the first."""
+    return copy_sweep(finished, tmp_path / "copy" / "mlruns")
+
+
+def own_logits(folder: SweepFolder, trial: str) -> np.ndarray:
+    return load_file(folder.ray / trial / "checkpoint" / "probe.safetensors")["logits"]
+
+
+@pytest.mark.parametrize(
+    ("trial", "form", "adapter"),
+    [(None, "adapter", True), (None, "merged", False), ("t001", "adapter", False)],
+)
+def test_the_folder_predicts_what_the_trial_did(
+    finished: SweepFolder, tmp_path: Path, trial: str | None, form: ExportFormat, adapter: bool
+) -> None:
+    out = tmp_path / "new" / "best"
+    report = export_sweep(finished, out, trial=trial, form=form)
+    rows = Dataset.load(finished.data).validation
+    expected = own_logits(finished, trial or "t000")
+    assert (report.trial, report.is_adapter, report.rows) == (trial or "t000", adapter, len(rows))
+    assert report.max_difference <= 1e-3
+    assert "best" in report.text()
+    classifier = load_classifier(out, device="cpu")
+    np.testing.assert_allclose(predict(classifier, rows.text, rows.pair), expected, atol=1e-3)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["best"]  # nothing temporary stays
+    assert out.stat().st_mode & 0o777 == 0o777 & ~current_umask()
+
+
+@pytest.mark.parametrize("trial", [None, "t001"])
+def test_an_onnx_model_predicts_what_the_trial_did(
+    finished: SweepFolder, tmp_path: Path, trial: str | None
+) -> None:
+    """By its own tokenizer and ONNX Runtime; its card tells what the adapter's does, but not how to load that."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    out = tmp_path / "new" / "best"
+    report = export_sweep(finished, out, trial=trial, form="onnx")
+    rows = Dataset.load(finished.data).validation
+    assert report.onnx is not None
+    assert report.onnx.agreement.rows == len(rows) + 5  # five more of extreme lengths
+    assert f"trial {trial or 't000'} as an ONNX model" in report.text()
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    texts = tokenizer(rows.text, rows.pair, truncation=True, padding=True, return_tensors="np")
+    (logits,) = session.run(None, {entry.name: texts[entry.name] for entry in session.get_inputs()})
+    np.testing.assert_allclose(logits, own_logits(finished, trial or "t000"), atol=1e-3)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["best"]
+
+    export_sweep(finished, tmp_path / "adapter", trial=trial)
+    card, other = ((folder / "README.md").read_text() for folder in (out, tmp_path / "adapter"))
+    sections, others = (re.findall(r"^## .*", text, re.MULTILINE) for text in (card, other))
+    assert [name.replace("## Run it", "## Load it") for name in sections] == others
+    assert "from_pretrained" in card
+    assert not re.search("peft|torch|AutoModel", card.split("## Base model")[0])
+    assert card.split("## Base model")[1] == other.split("## Base model")[1]
+    entries = yaml.safe_load(card.split("---\n")[1])
+    expected = yaml.safe_load(other.split("---\n")[1])
+    assert entries == expected | {"library_name": "onnx", "tags": [*expected["tags"], "onnx"]}
+
+
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_the_cards_lines_load_it_without_lorasweep(finished: SweepFolder, tmp_path: Path) -> None:
+    """In a process of its own, with plain PEFT; also with the number of labels alone."""
+    export_sweep(finished, tmp_path / "best-adapter")
+    card = (tmp_path / "best-adapter" / "README.md").read_text()
+    lines, example = re.findall(r"```python\n(.*?)\n```", card, flags=re.S)
+    assert len(lines.splitlines()) == 5
+    assert example.startswith('inputs = tokenizer("your head_line", "your body", ')
+    rows = Dataset.load(finished.data).validation
+    script = f"""
+import json, sys
+{lines}
+{example}
+import torch
+def logits(model):
+    inputs = tokenizer(*rows, truncation=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return model.eval()(**inputs).logits.tolist()
+rows = json.loads(sys.stdin.read())
+other = AutoPeftModelForSequenceClassification.from_pretrained("best-adapter", num_labels=3)
+found = [logits(model), logits(other)]
+assert not {{"training", "tuning", "search_spaces", "ray"}} & set(sys.modules)
+print(json.dumps([found, list(model.config.id2label.values()), tokenizer.model_max_length]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps([rows.text, rows.pair]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "adapter keys" not in done.stderr
+    answer, last = done.stdout.splitlines()[-2:]
+    found, names, max_length = json.loads(last)
+    assert answer in LABELS
+    assert tuple(names) == LABELS
+    assert max_length == SETTINGS.max_length
+    for logits in found:
+        np.testing.assert_allclose(logits, own_logits(finished, "t000"), atol=1e-3)
+
+
+def test_the_winners_own_folder_is_enough(sweep: SweepFolder, tmp_path: Path) -> None:
+    shutil.move(sweep.ray / "t000" / "checkpoint", sweep.winner)
+    assert export_sweep(sweep, tmp_path / "out").trial == "t000"
+
+
+def test_a_checkpoint_on_shared_storage_is_fetched(sweep: SweepFolder, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    shutil.move(sweep.ray, storage)
+    config = sweep.config()
+    resources = config.resources.model_copy(update={"storage": storage.as_uri()})
+    (sweep.path / "config.yaml").write_text(config.model_copy(update={"resources": resources}).to_yaml())
+    for trial in sweep.trials()[:2]:
+        path = str(storage / trial.id / "checkpoint")
+        sweep.write_trial(trial.model_copy(update={"checkpoint": path}))
+    assert export_sweep(sweep, tmp_path / "out").max_difference <= 1e-3
+
+
+def test_a_folder_that_predicts_otherwise_is_not_exported(sweep: SweepFolder, tmp_path: Path) -> None:
+    path = sweep.ray / "t000" / "checkpoint" / "probe.safetensors"
+    logits = load_file(path)["logits"]
+    logits[7, 1] += 0.01
+    save_file({"logits": logits}, path)
+    with pytest.raises(ExportError, match=r"differ by up to 0.01 \(validation row 8;") as caught:
+        export_sweep(sweep, tmp_path / "deep" / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_base_model_that_has_changed_is_noticed(
+    sweep: SweepFolder, tmp_path: Path, tiny_base: Callable[[str], Path]
+) -> None:
+    config = sweep.config()
+    for name, message in (
+        (tiny_base("bert"), "cannot be loaded back|does not predict"),
+        (tmp_path / "gone", "gone"),
+    ):
+        (sweep.path / "config.yaml").write_text(config.model_copy(update={"base_model": str(name)}).to_yaml())
+        with pytest.raises((ExportError, ModelError), match=message):
+            export_sweep(sweep, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_or_not_writable(finished: SweepFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "folder", "link"):
+        with pytest.raises(ExportError, match="exists already"):
+            export_sweep(finished, tmp_path / name)
+    with pytest.raises(ExportError, match="cannot be written"):
+        export_sweep(finished, tmp_path / "file" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link"]
+
+
+def test_trials_that_cannot_be_exported(sweep: SweepFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ExportError, match="has no trial t9; there are: t000, t001, t002"):
+        export_sweep(sweep, out, trial="t9")
+    with pytest.raises(ExportError, match=r"t002 \(failed\) has no checkpoint .*: t00"):
+        export_sweep(sweep, out, trial="t002")
+    shutil.rmtree(sweep.ray / "t001")
+    with pytest.raises(ExportError, match="checkpoint of trial t001 is gone"):
+        export_sweep(sweep, out, trial="t001")
+    (sweep.ray / "t000" / "checkpoint" / "probe.safetensors").unlink()
+    with pytest.raises(ExportError, match="own predictions cannot be read"):
+        export_sweep(sweep, out)
+    (sweep.path / "result.json").unlink()
+    with pytest.raises(ExportError, match=r"has no winner \(it is interrupted\)"):
+        export_sweep(sweep, out)
+    assert not out.exists()
+
+
+def test_half_precision_is_compared_more_loosely() -> None:
+    logits = np.array([[4.0, -2.0]], dtype=np.float32)
+    fp32, bf16, fp16 = (comparison(name, "cpu", logits, merged=False) for name in ("fp32", "bf16", "fp16"))
+    assert fp32[1] == pytest.approx(0.004)
+    assert 0.1 < bf16[1] <= 0.4
+    assert fp16[0].name == "fp32"  # a CPU has none
+    assert fp16[1] == pytest.approx(0.4)

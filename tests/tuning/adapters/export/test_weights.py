@@ -1,0 +1,192 @@
+"""What is exported predicts what was trained: each family, each method, as an adapter and merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_bases import FAMILIES
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from lorasweep.training.data.encoding import encode_texts
+from lorasweep.training.data.load import Texts
+from lorasweep.training.errors import ExportError
+from lorasweep.training.inference.classifier import load_classifier, predict
+from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.classifier import build_classifier, save_weights
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.tuning.adapters.export.verify import verify_export
+from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
+
+LABELS = ("business", "film & TV", "health")
+FP32 = AmpPolicy("fp32", torch.device("cpu"))
+TEXTS = Texts(
+    ["markets rally as inflation cools", "film star wins award", "new vaccine", "team wins game season"],
+    ["bank shares rise", "", "doctors study the vaccine trial in the city", "court"],
+    np.zeros(4, dtype=np.int64),
+)
+MAX_LENGTH = 12  # less than the longest row
+
+
+@dataclass(frozen=True)
+class Trained:
+    base: BaseModel
+    weights: Path
+    logits: np.ndarray
+    method: Method
+
+    def export(self, out: Path, merged: bool = False) -> Path:
+        export_weights(
+            self.weights,
+            self.base,
+            LABELS,
+            out,
+            merged=merged,
+            method=self.method,
+            card="a card",
+            max_length=MAX_LENGTH,
+            text_columns=("title", "body"),
+        )
+        return out
+
+
+def train(base_folder: Path, method: Method, weights: Path) -> Trained:
+    """A trial's weights, all of them moved far from where they began, and its own logits."""
+    base = resolve_base_model(str(base_folder))
+    with quiet_loading():
+        loaded = load_base(base, LABELS, 3, FP32.device)
+    model = build_classifier(loaded, Hyperparameters(method=method, rank=4), 5, FP32)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=random) * 0.2)
+    save_weights(model, weights)
+    encoded = encode_texts(load_tokenizer(base), TEXTS.text, TEXTS.pair, None, MAX_LENGTH)
+    assert encoded.truncated
+    logits = predict_logits(model, encoded, FP32)
+    assert np.ptp(logits, axis=0).max() > 0.1  # the rows must matter, or any model would pass
+    return Trained(base, weights, logits, method)
+
+
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reloaded_folder_predicts_the_same(
+    tiny_base: Callable[[str], Path], tmp_path: Path, family: str, method: Method
+) -> None:
+    trained = train(tiny_base(family), method, tmp_path / "weights")
+    for merged in (False, True):
+        out = trained.export(tmp_path / f"merged-{merged}", merged)
+        torch.manual_seed(99)  # what is missing from the folder comes out otherwise
+        assert verify_export(out, TEXTS, trained.logits, FP32, 1e-3) < 1e-3
+        classifier = load_classifier(out, device="cpu")
+        assert (classifier.label_names, classifier.max_length) == (LABELS, MAX_LENGTH)
+        assert classifier.text_columns == ("title", "body")
+        np.testing.assert_allclose(predict(classifier, TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3)
+        adapter = method != "full" and not merged
+        assert (out / "adapter_config.json").exists() == adapter
+        assert (out / "model.safetensors").exists() != adapter
+        assert AutoConfig.from_pretrained(out).id2label == dict(enumerate(LABELS))
+
+
+def test_an_adapter_folder_names_its_base_and_holds_no_more(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = train(tiny_base("deberta"), "lora", tmp_path / "weights").export(tmp_path / "out")
+    assert {path.name for path in out.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    adapter = json.loads((out / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(tiny_base("deberta"))
+    assert adapter["modules_to_save"] == [
+        "pooler",
+        "classifier",
+        "score",
+    ]  # the last by PEFT, for other models
+    assert adapter["task_type"] == "SEQ_CLS"
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("pooler", "does not predict what"),
+        ("classifier", "cannot be loaded back"),
+        ("lora_B", "does not predict what"),
+    ],
+)
+def test_weights_that_were_forgotten_are_noticed(
+    tiny_base: Callable[[str], Path], tmp_path: Path, part: str, message: str
+) -> None:
+    trained = train(tiny_base("deberta-v2"), "lora", tmp_path / "weights")
+    out = trained.export(tmp_path / "out")
+    weights = load_file(out / "adapter_model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if part not in name}
+    assert 0 < len(kept) < len(weights)
+    save_file(kept, out / "adapter_model.safetensors")
+    config = json.loads((out / "adapter_config.json").read_text())
+    config["modules_to_save"].remove(part) if part in config["modules_to_save"] else None
+    (out / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ExportError, match=message) as caught:
+        verify_export(out, TEXTS, trained.logits, FP32, 1e-3)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_half_precision_classifier_as_base_model(tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
+    """The lines that load it must ask for fp32, and for a head of the new labels."""
+    base = tmp_path / "base"
+    config = AutoConfig.from_pretrained(tiny_base("bert"), num_labels=5)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.bert.load_state_dict(AutoModel.from_pretrained(tiny_base("bert")).state_dict())
+    model.to(torch.float16).save_pretrained(base)
+    load_tokenizer(resolve_base_model(str(tiny_base("bert")))).save_pretrained(base)
+
+    trained = train(base, "lora", tmp_path / "weights")
+    arguments = load_arguments(trained.base, LABELS)
+    assert arguments == {"dtype": "float32", "ignore_mismatched_sizes": True}
+    for merged in (False, True):
+        out = trained.export(tmp_path / f"merged-{merged}", merged)
+        assert verify_export(out, TEXTS, trained.logits, FP32, 1e-3, arguments) < 1e-3
+        np.testing.assert_allclose(
+            predict(load_classifier(out, "cpu"), TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3
+        )
+
+
+def test_the_type_of_weights_is_read_where_the_configuration_is_silent(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for dtype, expected in ((torch.float32, {}), (torch.bfloat16, {"dtype": "float32"})):
+        folder = tmp_path / str(dtype)
+        AutoModel.from_pretrained(tiny_base("bert")).to(dtype).save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        del config["dtype"]
+        (folder / "config.json").write_text(json.dumps(config))
+        assert load_arguments(resolve_base_model(str(folder)), LABELS) == expected
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_that_are_missing_or_broken(
+    tiny_base: Callable[[str], Path], tmp_path: Path, method: Method
+) -> None:
+    trained = train(tiny_base("bert"), method, tmp_path / "weights")
+    (path,) = trained.weights.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ExportError, match="cannot be exported"):
+        trained.export(tmp_path / "out")
+    path.unlink()
+    with pytest.raises(ExportError, match="is missing from the trial's checkpoint"):
+        trained.export(tmp_path / "out")

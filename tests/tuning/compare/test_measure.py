@@ -1,0 +1,68 @@
+"""A row of a comparison on the tiny BERT: trained by its best evaluation, measured in each form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_trials import CPU, FP32, dataset
+
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.tuning.compare.measure import measure
+
+SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=2, precision="fp32")
+LORA = Hyperparameters(rank=2, alpha=4, target_modules="query-value", learning_rate=1e-2, batch_size=8)
+FULL = Hyperparameters(method="full", learning_rate=1e-3, batch_size=8)
+BF16 = AmpPolicy("bf16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "forms"), [(LORA, ["adapter", "merged"]), (FULL, ["whole"])], ids=["lora", "full"]
+)
+def test_a_row_is_trained_and_measured(
+    tiny_base: Callable[[str], Path], hyperparameters: Hyperparameters, forms: list[str]
+) -> None:
+    data = dataset(44)
+    heard: list[Evaluation] = []
+    base = resolve_base_model(str(tiny_base("bert")))
+    found = measure(base, data, hyperparameters, SETTINGS, FP32, BF16, heard.append)
+    assert [evaluation.rung for evaluation in heard] == [1, 2, 3, 4]
+    assert found.logits.shape == (len(data.test), 3)
+    assert found.validation_score == max(evaluation.scores.accuracy for evaluation in heard)
+    assert found.epoch_seconds * found.samples_per_second == pytest.approx(len(data.train))
+    speeds = sorted(evaluation.samples_per_second for evaluation in heard[1:])
+    assert found.samples_per_second == speeds[1]
+    shown = {(entry.form, entry.precision, entry.latency.batch) for entry in found.latencies}
+    assert shown == {(form, name, batch) for form in forms for name in ("fp32", "bf16") for batch in (1, 32)}
+    assert found.trainable_parameters * 4 < found.stored_bytes
+    assert {use.name for use in found.operators} > {"linear (addmm, mm)", "gelu", "layer norm"}
+
+
+def test_the_test_split_is_predicted_by_the_best_evaluation(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the last: its weights are made useless here."""
+    data = dataset(44)
+    kept: list[tuple[float, np.ndarray]] = []
+
+    def spoiled(state: TrainingState, *arguments: object) -> Iterator[Evaluation]:
+        for evaluation in fine_tune(state, data, LORA, SETTINGS):
+            if evaluation.rung == SETTINGS.rungs:
+                evaluation = Evaluation(
+                    **{**vars(evaluation), "scores": type(evaluation.scores)(0.0, 0.0, 9.0)}
+                )
+            elif not kept or evaluation.scores.accuracy >= kept[0][0]:
+                kept[:] = [(evaluation.scores.accuracy, predict_logits(state.model, data.test, FP32))]
+            yield evaluation
+
+    monkeypatch.setattr("lorasweep.tuning.compare.measure.fine_tune", spoiled)
+    found = measure(resolve_base_model(str(tiny_base("bert"))), data, LORA, SETTINGS, FP32, BF16)
+    assert found.validation_score == kept[0][0]
+    np.testing.assert_allclose(found.logits, kept[0][1], atol=1e-6)

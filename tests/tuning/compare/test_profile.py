@@ -1,0 +1,90 @@
+"""Latency, memory and operators of tiny models, where what they must show is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_trials import CPU, FP32, dataset, loaded
+
+from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.classifier import build_classifier, save_weights
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.compare.profile import (
+    OTHER,
+    PeakMemory,
+    measure_latency,
+    operator_kind,
+    profile_step,
+    stored_bytes,
+)
+
+FULL = Hyperparameters(method="full")
+LORA = Hyperparameters(rank=2, alpha=4, target_modules="query-value")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Callable[[str], Path]) -> LoadedBase:
+    return loaded(tiny_base("bert"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("aten::addmm", "linear (addmm, mm)"),
+        ("aten::mm", "linear (addmm, mm)"),
+        ("aten::gelu_backward", "gelu"),
+        ("aten::native_layer_norm_backward", "layer norm"),
+        ("aten::_softmax", "softmax"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+        ("aten::copy_", "casts and copies"),
+        ("aten::to", "casts and copies"),
+        ("aten::add", OTHER),
+        ("aten::topk", OTHER),
+    ],
+)
+def test_operators_are_known_by_what_they_do(name: str, kind: str) -> None:
+    assert operator_kind(name) == kind
+
+
+def test_amp_halves_what_linear_layers_allocate(base: LoadedBase) -> None:
+    data = dataset(64)
+    used = {}
+    for amp in (FP32, AmpPolicy("bf16", CPU)):
+        model = build_classifier(base, FULL, 0, amp)
+        before = [p.detach().clone() for p in model.parameters()]
+        operators = {use.name: use for use in profile_step(model, data.train, amp, 32)}
+        assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+        assert all(p.grad is None for p in model.parameters())
+        assert operators["linear (addmm, mm)"].milliseconds > 0
+        used[amp.name] = operators["gelu"].megabytes
+    assert used["bf16"] == pytest.approx(used["fp32"] / 2, rel=0.05)
+
+
+def test_latency_is_of_every_batch_asked_for(base: LoadedBase) -> None:
+    model = build_classifier(base, LORA, 0, FP32)
+    calls = []
+    model.register_forward_hook(lambda module, inputs, output: calls.append(len(output.logits)))
+    found = measure_latency(model, dataset(40).train, FP32, batch=8, repeats=6)
+    assert calls[-6:] == [8] * 6
+    assert 0 < found.median <= found.p95
+    assert measure_latency(model, dataset(40).train, FP32, batch=1000, repeats=2).batch == 1000
+
+
+def test_a_model_is_stored_in_as_many_bytes_as_its_files_have(base: LoadedBase, tmp_path: Path) -> None:
+    full, lora = build_classifier(base, FULL, 0, FP32), build_classifier(base, LORA, 0, FP32)
+    save_weights(lora, tmp_path)
+    assert stored_bytes(lora) == (tmp_path / "adapter_model.safetensors").stat().st_size
+    assert stored_bytes(full) > 4 * sum(p.numel() for p in full.parameters()) > stored_bytes(lora)
+
+
+def test_a_peak_that_is_over_is_still_seen() -> None:
+    memory = PeakMemory(CPU)
+    array = np.ones(25_000_000)
+    del array
+    assert 190_000_000 < memory.read() < 400_000_000
+    assert PeakMemory(CPU).read() < 50_000_000

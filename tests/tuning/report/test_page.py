@@ -1,0 +1,249 @@
+"""The page of sweeps built by hand: right figures, and somebody's texts escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reported_sweeps import (
+    LABELS,
+    LONG,
+    PREDICTED,
+    SCORES,
+    SCRIPT,
+    SEARCHED,
+    TRIALS,
+    Page,
+    dataset,
+    logits_of,
+    page_of,
+    pieces_of,
+    table,
+    trial,
+)
+from safetensors.numpy import save_file
+
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.scores.scores import score
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import (
+    Confirmed,
+    Reference,
+    SweepFolder,
+    SweepResult,
+    UnmergedReference,
+    Winner,
+)
+from lorasweep.tuning.report.page import write_report
+from lorasweep.tuning.sweep.winner import TEST_FILE
+
+
+def test_the_page_loads_and_runs_nothing(finished: SweepFolder, tmp_path: Path) -> None:
+    """One file with its pictures in it; texts of strangers are text, whatever they hold."""
+    out = tmp_path / "new" / "folder" / "report.html"
+    write_report(finished, out)
+    page = Page(out.read_text(encoding="utf-8"))
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "b-", "link", "iframe", "object", "a", "form", "svg", "base"}
+    assert all(not key.startswith("on") for _, attributes in page.tags for key in attributes)
+    sources = [
+        attributes["src"] or "" for tag, attributes in page.tags if "src" in attributes and tag == "img"
+    ]
+    assert len(sources) == 7
+    assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
+    assert not [
+        attributes for tag, attributes in page.tags if tag != "img" and {"src", "href"} & set(attributes)
+    ]
+    assert "default-src 'none'" in str(page.tags)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    for label in LABELS:
+        assert label in page.text
+    assert f"{SCRIPT}.csv" in page.text
+    assert f"ValueError: {SCRIPT} & \"more\", 'text' [31m" in page.text, "the error without its escape code"
+    assert "\u202e" not in page.text
+    assert "<b>pair 16</b>" in page.text
+    assert len(out.read_bytes()) < 2_000_000
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
+    """State, time, winner, every trial with its end, the best first."""
+    page = page_of(finished)
+    assert "demo finished" in " ".join(page.text.split())
+    assert "1:02:03" in page.text
+    assert "begun 2023-11-14 22:13 UTC" in page.text
+    trials = page.below("trial", "state", "accuracy", "rank", "targets", "rate")
+    assert [(row[0], row[1], row[2]) for row in trials] == [
+        ("t001", "completed", "87.5%"),
+        ("t004", "completed", "62.5%"),
+        ("t000", "completed", "50.0%"),
+        ("t003", "stopped", "25.0%"),
+        ("t002", "failed", "-"),
+        ("t005", "interrupted", "-"),
+    ]
+    assert trials[0][3:9] == ["8", "query-value", "1.8e-4", "200.0 K", "3/3", "1:01"]
+    assert trials[3][-1] == "stopped by ASHA after rung 1"
+    assert SCRIPT in trials[4][-1]
+    assert f"full budget; out of memory: {SCRIPT}" == trials[0][-1]
+    assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows
+    assert ["early stopping", "ASHA after rung 1: the best 1/3 go on"] in page.rows
+    assert ["rank", "8", "searched"] in page.rows
+    assert ["batch size", "16", ""] in page.rows
+    won = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "won"]
+    assert len(won) == 2, "the winner's scores, and its row among the trials"
+    for absent in ("95 %", "other rules", "other seeds", "untuned", "Left out"):
+        assert absent not in page.text, "nothing of this is on record"
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_winners_errors_are_counted_right(finished: SweepFolder) -> None:
+    """Classes from the weakest, the pairs that are mixed up, and the mistakes that it is surest of."""
+    page = page_of(finished)
+    classes = page.below("class", "precision", "recall", "F1", "rows")
+    # Of B's 13 rows 2 are found, and nothing else is taken for B; `=1+1` takes 11 of its 13 from B.
+    assert classes[0] == ["=1+1", "15.4%", "100.0%", "26.7%", "2"]
+    assert classes[1] == ["B", "100.0%", "15.4%", "26.7%", "13"]
+    assert len(classes) == 7
+    mixed = page.below("true", "taken for", "rows", "of the class")
+    assert mixed[0] == ["B", "=1+1", "11", "84.6%"]
+    assert len(mixed) == 4
+    mistakes = page.below("text", "true", "taken for", "probability")
+    assert len(mistakes) == 10
+    assert [row[3] for row in mistakes[:4]] == ["99.0%", "95.0%", "60.0%", "60.0%"]
+    assert [row[1:3] for row in mistakes[:2]] == [["two\nlines", LONG], [f"z {SCRIPT}", "../../x"]]
+    assert mistakes[0][0].startswith(f"=row 16, {SCRIPT}")
+    assert len(mistakes[0][0]) < 600, "long texts are cut"
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
+    """Intervals, comparisons, other rules and other seeds are shown where they are on record."""
+    result = folder.result()
+    assert result is not None
+    assert result.winner is not None
+    untuned = Reference(settings={"rank": 8, "learning_rate": 2e-5}, score=0.3, test=SCORES, seconds=1.0)
+    winner = result.winner.model_copy(
+        update={"interval": {"accuracy": (0.41, 0.69), "loss": (0.5, 1.25)}, "rule": f"best {SCRIPT}"}
+    )
+    more = {
+        "winner": winner,
+        "untuned": untuned,
+        "unmerged": UnmergedReference(
+            settings={}, classes=41, score=0.3, test=SCORES, merged=SCORES, seconds=1.0
+        ),
+        "baselines": {f"linear {SCRIPT}": SCORES},
+        "choices": {"macro-F1": "t001", "smallest within 0.5 points": "t000"},
+        "confirmed": (Confirmed(id="t001", scores={"1": 0.5, "2": 0.75}, mean=0.625, spread=0.1768),),
+    }
+    folder.write_result(result.model_copy(update=more))
+    page = page_of(folder)
+    assert "95 % interval 41.0% to 69.0%" in " ".join(page.text.split())
+    tested = page.below("test split", "accuracy", "macro-F1", "loss")
+    assert [row[0] for row in tested[:3]] == ["winner t001", "trained on 41 classes", "and merged afterwards"]
+    tested = [tested[0], *tested[3:]]
+    assert [row[0] for row in tested[:3]] == ["winner t001", "untuned default", f"linear {SCRIPT}"]
+    assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets null, rate 2.0e-5"]
+    assert tested[3][1:4] == ["41.0% – 69.0%", "", "0.500 – 1.250"]
+    assert f"chosen by: best {SCRIPT}" in page.text
+    gain = 100 * (winner.test.accuracy - 0.4)
+    assert f"Tuning adds {gain:+.1f} points" in page.text
+    assert ["smallest within 0.5 points", "t000"] in page.rows
+    assert ["macro-F1", "t001 (the winner)"] in page.rows
+    assert page.below("trial", "mean accuracy") == [["t001", "62.5%", "17.7 points", "50.0%, 75.0%"]]
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+@pytest.mark.usefixtures("bare")
+def test_an_unfinished_sweep(folder: SweepFolder) -> None:
+    """No winner yet: what there is of the trials is shown, as running while somebody drives it."""
+    (folder.path / "result.json").unlink()
+    with folder.lock():
+        page = page_of(folder)
+        assert "demo running" in " ".join(page.text.split())
+        assert page.below("trial", "state")[-1][1] == "running"
+    page, files = pieces_of(folder)
+    assert "demo interrupted" in " ".join(page.text.split())
+    assert "No winner has been chosen" in page.text
+    assert "test split" not in page.text.replace("said of the test split", "")
+    assert {"report/report.html", "report/trials.csv", "report/history.png"} <= set(files)
+    folder.write_result(SweepResult(state="failed", metric="accuracy", error=f"all failed: {SCRIPT}"))
+    page = page_of(folder)
+    assert f"all failed: {SCRIPT}" in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sweep_before_its_first_trial(tmp_path: Path) -> None:
+    """Nothing but a configuration."""
+    folder = SweepFolder(tmp_path, "new")
+    folder.create(SweepConfig(name="new"))
+    page, files = pieces_of(folder)
+    assert "No trial has begun" in page.text
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert table(files["report/trials.csv"])[0][:3] == ["trial", "state", "score"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp_path: Path) -> None:
+    """One column of text, no pair; a score that is not finite comes last, and is not drawn."""
+    folder = SweepFolder(tmp_path, "loss")
+    folder.create(SweepConfig(name="loss", training=TrainingSettings(metric="loss")))
+    full = {**TRIALS[0].settings, "method": "full"}
+    for record in (trial(0, 2.5, settings=full), trial(1, 0.375), trial(2, 7.0), trial(3, 1.5)):
+        folder.write_trial(record)
+    odd = folder.path / "trials" / "t002.json"
+    odd.write_text(odd.read_text().replace("7.0", "-Infinity"))
+    assert np.isinf(folder.trials()[2].score or 0.0)
+    page = page_of(folder)
+    rows = page.below("trial", "state", "loss")
+    assert [row[:3:2] for row in rows[:3]] == [["t001", "0.3750"], ["t003", "1.5000"], ["t000", "2.5000"]]
+    assert rows[3][:3:2] == ["t002", "-"]
+    assert rows[2][3:5] == ["–", "–"], "full fine-tuning has no rank and no target modules"
+    assert rows[0][3] == "8"
+    data = dataset(pairs=False)
+    data.save(folder.data)
+    logits = logits_of(PREDICTED)
+    folder.winner.mkdir()
+    save_file({"logits": logits}, folder.winner / TEST_FILE)
+    accuracy = score(logits, data.test.labels).accuracy
+    winner = Winner(
+        id="t000", score=2.5, settings=full, test=SCORES.model_copy(update={"accuracy": accuracy})
+    )
+    folder.write_result(SweepResult(state="finished", metric="loss", winner=winner))
+    page, files = pieces_of(folder)
+    assert "validation loss 2.5000" in page.text
+    assert ["method", "full", ""] in page.rows
+    assert not [row for row in page.rows if row[0] == "rank" and len(row) == 3]
+    assert "Most certain mistakes" in page.text
+    assert table(files["report/mistakes.csv"])[1][2] == ""
+
+
+@pytest.mark.usefixtures("bare")
+def test_many_searched_settings_share_a_column(tmp_path: Path) -> None:
+    """Ten columns would not fit a page; what a sweep did not write down is not made up."""
+    folder = SweepFolder(tmp_path, "many")
+    folder.create(SweepConfig(name="many"))
+    more = {"dropout": 0.1, "warmup": 0.05, "weight_decay": 0.01, "label_smoothing": 0.0}
+    settings = {**TRIALS[0].settings, **more}
+    folder.write_trial(trial(0, 0.5, settings=settings, searched=(*SEARCHED, *more)))
+    page = page_of(folder)
+    row = page.below("trial", "state", "accuracy", "settings", "params")[0]
+    assert row[3] == (
+        "rank 4, targets all-linear, rate 1.0e-4, dropout 0.1, warmup 0.05, decay 0.01, label_smoothing 0"
+    )
+    assert ["early stopping", "ASHA"] in page.rows
+    folder.write_plan({"budget": {"halving": []}})
+    assert ["early stopping", "none"] in page_of(folder).rows
+
+
+@pytest.mark.usefixtures("bare")
+def test_where_it_cannot_be_written(finished: SweepFolder, tmp_path: Path) -> None:
+    """Refused in one line; a page that is there is replaced."""
+    with pytest.raises(SettingsError, match=r"is a folder; name a file"):
+        write_report(finished, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"cannot be written .*; name another file"):
+        write_report(finished, tmp_path / "file" / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

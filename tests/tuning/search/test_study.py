@@ -1,0 +1,162 @@
+"""Studies on SQLite: what a killed driver left brought in line, and proposals that no restart changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import SearchSettings
+from lorasweep.tuning.record.folder import SCORE, TrialRecord
+from lorasweep.tuning.search.study import (
+    attach,
+    create_study,
+    first_number,
+    make_sampler,
+    open_study,
+    reconcile,
+    startup_trials,
+)
+
+SPACE = SearchSpace.from_mapping(
+    {"rank": {"choice": [4, 8, 16]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}, "small"
+)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def record(number: int, state: str, *scores: float, **more: Any) -> TrialRecord:
+    """A trial's record after these rungs."""
+    evaluations = [{"rung": rung, SCORE: score} for rung, score in enumerate(scores, 1)]
+    entries = {"id": f"t{number:03d}", "number": number, "state": state, "evaluations": evaluations}
+    return TrialRecord.model_validate(entries | {"score": max(scores, default=None)} | more)
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    """A proposal, made as the searcher makes it."""
+    trial = study.ask()
+    SPACE.suggest(trial)
+    return trial
+
+
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_study_and_records_are_brought_in_line(url: str, earlier: int) -> None:
+    """Whatever only one of the two knows, at whatever moment the driver was killed."""
+    old = [
+        optuna.trial.create_trial(
+            value=0.1, params={"rank": 4, "learning_rate": 1e-3}, distributions=SPACE.distributions()
+        )
+        for _ in range(earlier)
+    ]
+    create_study(url, "demo", "accuracy", {}, old)
+    study = open_study(url, "demo")
+    assert first_number(study) == earlier
+    trials = [ask(study) for _ in range(8)]
+    trials[0].report(0.5, 1)
+    study.tell(trials[0], 0.5)
+    study.tell(trials[1], state=TrialState.FAIL)
+    trials[2].report(0.2, 1)
+    study.tell(trials[2], state=TrialState.PRUNED)
+    trials[4].report(0.3, 1)
+    records = [
+        record(0, "running", 0.5),  # Optuna was told that it is complete
+        # 1: Optuna was told that it failed, and there is no record of it
+        record(2, "stopped", 0.2),  # both know
+        record(3, "running", 0.1, settings={"rank": 8}, last_checkpoint="c1"),
+        record(4, "stopped", 0.3, 0.4),  # on record, but Optuna was not told, nor of the second rung
+        record(5, "completed", 0.3, 0.6, 0.7),
+        record(6, "failed", 0.1, error="broke"),
+        # 7: a proposal that never became a record
+    ]
+    settled, unfinished = reconcile(study, SPACE, records)
+    assert [(entry.number, entry.state) for entry in settled] == [
+        (0, "completed"), (1, "failed"), (2, "stopped"), (3, "running"),
+        (4, "stopped"), (5, "completed"), (6, "failed"),
+    ]  # fmt: skip
+    assert settled[2:] == records[1:]
+    assert settled[0].ended
+    assert settled[1].error
+    assert [(entry.number, entry.checkpoint, entry.scores) for entry in unfinished] == [
+        (3, "c1", (0.1,)), (7, None, ()),
+    ]  # fmt: skip
+    assert unfinished[0].hyperparameters == {"rank": 8}
+    lost = unfinished[1].hyperparameters
+    assert {name: lost[name] for name in trials[7].params} == trials[7].params
+    assert lost["batch_size"] == 16
+    own = open_study(url, "demo").trials[earlier:]
+    assert [trial.state.name for trial in own] == [
+        "COMPLETE", "FAIL", "PRUNED", "RUNNING", "PRUNED", "COMPLETE", "FAIL", "RUNNING",
+    ]  # fmt: skip
+    assert own[4].intermediate_values == {1: 0.3, 2: 0.4}
+    assert own[5].value == 0.7
+    # Nothing more to do: nothing is told twice.
+    assert reconcile(study, SPACE, settled)[0] == settled
+    assert [trial.state for trial in open_study(url, "demo").trials[earlier:]] == [t.state for t in own]
+
+
+def test_a_trial_that_was_never_asked_for_waits(url: str) -> None:
+    create_study(url, "demo", "accuracy", {"rank": 8, "learning_rate": 1e-3})
+    study = open_study(url, "demo")
+    assert reconcile(study, SPACE, []) == ([], [])
+    assert ask(study).params == {"rank": 8, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_restart_changes_no_proposal(sampler: str, tmp_path: Path) -> None:
+    """A process that dies after each trial proposes what one that lives on does; and no setting twice."""
+    settings = SearchSettings.model_validate({"sampler": sampler, "trials": 12})
+
+    def proposals(name: str, restart: bool, seed: int) -> list[dict[str, Any]]:
+        url = f"sqlite:///{tmp_path / name}"
+        create_study(url, "demo", "accuracy", {})
+        study = open_study(url, "demo", make_sampler(settings, seed, 1))
+        for number in range(12):
+            if restart:
+                study = open_study(url, "demo", make_sampler(settings, seed, 1))
+            trial = ask(study)
+            study.tell(trial, (number * 7 % 5) / 10)
+        return [trial.params for trial in study.trials]
+
+    lives, dies = proposals("a", False, 0), proposals("b", True, 0)
+    assert lives == dies
+    rates = [params["learning_rate"] for params in lives]
+    assert len(set(rates)) == len(rates)
+    assert proposals("c", False, 1) != lives
+
+
+def test_a_proposal_is_taken_up_by_its_number(url: str) -> None:
+    create_study(url, "demo", "loss", {})
+    study = open_study(url, "demo")
+    params = [ask(study).params for _ in range(3)]
+    assert attach(study, 1).params == params[1]
+    assert study.direction.name == "MINIMIZE"
+
+
+def test_a_study_that_is_gone_is_told(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"study.db holds no study of this name; restore the file"):
+        open_study(url, "demo")
+
+
+def test_random_trials_before_tpe_proposes() -> None:
+    """A quarter, at least those that start at once, at most ten."""
+    asked = ((20, 4), (100, 4), (4, 1), (20, 8), (100, 16))
+    assert [startup_trials(*pair) for pair in asked] == [5, 10, 2, 8, 16]
+
+
+def test_a_trial_that_goes_on_has_all_its_evaluations_in_the_study(url: str) -> None:
+    """Killed between the record of an evaluation and Optuna's: the trial does not reach that rung again."""
+    create_study(url, "demo", "accuracy", {}, [])
+    study = open_study(url, "demo")
+    ask(study).report(0.2, 1)
+    settings = {"rank": 4, "learning_rate": 1e-3}
+    _, unfinished = reconcile(study, SPACE, [record(0, "running", 0.2, 0.3, settings=settings)])
+    assert [trial.number for trial in unfinished] == [0]
+    assert open_study(url, "demo").trials[0].intermediate_values == {1: 0.2, 2: 0.3}

@@ -1,0 +1,115 @@
+"""The choice of the winner: by score, by size or speed within a margin, by the mean over other seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import Confirmed, TrialRecord
+from lorasweep.tuning.sweep.choice import choices, choose, contenders, rule_text, within
+
+
+def config(metric: str = "accuracy", keep: int = 1, **choice: Any) -> SweepConfig:
+    """A sweep's configuration with this way of choosing."""
+    entries = {"name": "demo", "training": {"metric": metric}, "choice": choice, "keep": keep}
+    return SweepConfig.model_validate(entries)
+
+
+def trial(
+    number: int, score: float, parameters: int = 100, seconds: float = 10.0, **more: Any
+) -> TrialRecord:
+    """A trial of two evaluations: the first one's macro-F1 is its number's tenth, the loss its opposite."""
+    evaluations = [
+        {"rung": 1, "accuracy": score / 2, "macro_f1": number / 10, "loss": 1 - number / 10},
+        {"rung": 2, "accuracy": score, "macro_f1": 0.0, "loss": 2.0},
+    ]
+    entries = {"id": f"t{number:03d}", "number": number, "state": "completed", "evaluations": evaluations}
+    entries |= {"score": score, "trainable_parameters": parameters, "seconds": seconds}
+    return TrialRecord.model_validate(entries | {"checkpoint": f"c{number}"} | more)
+
+
+TRIALS = [
+    trial(0, 0.900, 500, 20),
+    trial(1, 0.905, 900, 30),
+    trial(2, 0.902, 500, 8),
+    trial(3, 0.800, 10, 1),
+    trial(4, 0.950, 100, 10, checkpoint=None),  # nothing is left of it to export
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "margin", "winner"),
+    [
+        ("best", 0.5, "t001"),
+        ("smallest", 0.5, "t002"),  # of two of one size the better
+        ("smallest", 0.0, "t001"),
+        ("smallest", 20, "t003"),
+        ("fastest", 0.4, "t002"),
+    ],
+)
+def test_by_each_rule(rule: str, margin: float, winner: str) -> None:
+    found = choose(TRIALS, config(rule=rule, margin=margin))
+    assert found is not None
+    assert found.id == winner
+
+
+def test_the_margin_holds_its_end() -> None:
+    """0.905 - 0.9 is a hair more than 0.005 in binary."""
+    assert [entry.id for entry in within([TRIALS[1], TRIALS[2], TRIALS[0]], "accuracy", 0.5)] == [
+        "t001", "t002", "t000",
+    ]  # fmt: skip
+
+
+def test_a_lower_loss_is_better() -> None:
+    losses = [trial(0, 0.70, 9), trial(1, 0.702, 5), trial(2, 0.9, 1)]
+    chosen = [choose(losses, config("loss", rule=rule)) for rule in ("best", "smallest")]
+    assert [entry.id for entry in chosen if entry] == ["t000", "t001"]
+
+
+def test_the_mean_over_other_seeds_decides() -> None:
+    """Also against the search's own score; trials that were not confirmed do not count."""
+    confirmed = [
+        Confirmed(id="t000", scores={"1": 0.91}, mean=0.91, spread=0.0),
+        Confirmed(id="t001", scores={"1": 0.85}, mean=0.85, spread=0.0),
+    ]
+    found = choose(TRIALS, config(), confirmed)
+    assert found == TRIALS[0]
+
+
+def test_nothing_to_choose_from() -> None:
+    assert choose([], config()) is None
+    assert choose([TRIALS[4]], config()) is None
+    assert choices([], config()) == {}
+    assert contenders([], config(rule="fastest")) == []
+
+
+def test_who_can_still_win() -> None:
+    """The best by count, those to be confirmed, and where size or speed decides one of each."""
+    assert contenders(TRIALS, config(keep=2)) == ["t001", "t002"]
+    assert contenders(TRIALS, config(confirm="3x2")) == ["t001", "t002", "t000"]
+    assert contenders(TRIALS, config(rule="smallest", margin=20)) == ["t001", "t003"]
+    # Whoever wins by a rule is among the contenders.
+    for rule in ("best", "smallest", "fastest"):
+        settings = config(rule=rule, margin=0.3)
+        found = choose(TRIALS, settings)
+        assert found is not None
+        assert found.id in contenders(TRIALS, settings)
+
+
+def test_who_would_have_won() -> None:
+    assert choices(TRIALS[:4], config()) == {
+        "accuracy": "t001",
+        "macro-F1": "t003",
+        "loss": "t003",
+        "smallest within 0.5 points": "t002",
+        "fastest within 0.5 points": "t002",
+    }
+
+
+def test_the_rule_in_words() -> None:
+    assert rule_text(config(), False) == "best validation accuracy"
+    assert rule_text(config("macro_f1", confirm="3x2"), True) == "best mean macro-F1 over 2 other seeds"
+    words = rule_text(config("loss", rule="smallest", margin=1), False)
+    assert words == "smallest adapter within 0.01 nats of the best validation loss"

@@ -1,0 +1,310 @@
+"""Sweeps that lose their driver, their workers or their disk, and end as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+
+from lorasweep.tuning.record.folder import SCORE, SweepFolder
+
+pytestmark = pytest.mark.slow
+
+RUNGS = 16
+LONG = ["--trials", "14", "--epochs", "8", "--concurrency", "2", "--cpus-per-trial", "1", "--keep", "2"]
+KILLS = 12
+# Long enough for that many kills on a fast machine.
+LONGER = [*LONG[:2], "--epochs", "32", *LONG[4:]]
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """`kill -9` of the driver alone; what it had started has to notice by itself."""
+    process.kill()
+    process.communicate()
+
+
+def trial_processes(driver: int) -> list[psutil.Process]:
+    """The workers of a driver that train a trial: Ray names them after its wrapper of a function."""
+    children = psutil.Process(driver).children(recursive=True)
+    return [child for child in children if "ImplicitFunc" in " ".join(child.cmdline())]
+
+
+def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
+    """Records, Optuna, Ray and MLflow hold the same trials, each rung once, and none is left running."""
+    from mlflow import MlflowClient
+
+    records = folder.trials()
+    assert [record.id for record in records] == [f"t{number:03d}" for number in range(trials)]
+    for record in records:
+        assert record.state in ("completed", "stopped")
+        reached = [evaluation["rung"] for evaluation in record.evaluations]
+        assert reached == list(range(1, len(reached) + 1))
+        assert (record.state == "completed") == (len(reached) == rungs)
+        # The score is that of the best evaluation, not of the last.
+        assert record.score == max(evaluation["accuracy"] for evaluation in record.evaluations)
+        best = record.evaluations[(record.best_rung or 0) - 1]
+        assert best["accuracy"] == record.score
+    check_study(folder, records)
+    in_ray = {path.name for path in folder.ray.glob("run-*/t*") if path.is_dir()}
+    assert in_ray == {record.id for record in records}
+
+    client = MlflowClient(f"sqlite:///{folder.mlruns / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`lorasweep.sweep` = '{folder.name}'")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    children = {run.data.tags["lorasweep.trial"]: run for run in runs if "lorasweep.trial" in run.data.tags}
+    assert len(runs) == trials + 1
+    assert children.keys() == {record.id for record in records}
+    assert {run.info.run_name.split()[1] for run in children.values()} <= {"completed", "stopped"}
+    for record in records:
+        history = client.get_metric_history(children[record.id].info.run_id, "val_accuracy")
+        told = sorted((point.step, point.value) for point in history)
+        assert told == [(entry["rung"], entry["accuracy"]) for entry in record.evaluations]
+        assert children[record.id].data.metrics[SCORE] == record.score
+
+
+def checkpoints(folder: SweepFolder) -> list[Path]:
+    """All checkpoint folders of a sweep."""
+    return list(folder.ray.glob("run-*/*/checkpoint_*"))
+
+
+def wait_for_news(folder: SweepFolder, process: subprocess.Popen[str]) -> None:
+    """Wait until one more evaluation is on record, or the process has ended."""
+
+    def evaluations() -> int:
+        return sum(len(record.evaluations) for record in folder.trials()) if folder.exists() else 0
+
+    before, deadline = evaluations(), time.monotonic() + 120
+    while evaluations() == before and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_driver_killed_again_and_again(place: Path) -> None:
+    """At random moments, from its first second on: nothing is lost, nothing is done twice."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    folder = SweepFolder(place / "mlruns", "killed")
+    ended: dict[str, tuple[str, float | None, int]] = {}
+    reached: dict[str, int] = {}
+    kills = 0
+    while kills < KILLS and folder.state() != "finished":
+        arguments = ["resume", "killed"] if folder.exists() else [*RUN, *LONGER, "--name", "killed"]
+        process = start(place, *arguments)
+        # Now and then early, in the set-up, and else while trials run, however long this machine takes to begin.
+        if kills % 4 == 0:
+            moment = chance.uniform(0.5, 12)
+        else:
+            wait_for_news(folder, process)
+            moment = chance.uniform(0, 1.5)
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            kills += 1
+        kill_group(process)
+        if not folder.exists():
+            continue
+        assert folder.state() in ("interrupted", "finished")
+        for record in folder.trials():
+            # What has ended stays as it is, and what runs loses no evaluation that is on record.
+            before = ended.get(record.id)
+            if before is not None:
+                assert (record.state, record.score, len(record.evaluations)) == before
+            assert len(record.evaluations) >= reached.get(record.id, 0)
+            reached[record.id] = len(record.evaluations)
+            if record.state != "running":
+                ended[record.id] = (record.state, record.score, len(record.evaluations))
+        # Best and last of each of two trials, in two runs; one being written; and the two kept.
+        assert len(checkpoints(folder)) <= 2 * (2 + 3) + 2
+    assert kills >= 10, f"the sweep ended after {kills} kills: make it longer"
+    if folder.state() != "finished":
+        lorasweep(place, "resume", "killed")
+    check_whole(folder, 14, 64)
+    # Only those that were kept for the winner's sake are left.
+    assert len(checkpoints(folder)) == 2
+    assert {record.id for record in folder.trials() if record.checkpoint} == {
+        path.parent.name for path in checkpoints(folder)
+    }
+    assert not list((place / "mlruns" / "sweeps").glob(".*"))
+
+
+def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
+    name = "worker"
+    folder = SweepFolder(place / "mlruns", name)
+    arguments = ["--trials", "3", "--epochs", "12", "--no-asha", "--concurrency", "1", "--keep", "3"]
+    process = start(place, *RUN, *arguments, "--name", name)
+    try:
+        killed: set[str] = set()
+        for trial_id in ("t000", "t001"):
+
+            def going(trial_id: str = trial_id) -> bool:
+                records = {record.id: record for record in folder.trials()}
+                return trial_id in records and 3 <= len(records[trial_id].evaluations) < 16
+
+            wait_for(going, process)
+            for worker in trial_processes(process.pid):
+                worker.kill()
+                killed.add(trial_id)
+        out, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out + err
+    assert killed == {"t000", "t001"}
+    check_whole(folder, 3, 24)
+    for record in folder.trials():
+        noted = [note for note in record.notes if note.startswith("taken up again after a failure")]
+        assert bool(noted) == (record.id in killed)
+
+
+def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None:
+    short = ["--trials", "3", "--epochs", "2", "--name", "grown"]
+    lorasweep(place, *RUN, *short)
+    folder = SweepFolder(place / "mlruns", "grown")
+    before, first = folder.trials(), folder.result()
+    assert first is not None
+    assert first.winner is not None
+    _, err = lorasweep(place, "run", "--name", "grown", "--trials", "5", code=2)
+    assert err == (
+        "lorasweep: sweep grown has 3 trials; add 2? Say so with --extend, or choose another --name\n"
+    )
+    lorasweep(place, "run", "--name", "grown", "--trials", "5", "--extend")
+    check_whole(folder, 5, 4)
+    assert [record.id for record in folder.trials()[:3]] == [record.id for record in before]
+    assert [record.evaluations for record in folder.trials()[:3]] == [record.evaluations for record in before]
+    rates = [record.settings["learning_rate"] for record in folder.trials()]
+    assert len(set(rates)) == 5, "settings were proposed again"
+    result = folder.result()
+    assert result is not None
+    assert result.winner is not None
+    assert result.baselines == first.baselines
+    if result.winner.id == first.winner.id:
+        assert result.winner.test == first.winner.test
+    else:
+        assert [entry.id for entry in result.also_tested] == [first.winner.id]
+
+    out, _ = lorasweep(
+        place, *RUN, "--name", "warm", "--trials", "2", "--epochs", "2", "--warm-start", "grown"
+    )
+    warm = SweepFolder(place / "mlruns", "warm").trials()
+    assert [record.id for record in warm] == ["t000", "t001"]
+    best = max(folder.trials(), key=lambda record: record.score or 0.0)
+    assert warm[0].settings == best.settings
+    assert "lorasweep export warm" in out
+    _, err = lorasweep(
+        place,
+        *RUN,
+        "--name",
+        "cold",
+        "--trials",
+        "2",
+        "--warm-start",
+        "grown",
+        "--space",
+        "quickstart",
+        code=2,
+    )
+    assert "--warm-start grown: the spaces differ in" in err
+
+
+def test_a_winner_confirmed_on_other_seeds(place: Path) -> None:
+    arguments = ["--trials", "4", "--epochs", "2", "--no-asha", "--confirm", "2x2", "--name", "confirmed"]
+    out, _ = lorasweep(place, *RUN, *arguments)
+    folder = SweepFolder(place / "mlruns", "confirmed")
+    status = json.loads(lorasweep(place, "status", "confirmed", "--json")[0])
+    confirmed = status["confirmed"]
+    assert len(confirmed) == 2
+    for entry in confirmed:
+        assert sorted(entry["scores"]) == ["1", "2"]
+        values = list(entry["scores"].values())
+        assert entry["mean"] == pytest.approx(sum(values) / 2)
+        assert entry["spread"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert confirmed[0]["mean"] == max(entry["mean"] for entry in confirmed)
+    assert status["winner"]["id"] in {entry["id"] for entry in confirmed}
+    ranked = sorted((trial["score"] for trial in status["trials"]), reverse=True)
+    scores = {trial["id"]: trial["score"] for trial in status["trials"]}
+    assert all(scores[entry["id"]] >= ranked[1] for entry in confirmed)
+    assert "on other seeds" in out
+    assert "best mean accuracy over 2 other seeds" in " ".join(out.split())
+    assert folder.confirmations().keys() == {entry["id"] for entry in confirmed}
+
+
+def test_the_same_seed_gives_the_same_sweep(place: Path) -> None:
+    """Trial for trial, with one at a time on a CPU; another seed gives another."""
+    arguments = ["--trials", "6", "--epochs", "3", "--concurrency", "1", "--cpus-per-trial", "1"]
+
+    def swept(name: str, seed: int) -> list[tuple[object, ...]]:
+        lorasweep(place, *RUN, *arguments, "--name", name, "--seed", str(seed), "--no-baselines")
+        times = ("seconds", "samples_per_second")
+        return [
+            (
+                record.settings,
+                record.state,
+                [{k: v for k, v in entry.items() if k not in times} for entry in record.evaluations],
+            )
+            for record in SweepFolder(place / "mlruns", name).trials()
+        ]
+
+    first = swept("same-1", 3)
+    assert first == swept("same-2", 3)
+    assert first != swept("same-3", 4)
+
+
+def test_a_full_disk_stops_the_sweep_and_a_freed_one_lets_it_go_on(place: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("a small file system is mounted for this, which takes root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        mlruns = ["--mlruns", str(disk / "mlruns")]
+        folder = SweepFolder(disk / "mlruns", "full")
+        arguments = [*LONG, "--no-asha", "--name", "full", *mlruns, "--no-baselines"]
+        process = start(place, *RUN, *arguments)
+        wait_for(lambda: any(len(record.evaluations) >= 3 for record in folder.trials()), process)
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"\0" * 4096)
+            except OSError:
+                pass
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 2, out + err
+        assert "Traceback" not in out + err
+        told = err.strip().splitlines()[-1]
+        assert told.startswith("lorasweep: sweep full: the disk is full")
+        assert "lorasweep resume full" in told
+        before = {record.id: record for record in folder.trials()}
+        ballast.unlink()
+        assert folder.state() == "interrupted"
+        lorasweep(place, "resume", "full", *mlruns)
+        check_whole(folder, 14, RUNGS)
+        for record in folder.trials():
+            if record.id in before and before[record.id].state != "running":
+                assert record.evaluations == before[record.id].evaluations
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_nothing_trains_on_after_its_driver_is_gone(place: Path) -> None:
+    process = start(place, *RUN, *LONG, "--name", "orphans")
+    folder = SweepFolder(place / "mlruns", "orphans")
+    wait_for(lambda: any(record.evaluations for record in folder.trials()), process)
+    workers = trial_processes(process.pid)
+    assert workers
+    # Ray listens on every address: it was told to let nobody in but the sweep's own processes.
+    assert {worker.environ().get("RAY_AUTH_MODE") for worker in workers} == {"token"}
+    kill_group(process)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

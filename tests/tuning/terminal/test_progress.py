@@ -1,0 +1,186 @@
+"""What a person sees while a sweep goes, on a terminal and in a log."""
+
+from __future__ import annotations
+
+import time
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.record.config import SearchSettings, SweepConfig
+from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.search.stopping import plan_budget
+from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
+
+SETTINGS = {"rank": 8, "target_modules": "[bold]layer[0-5]"}
+
+
+def plan_of(trials: int = 4, asha: bool = False) -> Any:
+    """What the displays read of a plan: 2 epochs of 3 rungs each."""
+    search = SearchSettings(trials=trials, asha=asha)
+    training = TrainingSettings(epochs=2, evaluations_per_epoch=3)
+    return SimpleNamespace(
+        config=SweepConfig(name="demo", search=search, training=training),
+        space=SimpleNamespace(searched={"rank": None, "target_modules": None}),
+        budget=plan_budget(search, 2, 6),
+    )
+
+
+def trial(
+    number: int, rungs: int, state: str = "running", score: float | None = None, **more: Any
+) -> TrialRecord:
+    """A record after some rungs."""
+    return TrialRecord.model_validate(
+        {
+            "id": f"t{number:03d}",
+            "number": number,
+            "state": state,
+            "settings": SETTINGS,
+            "score": score if score is not None or not rungs else 0.5 + number / 100,
+            "evaluations": [{"rung": rung} for rung in range(1, rungs + 1)],
+        }
+        | more
+    )
+
+
+def log_lines(*updates: TrialRecord, past: tuple[TrialRecord, ...] = ()) -> list[str]:
+    """What the log says, without its clock."""
+    file = StringIO()
+    display = LogDisplay(Console(file=file, width=80))
+    display.phase("starting")
+    display.begin(plan_of(), past)
+    for update in updates:
+        display.update(update)
+    display.end()
+    lines = file.getvalue().splitlines()
+    assert all(line[:7].strip() == "0:00" for line in lines)
+    return [line[9:] for line in lines]
+
+
+def test_the_log_has_a_line_for_each_event() -> None:
+    """Each once, whole however long, with brackets as they are."""
+    best = "51.0% accuracy, t001: rank 8, targets [bold]layer[0-5]"
+    lines = log_lines(
+        trial(1, 0),
+        trial(1, 0),
+        trial(1, 1),
+        trial(1, 1, last_checkpoint="c"),
+        trial(2, 0),
+        trial(2, 0, "failed", error="no [module] of that name " + "x" * 100),
+        trial(1, 6, "completed"),
+        trial(3, 2, "stopped", score=0.1),
+    )
+    assert lines == [
+        "starting",
+        "t001 begins: rank 8, targets [bold]layer[0-5]",
+        "t001 rung 1/6: 51.0%",
+        "t002 begins: rank 8, targets [bold]layer[0-5]",
+        "t002 failed: no [module] of that name " + "x" * 100,
+        f"t001 completed: 51.0%; 2 of 4 done; best {best}",
+        f"t003 stopped by ASHA: 10.0%; 3 of 4 done; best {best}",
+    ]
+
+
+def test_the_log_of_a_trial_that_goes_on() -> None:
+    """It goes on after the rungs it has; past trials are in the count and may be the best."""
+    lines = log_lines(
+        trial(1, 2), trial(1, 3), trial(1, 6, "completed"), past=(trial(0, 6, "completed", 0.9), trial(1, 2))
+    )
+    assert lines[1] == "t001 goes on after rung 2/6: rank 8, targets [bold]layer[0-5]"
+    assert lines[2] == "t001 rung 3/6: 51.0%"
+    assert lines[3].startswith("t001 completed: 51.0%; 2 of 4 done; best 90.0% accuracy, t000")
+
+
+def test_work_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the pace of this run alone, from 0 to all."""
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Progress(Console(file=StringIO()))
+    assert progress.work_done() == 0.0
+    assert progress.seconds_left() is None
+    # Rungs that an earlier run of the sweep did took no time of this one.
+    progress.begin(plan_of(), [trial(0, 6, "completed"), trial(1, 3)])
+    assert progress.work_done() == pytest.approx(9 / 24)
+    assert progress.seconds_left() is None
+    clock[0] += 20
+    progress.update(trial(1, 5))
+    assert progress.seconds_left() == pytest.approx(13 * 10)
+    assert "about 2:10 left" in progress.time_line()
+    for number in (1, 2, 3):
+        progress.update(trial(number, 6, "completed"))
+    assert progress.seconds_left() == 0
+    assert progress.work_done() == 1.0
+
+
+def test_work_done_only_grows_towards_one_under_asha() -> None:
+    """Fewer rungs are expected of each trial, yet no share is above one and no time below zero."""
+    progress = Progress(Console(file=StringIO()))
+    progress.begin(plan_of(trials=6, asha=True), [])
+    for number in range(6):
+        for rungs in range(7):
+            progress.update(trial(number, rungs, "completed" if rungs == 6 else "running"))
+            assert 0 <= progress.work_done() <= 1
+            assert (progress.seconds_left() or 0) >= 0
+    assert progress.work_done() == 1
+
+
+def test_the_best_of_a_sweep_of_losses() -> None:
+    """The lowest; none before there is a score."""
+    progress = Progress(Console(file=StringIO()))
+    plan = plan_of()
+    plan.config = SweepConfig(name="demo", training=TrainingSettings(metric="loss"))
+    assert progress.best_line() == "none yet"
+    progress.begin(plan, [trial(0, 0)])
+    assert progress.best_line() == "none yet"
+    progress.update(trial(1, 1, score=0.9))
+    progress.update(trial(2, 1, score=0.2))
+    assert progress.best_line() == "0.2000 loss, t002: rank 8, targets [bold]layer[0-5]"
+
+
+def test_the_live_table_draws_and_goes_away() -> None:
+    """On a terminal of 80 columns: counts, best, running trials, what is being done."""
+    console = Console(force_terminal=True, file=StringIO(), width=80, legacy_windows=False)
+    display = LiveDisplay(console)
+    display.phase("starting Ray")
+    display.begin(plan_of(), [trial(0, 6, "completed", 0.9)])
+    display.update(trial(1, 2))
+    display.update(trial(2, 0))
+    display.phase("scoring t000 on the test split")
+    shown = Console(file=StringIO(), width=80, record=True)
+    shown.print(display._draw())
+    display.stopping()
+    display.end()
+    lines = shown.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for part in (
+        "1 of 4 done: 1 completed, 2 running",
+        "90.0% accuracy, t000: rank 8, targets [bold]layer[0-5]",
+        "t001 rung 2/6  51.0%",
+        "t002 rung 0/6      -",
+        "scoring t000 on the test split",
+    ):
+        assert part in text
+
+
+def test_a_display_that_never_began_can_end() -> None:
+    """A sweep that breaks before its first trial ends its display all the same."""
+    for display in (
+        LiveDisplay(Console(force_terminal=True, file=StringIO())),
+        LogDisplay(Console(file=StringIO())),
+    ):
+        display.phase("starting Ray")
+        display.end()
+
+
+def test_a_table_where_there_is_a_terminal_else_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dumb terminal cannot be drawn on."""
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(make_display(Console(file=StringIO(), force_terminal=True)), LiveDisplay)
+    assert isinstance(make_display(Console(file=StringIO())), LogDisplay)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(make_display(Console(file=StringIO(), force_terminal=True)), LogDisplay)

@@ -1,0 +1,266 @@
+"""Tables that fit a terminal of 80 columns and say what the records hold."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import (
+    Confirmed,
+    Reference,
+    SweepFolder,
+    SweepResult,
+    TestScores,
+    TrialRecord,
+    UnmergedReference,
+    Winner,
+)
+from lorasweep.tuning.record.words import counts_text, duration, parameters_text, score_text, setting_text
+from lorasweep.tuning.terminal.console import next_steps
+from lorasweep.tuning.terminal.plan import kinds_of
+from lorasweep.tuning.terminal.result import result_text, trials_table
+from lorasweep.tuning.terminal.status import status_entries, sweeps_table
+
+PATTERN = r".*\.encoder\.layer\.(0|1|2|3|4|5)\.attention\.self\.(query|key|value)[bold]"
+SETTINGS: dict[str, Any] = {
+    "method": "rslora",
+    "rank": 128,
+    "alpha": 256.0,
+    "target_modules": PATTERN,
+    "learning_rate": 0.00216,
+    "dropout": 0.125,
+    "batch_size": 64,
+    "weight_decay": 0.01,
+}
+
+
+def trial(number: int, score: float | None, state: str = "stopped", **fields: object) -> TrialRecord:
+    """A record with a score after two rungs."""
+    return TrialRecord.model_validate(
+        {
+            "id": f"t{number:03d}",
+            "number": number,
+            "state": state,
+            "settings": SETTINGS,
+            "score": score,
+            "evaluations": [{"rung": 1}, {"rung": 2}] if score is not None else [],
+            "trainable_parameters": 1_344_100 + number,
+            "seconds": 61.4 + number,
+        }
+        | fields
+    )
+
+
+def lines_of(shown: RenderableType, width: int = 80) -> list[str]:
+    """The lines on a terminal of this width."""
+    console = Console(width=width, file=StringIO(), record=True)
+    console.print(shown)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+TRIALS = [
+    trial(0, 0.512, "completed"),
+    trial(1, 0.873),
+    trial(2, None, "failed", error="target_modules 'x[0]': no module has [this] name " + "y" * 90),
+    trial(3, 0.701),
+    trial(4, None, "running"),
+]
+SCORES = TestScores(accuracy=0.861, macro_f1=0.794, loss=0.4567)
+RESULT = SweepResult(
+    state="finished",
+    metric="accuracy",
+    seconds=3723.0,
+    winner=Winner(id="t001", score=0.873, settings=SETTINGS, test=SCORES),
+    untuned=Reference(
+        settings={"rank": 8}, score=0.4, seconds=9.0, test=TestScores(accuracy=0.65, macro_f1=0.6, loss=1.2)
+    ),
+)
+
+
+def folder_of(mlruns: Path, name: str, result: SweepResult | None = None) -> SweepFolder:
+    """A sweep on disk with the trials above."""
+    folder = SweepFolder(mlruns, name)
+    folder.create(SweepConfig(name=name))
+    for record in TRIALS:
+        folder.write_trial(record)
+    if result:
+        folder.write_result(result)
+    return folder
+
+
+@pytest.mark.parametrize("searched", [["rank"], list(SETTINGS)[:5], list(SETTINGS)])
+def test_the_trials_fit_and_their_scores_stay_whole(searched: list[str]) -> None:
+    """Best first, failed ones left out; settings may give way, the figures beside them may not."""
+    head, *rows = lines_of(trials_table(TRIALS, "accuracy", searched, rungs=6))
+    assert [row.split()[:2] for row in rows if row.startswith("t0")] == [
+        ["t001", "87.3%"],
+        ["t003", "70.1%"],
+        ["t000", "51.2%"],
+    ]
+    assert head.split()[:2] == ["trial", "accuracy"]
+    assert rows[0].split()[-4:] == ["1.3", "M", "2/6", "1:02"]
+
+
+def test_with_many_searched_names_every_value_can_still_be_read() -> None:
+    """Ten columns of settings would be cut to nothing: they share one, folded."""
+    named = trial(0, 0.5, settings=SETTINGS | {"warmup": 0.06, "label_smoothing": 0.0321})
+    lines = lines_of(trials_table([named], "macro_f1", list(named.settings), rungs=6))
+    assert lines[1].split()[:2] == ["t000", "50.0%"]
+    text = " ".join("".join(lines).split())
+    for value in ("rslora", "128", "256", "2.2e-3", "0.125", "64", "0.01", "0.06", "0.0321"):
+        assert value in text
+
+
+def test_a_loss_is_shown_in_nats_with_the_lowest_first() -> None:
+    """Not as a percentage."""
+    _, *rows = lines_of(trials_table(TRIALS, "loss", ["learning_rate"], rungs=6, most=2))
+    assert [row.split()[:3] for row in rows] == [["t000", "0.5120", "2.2e-3"], ["t003", "0.7010", "2.2e-3"]]
+
+
+def test_why_it_won_and_what_it_is_compared_with() -> None:
+    """Interval, baselines, the confirmed trials with mean and spread, the other rules' winners, a warning."""
+    assert RESULT.winner is not None
+    linear = TestScores(accuracy=0.9, macro_f1=0.8, loss=0.4)
+    confirmed = (
+        Confirmed(id="t001", scores={"1": 0.86, "2": 0.84}, mean=0.85, spread=0.01414),
+        Confirmed(id="t003", scores={"1": 0.7, "2": 0.7}, mean=0.7, spread=0.0),
+    )
+    rule = "best mean accuracy over 2 other seeds"
+    winner = RESULT.winner.model_copy(update={"interval": {"accuracy": (0.841, 0.88)}, "rule": rule})
+    result = RESULT.model_copy(
+        update={
+            "winner": winner,
+            "baselines": {"TF-IDF + logistic regression": linear},
+            "confirmed": confirmed,
+            "choices": {"accuracy": "t001", "loss": "t003", "smallest within 0.5 points": "t000"},
+            "also_tested": (winner.model_copy(update={"id": "t000"}),),
+        }
+    )
+    folder = SweepFolder(Path("mlruns"), "demo")
+    lines = lines_of(result_text(folder, result, TRIALS, ["rank"], 6))
+    text = "\n".join(lines)
+    assert next(line.split() for line in lines if line.startswith("winner t001"))[2:6] == [
+        "86.1%", "84.1%", "to", "88.0%",
+    ]  # fmt: skip
+    assert next(line.split() for line in lines if line.startswith("TF-IDF"))[4:] == [
+        "90.0%",
+        "80.0%",
+        "0.400",
+    ]
+    means = [line.split() for line in lines if line.startswith("t0") and "pts" in line]
+    assert means == [
+        ["t001", "85.0%", "1.4", "pts", "86.0%", "84.0%"],
+        ["t003", "70.0%", "0.0", "pts", "70.0%", "70.0%"],
+    ]
+    assert f"chosen by    {rule}" in text
+    assert "t003 by loss, t000 by smallest within 0.5 points" in text
+    assert "without a neural network does better" in text
+    assert "t000, the winner of fewer trials: 86.1%" in text
+
+
+def test_merged_labels_bring_two_rows_below_the_winner(tmp_path: Path) -> None:
+    """Over the classes as they were, and the same answers merged: with these the winner compares."""
+    before = TestScores(accuracy=0.701, macro_f1=0.6, loss=1.1)
+    after = TestScores(accuracy=0.851, macro_f1=0.7, loss=0.5)
+    unmerged = UnmergedReference(
+        settings=SETTINGS, classes=41, score=0.7, test=before, merged=after, seconds=9.0
+    )
+    result = RESULT.model_copy(update={"unmerged": unmerged})
+    lines = lines_of(result_text(SweepFolder(tmp_path, "demo"), result, TRIALS, ["rank"], 6))
+    winner = next(number for number, line in enumerate(lines) if line.startswith("winner t001"))
+    assert lines[winner + 1].split() == ["trained", "on", "41", "classes", "70.1%", "60.0%", "1.100"]
+    assert lines[winner + 2].split() == ["and", "merged", "afterwards", "85.1%", "70.0%", "0.500"]
+    assert any("+1.0 points over merging the answers afterwards" in line for line in lines)
+    assert status_entries(folder_of(tmp_path, "demo", result))["unmerged"] == unmerged.model_dump()
+    assert status_entries(folder_of(tmp_path, "plain", RESULT))["unmerged"] is None
+
+
+@pytest.mark.parametrize("searched", [["rank", "learning_rate"], list(SETTINGS)])
+def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: Path) -> None:
+    """Counts, the winner's test scores, the untuned settings beside it, the reason of a failure."""
+    folder = folder_of(tmp_path, "demo", RESULT)
+    text = "\n".join(lines_of(result_text(folder, RESULT, TRIALS, searched, 6)))
+    assert "demo finished after 1:02:03: 1 completed, 2 stopped by ASHA, 1 failed, 1 running" in text
+    winner = next(line for line in text.splitlines() if line.startswith("winner t001"))
+    assert winner.split()[2:5] == ["86.1%", "79.4%", "0.457"]
+    untuned = next(line for line in text.splitlines() if line.startswith("untuned default"))
+    assert untuned.split()[2:5] == ["65.0%", "60.0%", "1.200"]
+    assert "+21.1 points to" in text
+    assert "x[0]" in text, "brackets are not markup"
+    assert "[this]" in text
+
+
+def test_a_failed_sweep_has_a_result_without_a_winner(tmp_path: Path) -> None:
+    """No test table, and nothing breaks without any trial."""
+    failed = SweepResult(state="failed", metric="accuracy", error="all failed")
+    folder = folder_of(tmp_path, "demo", failed)
+    assert "test split" not in "\n".join(lines_of(result_text(folder, failed, TRIALS, ["rank"], 6)))
+    assert "no trials yet" in lines_of(result_text(folder, failed, [], ["rank"], 6))[0]
+
+
+def test_all_sweeps_fit(tmp_path: Path) -> None:
+    """Ended trials of those asked for; long names are folded."""
+    folders = [folder_of(tmp_path, "demo", RESULT), folder_of(tmp_path, "x" * 80)]
+    text = "\n".join(lines_of(sweeps_table(folders)))
+    row = next(line for line in text.splitlines() if line.startswith("demo"))
+    assert row.split() == ["demo", "finished", "4/20", "87.3%", "86.1%"]
+    assert text.count("x") >= 80
+    assert "interrupted" in text
+
+
+def test_status_for_other_programs(tmp_path: Path) -> None:
+    """Plain values under names that stay."""
+    entries = status_entries(folder_of(tmp_path, "demo", RESULT))
+    assert (entries["name"], entries["state"], entries["metric"]) == ("demo", "finished", "accuracy")
+    assert [entry["score"] for entry in entries["trials"]] == [0.512, 0.873, None, 0.701, None]
+    assert ["error" in entry for entry in entries["trials"]] == [False, False, True, False, False]
+    assert entries["winner"]["test"] == {"accuracy": 0.861, "macro_f1": 0.794, "loss": 0.4567}
+    assert entries["untuned"]["score"] == 0.4
+    assert status_entries(folder_of(tmp_path, "open"))["winner"] is None
+
+
+def test_next_steps_can_be_copied() -> None:
+    """A command with brackets is shown as it is typed."""
+    console = Console(width=80, file=StringIO(), record=True)
+    next_steps(console, [("lorasweep export a[0]", "writes it"), ("lorasweep status", "shows it")])
+    text = console.export_text()
+    assert "lorasweep export a[0]" in text
+    assert text.count("next") == 1
+
+
+def test_numbers_as_a_person_writes_them() -> None:
+    """Settings, scores, parameters, time."""
+    assert [setting_text(value) for value in (0.00216, 0.0001, 0.0, 0.05, 16, "dora", None)][:5] == [
+        "2.2e-3",
+        "1.0e-4",
+        "0",
+        "0.05",
+        "16",
+    ]
+    assert [score_text(None, "loss"), score_text(0.69314, "loss"), score_text(1.0, "macro_f1")] == [
+        "-",
+        "0.6931",
+        "100.0%",
+    ]
+    counts = (None, 950, 344_064, 999_949, 999_950, 12_345_678)
+    assert [parameters_text(count) for count in counts] == [
+        "-",
+        "0.9 K",
+        "344.1 K",
+        "999.9 K",
+        "1.0 M",
+        "12.3 M",
+    ]
+    assert [duration(seconds) for seconds in (0.4, 59.6, 185, 7384)] == ["0:00", "1:00", "3:05", "2:03:04"]
+    assert counts_text([]) == "no trials yet"
+    names = [
+        f"encoder.layer.{layer}.attention.self.{kind}" for layer in range(9) for kind in ("query", "value")
+    ]
+    assert kinds_of([*names, "pooler.dense"]) == "attention.self.query, attention.self.value, pooler.dense"

@@ -1,0 +1,216 @@
+"""The store is made whole, refused in one line, and served by MLflow's user interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.quiet import quiet_environment
+from lorasweep.tuning.tracking.store import (
+    StoreAwayError,
+    connect,
+    default_tracking_uri,
+    hide_passwords,
+    prepare_store,
+    ui_command,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_store_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine's user has set."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_environment_names_the_store_or_it_lies_in_mlruns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_tracking_uri(tmp_path / "mlruns") == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
+    monkeypatch.chdir(tmp_path)
+    assert default_tracking_uri(Path("mlruns")) == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    assert default_tracking_uri(tmp_path) == "http://somewhere:5000"
+
+
+def test_importing_the_module_does_not_import_mlflow() -> None:
+    code = "import sys, lorasweep.tuning.tracking.store; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_killed_process_left_does_not_harm(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own: what MLflow prints, it prints when it is imported in the middle."""
+    mlruns = tmp_path / "mlruns"
+    mlruns.mkdir()
+    (mlruns / "README.md").write_text("kept")
+    (mlruns / ".mlflow.db.making").write_bytes(b"half a database")
+    uri = default_tracking_uri(mlruns)
+    code = (
+        "import sys; from pathlib import Path; from lorasweep.tuning.tracking.store import prepare_store; "
+        "[prepare_store(sys.argv[1], Path(sys.argv[2])) for _ in range(2)]"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code, uri, str(mlruns)], cwd=tmp_path, env=environment, check=True)
+    assert {path.name for path in mlruns.iterdir()} == {"README.md", "artifacts", "mlflow.db"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}
+    (experiment,) = connect(uri).search_experiments()
+    assert experiment.artifact_location == str(mlruns / "artifacts" / "0")
+    assert capfd.readouterr() == ("", "")
+
+
+def refusal(uri: str, mlruns: Path) -> str:
+    """The one line with which a store is refused, quickly."""
+    began = time.monotonic()
+    with pytest.raises(SettingsError) as caught:
+        prepare_store(uri, mlruns)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 30
+    return str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    mlruns = tmp_path / "file" / "mlruns"
+    assert str(mlruns) in refusal(default_tracking_uri(mlruns), mlruns)
+    assert "Not a directory" in refusal(f"sqlite:///{mlruns}/mlflow.db", tmp_path / "mlruns")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"a letter to the editor\n" * 100)
+    assert "file is not a database" in refusal(f"sqlite:///{path}", tmp_path)
+    assert path.read_bytes().startswith(b"a letter")
+
+
+def test_a_database_that_others_hold_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        assert "database is locked" in refusal(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+
+def test_a_server_that_is_away_is_named_without_its_password(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    quiet_environment()
+    line = refusal(f"http://me:secret@127.0.0.1:{free_port()}", tmp_path)
+    assert "http://me:***@127.0.0.1" in line
+    assert "Connection refused" in line
+    assert "secret" not in line
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []
+
+
+def test_what_is_away_is_told_from_what_is_no_mlflow_server(tmp_path: Path) -> None:
+    """A sweep goes on without the first, and is not begun with the second."""
+
+    class Page(BaseHTTPRequestHandler):
+        status = 404
+
+        def do_GET(self) -> None:
+            self.send_response(self.status)
+            self.end_headers()
+            self.wfile.write(b"<html>a page</html>")
+
+        do_POST = do_GET  # noqa: N815 - the names are the library's
+
+        def log_message(self, *_: object) -> None: ...
+
+    with pytest.raises(StoreAwayError):
+        prepare_store(f"http://127.0.0.1:{free_port()}", tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        for Page.status, away in ((404, False), (401, False), (200, False), (503, True)):
+            with pytest.raises(SettingsError) as caught:
+                prepare_store(uri, tmp_path)
+            assert isinstance(caught.value, StoreAwayError) == away, Page.status
+        server.shutdown()
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "/tmp/mlruns", "mongodb://host/name"])
+def test_stores_that_cannot_work_are_refused(uri: str, tmp_path: Path) -> None:
+    assert uri in refusal(uri, tmp_path)
+
+
+def test_passwords_are_hidden() -> None:
+    assert hide_passwords("a postgresql://me:pw@db:5432/x b") == "a postgresql://me:***@db:5432/x b"
+    assert hide_passwords("http://host:5000/a@b sqlite:////a:b@c") == "http://host:5000/a@b sqlite:////a:b@c"
+
+
+def test_the_interface_listens_on_loopback(tmp_path: Path) -> None:
+    command = ui_command("sqlite:///x.db", tmp_path)
+    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as response:
+        return bytes(response.read())
+
+
+@pytest.mark.slow
+def test_the_interface_shows_runs_and_artifacts(tmp_path: Path) -> None:
+    mlruns = tmp_path / "mlruns"
+    uri = default_tracking_uri(mlruns)
+    prepare_store(uri, mlruns)
+    client = connect(uri)
+    experiment = client.create_experiment("lorasweep", str(mlruns / "artifacts" / "lorasweep"))
+    run_id = client.create_run(experiment, run_name="demo").info.run_id
+    client.log_text(run_id, "{}", "adapter/adapter_config.json")
+
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        ui_command(uri, mlruns, port=port), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(f"{address}/health", server)
+        assert b"<html" in get(address)
+        (run,) = connect(address).search_runs([experiment])
+        assert (run.info.run_id, run.info.run_name) == (run_id, "demo")
+        listed: dict[str, Any] = json.loads(
+            get(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={run_id}&path=adapter")
+        )
+        assert [entry["path"] for entry in listed["files"]] == ["adapter/adapter_config.json"]
+        assert get(f"{address}/get-artifact?run_uuid={run_id}&path=adapter/adapter_config.json") == b"{}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}
+    with pytest.raises(OSError, match="refused"):
+        get(f"{address}/health")
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            get(address)
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    pytest.fail(f"nothing answers at {address}")

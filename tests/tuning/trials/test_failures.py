@@ -1,0 +1,68 @@
+"""Failures that stop a sweep, and those that do not."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from lorasweep.training.loop.fine_tune import NOT_FINITE
+from lorasweep.tuning.record.reported import DISK_FULL, is_disk_full
+from lorasweep.tuning.trials.failures import FailureWatch, StopOnFailures
+
+REASON = "target_modules: 'x' matches no module (3 tried)"
+
+
+def watch_of(*errors: str | None) -> FailureWatch:
+    """A watch that has seen trials fail with these reasons; None went well."""
+    watch = FailureWatch()
+    for error in errors:
+        if error is None:
+            watch.went_well()
+        else:
+            watch.failed(error)
+    return watch
+
+
+def test_the_same_reason_three_times_in_a_row() -> None:
+    """Numbers in it may differ; another reason, or a trial that went well, begins the count anew."""
+    watch = watch_of(REASON, REASON.replace("3", "44"), REASON)
+    assert watch.reason == f"3 trials in a row failed for the same reason: {REASON}"
+    assert StopOnFailures(watch).stop_all()
+    assert watch_of(REASON, REASON, "another", REASON).reason is None
+    assert watch_of(REASON, REASON, None, REASON).reason is None
+    assert not StopOnFailures(watch_of(REASON)).stop_all()
+    assert not StopOnFailures(watch)("t000", {})
+
+
+def test_settings_that_diverge_stop_a_sweep_only_where_none_has_worked() -> None:
+    diverged = [f"{NOT_FINITE} (nan) at step {step}, learning rate 0.01" for step in (3, 7, 11)]
+    assert watch_of(*diverged).reason
+    assert watch_of(None, *diverged, *diverged).reason is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "(sqlite3.OperationalError) database or disk is full",
+        f"{DISK_FULL}: /some/where",
+    ],
+)
+def test_a_full_disk_by_its_names(error: OSError | str) -> None:
+    assert is_disk_full(error)
+    wrapped = RuntimeError("callback failed")
+    wrapped.__cause__ = error if isinstance(error, OSError) else RuntimeError(error)
+    assert is_disk_full(wrapped)
+
+
+def test_other_errors_are_no_full_disk() -> None:
+    assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))
+    assert not is_disk_full("")
+    assert not is_disk_full(None)
+    watch = FailureWatch()
+    watch.no_space("/mlruns")
+    assert watch.disk_full
+    assert watch.reason == f"{DISK_FULL}: /mlruns cannot be written"

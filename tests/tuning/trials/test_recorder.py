@@ -1,0 +1,236 @@
+"""The recorder, called as Ray Tune calls its callbacks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG
+from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
+
+RUNGS = 3
+TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
+ray::ImplicitFunc.train() (pid=1, ip=127.0.0.1)
+  File "deep.py", line 13, in run
+    raise ValueError("line one\\nline two")
+    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ValueError: line one
+  line two
+"""
+FAILING = """
+import os, sys
+from pathlib import Path
+from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
+quiet_environment()
+quiet_libraries()
+from ray import tune
+from lorasweep.tuning.trials.cluster import start_ray
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.trials.recorder import Recorder, ray_trial_name
+
+def fail(config):
+    if config["number"] == 1:
+        os._exit(9)
+    raise ValueError("line one\\nline two")
+
+folder = SweepFolder(Path(sys.argv[1]), "demo")
+start_ray(None, 2, None)
+tune.Tuner(
+    tune.with_resources(fail, {"cpu": 1}),
+    param_space={"number": tune.grid_search([0, 1]), "hyperparameters": {}},
+    tune_config=tune.TuneConfig(trial_name_creator=ray_trial_name, trial_dirname_creator=ray_trial_name),
+    run_config=tune.RunConfig(
+        name="run-1",
+        storage_path=str(folder.ray.resolve()),
+        callbacks=[Recorder(folder, 3, [])],
+        verbose=0,
+    ),
+).fit()
+"""
+
+
+class Heard:
+    """A listener that also looks at the disk: nobody hears of what is not yet there."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder = folder
+        self.states: list[tuple[int, str, int]] = []
+
+    def update(self, trial: TrialRecord) -> None:
+        """Keep what was told."""
+        assert trial in self.folder.trials()
+        self.states.append((trial.number, trial.state, len(trial.evaluations)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A new sweep's folder."""
+    folder = SweepFolder(tmp_path, "demo")
+    folder.create(SweepConfig(name="demo"))
+    return folder
+
+
+def ray_trial(number: int, error_file: Path | None = None, ray_id: str = "ray") -> Any:
+    """What the recorder reads of one of Ray's trials."""
+    return SimpleNamespace(
+        trial_id=f"{ray_id}{number}",
+        config={"number": number, "hyperparameters": {"rank": 8}},
+        error_file=error_file and str(error_file),
+    )
+
+
+def reach(
+    recorder: Recorder, trial: Any, rung: int, score: float, best: float, best_rung: int, **more: Any
+) -> None:
+    """One rung and its checkpoint."""
+    result = {
+        SCORE: best,
+        RUNG: rung,
+        BEST_RUNG: best_rung,
+        "evaluation": {"rung": rung, "accuracy": score, "seconds": 1.5 * rung},
+        "trainable_parameters": 99,
+        "micro_batch_size": None,
+    }
+    recorder.on_trial_result(0, [], trial, result | more)
+    recorder.on_checkpoint(0, [], trial, SimpleNamespace(path=f"c{rung}"))  # type: ignore[arg-type]
+
+
+def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
+    """Best and last checkpoint apart; a trial of all rungs is completed, one of fewer stopped."""
+    heard = Heard(folder)
+    recorder = Recorder(folder, RUNGS, ["rank"], [heard])
+    full, weak = ray_trial(0), ray_trial(1)
+    recorder.on_trial_start(0, [], full)
+    recorder.on_trial_start(0, [], weak)
+    for rung, score, best, best_rung in ((1, 0.4, 0.4, 1), (2, 0.7, 0.7, 2), (3, 0.6, 0.7, 2)):
+        reach(recorder, full, rung, score, best, best_rung, micro_batch_size=8 if rung > 1 else None)
+    reach(recorder, weak, 1, 0.1, 0.1, 1)
+    recorder.on_trial_complete(0, [], full)
+    recorder.on_trial_complete(0, [], weak)
+    first, second = folder.trials()
+    assert (first.state, second.state) == ("completed", "stopped")
+    assert (first.id, first.ray_id, first.settings, first.searched) == (
+        "t000",
+        "ray0",
+        {"rank": 8},
+        ("rank",),
+    )
+    assert (first.score, first.best_rung, first.checkpoint, first.last_checkpoint) == (0.7, 2, "c2", "c3")
+    assert (first.seconds, first.trainable_parameters) == (4.5, 99)
+    assert [(e["rung"], e["accuracy"], e[SCORE]) for e in first.evaluations] == [
+        (1, 0.4, 0.4),
+        (2, 0.7, 0.7),
+        (3, 0.6, 0.7),
+    ]
+    assert len(first.notes) == 1
+    assert "micro-batches of 8 rows" in first.notes[0]
+    assert first.ended is not None
+    assert first.started <= first.ended
+    assert heard.states[0] == (0, "running", 0)
+    assert heard.states[-2:] == [(0, "completed", 3), (1, "stopped", 1)]
+
+
+def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
+    """Told by the trial itself, or by Ray; also when its process died before it began."""
+    recorder = Recorder(folder, RUNGS, ["rank"])
+    report = tmp_path / "error.txt"
+    report.write_text(TRACEBACK)
+    told, broke, unborn = ray_trial(0), ray_trial(1, report), ray_trial(2)
+    recorder.on_trial_start(0, [], told)
+    recorder.on_trial_result(0, [], told, {ERROR: "the loss is not finite", RUNG: 0})
+    recorder.on_trial_result(0, [], told, {RUNG: 0, "done": True})
+    recorder.on_trial_complete(0, [], told)
+    recorder.on_trial_start(0, [], broke)
+    reach(recorder, broke, 1, 0.4, 0.4, 1)
+    recorder.on_trial_error(0, [], broke)
+    recorder.on_trial_error(0, [], unborn)
+    trials = folder.trials()
+    assert [trial.state for trial in trials] == ["failed"] * 3
+    assert trials[0].error == "the loss is not finite"
+    assert trials[1].error == "ValueError: line one"
+    assert trials[1].score == 0.4
+    assert trials[2].error == "the trial ended without saying why; its process may have been killed"
+    assert all(trial.ended for trial in trials)
+
+
+def test_a_trial_that_goes_on_keeps_its_record(folder: SweepFolder) -> None:
+    """A rung that is done again takes the place of its first version: no gaps, no doubles."""
+    first = Recorder(folder, RUNGS, ["rank"])
+    first.on_trial_start(0, [], ray_trial(4))
+    reach(first, ray_trial(4), 1, 0.5, 0.5, 1)
+    reach(first, ray_trial(4), 2, 0.4, 0.5, 1)
+    before = folder.trials()[0]
+    again = Recorder(folder, RUNGS, ["rank"], past=folder.trials())
+    trial = ray_trial(4, ray_id="new")
+    again.on_trial_start(0, [], trial)
+    for rung, score, best, best_rung in ((2, 0.45, 0.5, 1), (3, 0.6, 0.6, 3)):
+        reach(again, trial, rung, score, best, best_rung)
+    again.on_trial_complete(0, [], trial)
+    (after,) = folder.trials()
+    assert [(e["rung"], e["accuracy"]) for e in after.evaluations] == [(1, 0.5), (2, 0.45), (3, 0.6)]
+    assert (after.state, after.ray_id, after.started) == ("completed", "new4", before.started)
+    assert (after.score, after.best_rung, after.checkpoint) == (0.6, 3, "c3")
+
+
+def test_a_rung_done_again_that_scores_less_is_not_the_best(folder: SweepFolder) -> None:
+    """Interrupted between a rung's result and its checkpoint, and a device does not repeat itself exactly."""
+    first = Recorder(folder, RUNGS, ["rank"])
+    first.on_trial_start(0, [], ray_trial(0))
+    reach(first, ray_trial(0), 1, 0.5, 0.5, 1)
+    result = {SCORE: 0.6, RUNG: 2, BEST_RUNG: 2, "trainable_parameters": 9, "micro_batch_size": None}
+    first.on_trial_result(0, [], ray_trial(0), result | {"evaluation": {"rung": 2, "seconds": 3.0}})
+    again = Recorder(folder, RUNGS, ["rank"], past=folder.trials())
+    reach(again, ray_trial(0), 2, 0.4, 0.5, 1)
+    (after,) = folder.trials()
+    assert (after.score, after.best_rung, after.checkpoint, after.last_checkpoint) == (0.5, 1, "c1", "c2")
+
+
+def test_the_error_behind_rays_own() -> None:
+    """Ray wraps what a trial raised; the person wants the cause, not Ray's banner."""
+    assert error_line(TRACEBACK) == "ValueError: line one"
+    assert error_line(TRACEBACK + TRACEBACK.replace("ValueError", "demo.Worse")) == "demo.Worse: line one"
+    assert error_line("Failure # 1 (occurred at noon)\nno such trainable\n") == "no such trainable"
+    assert len(error_line(TRACEBACK.replace("line one", "x" * 9000))) == 500
+
+
+@pytest.mark.slow
+def test_real_failures_say_why(folder: SweepFolder, tmp_path: Path) -> None:
+    """Of trials that raise, and of one whose process dies, in a real run of Ray Tune."""
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    root = str(Path(__file__).parents[3])
+    command = [sys.executable, str(script), str(folder.mlruns)]
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=180
+    )
+    assert ended.returncode == 0, ended.stderr
+    raised, died = folder.trials()
+    assert (raised.state, raised.error) == ("failed", "ValueError: line one")
+    assert died.state == "failed"
+    assert died.error is not None
+    assert "its process died" in died.error
+    assert "Trials did not complete" not in ended.stdout + ended.stderr
+
+
+def test_asha_recalls_all_that_ended() -> None:
+    """Of those that run, the trial itself brings its scores."""
+    records = [
+        TrialRecord(id=state, number=0, state=state, evaluations=({SCORE: 0.1}, {SCORE: 0.2}))
+        for state in ("running", "completed", "stopped", "failed")
+    ]
+    assert past_scores(records) == {key: [0.1, 0.2] for key in ("completed", "stopped", "failed")}
+
+
+def test_ray_can_pickle_it(folder: SweepFolder) -> None:
+    """Ray saves its callbacks; what this one holds (a terminal, a database) stays behind."""
+    recorder = Recorder(folder, RUNGS, ["rank"], [Heard(folder), print])  # type: ignore[list-item]
+    assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}

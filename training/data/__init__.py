@@ -1,0 +1,1 @@
+"""Rows: read, split, encoded; columns and labels recognised."""

@@ -1,0 +1,139 @@
+"""Which columns hold the texts and the labels, and their values as clean strings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.files.tables import Table
+
+TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
+    ("headline", "short_description"),
+    ("headline",),
+    ("title", "description"),
+    ("title", "text"),
+    ("text",),
+    ("sentence",),
+    ("title",),
+)
+"""Taken for the texts when no column is named, the first that is there: HuffPost's, then usual ones."""
+
+LABEL_COLUMNS = ("category", "label", "class")
+"""Taken for the labels when no column is named; a table with two of them is refused, not guessed at."""
+
+DATE_COLUMN = "date"
+"""Taken for the dates of a split by date when no column is named."""
+
+
+def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """The one or two text columns: those named in `text`, else recognised among the columns not in `taken`.
+
+    Recognition ignores case. Raises `SettingsError` for more than two names or one name twice, `DataError`
+    for a column that is not there or stands there twice; both list the columns present.
+    """
+    if len(text) > 2 or len(set(text)) < len(text):
+        raise SettingsError(f"--text {shown(text)}: name one column, or two that are read as a pair")
+    if text:
+        return tuple(_present(table, name, "--text") for name in text)
+    free = {name.casefold(): name for name in _names(table) if name not in taken}
+    for names in TEXT_COLUMNS:
+        if all(name in free for name in names):
+            return tuple(_present(table, free[name], "--text") for name in names)
+    raise DataError(f"{table.name}: no text column recognised, name it with --text; {_listed(table)}")
+
+
+def find_label(table: Table, label: str | None, taken: Sequence[str] = ()) -> str:
+    """The label column: `label`, else recognised among the columns not in `taken`; raises `DataError`."""
+    if label is not None:
+        return _present(table, label, "--label")
+    free = [name for name in _names(table) if name not in taken and name.casefold() in LABEL_COLUMNS]
+    if len(free) > 1:
+        raise DataError(f"{table.name}: {shown(free)} could each be the label; choose one with --label")
+    if not free:
+        raise DataError(f"{table.name}: no label column recognised, name it with --label; {_listed(table)}")
+    return _present(table, free[0], "--label")
+
+
+def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
+    """The date column: `date`, else one called "date" among those not in `taken`; raises `DataError`."""
+    if date is not None:
+        return _present(table, date, "--date")
+    free = [name for name in _names(table) if name not in taken and name.casefold() == DATE_COLUMN]
+    if not free:
+        raise DataError(
+            f"{table.name}: no column {DATE_COLUMN!r} to split by; name it with --date; {_listed(table)}"
+        )
+    return _present(table, free[0], "--date")
+
+
+def strings(table: Table, column: str, flag: str = "") -> list[str]:
+    """A column's values as stripped strings without NULs, "" where a value is missing.
+
+    Whole numbers lose their ".0" (files keep integer labels with gaps as floats), booleans become "True" and
+    "False". Raises `DataError` for a column that is not there and for values that are lists or objects.
+    """
+    series = table.frame[_present(table, column, flag)]
+    if isinstance(series.dtype, pd.StringDtype):
+        values: list[Any] = series.fillna("").tolist()
+    else:
+        values = series.astype(object).tolist()
+        if set(map(type, values)) != {str}:
+            values = [_string(value, table, column, row) for row, value in enumerate(values, start=1)]
+    return [value.replace("\0", "").strip() for value in values]
+
+
+def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str] | None]:
+    """Texts of one or two columns, row by row; "" where a row has none.
+
+    Of two columns one may be empty in a row: the other is then its text, as it was in training.
+    """
+    texts = strings(table, columns[0], "--text")
+    if len(columns) == 1:
+        return texts, None
+    seconds = strings(table, columns[1], "--text")
+    pairs = [second if first else "" for first, second in zip(texts, seconds, strict=True)]
+    return [first or second for first, second in zip(texts, seconds, strict=True)], pairs
+
+
+def _string(value: Any, table: Table, column: str, row: int) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, float | np.floating):
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if math.isfinite(value) and value == int(value) else str(float(value))
+    if isinstance(value, list | tuple | set | dict | np.ndarray):
+        raise DataError(
+            f"{table.name}, row {row}: column {column!r} holds {shown([value])}, not one text or label; "
+            "write single values into it or name another column"
+        )
+    return str(value)
+
+
+def _names(table: Table) -> list[str]:
+    return [str(name) for name in table.frame.columns]
+
+
+def _listed(table: Table) -> str:
+    hint = ""
+    if table.header_guessed:
+        hint = "; if the file has no header line, name its columns with --columns"
+    return f"columns present: {shown(_names(table))}{hint}"
+
+
+def _present(table: Table, name: str, flag: str) -> str:
+    count = _names(table).count(name)
+    if count == 1:
+        return name
+    named = f" ({flag})" if flag else ""
+    problem = "no column" if count == 0 else f"{count} columns"
+    raise DataError(f"{table.name}: {problem} {name!r}{named}; {_listed(table)}")

@@ -1,0 +1,198 @@
+"""Texts tokenised once for a whole sweep, and batches of similar length made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lorasweep.training.data.load import Dataset, Texts
+
+# Batches in one pool: rows are shuffled, cut into pools, and sorted by length only inside a pool. Large
+# enough that a batch holds rows of nearly one length, small enough that the order stays random.
+POOL_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """One split as flat arrays, which Ray's object store shares between processes without a copy.
+
+    Attributes:
+        input_ids: token ids of all rows end to end; int32, shape (tokens,).
+        type_ids: 0 for the first text's tokens and 1 for the second's, where the model reads them;
+            uint8, shape (tokens,).
+        offsets: row i is input_ids[offsets[i]:offsets[i + 1]]; int64, shape (rows + 1,).
+        labels: index into the label names, -1 where unknown; int64, shape (rows,).
+        pad_id: token id that fills a batch's short rows.
+        truncated: rows whose text was longer than the maximum length.
+    """
+
+    input_ids: np.ndarray
+    type_ids: np.ndarray | None
+    offsets: np.ndarray
+    labels: np.ndarray
+    pad_id: int
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row; int64, shape (rows,)."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
+        """The given rows as model inputs, padded to the longest of them.
+
+        Returns:
+            `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; each int64
+            of shape (len(rows), longest row).
+        """
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        positions = starts[:, None] + np.arange((ends - starts).max())
+        mask = positions < ends[:, None]
+        positions = np.where(mask, positions, 0)
+        inputs = {
+            "input_ids": np.where(mask, self.input_ids[positions], self.pad_id),
+            "attention_mask": mask,
+        }
+        if self.type_ids is not None:
+            inputs["token_type_ids"] = np.where(mask, self.type_ids[positions], 0)
+        return {
+            name: _to_device(torch.from_numpy(np.asarray(array, dtype=np.int64)), device)
+            for name, array in inputs.items()
+        }
+
+
+def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    # From pinned memory the copy runs beside the GPU's work instead of waiting for it.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """The three splits of a data set, ready for every trial of a sweep."""
+
+    train: EncodedTexts
+    validation: EncodedTexts
+    test: EncodedTexts
+    label_names: tuple[str, ...]
+
+    def token_summary(self) -> dict[str, Any]:
+        """Token lengths of the training rows (median, 95th percentile, maximum) and rows cut off anywhere."""
+        lengths = self.train.lengths
+        return {
+            "median": int(np.median(lengths)),
+            "p95": int(np.percentile(lengths, 95)),
+            "max": int(lengths.max()),
+            "truncated": self.train.truncated + self.validation.truncated + self.test.truncated,
+        }
+
+    def relabelled(self, labels: dict[str, np.ndarray], label_names: tuple[str, ...]) -> EncodedDataset:
+        """The same rows with other labels, sharing their tokens.
+
+        Args:
+            labels: split → index into `label_names` of each row; int64, shape (rows,).
+        """
+        return EncodedDataset(
+            replace(self.train, labels=labels["train"]),
+            replace(self.validation, labels=labels["validation"]),
+            replace(self.test, labels=labels["test"]),
+            label_names,
+        )
+
+    def class_weights(self) -> np.ndarray:
+        """Inverse class frequency in the training rows, with mean 1 over the rows; float32, shape (classes,).
+
+        The weights that scikit-learn calls "balanced": rows / (classes · rows of the class).
+        """
+        counts = np.bincount(self.train.labels, minlength=len(self.label_names))
+        return (len(self.train) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase,
+    text: Sequence[str],
+    pair: Sequence[str] | None,
+    labels: np.ndarray | None,
+    max_length: int,
+) -> EncodedTexts:
+    """Tokenise rows, cut off at `max_length` tokens (special tokens included).
+
+    An empty second text is encoded as an empty second segment, as transformers does.
+    """
+    options = {"truncation": True, "max_length": max_length, "padding": False, "return_attention_mask": False}
+    # A tokenizer cannot be called with no rows at all.
+    encoded = tokenizer(list(text), list(pair) if pair is not None else None, **options) if len(text) else {}
+    rows: list[list[int]] = encoded.get("input_ids", [])
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    types = encoded.get("token_type_ids")
+    pad_id = tokenizer.pad_token_id
+    return EncodedTexts(
+        input_ids=np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+        if rows
+        else np.zeros(0, np.int32),
+        type_ids=np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else None,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
+        pad_id=0 if pad_id is None else int(pad_id),
+        # A row of just the maximum length is counted as cut off: to tell them apart would cost a second pass.
+        truncated=int((lengths >= max_length).sum()),
+    )
+
+
+def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedDataset:
+    """Tokenise the three splits of a data set."""
+
+    def encode(texts: Texts) -> EncodedTexts:
+        return encode_texts(tokenizer, texts.text, texts.pair, texts.labels, max_length)
+
+    return EncodedDataset(
+        encode(dataset.train), encode(dataset.validation), encode(dataset.test), dataset.label_names
+    )
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Rows of each training batch of an epoch, in order: random, but of similar length inside a batch.
+
+    Depends on nothing but its arguments, so a resumed trial finds its place by epoch and batch number.
+    Padding a batch to its own longest row then wastes little: on headlines with descriptions this trains
+    1.5 to 1.9 times as many rows a second as batches of random rows.
+
+    Returns:
+        ceil(rows / batch_size) arrays of row numbers; the shorter one, if any, is not always the last.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    pool = batch_size * POOL_BATCHES
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches.extend(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def evaluation_batches(
+    lengths: np.ndarray, max_rows: int = 128, max_tokens: int = 4096
+) -> Iterator[np.ndarray]:
+    """Rows of each evaluation batch: sorted by length, bounded in rows and in padded tokens."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while (
+            stop < len(order)
+            and stop - start < max_rows
+            and lengths[order[stop]] * (stop + 1 - start) <= max_tokens
+        ):
+            stop += 1
+        yield order[start:stop]
+        start = stop

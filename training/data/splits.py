@@ -1,0 +1,180 @@
+"""Training, validation and test rows that share no text, with every class on each side.
+
+Rows are a frame with the columns `text`, `pair`, `label` (strings) and `split`. What a file already divides
+stays divided; a split that is not given is carved from the training rows, stratified by a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from lorasweep.training.errors import DataError, SettingsError, shown
+
+TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+
+CARVED_SHARE = 0.1
+"""Share of each class's rows that goes into a split which is not given: 80/10/10 where neither is."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Rows that have all found their split, in the order they came in, and what became of the others."""
+
+    rows: pd.DataFrame
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason → rows."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Class too small to stand in every split → its rows."""
+
+
+def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_classes: bool) -> Division:
+    """Removes texts that stand twice, leaves out small classes, carves the splits that are not `given`.
+
+    `rows["split"]` holds "train" or one of the `given` splits ("validation", "test"). Texts are the same when
+    both columns are equal but for case and white space.
+
+    - A given test split is left as it is: validation and training rows with one of its texts are dropped,
+      then training rows with a text of a given validation split. Among the training rows the first of equal
+      texts stays, so that a carved split cannot share a text with them.
+    - A class is small when it has fewer than 3 rows in all, or fewer training rows than the splits that are
+      filled from them. It is left out of every split, or with `keep_small_classes` stays where it is,
+      training rows in training.
+    - In a given split every label must be known from the training rows, and every label of the training rows
+      must stand in it (unless `keep_small_classes`): a score over other classes compares with nothing.
+
+    Raises `DataError` where a split has no rows, a label is missing in one, or fewer than two classes remain.
+    """
+    dropped: dict[str, int] = {}
+    rows = distinct(rows, given, dropped)
+    carved = [split for split in (VALIDATION, TEST) if split not in given]
+    for split in (TRAIN, *given):
+        if not (rows["split"] == split).any():
+            raise DataError(
+                f"the {split} split has no usable rows; add rows to it or leave the split to lorasweep"
+            )
+    at_least_two(rows["label"].unique().tolist(), {})
+    # Sorted, so that the counts of a class do not depend on which rows come first.
+    counts = pd.crosstab(rows["label"], rows["split"]).sort_index()
+    for split in given:
+        unknown = counts.index[(counts[split] > 0) & (counts[TRAIN] == 0)].tolist()
+        if unknown:
+            raise DataError(
+                f"the {split} split holds {_labels(unknown)} that no usable training row has; add such "
+                "training rows or remove these"
+            )
+    small = (counts.sum(axis=1) < len(SPLITS)) | (counts[TRAIN] < 1 + len(carved))
+    left_out: dict[str, int] = {}
+    if not keep_small_classes:
+        for split in given:
+            absent = counts.index[~small & (counts[split] == 0)].tolist()
+            if absent:
+                raise DataError(
+                    f"the {split} split has no row with {_labels(absent)} of the training rows; add rows, or "
+                    "accept that with --keep-small-classes"
+                )
+        left_out = {str(label): int(count) for label, count in counts[small].sum(axis=1).items()}
+        rows = rows[~rows["label"].isin(left_out)]
+        at_least_two(counts.index[~small].tolist(), left_out)
+    rows = _carve(rows, carved, seed)
+    for split in carved:
+        if not (rows["split"] == split).any():
+            raise DataError(
+                f"no class has the {1 + len(carved)} training rows from which a {split} split can be carved; "
+                "add rows or name a file with that split"
+            )
+    return Division(rows, dropped, left_out)
+
+
+def stratified_part(labels: pd.Series[str], size: int, seed: int, flag: str) -> np.ndarray:
+    """A random part of `size` rows in which each class keeps its share, and at least one row.
+
+    Returns a mask over `labels`. One row goes to each class, the rest in proportion to the rows a class has
+    left, by largest remainder. Raises `SettingsError`, naming `flag`, when there are more classes than rows.
+    """
+    codes, counts = _codes(labels)
+    if size >= len(codes):
+        return np.ones(len(codes), dtype=bool)
+    if size < len(counts):
+        raise SettingsError(
+            f"{flag} {size} is less than one row for each of the {len(counts)} classes; raise it"
+        )
+    part, remainder = np.divmod((size - len(counts)) * (counts - 1), len(codes) - len(counts))
+    part[np.argsort(-remainder, kind="stable")[: size - len(counts) - int(part.sum())]] += 1
+    mask: np.ndarray = _rank_in_class(codes, seed) < (part + 1)[codes]
+    return mask
+
+
+def distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]) -> pd.DataFrame:
+    """Rows without the texts that stand twice, as `divide` tells; how many went why is added to `dropped`."""
+    # NUL parts the columns: it is neither white space nor left in any cleaned text.
+    keys = [
+        " ".join(f"{text} \0 {pair}".casefold().split())
+        for text, pair in zip(rows["text"].tolist(), rows["pair"].tolist(), strict=True)
+    ]
+    rows = rows.assign(key=pd.factorize(np.array(keys, dtype=object))[0])
+    for held_out in (TEST, VALIDATION):
+        if held_out in given:
+            before = (TRAIN,) if held_out == VALIDATION else (TRAIN, VALIDATION)
+            shared = rows["split"].isin(before) & rows["key"].isin(rows.loc[rows["split"] == held_out, "key"])
+            rows = _without(rows, shared, f"text also in the {held_out} split", dropped)
+    train = rows[rows["split"] == TRAIN]
+    again = train.duplicated("key")
+    relabelled = again & (train.groupby("key")["label"].transform("first") != train["label"])
+    for mask, reason in (
+        (again & ~relabelled, "same text again"),
+        (relabelled, "same text under another label"),
+    ):
+        rows = _without(rows, mask.reindex(rows.index, fill_value=False), reason, dropped)
+    return rows.drop(columns="key")
+
+
+def _without(rows: pd.DataFrame, drop: pd.Series[bool], reason: str, dropped: dict[str, int]) -> pd.DataFrame:
+    if drop.any():
+        dropped[reason] = int(drop.sum())
+    return rows[~drop]
+
+
+def _carve(rows: pd.DataFrame, carved: list[str], seed: int) -> pd.DataFrame:
+    """Gives each class's training rows to the carved splits: a tenth of them to each, and at least one."""
+    split = rows["split"].copy()
+    train = rows.loc[split == TRAIN, "label"]
+    codes, counts = _codes(train)
+    # train_test_split(stratify=...) may leave a class of few rows out of the small part; this cannot.
+    sizes = np.maximum(1, np.floor(counts * CARVED_SHARE + 0.5)).astype(np.int64)
+    sizes[counts < 1 + len(carved)] = 0
+    part = _rank_in_class(codes, seed) // np.maximum(sizes, 1)[codes]
+    for number, name in enumerate(carved):
+        split.loc[train.index[(part == number) & (sizes[codes] > 0)]] = name
+    return rows.assign(split=split)
+
+
+def _codes(labels: pd.Series[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's class as an index into the sorted classes, and the rows of each class."""
+    codes, _ = pd.factorize(labels, sort=True)
+    return codes, np.bincount(codes)
+
+
+def _rank_in_class(codes: np.ndarray, seed: int) -> np.ndarray:
+    """Each row's place in a random order of its class's rows, from 0."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    shuffled = pd.Series(codes[order])
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[order] = shuffled.groupby(shuffled).cumcount().to_numpy()
+    return rank
+
+
+def _labels(labels: list[str]) -> str:
+    return f"the label {shown(labels)}" if len(labels) == 1 else f"{len(labels)} labels ({shown(labels, 8)})"
+
+
+def at_least_two(labels: list[str], left_out: dict[str, int]) -> None:
+    """Raises `DataError` for fewer than two labels; `left_out` are those that went before."""
+    if len(labels) >= 2:
+        return
+    after = f" once classes too small to split are left out ({shown(list(left_out), 8)})" if left_out else ""
+    found = f"the only label is {shown(labels)}" if labels else "no label remains"
+    raise DataError(f"{found}{after}; a classifier needs rows of at least two classes")

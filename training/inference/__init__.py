@@ -1,0 +1,1 @@
+"""An exported folder, loaded and used."""

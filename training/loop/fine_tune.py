@@ -1,0 +1,200 @@
+"""The one training loop: a generator that yields an `Evaluation` at each rung."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, epoch_batches
+from lorasweep.training.errors import TrainingError
+from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.scores.scores import predict_logits, score
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+
+# Steps between looks at the loss on a GPU: each look waits for the device.
+LOSS_CHECK_STEPS = 25
+# How the one-line reason of a trial that diverged begins.
+NOT_FINITE = "loss is not finite"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a trial's rungs and its learning rate stand, in optimiser steps."""
+
+    steps_per_epoch: int
+    steps: int
+    rung_steps: tuple[int, ...]
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, rows: int, hyperparameters: Hyperparameters, settings: TrainingSettings) -> Plan:
+        """The plan of a full trial over `rows` training rows."""
+        per_epoch = math.ceil(rows / hyperparameters.batch_size)
+        steps = per_epoch * settings.epochs
+        rungs = tuple(max(1, round(steps * k / settings.rungs)) for k in range(1, settings.rungs + 1))
+        return cls(per_epoch, steps, rungs, math.ceil(steps * hyperparameters.warmup))
+
+    def rate_factor(self, step: int) -> float:
+        """The share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
+
+        Runs over the trial's full budget, whether or not a scheduler stops the trial before its end.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        return (self.steps - step) / max(1, self.steps - self.warmup_steps)
+
+
+def fine_tune(
+    state: TrainingState,
+    data: EncodedDataset,
+    hyperparameters: Hyperparameters,
+    settings: TrainingSettings,
+    *,
+    batches: Callable[[int], list[np.ndarray]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Evaluation]:
+    """Train from wherever `state` stands to the end of the budget; yield at each rung.
+
+    While the generator is suspended `state` may be saved; a state that was loaded goes on with the same
+    numbers as one that never stopped.
+
+    Args:
+        state: model, optimiser and place; changed as training goes on.
+        batches: row numbers of each batch of an epoch; length-bucketed batches by the settings' seed if None.
+        clock: seconds, monotonic.
+
+    Raises:
+        TrainingError: a loss that is not finite, or memory that does not suffice for a single row.
+    """
+    model, amp = state.model, state.amp
+    plan = Plan.of(len(data.train), hyperparameters, settings)
+    weights = torch.from_numpy(data.class_weights()).to(amp.device) if settings.class_weights else None
+    batches = batches or (
+        lambda epoch: epoch_batches(data.train.lengths, hyperparameters.batch_size, settings.seed, epoch)
+    )
+    check_steps = LOSS_CHECK_STEPS if amp.device.type == "cuda" else 1
+    started, seconds_before = clock(), state.seconds
+    rate = hyperparameters.learning_rate * plan.rate_factor(max(0, state.step - 1))
+    for rung in range(state.rung, settings.rungs):
+        rung_started, rung_first_step, rows_seen = clock(), state.step, 0
+        losses = torch.zeros((), device=amp.device)
+        while state.step < plan.rung_steps[rung]:
+            epoch, position = divmod(state.step, plan.steps_per_epoch)
+            if position == 0 or state.step == rung_first_step:
+                order = batches(epoch)
+            rate = hyperparameters.learning_rate * plan.rate_factor(state.step)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
+            losses += _step(state, data.train, order[position], hyperparameters, settings, weights)
+            rows_seen += len(order[position])
+            state.step += 1
+            if state.step % check_steps == 0:
+                _check_finite(float(losses), state.step, rate, amp.name)
+        # With fewer steps than rungs some rungs add no step, and repeat the one before.
+        if state.step > rung_first_step:
+            state.train_loss = float(losses) / (state.step - rung_first_step)
+        train_seconds = clock() - rung_started
+        logits = predict_logits(model, data.validation, amp)
+        scores = score(logits, data.validation.labels)
+        _check_finite(state.train_loss + scores.loss, state.step, rate, amp.name)
+        state.rung = rung + 1
+        state.seconds = seconds_before + clock() - started
+        yield Evaluation(
+            rung=state.rung,
+            step=state.step,
+            epoch=state.step / plan.steps_per_epoch,
+            learning_rate=rate,
+            train_loss=state.train_loss,
+            scores=scores,
+            seconds=state.seconds,
+            samples_per_second=rows_seen / max(train_seconds, 1e-9),
+            logits=logits,
+        )
+
+
+def _step(
+    state: TrainingState,
+    texts: EncodedTexts,
+    rows: np.ndarray,
+    hyperparameters: Hyperparameters,
+    settings: TrainingSettings,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """One optimiser step over the rows of a batch; returns its mean loss, on the device, shape ().
+
+    Out of memory halves the micro-batch, and the step is done again with accumulated gradients.
+    """
+    while True:
+        micro = min(state.micro_batch_size or settings.micro_batch_size or len(rows), len(rows))
+        try:
+            loss = _backward(state, texts, rows, micro, hyperparameters.label_smoothing, weights)
+            break
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if micro == 1:
+                raise TrainingError(
+                    "out of memory with a single row on the device: lower max_length, rank or "
+                    "the trials at once"
+                ) from error
+            state.micro_batch_size = math.ceil(micro / 2)
+        # Outside the handler: the error holds the frames, and they hold the tensors to be freed.
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.amp.device.type == "cuda":
+            torch.cuda.empty_cache()
+    state.scaler.unscale_(state.optimizer)
+    nn.utils.clip_grad_norm_(
+        [p for group in state.optimizer.param_groups for p in group["params"]], hyperparameters.max_grad_norm
+    )
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    return loss
+
+
+def _backward(
+    state: TrainingState,
+    texts: EncodedTexts,
+    rows: np.ndarray,
+    micro: int,
+    label_smoothing: float,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """Accumulate the gradients of a batch's mean loss, `micro` rows at a time; exact for any `micro`."""
+    device = state.amp.device
+    labels = torch.from_numpy(texts.labels[rows]).to(device)
+    total = weights[labels].sum() if weights is not None else float(len(rows))
+    loss = torch.zeros((), device=device)
+    for start in range(0, len(rows), micro):
+        part = slice(start, start + micro)
+        with state.amp.autocast():
+            logits = state.model(**texts.batch(rows[part], device)).logits
+        part_loss = (
+            F.cross_entropy(
+                logits.float(), labels[part], weights, reduction="sum", label_smoothing=label_smoothing
+            )
+            / total
+        )
+        state.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+        loss += part_loss.detach()
+    return loss
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator has no exception type of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _check_finite(loss: float, step: int, rate: float, precision: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{NOT_FINITE} ({loss}) at step {step}, learning rate {rate:.2g}, {precision}: "
+            "training diverged; lower the learning rate, or alpha, which multiplies it"
+        )

@@ -1,0 +1,1 @@
+"""The base model, its target modules and precision, and the adapter on it."""

@@ -1,0 +1,157 @@
+"""A classifier for one trial: an adapter on a shared base model, or a copy that is trained whole."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lorasweep.training.errors import ModelError
+from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.faster.attention import speed_up_attention
+from lorasweep.training.model.faster.first_token import read_first_token_only
+from lorasweep.training.model.hub import BaseModel, load_pretrained
+from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
+from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
+from lorasweep.training.settings import Hyperparameters
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+FULL_WEIGHTS = "model.safetensors"
+
+# Attributes by which some models hold a dropout rate outside an nn.Dropout module.
+DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout_prob")
+
+
+def build_classifier(
+    loaded: LoadedBase, hyperparameters: Hyperparameters, seed: int, amp: AmpPolicy
+) -> nn.Module:
+    """A model ready to train: frozen base, fresh adapter, trainable head.
+
+    The frozen tensors are shared with `loaded`, which stays as it is; so many classifiers may stand on one
+    base model in memory. With the method `full` the whole model is copied.
+
+    Args:
+        seed: seed of the adapter's matrices; the head's come with the loaded base.
+
+    Raises:
+        ModelError: the target modules match nothing in this model.
+    """
+    torch.manual_seed(seed)
+    if hyperparameters.method == "full":
+        model = copy.deepcopy(loaded.model).requires_grad_(True)
+        if hyperparameters.base_dropout is not None:
+            _set_dropout(model, hyperparameters.base_dropout)
+        speed_up_attention(model, amp)
+        read_first_token_only(model)
+        return model.train()
+
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    from lorasweep.training.model.faster.lora_linear import speed_up_lora
+
+    resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
+    model = _share(loaded.model)
+    speed_up_attention(model, amp)
+    read_first_token_only(model)
+    # Random numbers for dropout in frozen layers cost more than they give: the adapter has its own dropout.
+    _set_dropout(model, hyperparameters.base_dropout or 0.0)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=hyperparameters.rank,
+        lora_alpha=cast(int, hyperparameters.alpha),
+        lora_dropout=hyperparameters.dropout,
+        target_modules=target_pattern(loaded.base.model_type, hyperparameters.target_modules),
+        modules_to_save=list(loaded.missing),
+        use_rslora=hyperparameters.method == "rslora",
+        use_dora=hyperparameters.method == "dora",
+        base_model_name_or_path=loaded.base.location,
+        revision=loaded.base.revision,
+    )
+    classifier = cast(nn.Module, get_peft_model(model, config))
+    if hyperparameters.method != "dora":  # DoRA takes the norm of the frozen weight itself: fp32 for that
+        cast_frozen_linears(classifier, amp.dtype)
+    speed_up_lora(classifier)
+    return classifier.train()
+
+
+def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
+    """Real names of the modules that a preset or pattern adapts, from the configuration alone.
+
+    Raises:
+        ModelError: it matches nothing, or the model type has no presets.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = load_pretrained(AutoConfig, base)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    return resolve_target_modules(model, base.model_type, target_modules)
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """Count of the parameters that are trained: adapter and head."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write what was trained: a PEFT adapter folder, or for a full model its weights and configuration."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel):
+        # Not PEFT's save_pretrained: it asks the hub about the vocabulary and writes an empty model card.
+        weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+        _save(weights, folder / ADAPTER_WEIGHTS)
+        config = copy.copy(model.peft_config["default"])
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+    else:
+        _save(model.state_dict(), folder / FULL_WEIGHTS)
+        model.config.save_pretrained(str(folder))  # type: ignore[union-attr,operator]
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Put back what `save_weights` wrote, into a model built with the same settings.
+
+    Raises:
+        ModelError: the folder's weights are missing, broken or those of other settings.
+    """
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    try:
+        if isinstance(model, PeftModel):
+            weights = load_file(folder / ADAPTER_WEIGHTS)
+            expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+            if weights.keys() != expected.keys():
+                raise ModelError(f"{folder}: holds the weights of other settings than the trial's")
+            set_peft_model_state_dict(model, weights)
+        else:
+            model.load_state_dict(load_file(folder / FULL_WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder}: its weights cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    # Tensors that share memory (tied weights) cannot go into one safetensors file as they are.
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+
+
+def _share(model: nn.Module) -> nn.Module:
+    """A copy of the module tree whose parameters are the original's own tensors, frozen."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+
+
+def _set_dropout(model: nn.Module, rate: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name in DROPOUT_ATTRIBUTES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)

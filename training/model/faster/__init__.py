@@ -1,0 +1,1 @@
+"""Faster forms of parts of a model, each equal to the plain one."""

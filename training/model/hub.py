@@ -1,0 +1,150 @@
+"""Model files that are on this machine already, and those that have to come from the model hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep.training.errors import ModelError, first_line
+
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Where a base model is and what it is called.
+
+    Attributes:
+        name: as the user named it.
+        location: what transformers loads: a hub id or a folder.
+        hub_id: the hub's name of the same weights, where there is one.
+        model_type: the configuration's, such as `bert`.
+        revision: commit of the hub's repository that was resolved, where it is known.
+    """
+
+    name: str
+    location: str
+    hub_id: str | None
+    model_type: str
+    revision: str | None = None
+
+
+def cached_revision(hub_id: str) -> str | None:
+    """Commit of the hub's repository whose configuration lies in the local cache, if one does."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub_id, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def hub_revision(hub_id: str) -> str | None:
+    """Newest commit of a hub's repository: asked once, with a short patience.
+
+    Raises:
+        ModelError: no such repository, terms not accepted, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(hub_id, timeout=10).sha
+    except GatedRepoError as error:
+        raise ModelError(
+            f"base model {hub_id}: the hub wants you to accept its terms first; do so on its page and run: "
+            "hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"base model {hub_id}: the hub has no such public model; check the name") from error
+    except Exception as error:  # no network, a proxy, time-outs: each client library has its own kinds
+        raise ModelError(
+            f"base model {hub_id}: neither in the local cache nor reachable on the hub; check the name and "
+            "the network, or name a local folder, or use --base-model minilm, which needs no download"
+        ) from error
+
+
+def load_pretrained(
+    kind: Any, base: BaseModel, *, whole: Callable[[Any], bool] = lambda loaded: True, **options: Any
+) -> Any:
+    """`kind.from_pretrained` of a base model: from this machine's files, else from the hub.
+
+    A loader alone asks the hub even about what is cached, and without a network it tries for minutes.
+
+    Args:
+        kind: one of transformers' Auto classes.
+        whole: whether what was loaded from the cache is all there.
+
+    Raises:
+        ModelError: something is neither cached nor can the hub be reached.
+        OSError, ValueError: as the loader raises them.
+    """
+    on_hub = base.location == base.hub_id
+    # A stranger's repository may bring code of its own: it is never run, and nobody is asked whether to.
+    options |= {"revision": base.revision, "trust_remote_code": False}
+    try:
+        loaded = kind.from_pretrained(base.location, local_files_only=True, **options)
+        if whole(loaded) or not on_hub:
+            return loaded
+    except (OSError, ValueError):
+        if not on_hub:
+            raise
+    hub_revision(base.location)
+    return kind.from_pretrained(base.location, **options)
+
+
+def check_weights(base: BaseModel) -> None:
+    """Refuse weights in several files that are not all safetensors, as far as they are on this machine.
+
+    Raises:
+        ModelError: they are not.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    path: object = Path(base.location) / WEIGHTS_INDEX
+    if base.location == base.hub_id:
+        path = try_to_load_from_cache(base.location, WEIGHTS_INDEX, revision=base.revision)
+    if isinstance(path, str | Path):
+        check_shards(Path(path))
+
+
+def check_shards(index: Path) -> None:
+    """Refuse an index of weights that names anything but safetensors beside it.
+
+    transformers itself follows such an index to a pickle, and out of the folder.
+
+    Args:
+        index: a model's `model.safetensors.index.json`; nothing is done where there is none.
+
+    Raises:
+        ModelError: one of its files is no safetensors file of the same folder, or it cannot be read.
+    """
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        odd = sorted(
+            str(file) for file in files if Path(file).name != file or Path(file).suffix != ".safetensors"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}: cannot be read as an index of weights ({first_line(error)})") from error
+    if odd:
+        raise ModelError(
+            f"{index}: names {odd[0]!r:.80}, which is no safetensors file beside it; lorasweep reads safetensors: "
+            "save the weights as such"
+        )
+
+
+def check_attention(config: Any, name: str) -> None:
+    """Refuse a model configuration that brings attention code of its own from a hub.
+
+    Raises:
+        ModelError: it does.
+    """
+    attention = getattr(config, "_attn_implementation", None)
+    if "/" in str(attention):
+        raise ModelError(
+            f"{name}: its config.json asks for attention code from a hub ({attention!r:.80}), which lorasweep does "
+            "not run; remove attn_implementation from it"
+        )

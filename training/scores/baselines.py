@@ -1,0 +1,62 @@
+"""What a fine-tuned model has to beat: the most frequent class, and a linear model over words."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from lorasweep.training.data.dataset import Dataset, Texts
+from lorasweep.training.scores.scores import score
+
+# Inverse strengths of the ridge penalty; the validation split chooses.
+STRENGTHS = (1.0, 10.0)
+# The most frequent words and word pairs; more add minutes and no accuracy on short texts.
+MOST_FEATURES = 50_000
+
+
+def majority_class(dataset: Dataset) -> np.ndarray:
+    """Always the classes' shares in the training rows, whatever the text.
+
+    Returns:
+        Log probabilities of the test rows, float64, shape (rows, classes).
+    """
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
+    # A class that is in no training row still has to have a finite loss.
+    shares = (counts + 1e-3) / (counts + 1e-3).sum()
+    return np.tile(np.log(shares), (len(dataset.test), 1))
+
+
+def linear_model(dataset: Dataset) -> np.ndarray:
+    """TF-IDF of words and word pairs, then logistic regression, trained on the same rows as the trials.
+
+    Returns:
+        Log probabilities of the test rows, float64, shape (rows, classes).
+    """
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=MOST_FEATURES)
+    train = vectorizer.fit_transform(_joined(dataset.train))
+    validation = vectorizer.transform(_joined(dataset.validation))
+    models = [
+        LogisticRegression(C=strength, max_iter=300).fit(train, dataset.train.labels)
+        for strength in STRENGTHS
+    ]
+    best = max(
+        models,
+        key=lambda model: (
+            score(_log_probabilities(model, validation, dataset), dataset.validation.labels).accuracy
+        ),
+    )
+    return _log_probabilities(best, vectorizer.transform(_joined(dataset.test)), dataset)
+
+
+def _joined(texts: Texts) -> list[str]:
+    if texts.pair is None:
+        return texts.text
+    return [f"{text} {pair}" for text, pair in zip(texts.text, texts.pair, strict=True)]
+
+
+def _log_probabilities(model: LogisticRegression, features: object, dataset: Dataset) -> np.ndarray:
+    # The model knows only the classes of the training rows, in their order.
+    result = np.full((features.shape[0], len(dataset.label_names)), -np.inf)  # type: ignore[attr-defined]
+    result[:, model.classes_] = model.predict_log_proba(features)
+    return np.asarray(np.maximum(result, np.log(1e-12)))

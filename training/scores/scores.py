@@ -1,0 +1,165 @@
+"""Predictions of a classifier, and the scores made from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from lorasweep.training.data.encoding import EncodedTexts, evaluation_batches
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.settings import Metric
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one split. Accuracy and macro-F1 lie in [0, 1]; the loss is mean cross entropy in nats."""
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+    def by(self, metric: Metric) -> float:
+        """The score that goes by this name."""
+        return float(asdict(self)[metric])
+
+
+def higher_is_better(metric: Metric) -> bool:
+    """Whether a larger value of the metric is the better one."""
+    return metric != "loss"
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
+    """Logits of every row, in the rows' own order; float32, shape (rows, classes).
+
+    The model's training mode is put back afterwards. Batches hold rows of one length, so little is padded.
+    """
+    training = model.training
+    model.eval()
+    try:
+        order: list[np.ndarray] = []
+        parts: list[torch.Tensor] = []
+        for rows in evaluation_batches(texts.lengths):
+            with amp.autocast():
+                parts.append(model(**texts.batch(rows, amp.device)).logits.float())
+            order.append(rows)
+        logits = torch.cat(parts).cpu().numpy()  # the one wait on the device
+    finally:
+        model.train(training)
+    result = np.empty_like(logits)
+    result[np.concatenate(order)] = logits
+    return result
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Accuracy, macro-F1 over the classes that stand in `labels` or are predicted, and cross entropy.
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: int, shape (rows,).
+    """
+    predicted = logits.argmax(axis=1)
+    return Scores(
+        accuracy=float((predicted == labels).mean()),
+        macro_f1=macro_f1(labels, predicted),
+        loss=float(-log_softmax(logits)[np.arange(len(labels)), labels].mean()),
+    )
+
+
+def score_merged(logits: np.ndarray, labels: np.ndarray, merged: np.ndarray) -> Scores:
+    """Predictions of finer classes, scored as if each answer were its merged class's name.
+
+    For the loss a merged class has the sum of its classes' probabilities.
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: merged class of each row; int, shape (rows,).
+        merged: merged class of each class; int, shape (classes,).
+    """
+    predicted = merged[logits.argmax(axis=1)]
+    inside = np.where(merged[None, :] == labels[:, None], log_softmax(logits), -np.inf)
+    return Scores(
+        accuracy=float((predicted == labels).mean()),
+        macro_f1=macro_f1(labels, predicted),
+        loss=float(-np.logaddexp.reduce(inside, axis=1).mean()),
+    )
+
+
+def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean of the classes' F1, over those that stand in `labels` or are predicted.
+
+    As scikit-learn's, which would add 50 MB to the process of every trial.
+
+    Args:
+        labels, predicted: int, shape (rows,).
+    """
+    classes = 1 + max(labels.max(), predicted.max())
+    hits = np.bincount(labels[labels == predicted], minlength=classes)
+    # F1 = 2 · hits / (true rows + predicted rows).
+    both = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    return float((2 * hits[both > 0] / both[both > 0]).mean())
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class on a split; `rows` counts its true rows."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    rows: int
+
+
+def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[ClassScores]:
+    """Precision, recall and F1 of each class, in the order of the label names."""
+    from sklearn.metrics import precision_recall_fscore_support  # not in a trial's process; see `macro_f1`
+
+    columns = precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=range(len(label_names)), zero_division=0
+    )
+    return [
+        ClassScores(name, float(p), float(r), float(f), int(n))
+        for name, p, r, f, n in zip(label_names, *columns, strict=True)
+    ]
+
+
+def bootstrap_intervals(
+    logits: np.ndarray, labels: np.ndarray, draws: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of a split's scores: what other rows of the same kind may have given.
+
+    The percentile bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993): rows are drawn
+    with replacement, as many as there are, and the scores counted anew.
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: int, shape (rows,).
+
+    Returns:
+        (low, high) of `accuracy`, `macro_f1` and `loss`.
+    """
+    random = np.random.default_rng(seed)
+    rows = len(logits)
+    predicted = logits.argmax(axis=1)
+    losses = -log_softmax(logits)[np.arange(rows), labels]
+    found: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "loss": []}
+    for _ in range(draws):
+        drawn = random.integers(0, rows, rows)
+        true, answer = labels[drawn], predicted[drawn]
+        found["accuracy"].append((true == answer).mean())
+        found["macro_f1"].append(macro_f1(true, answer))
+        found["loss"].append(losses[drawn].mean())
+    return {
+        name: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
+        for name, values in found.items()
+    }

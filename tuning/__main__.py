@@ -1,5 +1,0 @@
-"""`python -m tuning` is the command `lorasweep`."""
-
-from tuning.cli import main
-
-main()

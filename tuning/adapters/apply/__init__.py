@@ -1,0 +1,1 @@
+"""An exported adapter at work: predict and evaluate."""

@@ -1,0 +1,136 @@
+"""An ONNX model's predictions in ONNX Runtime beside PyTorch's, on batches of many sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lorasweep.training.data.encoding import encode_texts, evaluation_batches
+from lorasweep.training.data.load import Texts
+from lorasweep.training.errors import ExportError, first_line
+from lorasweep.training.inference.classifier import Classifier
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Largest difference of a logit that counts as none; measured differences of fp32 models lie below 1e-5.
+TOLERANCE = 1e-3
+BATCH_ROWS = 16
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was compared, and what came out.
+
+    Attributes:
+        rows: texts that were compared.
+        smallest, largest: (rows, tokens) of the batches with the fewest and the most numbers in them.
+        max_difference: largest absolute difference of a logit.
+    """
+
+    rows: int
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    max_difference: float
+
+    def text(self) -> str:
+        """What to tell the user."""
+        smallest, largest = (f"{rows} × {tokens}" for rows, tokens in (self.smallest, self.largest))
+        return (
+            f"in ONNX Runtime it predicts what PyTorch does on {self.rows} rows in batches of {smallest} to "
+            f"{largest} tokens (the same labels; logits differ by at most {self.max_difference:.2g} in fp32)"
+        )
+
+
+def probe_batches(classifier: Classifier, rows: Texts) -> list[Batch]:
+    """Model inputs of many sizes, as `EncodedTexts.batch` makes them.
+
+    First one text alone, short and then as long as the model reads, and both in one batch with much padding:
+    what an export that took a size for a constant cannot do. Then all rows, by length.
+    """
+    texts = [text or "-" for text in rows.text]
+    words = " ".join(texts[:64]).split()
+    short = " ".join(words[:2])
+    # A token is at least a character long, so this is cut off.
+    long = " ".join(words * (1 + classifier.max_length // len(words)))
+    paired = len(classifier.text_columns) == 2
+    pair = list(rows.pair or [""] * len(texts))
+    encoded = encode_texts(
+        classifier.tokenizer, [short, long, *texts], ["", long, *pair] if paired else None, None,
+        classifier.max_length,
+    )  # fmt: skip
+    config: Any = classifier.model.config
+    # A tokenizer may give types that its model has no embeddings for.
+    typed = getattr(config, "type_vocab_size", 0) > 0
+    sizes = [np.array(numbers) for numbers in ([0], [1], [0, 1, 0])]
+    sizes += [numbers + 2 for numbers in evaluation_batches(encoded.lengths[2:], max_rows=BATCH_ROWS)]
+    batches = [encoded.batch(numbers, torch.device("cpu")) for numbers in sizes]
+    return [
+        {name: batch[name] for name in INPUTS if name in batch and (typed or name != INPUTS[2])}
+        for batch in batches
+    ]
+
+
+def torch_logits(model: nn.Module, batches: Sequence[Batch]) -> list[np.ndarray]:
+    """PyTorch's logits of each batch; float32, shape (rows, classes)."""
+    with torch.inference_mode():
+        return [np.asarray(model(**batch).logits.float().numpy()) for batch in batches]
+
+
+def onnx_logits(file: Path, batches: Sequence[Batch]) -> list[np.ndarray]:
+    """ONNX Runtime's logits of each batch; float32, shape (rows, classes).
+
+    Raises:
+        ExportError: it cannot run the model.
+    """
+    # By name, so that types are checked alike where the package is not installed.
+    onnxruntime = import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return [
+            np.asarray(session.run(["logits"], {name: tensor.numpy() for name, tensor in batch.items()})[0])
+            for batch in batches
+        ]
+    except Exception as error:  # its own exceptions have no common base
+        raise ExportError(
+            f"ONNX Runtime cannot run the exported model ({first_line(error)}); nothing was exported, "
+            "use --format merged"
+        ) from error
+
+
+def compare(batches: Sequence[Batch], expected: list[np.ndarray], found: list[np.ndarray]) -> Agreement:
+    """Hold both sides' logits of the same batches against each other.
+
+    Raises:
+        ExportError: a logit differs by more than `TOLERANCE`, or a label does whose lead over the second is
+            larger than that.
+    """
+    worst = 0.0
+    for ours, theirs in zip(expected, found, strict=True):
+        difference = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("nan")
+        if not difference <= TOLERANCE:  # so that a NaN is refused
+            raise ExportError(
+                f"the ONNX model does not predict what PyTorch does: logits of a batch of {len(ours)} rows "
+                f"differ by up to {difference:.3g} ({TOLERANCE:g} is allowed); nothing was exported, use "
+                "--format merged"
+            )
+        worst = max(worst, difference)
+        top = np.sort(ours, axis=1)[:, -2:]
+        relabelled = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (top[:, -1] - top[:, 0] > TOLERANCE)
+        if relabelled.any():
+            raise ExportError(
+                f"the ONNX model gives {int(relabelled.sum())} of {len(ours)} rows another label than PyTorch "
+                "does; nothing was exported, use --format merged"
+            )
+    sizes = ((len(ids), ids.shape[1]) for ids in (batch["input_ids"] for batch in batches))
+    shapes = sorted(sizes, key=lambda size: size[0] * size[1])
+    return Agreement(sum(map(len, expected)), shapes[0], shapes[-1], worst)

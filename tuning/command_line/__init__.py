@@ -1,0 +1,1 @@
+"""One function a verb: it calls the face and prints."""

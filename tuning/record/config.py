@@ -1,0 +1,183 @@
+"""`SweepConfig`: everything a sweep was asked to do, as one typed tree that is saved with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import MINILM, DataSettings, Settings, TrainingSettings
+
+CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# What MLflow refuses for a registered model, and what its addresses cannot hold, is not allowed.
+MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+MODEL_NAME_RULE = (
+    "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
+)
+
+
+class SearchSettings(Settings):
+    """How trials are proposed and how weak ones are stopped."""
+
+    space: str = Field("lora_cpu", description="a shipped space, a YAML file, or file.py:function")
+    trials: int = Field(20, ge=1, description="trials in all")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
+    asha: bool = Field(True, description="stop weak trials early (asynchronous successive halving)")
+    reduction_factor: int = Field(3, ge=2, description="at each of ASHA's rungs the best 1/n go on")
+    grace_rungs: int = Field(1, ge=1, description="evaluations before a trial may be stopped")
+    max_failures: int = Field(2, ge=0, description="times a trial whose process died is taken up again")
+    warm_start: str | None = Field(None, description="a sweep whose results the sampler learns from")
+
+
+class ChoiceSettings(Settings):
+    """How the winner is chosen when the trials are done."""
+
+    rule: Literal["best", "smallest", "fastest"] = Field(
+        "best", description="the best score; or the smallest adapter or fastest training within the margin"
+    )
+    margin: float = Field(
+        0.5, ge=0, description="points of accuracy or macro-F1 (hundredths of a nat of loss)"
+    )
+    confirm: str | None = Field(None, description="KxS: the best K again on S other seeds; the mean decides")
+    baselines: bool = Field(True, description="score a linear model and the majority class too")
+
+    @field_validator("confirm")
+    @classmethod
+    def _confirm_is_two_numbers(cls, confirm: str | None) -> str | None:
+        if confirm is not None and not CONFIRM.fullmatch(confirm):
+            raise ValueError("write KxS, such as 3x3: the best 3 trials on 3 other seeds each")
+        return confirm
+
+    @property
+    def confirmed(self) -> tuple[int, int]:
+        """Trials that are confirmed, and seeds for each; (0, 0) for none."""
+        if self.confirm is None:
+            return 0, 0
+        trials, seeds = self.confirm.lower().split("x")
+        return int(trials), int(seeds)
+
+
+class ResourceSettings(Settings):
+    """What a trial may use; what is left out is worked out from the machine."""
+
+    gpus_per_trial: float | None = Field(None, ge=0, description="GPUs of a trial, or a fraction of one")
+    cpus_per_trial: int | None = Field(None, ge=1, description="cores of a trial, and its threads on a CPU")
+    concurrency: int | None = Field(None, ge=1, description="trials at once")
+    address: str | None = Field(None, description="a running Ray cluster to join; none starts Ray locally")
+    storage: str | None = Field(None, description="folder or URI for trial state that all nodes share")
+
+
+class RegistrySettings(Settings):
+    """What becomes of the winner in MLflow's model registry."""
+
+    enabled: bool = Field(True, description="make the winner a version of a registered model")
+    name: str | None = Field(None, description="the registered model; none is the sweep's name")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_models(cls, name: str | None) -> str | None:
+        if name is not None and not MODEL_NAME.fullmatch(name):
+            raise ValueError(MODEL_NAME_RULE)
+        return name
+
+    @model_validator(mode="after")
+    def _name_has_a_use(self) -> RegistrySettings:
+        if self.name is not None and not self.enabled:
+            raise ValueError("a name to register, and not to register: leave one of them out")
+        return self
+
+
+class SweepConfig(Settings):
+    """A sweep from its data to its record. Unknown keys are refused."""
+
+    name: str
+    data: DataSettings = DataSettings()
+    base_model: str = MINILM
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    choice: ChoiceSettings = ChoiceSettings()
+    resources: ResourceSettings = ResourceSettings()
+    keep: int = Field(3, ge=1, description="best trials whose adapters go to MLflow")
+    compare_untuned: bool = Field(False, description="train the usual untuned settings too, and compare")
+    tracking_uri: str | None = Field(None, description="MLflow's tracking store; none is mlruns/mlflow.db")
+    registry: RegistrySettings = RegistrySettings()
+    system_metrics: bool = Field(False, description="measure the trials' processes: CPU, memory, GPU")
+
+    @property
+    def registered_name(self) -> str:
+        """The registered model that takes the winner."""
+        return self.registry.name or self.name
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("letters, digits, '.', '_' and '-', at most 80, and a letter or digit first")
+        return name
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, which `from_yaml` reads back as an equal one."""
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def build(cls, entries: dict[str, Any], source: str) -> SweepConfig:
+        """Validate a nested mapping.
+
+        Args:
+            source: where the entries stood, for the message: a file's name or `command line`.
+
+        Raises:
+            SettingsError: one line with the key, its value and what is allowed.
+        """
+        try:
+            return cls.model_validate(entries)
+        except ValidationError as error:
+            raise SettingsError(f"{source}: {validation_line(error)}") from error
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """A YAML file of sweep settings as a mapping; not yet validated.
+
+    Raises:
+        SettingsError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"--config {path}: cannot be read ({type(error).__name__}); name a YAML file"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"--config {path}: not YAML{where}; see a sweep's own config.yaml for the form"
+        ) from error
+    if not isinstance(entries, dict):
+        raise SettingsError(f"--config {path}: holds no mapping; see a sweep's own config.yaml for the form")
+    return entries
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mapping by mapping; neither is changed."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def validation_line(error: ValidationError) -> str:
+    """The first problem of a pydantic error as one line: key, value, what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting; see the README for their names"
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key}: {problem['input']!r} is not allowed: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,62 @@
+"""A sweep's tables as CSV, for programs and spreadsheets: its trials, and the winner class by class."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from lorasweep.tuning.report.reading import Sweep
+from lorasweep.tuning.report.rows import CONTROL, searched_columns
+
+
+def csv_tables(sweep: Sweep) -> dict[str, str]:
+    """File name → CSV."""
+    # What was searched comes first: MLflow shows the table's left side.
+    names = list(dict.fromkeys([*searched_columns(sweep), *(n for t in sweep.trials for n in t.settings)]))
+    head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
+    trials = [
+        [
+            *(trial.id, trial.state, trial.score),
+            *(trial.settings.get(name) for name in names),
+            *(trial.trainable_parameters, len(trial.evaluations), trial.best_rung),
+            *(trial.seconds, trial.started, trial.ended, trial.error, "; ".join(trial.notes)),
+        ]
+        for trial in sweep.trials
+    ]
+    tables = {"trials.csv": csv_text([[*head, "seconds", "started", "ended", "error", "notes"], *trials])}
+    if sweep.tested is None:
+        return tables
+    classes = [[c.label, c.precision, c.recall, c.f1, c.rows] for c in sweep.tested.classes]
+    labels = sweep.tested.data.label_names
+    matrix = zip(labels, sweep.tested.confusion().tolist(), strict=True)
+    mistakes = sweep.tested.mistakes()
+    keys = ["row", "text", "pair", "label", "predicted", "probability", "probability_of_label"]
+    return tables | {
+        "per_class.csv": csv_text([["label", "precision", "recall", "f1", "rows"], *classes]),
+        "confusion.csv": csv_text(
+            [["true / predicted", *labels], *([name, *counts] for name, counts in matrix)]
+        ),
+        "mistakes.csv": csv_text([keys, *([mistake[key] for key in keys] for mistake in mistakes)]),
+    }
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets the apostrophe that stops it (OWASP)."""
+    if not isinstance(value, str):
+        return value
+    text = CONTROL.sub(" ", value)
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -1,0 +1,1 @@
+"""What proposes trials and what stops them."""

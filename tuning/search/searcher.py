@@ -1,0 +1,130 @@
+"""Optuna as Ray Tune's searcher, told the truth about how each trial ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune.search.optuna import OptunaSearch
+
+from lorasweep.search_spaces.space import Space
+from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.config import SearchSettings
+from lorasweep.tuning.record.folder import SCORE
+from lorasweep.tuning.record.reported import ERROR, RUNG, is_disk_full
+from lorasweep.tuning.search.study import Unfinished, attach, first_number, make_sampler, open_study
+
+
+class TruthfulOptunaSearch(OptunaSearch):
+    """Ray's `OptunaSearch` with three differences.
+
+    Ray tells Optuna that a trial stopped by ASHA is complete, and leaves out its last value. Here every
+    rung is an intermediate value, and a trial stopped early is PRUNED. So the study, its importances and
+    its plots tell what happened.
+
+    Steps are rungs. A trial gets a number, Optuna's own, under which all records know it. Trials that an
+    earlier run of the sweep left unfinished are handed out first.
+    """
+
+    def __init__(
+        self,
+        *,
+        search_space: Space,
+        rungs: int,
+        unfinished: Sequence[Unfinished] = (),
+        **arguments: Any,
+    ) -> None:
+        super().__init__(space=search_space.suggest, **arguments)
+        self._search_space = search_space
+        self._rungs = rungs
+        self._unfinished = list(unfinished)
+        self._first = first_number(self._ot_study)
+        self._reported: dict[str, int] = {}
+        self._scores: dict[str, float] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Settings of the next trial: an unfinished one's, or what Optuna proposes."""
+        if self._unfinished:
+            trial = self._unfinished.pop(0)
+            self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
+            self._reported[trial_id] = len(trial.scores)
+            if trial.scores:
+                self._scores[trial_id] = trial.scores[-1]
+            return {
+                "number": trial.number,
+                "hyperparameters": trial.hyperparameters,
+                "checkpoint": trial.checkpoint,
+                "scores": list(trial.scores),
+                "evaluations": list(trial.evaluations),
+            }
+        values = super().suggest(trial_id)
+        if values is None:
+            return None
+        return {
+            "number": self._ot_trials[trial_id].number - self._first,
+            "hyperparameters": self._search_space.hyperparameters(values).model_dump(),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report one rung, once."""
+        if ERROR in result:
+            return
+        rung = int(result[RUNG])
+        if trial_id not in self._completed_trials and rung > self._reported.get(trial_id, 0):
+            self._reported[trial_id] = rung
+            self._scores[trial_id] = float(result[SCORE])
+            self._ot_trials[trial_id].report(float(result[SCORE]), rung)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell how the trial ended: COMPLETE with its best score, PRUNED, or FAIL."""
+        if trial_id in self._completed_trials:
+            return
+        trial = self._ot_trials[trial_id]
+        result = result or {}
+        if is_disk_full(str(result.get(ERROR, ""))):
+            return  # the sweep stops, and the trial goes on when it is resumed
+        if SCORE in result:
+            self.on_trial_result(trial_id, result)
+        rung = self._reported.get(trial_id, 0)
+        if error or ERROR in result or not rung:
+            self._ot_study.tell(trial, state=TrialState.FAIL)
+        elif rung >= self._rungs:
+            # Also of a trial that was interrupted after its last rung: it goes on with no result more.
+            self._ot_study.tell(trial, self._scores[trial_id])
+        else:
+            self._ot_study.tell(trial, state=TrialState.PRUNED)
+        self._completed_trials.add(trial_id)
+
+
+def make_searcher(
+    space: Space,
+    settings: SearchSettings,
+    metric: Metric,
+    *,
+    rungs: int,
+    seed: int,
+    concurrency: int,
+    study_name: str,
+    study_url: str,
+    unfinished: Sequence[Unfinished] = (),
+) -> TruthfulOptunaSearch:
+    """The searcher of a sweep, on its study as it was left.
+
+    Args:
+        unfinished: trials of an earlier run that are to go on.
+    """
+    study = open_study(study_url, study_name)
+    return TruthfulOptunaSearch(
+        rungs=rungs,
+        unfinished=unfinished,
+        search_space=space,
+        metric=SCORE,
+        mode="max" if higher_is_better(metric) else "min",
+        sampler=make_sampler(settings, seed, concurrency),
+        study_name=study_name,
+        storage=study._storage,
+    )

@@ -1,0 +1,50 @@
+"""The terminal that the commands print to. What a text says to the terminal itself never reaches it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
+from rich.table import Table
+
+# All control characters but the tab and the line end. An escape sequence in somebody's label or file name could
+# otherwise move the cursor, change the window's title or hide what stands beside it.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class PlainConsole(Console):
+    """A console that shows control characters in texts as `?`; rich's own colours and cursor moves stay."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Lay out as rich does, without the texts' control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control or not CONTROL.search(segment.text):
+                yield segment
+            else:
+                yield Segment(CONTROL.sub("?", segment.text), segment.style)
+
+
+console = PlainConsole(highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for other programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def next_steps(console: Console, steps: Sequence[tuple[str, str]]) -> None:
+    """The next commands, each with what it does."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(style="dim", overflow="fold")
+    for number, (command, what) in enumerate(steps):
+        table.add_row("next" if number == 0 else "", escape(command), escape(what))
+    console.print()
+    console.print(table)

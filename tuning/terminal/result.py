@@ -1,0 +1,152 @@
+"""What a person reads during and after a sweep: lines and tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    SHORT_NAMES,
+    counts_text,
+    duration,
+    parameters_text,
+    score_text,
+    setting_text,
+    settings_line,
+    unmerged_rows,
+)
+
+# More columns than these would each be cut to a letter or two in 80 columns.
+MOST_COLUMNS = 5
+
+
+def trials_table(
+    trials: Sequence[TrialRecord], metric: Metric, searched: Sequence[str], rungs: int, most: int = 5
+) -> Table:
+    """The best trials: settings, trainable parameters, rungs reached, time."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("trial", no_wrap=True)
+    table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
+    columns = searched if len(searched) <= MOST_COLUMNS else ()
+    if not columns:
+        table.add_column("settings", overflow="fold")
+    for name in columns:
+        numbers = all(isinstance(trial.settings.get(name), int | float) for trial in trials)
+        table.add_column(
+            SHORT_NAMES.get(name, name), justify="right" if numbers else "left", overflow="ellipsis"
+        )
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("rungs", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    for trial in rank_trials(list(trials), higher_is_better(metric))[:most]:
+        settings = [setting_text(trial.settings.get(name)) for name in columns]
+        table.add_row(
+            trial.id,
+            score_text(trial.score, metric),
+            *map(escape, settings or [settings_line(trial.settings, searched)]),
+            parameters_text(trial.trainable_parameters),
+            f"{trial.reached}/{rungs}",
+            duration(trial.seconds),
+        )
+    return table
+
+
+def result_text(
+    folder: SweepFolder,
+    result: SweepResult,
+    trials: Sequence[TrialRecord],
+    searched: Sequence[str],
+    rungs: int,
+) -> RenderableType:
+    """A sweep's end: the best trials, the winner on the test split, and beside it the untuned settings."""
+    parts: list[RenderableType] = [
+        f"[bold]{escape(folder.name)}[/bold] {result.state} after {duration(result.seconds)}: "
+        + counts_text(trials),
+        "",
+        trials_table(trials, result.metric, searched, rungs),
+    ]
+    failed = [trial for trial in trials if trial.error]
+    for trial in failed[:3]:
+        parts.append(f"{trial.id} failed: {escape(trial.error or '')}")
+    if result.confirmed:
+        parts += ["", _confirmed_table(result)]
+    if result.winner:
+        parts += ["", _test_table(result), *_winner_lines(result, searched)]
+    return Group(*parts)
+
+
+def _confirmed_table(result: SweepResult) -> Table:
+    """The best trials on other seeds: mean and spread, and what the search had seen."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("on other seeds", no_wrap=True)
+    for column in ("mean", "spread", "each"):
+        table.add_column(column, justify="right")
+    for entry in result.confirmed:
+        spread = f"{entry.spread:.4f}" if result.metric == "loss" else f"{100 * entry.spread:.1f} pts"
+        each = " ".join(score_text(score, result.metric) for score in entry.scores.values())
+        table.add_row(entry.id, score_text(entry.mean, result.metric), spread, each)
+    return table
+
+
+def _test_table(result: SweepResult) -> Table:
+    """The winner on the test split, with its interval, above what it is compared with."""
+    assert result.winner is not None
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("test split", no_wrap=True)
+    for column in ("accuracy", "95 % interval", "macro-F1", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def row(name: str, test: TestScores, interval: str = "") -> None:
+        table.add_row(name, f"{test.accuracy:.1%}", interval, f"{test.macro_f1:.1%}", f"{test.loss:.3f}")
+
+    low, high = result.winner.interval.get("accuracy", (None, None))
+    row(f"winner {result.winner.id}", result.winner.test, f"{low:.1%} to {high:.1%}" if low else "")
+    for name, test in unmerged_rows(result):
+        row(name, test)
+    if result.untuned:
+        row("untuned default", result.untuned.test)
+    for name, test in result.baselines.items():
+        row(name, test)
+    return table
+
+
+def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
+    """Why it won, who would have won otherwise, and what tuning added."""
+    assert result.winner is not None
+    rows = [("chosen by", result.winner.rule)] if result.winner.rule else []
+    if others := {rule: trial for rule, trial in result.choices.items() if trial != result.winner.id}:
+        rows.append(("otherwise", ", ".join(f"{trial} by {rule}" for rule, trial in others.items())))
+    elif result.choices:
+        rows.append(("otherwise", "the same trial by every rule"))
+    if result.untuned:
+        gain = 100 * (result.winner.test.accuracy - result.untuned.test.accuracy)
+        rows.append(
+            ("tuning adds", f"{gain:+.1f} points to {settings_line(result.untuned.settings, searched)}")
+        )
+    if result.unmerged:
+        gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)
+        rows.append(("merging first", f"{gain:+.1f} points over merging the answers afterwards"))
+    linear = max((test.accuracy for test in result.baselines.values()), default=0.0)
+    if linear > result.winner.test.accuracy:
+        rows.append(
+            ("but", "a model without a neural network does better: this adapter is not worth its cost")
+        )
+    if result.registered:
+        version = result.registered
+        rows.append((version.alias, f"models:/{version.name}/{version.version} ({version.reason})"))
+    for earlier in result.also_tested:
+        score = f"{earlier.id}, the winner of fewer trials: {earlier.test.accuracy:.1%}"
+        rows.append(("also tested", score))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, escape(text))
+    return ["", table] if rows else []

@@ -1,0 +1,1 @@
+"""The copy of a sweep in MLflow."""

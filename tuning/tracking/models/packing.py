@@ -1,0 +1,148 @@
+"""An exported folder as a model that MLflow serves: no pickle in it, no need of lorasweep."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import tempfile
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorasweep.training.errors import ExportError, ModelError
+from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
+from lorasweep.training.inference.folder import (
+    ADAPTER_CONFIG,
+    MODEL_CONFIG,
+    ExportedFolder,
+    quiet_loading,
+    read_folder,
+    read_json,
+)
+from lorasweep.training.model.base_model import MINILM_PACKAGE, resolve_base_model
+from lorasweep.training.model.classifier import FULL_WEIGHTS
+from lorasweep.training.settings import MINILM
+from lorasweep.tuning.tracking.store import load_mlflow, quiet
+
+CODE = Path(__file__).with_name("serving.py")
+PACKAGES = ("mlflow", "torch", "transformers", "peft", "safetensors", "pandas", "numpy")
+# What an adapter folder is made of; a pickle or a program is left behind.
+SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".md")
+EXAMPLE = "Markets rally as inflation cools"
+# Largest difference of a probability that counts as none. The served model has the adapter merged, which rounds
+# otherwise; measured differences lie below 1e-4.
+SAME = 1e-3
+
+
+def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
+    """Write an exported folder as a model that MLflow serves, and see that it predicts what the folder does.
+
+    Args:
+        out: must not exist.
+        self_contained: take the base model along.
+
+    Raises:
+        ModelError: the adapter or its base model cannot be loaded.
+        ExportError: the two do not predict the same.
+    """
+    found = read_folder(adapter)
+    classifier = load_classifier(adapter, device="cpu")
+    base = _base_folder(found) if found.is_adapter else None
+    columns = list(found.text_columns or ("text",))
+    load_mlflow()
+    with quiet():
+        import mlflow
+        import pandas as pd
+
+    with quiet(), quiet_loading(), tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+        parts = {"adapter": copy_folder(adapter, Path(temporary) / "adapter")}
+        if base is not None and self_contained:
+            parts["base"] = _copy_base(base, Path(temporary) / "base")
+        mlflow.pyfunc.save_model(
+            str(out),
+            python_model=str(CODE),
+            artifacts={name: str(path) for name, path in parts.items()},
+            model_config={"device": "auto", "base_sha256": sha256(base / FULL_WEIGHTS) if base else None},
+            signature=_signature(),
+            input_example=pd.DataFrame([[EXAMPLE] * len(columns)], columns=columns),
+            pip_requirements=_requirements(packaged=MINILM in found.base_names and not self_contained),
+        )
+        served = mlflow.pyfunc.load_model(str(out), suppress_warnings=True, model_config={"device": "cpu"})
+        texts = [EXAMPLE, *classifier.label_names]
+        rows = pd.DataFrame([[text, EXAMPLE][: len(columns)] for text in texts], columns=columns)
+        given = served.predict(rows, params={"probabilities": True}).iloc[:, 2:].to_numpy()
+    logits = predict(classifier, texts, [EXAMPLE] * len(texts) if len(columns) == 2 else None)
+    difference = np.abs(given - probabilities(logits)).max()
+    if not difference <= SAME:
+        raise ExportError(
+            f"{adapter}: packed for MLflow it does not predict what it did (probabilities differ by up to "
+            f"{difference:.3g}); nothing was registered"
+        )
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    # None for the inputs: MLflow's check of named columns refuses a list of texts, and its check of unnamed
+    # ones drops every column but the first, in silence. The model's own check knows both forms.
+    return ModelSignature(
+        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "score")]),
+        params=ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
+    )
+
+
+def _requirements(packaged: bool) -> list[str]:
+    packages = list(PACKAGES)
+    if packaged and importlib.util.find_spec(MINILM_PACKAGE):
+        packages.append(MINILM_PACKAGE.replace("_", "-"))
+    # Without a build's own mark, such as +cpu, which the package index does not have.
+    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
+
+
+def _base_folder(found: ExportedFolder) -> Path:
+    """Where an adapter's base model is; it has been loaded, so a hub's files are in the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    entries = read_json(found.path / ADAPTER_CONFIG)
+    first = entries.get("base_model_name_or_path")
+    names = [name for name in (first, *found.base_names) if name]
+    for name in dict.fromkeys(names):
+        with suppress(ModelError):
+            base = resolve_base_model(name)
+            if base.location != base.hub_id:
+                return Path(base.location)
+            revision = (entries.get("revision") if name == first else None) or base.revision
+            cached = try_to_load_from_cache(name, MODEL_CONFIG, revision=revision)
+            if isinstance(cached, str):
+                return Path(cached).parent
+    raise ModelError(f"{found.path}: its base model is not to be found ({', '.join(names)}); export it again")
+
+
+def _copy_base(base: Path, out: Path) -> Path:
+    out.mkdir()
+    for path in base.iterdir():
+        if path.name == MODEL_CONFIG or ".safetensors" in path.suffixes:
+            shutil.copyfile(path, out / path.name)  # the hub's cache holds links
+    return out
+
+
+def copy_folder(adapter: Path, out: Path) -> Path:
+    """Copy an adapter folder's own files, and nothing that a link or a folder in it leads to."""
+    out.mkdir(exist_ok=True)
+    for path in adapter.iterdir():
+        if path.is_file() and not path.is_symlink() and path.suffix in SUFFIXES:
+            shutil.copyfile(path, out / path.name)
+    return out
+
+
+def sha256(path: Path) -> str | None:
+    """A file's SHA-256 in hexadecimal, or None where there is no file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

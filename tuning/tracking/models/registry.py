@@ -1,0 +1,211 @@
+"""The model registry: a sweep's winner as a version that MLflow serves.
+
+The alias `champion` is on the version that did best, `challenger` on the newest that did not take its place.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.training.data.dataset import Dataset, fingerprint
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.inference.folder import ExportedFolder, read_folder
+from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
+from lorasweep.tuning.record.folder import RegisteredVersion, SweepFolder
+from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
+from lorasweep.tuning.tracking.models.packing import pack, sha256
+from lorasweep.tuning.tracking.store import connect, is_server, store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+# Tags of a version, beside `lorasweep.test_accuracy` and its like.
+DATA, TEST_DATA, METRIC = (f"lorasweep.{name}" for name in ("fingerprint", "test_fingerprint", "metric"))
+WEIGHTS, SELF_CONTAINED = (f"lorasweep.{name}" for name in ("weights", "self_contained"))
+DECISION, REASON = (f"lorasweep.{name}" for name in ("decision", "reason"))
+RIVAL, RIVAL_SCORE = (f"lorasweep.{name}" for name in ("champion_then", "champion_score"))
+TEST_SCORE = "lorasweep.test_{}"
+# Not "adapter": MLflow would mix its files with the run's artifacts of that name.
+LOGGED_NAME = "classifier"
+
+
+class Registered(RegisteredVersion):
+    """A version of a registered model, as it has just been made or found.
+
+    Attributes:
+        created: whether it is new; else this winner was registered before.
+        note: what the user should know of it, or "".
+    """
+
+    created: bool
+    note: str = ""
+
+    def text(self) -> str:
+        """What to tell the user."""
+        before = "" if self.created else ", registered before,"
+        note = f"; {self.note}" if self.note else ""
+        return f"models:/{self.name}/{self.version}{before} is the {self.alias}: {self.reason}{note}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a registered model cannot have.
+
+    Raises:
+        SettingsError: it is not allowed.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise SettingsError(f"registered model {name!r}: not a name for one; {MODEL_NAME_RULE}")
+
+
+def register(
+    folder: SweepFolder, uri: str, name: str, adapter: Path, run_id: str, *, self_contained: bool = False
+) -> Registered:
+    """Make a sweep's winner a version of a registered model, unless it is one already.
+
+    It becomes the champion when there is none yet, or when it beats the champion by the sweep's metric on the
+    same test rows; else the challenger. Both scores, the decision and its reason stay as the version's tags.
+
+    Args:
+        folder: of a finished sweep; the scores are its winner's.
+        uri: a store that `prepare_store` has passed.
+        adapter: the winner as an exported folder.
+        run_id: the winner's run, or the sweep's, in that store.
+        self_contained: take the base model along instead of only naming it.
+
+    Raises:
+        SettingsError: a name that is not allowed, a sweep without a winner, or a store that fails.
+        ModelError: the adapter or its base model cannot be loaded.
+        DataError: the sweep's prepared rows are gone.
+        ExportError: what was packed does not predict what the adapter does.
+    """
+    check_name(name)
+    found = read_folder(adapter)
+    identity, tags, settings = _describe(folder, found, self_contained)
+    note = ""
+    if found.is_adapter and not found.base_names and not self_contained:
+        note = "its base model is a folder of this machine, so it can be served here only"
+    client = connect(uri)
+    with store_errors(uri):
+        run = client.get_run(run_id)
+        identity[ID] = run.data.tags.get(ID, "")
+        known = _known(client, name, identity)
+    created = known is None
+    if known is None:
+        with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+            packed = Path(temporary) / "model"
+            pack(adapter, packed, self_contained=self_contained)
+            with store_errors(uri):
+                known = _publish(client, uri, name, packed, run, identity | tags, settings)
+    number = str(known.version)
+    if not created and DECISION in known.tags:
+        alias, why = known.tags[DECISION], known.tags[REASON]
+        return Registered(name=name, version=number, alias=alias, reason=why, created=False, note=note)
+    with store_errors(uri):
+        alias, decided = _decide(client, known, tags)
+        for key, value in decided.items():
+            client.set_model_version_tag(name, number, key, value)
+        client.set_registered_model_alias(name, alias, number)
+        # Last, so that a decision that was cut off is made again.
+        client.set_model_version_tag(name, number, DECISION, alias)
+    return Registered(
+        name=name, version=number, alias=alias, reason=decided[REASON], created=created, note=note
+    )
+
+
+def _describe(
+    folder: SweepFolder, found: ExportedFolder, self_contained: bool
+) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
+    """Tags by which this winner is known again, tags with its scores, and its settings."""
+    result, winner = folder.won("register")
+    data = Dataset.load(folder.data)
+    weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
+    identity = {SWEEP: folder.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
+    identity[SELF_CONTAINED] = str(self_contained).lower()
+    tags = {METRIC: str(result.metric), DATA: data.fingerprint}
+    # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
+    tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
+    tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
+    return identity, tags, winner.settings
+
+
+def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
+    """The version that was made of this winner before."""
+    same_weights = f"name = '{name}' and tags.`{WEIGHTS}` = '{identity[WEIGHTS]}'"
+    for found in client.search_model_versions(same_weights):
+        if identity.items() <= found.tags.items():
+            return found
+    return None
+
+
+def _publish(
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    packed: Path,
+    run: Run,
+    tags: dict[str, str],
+    settings: Mapping[str, Any],
+) -> ModelVersion:
+    """Log a packed model to a run and make it a version; all through the client, which has no global state."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    run_id, params = run.info.run_id, {key: str(value) for key, value in settings.items()}
+    logged = client.create_logged_model(run.info.experiment_id, LOGGED_NAME, run_id, tags, params)
+    try:
+        model = Model.load(str(packed))
+        model.run_id, model.artifact_path = run_id, logged.artifact_location
+        model.model_id = model.model_uuid = logged.model_id
+        model.save(str(packed / "MLmodel"))
+        client.log_model_artifacts(logged.model_id, str(packed))
+        client.finalize_logged_model(logged.model_id, "READY")
+    except BaseException:
+        with suppress(Exception):
+            client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # Named by its place and not as models:/ID, which MLflow would look up in its global store.
+    about = f"trial {tags[TRIAL]} of sweep {tags[SWEEP]}"
+    place, model_id = logged.artifact_location, logged.model_id
+    made = client.create_model_version(name, place, run_id, tags, description=about, model_id=model_id)
+    if not is_server(uri):  # a server notes this itself
+        versions = json.dumps([{"name": name, "version": made.version}])
+        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+    return made
+
+
+def _decide(client: MlflowClient, known: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The alias for a version, and tags that say why."""
+    current = client.get_registered_model(known.name).aliases.get(CHAMPION)
+    if current is None:
+        return CHAMPION, {REASON: "there was no champion"}
+    if str(current) == str(known.version):  # cut off before the decision was noted
+        return CHAMPION, {REASON: known.tags.get(REASON, "it was made so")}
+    rival = client.get_model_version(known.name, str(current))
+    metric = tags[METRIC]
+    score, rival_score = tags[TEST_SCORE.format(metric)], rival.tags.get(TEST_SCORE.format(metric))
+    if rival_score is None or rival.tags.get(TEST_DATA) != tags[TEST_DATA]:
+        why = f"version {current}, the champion, was tested on other rows, so the two cannot be compared"
+        return CHALLENGER, {REASON: why, RIVAL: str(current)}
+    own, other = float(score), float(rival_score)
+    what = metric.replace("macro_f1", "macro-F1")
+    why = f"test {what} {own:.4f}, where version {current}, the champion, had {other:.4f} on the same rows"
+    better = own > other if higher_is_better(metric) else own < other  # type: ignore[arg-type]
+    decided = {REASON: why, RIVAL: str(current), RIVAL_SCORE: rival_score}
+    return CHAMPION if better else CHALLENGER, decided

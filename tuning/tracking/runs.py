@@ -1,0 +1,314 @@
+"""The runs of one sweep in an MLflow store: found again by their tags, written without doubles."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.tuning.record.files import write_text
+from lorasweep.tuning.tracking.entries import (
+    ADAPTER,
+    ID,
+    KIND,
+    NOTE_VERSION,
+    REPORT,
+    STATE,
+    SWEEP,
+    TRIAL,
+    milliseconds,
+)
+from lorasweep.tuning.tracking.store import connect, is_server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Run
+
+# MLflow cuts a batch at 1000 metrics and writes each piece by itself. A rung has nine, and up to four of the
+# system: so many are never cut.
+RUNGS_PER_BATCH = 60
+# Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
+RUNG_METRIC = "system/epoch"
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+IDENTITY_FILE = "mlflow.json"
+
+
+@dataclass
+class TrackedRun:
+    """What the store is known to hold of a run, so that only what is missing is sent."""
+
+    id: str
+    name: str = ""
+    status: str = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    rungs: set[int] | None = None
+    artifacts: set[str] | None = None
+    data: bool = False
+
+
+class SweepRuns:
+    """A sweep's parent run and its children, one a trial.
+
+    Every method may raise whatever the store raises; what it was about to write can then be sent again.
+
+    Args:
+        sweep: the sweep's name, a tag on every run.
+        identity: tells this sweep from others of its name; the runs are found again by it.
+        kinds: what parent and children are, a tag on each.
+        artifacts: where artifacts go if this process is to write them; a server has a place of its own.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path,
+        sweep: str,
+        identity: str,
+        kinds: tuple[str, str] = ("sweep", "trial"),
+    ) -> None:
+        self._client: MlflowClient = connect(uri)
+        self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
+        with suppress(KeyError, OSError):  # a container's user may have no name
+            self._tags["mlflow.user"] = getpass.getuser()
+        self._experiment_tags: dict[str, str] = {}
+        self._experiment_id = self._open_experiment(
+            experiment, None if is_server(uri) else str(artifacts / experiment)
+        )
+        self._kinds = kinds
+        parents: list[TrackedRun] = []
+        trials: dict[str, list[TrackedRun]] = {}
+        for run in self._search(identity):
+            found = TrackedRun(
+                run.info.run_id,
+                run.info.run_name,
+                run.info.status,
+                dict(run.data.params),
+                dict(run.data.tags),
+                dict(run.data.metrics),
+                rungs=None if RUNG_METRIC in run.data.metrics else set(),
+                data=bool(run.inputs and run.inputs.dataset_inputs),
+            )
+            if found.tags.get(KIND) == kinds[0]:
+                parents.append(found)
+            else:
+                trials.setdefault(found.tags.get(TRIAL, ""), []).append(found)
+        children = Counter(run.tags.get(PARENT) for runs in trials.values() for run in runs)
+        self._parent = self._one(parents, lambda run: children[run.id]) if parents else None
+        self._trials = {
+            trial: self._one(runs, lambda run: len(run.metrics)) for trial, runs in trials.items()
+        }
+        for run in self._trials.values():
+            if self._parent is not None and run.tags.get(PARENT) != self._parent.id:
+                self.send(run, {}, {PARENT: self._parent.id})
+
+    @property
+    def trials(self) -> Mapping[str, TrackedRun]:
+        """Trial → its run, of those that have one."""
+        return self._trials
+
+    @property
+    def experiment(self) -> str:
+        """The id of the experiment that has the runs."""
+        return self._experiment_id
+
+    def parent(self, started: float) -> TrackedRun:
+        """The sweep's own run; made, with this Unix time as its start, if there is none."""
+        if self._parent is None:
+            self._parent = self._create(self._tags[SWEEP], started, {KIND: self._kinds[0]})
+        return self._parent
+
+    def trial(self, trial_id: str, started: float) -> TrackedRun:
+        """A trial's run under the parent; made if there is none."""
+        if trial_id not in self._trials:
+            tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
+            self._trials[trial_id] = self._create(trial_id, started, tags)
+        return self._trials[trial_id]
+
+    def send(self, run: TrackedRun, params: Mapping[str, str], tags: Mapping[str, str | None]) -> None:
+        """Write params and tags; a param that is there stays as it is, a tag that is None is taken away."""
+        from mlflow.entities import Param, RunTag
+
+        # MLflow does not let a param change, and refuses all others with it.
+        missing = {key: value for key, value in params.items() if key not in run.params}
+        changed = {
+            key: value for key, value in tags.items() if value is not None and run.tags.get(key) != value
+        }
+        if missing or changed:
+            self._client.log_batch(
+                run.id,
+                params=[Param(key, value) for key, value in missing.items()],
+                tags=[RunTag(key, value) for key, value in changed.items()],
+            )
+        run.params |= missing
+        run.tags |= changed
+        for key in [key for key, value in tags.items() if value is None and key in run.tags]:
+            self._client.delete_tag(run.id, key)
+            del run.tags[key]
+
+    def send_experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Write tags of the experiment, where they are not there already."""
+        for key, value in tags.items():
+            if self._experiment_tags.get(key) != value:
+                self._client.set_experiment_tag(self._experiment_id, key, value)
+                self._experiment_tags[key] = value
+
+    def send_note(self, run: TrackedRun, text: str | None) -> None:
+        """Describe a run, or take its description away; one that a person has written stays."""
+        there, version = run.tags.get(NOTE), run.tags.get(NOTE_VERSION)
+        if there is not None and there != text and version != _version(there):
+            return
+        self.send(run, {}, {NOTE: text, NOTE_VERSION: None if text is None else _version(text)})
+
+    def set_name(self, run: TrackedRun, name: str) -> None:
+        """Name a run as it is to be shown; it is found again by its tags."""
+        if run.name != name:
+            self._client.update_run(run.id, name=name)
+            run.name = name
+
+    def send_rungs(self, run: TrackedRun, rungs: Mapping[int, tuple[float, Mapping[str, float]]]) -> None:
+        """Write the metrics of those rungs that the run lacks.
+
+        Args:
+            rungs: rung → Unix time of the evaluation and its metrics.
+        """
+        from mlflow.entities import Metric
+
+        if run.rungs is None:
+            run.rungs = {point.step for point in self._client.get_metric_history(run.id, RUNG_METRIC)}
+        missing = sorted(set(rungs) - run.rungs)
+        for first in range(0, len(missing), RUNGS_PER_BATCH):
+            batch = missing[first : first + RUNGS_PER_BATCH]
+            points = [
+                Metric(name, value, milliseconds(rungs[rung][0]), rung)
+                for rung in batch
+                for name, value in rungs[rung][1].items()
+            ]
+            self._client.log_batch(run.id, metrics=points)
+            run.rungs |= set(batch)
+
+    def send_metrics(self, run: TrackedRun, metrics: Mapping[str, float], at: float) -> None:
+        """Write single values, where they are not the ones that the run shows already."""
+        from mlflow.entities import Metric
+
+        changed = {name: value for name, value in metrics.items() if run.metrics.get(name) != value}
+        points = [Metric(name, value, milliseconds(at), 0) for name, value in changed.items()]
+        if points:
+            self._client.log_batch(run.id, metrics=points)
+        run.metrics |= changed
+
+    def set_status(self, run: TrackedRun, status: str, ended: float) -> None:
+        """Let a run go on (`RUNNING`), or end it at this Unix time."""
+        if status == run.status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(run.id, status)
+        else:
+            self._client.set_terminated(run.id, status, milliseconds(ended))
+        run.status = status
+
+    def send_text(self, run: TrackedRun, text: str, name: str) -> None:
+        """Keep a text as an artifact of this name, unless there is one."""
+        if run.artifacts is None:
+            run.artifacts = {entry.path for entry in self._client.list_artifacts(run.id)}
+        if name not in run.artifacts:
+            self._client.log_text(run.id, text, name)
+            run.artifacts.add(name)
+
+    def send_data(self, run: TrackedRun, data: DatasetInput) -> None:
+        """Note the data set that a run has used, unless it is noted already."""
+        if not run.data:
+            self._client.log_inputs(run.id, [data])
+            run.data = True
+
+    def send_report(self, run: TrackedRun, files: Mapping[str, bytes], version: str) -> None:
+        """Keep a report's files, by their paths, as the run's artifacts."""
+        with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+            for name, content in files.items():
+                path = Path(temporary) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._client.log_artifacts(run.id, temporary)
+        # The tag comes after the files, so an upload that was cut off is done again.
+        self.send(run, {}, {REPORT: version})
+
+    def send_adapter(self, run: TrackedRun, folder: Path, version: str) -> None:
+        """Keep a folder as the run's `adapter`, unless this version of it is there whole.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        if run.tags.get(ADAPTER) == version:
+            return
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no adapter folder")
+        self._client.log_artifacts(run.id, str(folder), "adapter")
+        self.send(run, {}, {ADAPTER: version})
+
+    def _open_experiment(self, name: str, location: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # Another sweep may have made it in the meantime.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        self._experiment_tags = dict(found.tags)
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _one(self, twins: list[TrackedRun], worth: Callable[[TrackedRun], int]) -> TrackedRun:
+        # A server may carry out what its caller has given up and asked for again: then there are two. The one
+        # that holds less goes, and if that takes something along, it is sent again.
+        kept = max(twins, key=worth)
+        for run in twins:
+            if run is not kept:
+                self._client.delete_run(run.id)
+        return kept
+
+    def _search(self, identity: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id],
+                f"tags.`{ID}` = '{identity}'",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _create(self, name: str, started: float, tags: Mapping[str, str]) -> TrackedRun:
+        tags = self._tags | {STATE: "running"} | dict(tags)
+        run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
+        return TrackedRun(run.info.run_id, name, tags=dict(tags), rungs=set(), artifacts=set())
+
+
+def identity_of(folder: Path) -> str:
+    """What tells the sweep or comparison in a folder from others of its name; made at the first call."""
+    path = folder / IDENTITY_FILE
+    if not path.exists():
+        write_text(path, json.dumps({"id": uuid.uuid4().hex}))
+    return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""Checkpoints that nobody needs any more, removed: disks do not fill with a long sweep's.
+
+Ray keeps of each trial that runs its best and its last checkpoint, and a third while it is written. It knows
+nothing of other runs of the sweep, nor of which trials can still win.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pyarrow.fs
+from ray import tune
+from safetensors.numpy import save_file
+
+from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.reported import RUNG
+
+# Validation rows whose logits go into each checkpoint: an export is compared with them.
+PROBE_ROWS = 64
+PROBE_FILE = "probe.safetensors"
+BEST_FILE = "best.json"
+
+
+CHECKPOINT = "checkpoint_"
+
+
+def prune(
+    folder: SweepFolder, trials: Sequence[TrialRecord], contenders: Collection[str], storage: str | None
+) -> list[TrialRecord]:
+    """Keep of a trial that has ended its best checkpoint if it can still be chosen, else none.
+
+    Of a trial that runs, what earlier runs of the sweep left is removed, but for the checkpoints that its
+    record names; those of the present run are Ray's own business.
+
+    Args:
+        contenders: ids of the trials that can still be chosen.
+        storage: of the sweep, where it is not its folder.
+
+    Returns:
+        The records of trials that have ended and no longer name what was removed.
+    """
+    filesystem, root = storage_of(folder, storage)
+    runs = sorted(
+        (
+            entry.path
+            for entry in filesystem.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
+            if entry.type == pyarrow.fs.FileType.Directory and entry.base_name.startswith("run-")
+        ),
+        key=_number,
+    )
+    changed = []
+    for trial in trials:
+        running = trial.state == "running"
+        best = trial.checkpoint if running or trial.id in contenders else None
+        tidy = trial if running else trial.model_copy(update={"checkpoint": best, "last_checkpoint": None})
+        if tidy == trial and not running:
+            continue  # done before
+        for run in runs[:-1] if running else runs:
+            selector = pyarrow.fs.FileSelector(f"{run}/{trial.id}", allow_not_found=True)
+            for entry in filesystem.get_file_info(selector):
+                needed = entry.path in (tidy.checkpoint, tidy.last_checkpoint)
+                if entry.base_name.startswith(CHECKPOINT) and not needed:
+                    filesystem.delete_dir(entry.path)
+        if not running:
+            changed.append(tidy)
+    return changed
+
+
+def storage_of(folder: SweepFolder, storage: str | None) -> tuple[pyarrow.fs.FileSystem, str]:
+    """File system and path under which the `run-N` folders of a sweep lie."""
+    if storage is None:
+        return pyarrow.fs.LocalFileSystem(), str(folder.ray.resolve())
+    if "://" not in storage:
+        return pyarrow.fs.LocalFileSystem(), f"{Path(storage).resolve()}/{folder.name}"
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(storage)
+    return filesystem, f"{path}/{folder.name}"
+
+
+def _number(run: str) -> int:
+    number = run.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | None:
+    """A checkpoint by the path that its record holds: on this machine, or on the sweep's shared storage."""
+    if path is None:
+        return None
+    if storage is None or "://" not in storage:
+        return tune.Checkpoint(path)
+    filesystem, _ = pyarrow.fs.FileSystem.from_uri(storage)
+    return tune.Checkpoint(path, filesystem=filesystem)
+
+
+def write_checkpoint(
+    state: TrainingState, evaluation: Evaluation, best: float, best_rung: int, folder: Path
+) -> None:
+    """What the trial needs to go on, its best so far included, and what an export is compared with."""
+    state.save(folder)
+    (folder / BEST_FILE).write_text(json.dumps({SCORE: best, RUNG: best_rung}))
+    save_file({"logits": evaluation.logits[:PROBE_ROWS]}, folder / PROBE_FILE)

@@ -1,0 +1,142 @@
+"""Ray: started quietly on this machine, or a running cluster joined; and what a trial gets of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import ResourceSettings
+
+# More trials at once than this help little: each proposal would be made before most results are known.
+DEFAULT_CONCURRENCY = 4
+# Threads beyond these add little to a trial whose work is on the GPU.
+GPU_TRIAL_CPUS = 4
+# Ray itself asks an address where nothing listens for minutes.
+ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a sweep's trials get, resolved.
+
+    Attributes:
+        cpus, gpus: of the machine or the whole cluster.
+        cpus_per_trial: cores that a trial reserves; its threads when it runs on them.
+        gpus_per_trial: GPUs, or a fraction of one.
+        concurrency: trials at once.
+    """
+
+    cpus: int
+    gpus: float
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrency: int
+
+
+def find_resources(address: str | None) -> tuple[int, float]:
+    """Cores and GPUs: of this machine, or of the cluster that is joined.
+
+    Raises:
+        SettingsError: the cluster cannot be reached.
+    """
+    if address is None:
+        import torch
+
+        return len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
+    import ray
+
+    start_ray(address)
+    total = ray.cluster_resources()
+    return int(total.get("CPU", 0)), float(total.get("GPU", 0))
+
+
+def resolve_resources(settings: ResourceSettings, trials: int, cpus: int, gpus: float) -> Resources:
+    """What each trial gets, so that threads × trials at once never exceed the cores.
+
+    Raises:
+        SettingsError: more is asked for than there is.
+    """
+    if cpus < 1:
+        raise SettingsError("--address: the cluster has no cores; start its nodes with: ray start --num-cpus")
+    gpus_per_trial = settings.gpus_per_trial
+    if gpus_per_trial is None:
+        gpus_per_trial = 1.0 if gpus >= 1 else 0.0
+    if gpus_per_trial > gpus:
+        raise SettingsError(
+            f"--gpus-per-trial {gpus_per_trial:g}: there are {gpus:g} GPUs; ask for at most that, "
+            "or 0 to train on CPU cores"
+        )
+    if gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial):
+        raise SettingsError(
+            f"--gpus-per-trial {gpus_per_trial:g}: take a whole number, or a fraction below 1"
+        )
+    if settings.cpus_per_trial is not None and settings.cpus_per_trial > cpus:
+        raise SettingsError(
+            f"--cpus-per-trial {settings.cpus_per_trial}: there are {cpus} cores; ask for at most that"
+        )
+    slots = gpu_slots(gpus, gpus_per_trial) if gpus_per_trial else min(cpus, DEFAULT_CONCURRENCY)
+    concurrency = settings.concurrency or min(slots, cpus // (settings.cpus_per_trial or 1))
+    concurrency = min(concurrency, trials)
+    if gpus_per_trial and concurrency > slots:
+        raise SettingsError(
+            f"--concurrency {concurrency}: {gpus:g} GPUs hold {slots} trials of {gpus_per_trial:g} each; "
+            "lower it or --gpus-per-trial"
+        )
+    share = max(1, cpus // concurrency)
+    cpus_per_trial = settings.cpus_per_trial or (min(share, GPU_TRIAL_CPUS) if gpus_per_trial else share)
+    if cpus_per_trial * concurrency > cpus:
+        raise SettingsError(
+            f"--concurrency {concurrency} with {cpus_per_trial} cores a trial needs "
+            f"{cpus_per_trial * concurrency} cores, and there are {cpus}; lower one of them"
+        )
+    return Resources(cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency)
+
+
+def gpu_slots(gpus: float, gpus_per_trial: float) -> int:
+    """Trials that GPUs hold at once. A fraction lies on one GPU: two GPUs hold two trials of 0.6."""
+    if gpus_per_trial >= 1:
+        return int(gpus / gpus_per_trial)
+    return int(gpus) * int(1 / gpus_per_trial + 1e-9)
+
+
+def start_ray(address: str | None, cpus: int | None = None, gpus: float | None = None) -> None:
+    """Start Ray on this machine without its dashboard, or join a running cluster; once a process.
+
+    Raises:
+        SettingsError: the cluster at `address` cannot be reached.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        try:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SettingsError(
+                f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0][:100]}); "
+                "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
+            ) from error
+        return
+    # An address in the environment would join a cluster that nobody asked for.
+    ray.init(address="local", num_cpus=cpus, num_gpus=gpus or None, include_dashboard=False, **quiet)
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` unless something listens at `host:port`; other forms of an address are left to Ray."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+
+
+def stop_ray() -> None:
+    """End the local Ray, or leave the cluster."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()

@@ -1,0 +1,216 @@
+"""Writes each trial's record as Ray Tune goes, and tells those who listen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+
+from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord, now, trial_id
+from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.trials.checkpoints import prune
+from lorasweep.tuning.trials.failures import FailureWatch
+
+# A frame of a traceback.
+FRAME = re.compile(r'\s+File ".*", line \d+')
+
+
+class Listener(Protocol):
+    """Somebody who wants to know how trials get on: MLflow, the terminal."""
+
+    def update(self, trial: TrialRecord) -> None:
+        """A trial began, reached a rung, or ended."""
+
+
+class Recorder(tune.Callback):
+    """The driver's side of a sweep: one record a trial, on disk before anybody else hears of it.
+
+    Args:
+        rungs: evaluations of a full trial.
+        past: the trials so far of a sweep that goes on.
+        contenders: of all trials, the ids of those that can still be chosen; when a trial has ended, the
+            checkpoints of the others go. All are kept if None.
+
+    Attributes:
+        trials: every trial's record by number.
+        watch: what it has seen of failures; the sweep stops when it has a reason.
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        rungs: int,
+        searched: Sequence[str],
+        listeners: Sequence[Listener] = (),
+        past: Sequence[TrialRecord] = (),
+        contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._rungs = rungs
+        self._searched = tuple(searched)
+        self._listeners = list(listeners)
+        self._contenders = contenders
+        self._storage = folder.config().resources.storage
+        self.watch = FailureWatch()
+        self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A new record, or the one of a trial that goes on."""
+        self._write(
+            self._record(trial).model_copy(
+                update={"ray_id": trial.trial_id, "state": "running", "ended": None}
+            )
+        )
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """One rung more. A rung that is done again after a restart takes the place of its first version."""
+        record = self._record(trial)
+        if ERROR in result:
+            self._fail(record, str(result[ERROR]))
+            return
+        if SCORE not in result:
+            return
+        rung = int(result[RUNG])
+        evaluation = {**result["evaluation"], SCORE: result[SCORE]}
+        kept = tuple(earlier for earlier in record.evaluations if earlier["rung"] < rung)
+        update: dict[str, Any] = {
+            "evaluations": (*kept, evaluation),
+            "score": result[SCORE],
+            "best_rung": result[BEST_RUNG],
+            "trainable_parameters": result["trainable_parameters"],
+            "seconds": evaluation["seconds"],
+        }
+        if result["micro_batch_size"]:
+            note = f"out of memory: micro-batches of {result['micro_batch_size']} rows, gradients accumulated"
+            update["notes"] = _with_note(record, note)
+        self._write(record.model_copy(update=update))
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
+    ) -> None:
+        """The rung's checkpoint lies on the storage: from now on the trial can go on from here."""
+        record = self._record(trial)
+        update = {"last_checkpoint": checkpoint.path}
+        if record.evaluations and record.best_rung == record.reached:
+            update["checkpoint"] = checkpoint.path
+        self._write(record.model_copy(update=update))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The end: of the full budget, or earlier by ASHA."""
+        record = self._record(trial)
+        if record.state == "failed" or not record.evaluations:
+            return
+        self.watch.went_well()
+        full = record.reached >= self._rungs
+        self._write(record.model_copy(update={"state": "completed" if full else "stopped", "ended": now()}))
+        self.prune()
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's process broke, and it is taken up again from its last checkpoint."""
+        record = self._record(trial)
+        note = f"taken up again after a failure: {error_line(_report(trial))}"
+        self._write(record.model_copy(update={"notes": _with_note(record, note)}))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial broke, and was not tried again."""
+        self._fail(self._record(trial), error_line(_report(trial)))
+
+    def prune(self) -> None:
+        """Remove the checkpoints that nobody needs any more."""
+        if self._contenders is not None:
+            records = list(self.trials.values())
+            for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
+                self.trials[record.number] = record
+                self._folder.write_trial(record)
+
+    def _fail(self, record: TrialRecord, error: str) -> None:
+        if is_disk_full(error):
+            # Nothing is wrong with the trial: it goes on when there is space.
+            self.watch.no_space(error.removeprefix(f"{DISK_FULL}: "))
+            return
+        self._write(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
+        self.watch.failed(error)
+        self.prune()
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        number = int(trial.config["number"])
+        return self.trials.get(number) or TrialRecord(
+            id=trial_id(number),
+            number=number,
+            settings=trial.config["hyperparameters"],
+            searched=self._searched,
+            started=now(),
+        )
+
+    def _write(self, record: TrialRecord) -> None:
+        try:
+            self._folder.write_trial(record)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            # Ray would only log it. What is not on disk has not happened: the rung is done again.
+            self.watch.no_space(self._folder.path)
+            return
+        self.trials[record.number] = record
+        for listener in self._listeners:
+            listener.update(record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its callbacks for a restore of its own; a sweep goes on from its records instead.
+        return {}
+
+
+def ray_trial_name(trial: Trial) -> str:
+    """The same name for Ray's own records and folders."""
+    return trial_id(int(trial.config["number"]))
+
+
+def _with_note(record: TrialRecord, note: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*record.notes, note)))
+
+
+def _report(trial: Trial) -> str:
+    # Not `trial.get_error()`: that looks on the storage, where Ray copies the file only later.
+    path = trial.error_file
+    return Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
+
+
+def error_line(report: str) -> str:
+    """What broke a trial, as one line; the whole of it stays in Ray's log of the trial.
+
+    Args:
+        report: Ray's account of the failure: a traceback, or how the trial's process died.
+    """
+    lines = report.splitlines()
+    frames = [number for number, line in enumerate(lines) if FRAME.match(line)]
+    if frames:
+        # The exception stands below the source lines of the last frame, without their indent.
+        raised = [line for line in lines[frames[-1] + 1 :] if line.strip() and not line.startswith(" ")]
+        if raised:
+            return raised[0][:500]
+    if "actor died" in report or "actor is dead" in report:
+        return (
+            "its process died; the system may have killed it for want of memory: lower --concurrency, "
+            "or see Ray's log of the trial"
+        )
+    told = [line for line in lines if line.strip() and not line.startswith("Failure #")]
+    return told[0][:500] if told else "the trial ended without saying why; its process may have been killed"
+
+
+def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
+    """Running-best scores at each rung of trials that have ended, for ASHA to recall.
+
+    Failed ones too: ASHA does not forget the rungs that a trial reached before it broke.
+    """
+    return {
+        trial.id: [float(evaluation[SCORE]) for evaluation in trial.evaluations]
+        for trial in trials
+        if trial.state != "running"
+    }

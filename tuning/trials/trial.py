@@ -1,0 +1,137 @@
+"""The Ray Tune function: a thin bridge from `fine_tune` to `tune.report`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from safetensors import SafetensorError
+
+from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.errors import LorasweepError
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.model.base_model import LoadedBase, load_base
+from lorasweep.training.model.classifier import build_classifier, trainable_parameters
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.tuning.record.folder import SCORE
+from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
+from lorasweep.tuning.trials.system_metrics import monitored
+
+RUNG_SCORE = "rung_score"
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a sweep share beside the encoded texts.
+
+    Attributes:
+        threads: CPU threads of a trial.
+        gpu_share: GPUs of a trial; a fraction bounds its share of the device's memory.
+        storage: where checkpoints lie that the nodes of a cluster share, if anywhere.
+        system_metrics: whether to measure the trials' processes.
+    """
+
+    base: BaseModel
+    settings: TrainingSettings
+    threads: int
+    gpu_share: float
+    storage: str | None = None
+    system_metrics: bool = False
+
+
+def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
+    """Train one proposal; report the best score so far at each rung, with a checkpoint.
+
+    Goes on from the trial's last checkpoint where it has one. What a user could mend, such as a loss that is
+    not finite, ends the trial with one line under `error`: trying again would end the same way.
+    """
+    try:
+        _train_and_report(config, data, setup)
+    except LorasweepError as error:
+        tune.report({ERROR: str(error), RUNG: 0})
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        tune.report({ERROR: f"{DISK_FULL}: {error}", RUNG: 0})
+
+
+def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
+    device = prepare_worker(setup)
+    hyperparameters = Hyperparameters(**config["hyperparameters"])
+    state = start_state(data, setup, hyperparameters, device)
+    parameters = trainable_parameters(state.model)
+    best: float | None = None
+    best_rung = 0
+    checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state.load(Path(folder))
+            kept = json.loads((Path(folder) / BEST_FILE).read_text())
+            best, best_rung = float(kept[SCORE]), int(kept[RUNG])
+    higher = higher_is_better(setup.settings.metric)
+    # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
+    # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
+    known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
+    for evaluation, system in monitored(
+        fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
+    ):
+        entries = known.get(evaluation.rung) or evaluation.to_dict() | ({"system": system} if system else {})
+        score = float(entries[setup.settings.metric])
+        # Ray keeps the later of two equal checkpoints, and so do we.
+        if best is None or (score >= best if higher else score <= best):
+            best, best_rung = score, evaluation.rung
+        with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+            write_checkpoint(state, evaluation, best, best_rung, Path(temporary))
+            tune.report(
+                {
+                    SCORE: best,
+                    RUNG: evaluation.rung,
+                    RUNG_SCORE: score,
+                    BEST_RUNG: best_rung,
+                    "evaluation": entries,
+                    "trainable_parameters": parameters,
+                    "micro_batch_size": state.micro_batch_size,
+                },
+                checkpoint=tune.Checkpoint.from_directory(temporary),
+            )
+
+
+def start_state(
+    data: EncodedDataset, setup: TrialSetup, hyperparameters: Hyperparameters, device: torch.device
+) -> TrainingState:
+    """A trial's beginning: a fresh adapter on the worker's base model."""
+    amp = resolve_precision(setup.settings.precision, device, setup.base.model_type)
+    loaded = _loaded_base(setup.base, data.label_names, setup.settings.seed, str(device))
+    model = build_classifier(loaded, hyperparameters, setup.settings.seed, amp)
+    return TrainingState.start(model, hyperparameters, amp)
+
+
+def prepare_worker(setup: TrialSetup) -> torch.device:
+    """Set the process up for one trial: threads, quiet libraries, its share of a GPU."""
+    from lorasweep.tuning.quiet import quiet_libraries
+
+    quiet_libraries()
+    torch.set_num_threads(setup.threads)
+    if setup.gpu_share <= 0 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if setup.gpu_share < 1:
+        # Ray only counts fractions of a GPU; without this one trial may take the memory of all.
+        torch.cuda.set_per_process_memory_fraction(setup.gpu_share)
+    return torch.device("cuda", 0)
+
+
+@lru_cache(maxsize=1)
+def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: str) -> LoadedBase:
+    # Kept by the worker process from trial to trial.
+    return load_base(base, label_names, seed, torch.device(device))
