@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ LABEL_COLUMNS = ("category", "label", "class")
 
 DATE_COLUMN = "date"
 """Taken for the dates of a split by date when no column is named."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 cannot hold one
 
 
 def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
@@ -74,8 +77,9 @@ def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
 def strings(table: Table, column: str, flag: str = "") -> list[str]:
     """A column's values as stripped strings without NULs, "" where a value is missing.
 
-    Whole numbers lose their ".0" (files keep integer labels with gaps as floats), booleans become "True" and
-    "False". Raises `DataError` for a column that is not there and for values that are lists or objects.
+    Whole numbers lose their ".0" (integer labels with gaps are kept as floats), booleans become "True" and
+    "False", half a surrogate pair becomes U+FFFD. Raises `DataError` for a column that is not there and for
+    values that are lists or objects.
     """
     series = table.frame[_present(table, column, flag)]
     if isinstance(series.dtype, pd.StringDtype):
@@ -84,6 +88,10 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
         values = series.astype(object).tolist()
         if set(map(type, values)) != {str}:
             values = [_string(value, table, column, row) for row, value in enumerate(values, start=1)]
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        values = [_LONE_SURROGATE.sub("\ufffd", value) for value in values]
     return [value.replace("\0", "").strip() for value in values]
 
 

@@ -15,7 +15,7 @@ from lorasweep.training.data.load import (
     read_texts,
     summary_lines,
 )
-from lorasweep.training.errors import DataError, SettingsError
+from lorasweep.training.errors import DataError, LorasweepError, SettingsError
 
 
 def news(count: int, **more: Any) -> list[dict[str, Any]]:
@@ -360,6 +360,84 @@ def test_no_path_means_the_sample_news() -> None:
     assert dataset.source == "sample news (made up)"
     assert dataset.text_columns == ("headline", "short_description")
     assert (len(dataset.label_names), dataset.left_out_classes) == (7, {})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series([1.0, 2.0, None] * 20),
+        pd.Series([3, 4, 5] * 20),
+        pd.Series(["a", "b", None] * 20, dtype="category"),
+        pd.Series([True, False, False] * 20),
+    ],
+)
+def test_a_frame_is_read_like_the_same_table_in_parquet(labels: pd.Series, tmp_path: Path) -> None:
+    index = pd.Index(range(100, 160), name="row")
+    frame = pd.DataFrame({"text": [f"t{n}" for n in range(60)], "label": labels.tolist()}).set_index(index)
+    frame["label"] = labels.set_axis(index)
+    before = frame.copy()
+    frame.to_parquet(tmp_path / "a.parquet")
+    of_file = load_dataset(DataSettings(path=str(tmp_path / "a.parquet")), 0)
+    of_frame = load_dataset(DataSettings(), 0, {"train": frame})
+    assert (of_frame.fingerprint, of_frame.dropped) == (of_file.fingerprint, of_file.dropped)
+    assert (of_frame.source, of_file.source) == ("DataFrame", "a.parquet")
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_frames_take_the_place_of_paths(tmp_path: Path) -> None:
+    test = pd.DataFrame(news(8)).assign(headline=[f"Headline {number} t" for number in range(8)])
+    path = write(tmp_path / "test.jsonl", test.to_dict("records"))
+    frames = {"test": test, "train": pd.DataFrame(news(40))}
+    of_frames = load_dataset(DataSettings(path="gone.csv"), 0, frames)
+    of_both = load_dataset(DataSettings(test_path=path), 0, {"train": frames["train"]})
+    assert of_frames.fingerprint == of_both.fingerprint
+    assert of_frames.test.text == test["headline"].tolist()
+    assert of_frames.source == "DataFrame + DataFrame of test rows"
+    assert of_both.source == "DataFrame + test.jsonl"
+    three = load_dataset(DataSettings(), 0, frames | {"validation": pd.DataFrame(news(8, authors="v"))})
+    assert three.dropped == {"text also in the validation split": 8}
+
+
+def test_half_a_surrogate_pair_in_a_frame_does_not_stop_the_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame(news(40), dtype=object)
+    frame.loc[0, "headline"] = "a \ud800 b"
+    dataset = load_dataset(DataSettings(), 0, {"train": frame})
+    dataset.save(tmp_path)
+    assert "a \ufffd b" in [text for texts in dataset.splits().values() for text in texts.text]
+
+
+@pytest.mark.parametrize(
+    ("frames", "settings", "message"),
+    [
+        ({"train": pd.DataFrame({"text": []})}, {}, "DataFrame holds no rows"),
+        ({"train": pd.DataFrame({"a": ["x"]})}, {}, "DataFrame: no text column recognised"),
+        ({"train": pd.DataFrame({"text": ["x"], "label": [["a"]]})}, {}, "DataFrame, row 1: column 'label'"),
+        (
+            {"train": pd.DataFrame(news(40)), "test": pd.DataFrame({"headline": ["x"]})},
+            {},
+            "DataFrame of test rows: no column 'short_description'",
+        ),
+        ({"test": pd.DataFrame(news(4))}, {}, "'DataFrame of test rows' is given without training rows"),
+        (
+            {"train": pd.DataFrame(news(4)), "test": pd.DataFrame(news(4))},
+            {"split_by": "date"},
+            "'DataFrame of test rows' brings splits",
+        ),
+        ({"train": pd.DataFrame(news(4))}, {"columns": ("a", "b")}, "--columns is for CSV and TSV"),
+        (
+            {"valid": pd.DataFrame(news(4))},
+            {},
+            "'valid' names no split; name the DataFrames train, validation",
+        ),
+    ],
+)
+def test_frames_that_cannot_be_used(
+    frames: dict[str, pd.DataFrame], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LorasweepError) as error:
+        load_dataset(DataSettings(**settings), 0, frames)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_texts_to_predict_on_stay_in_line_with_their_file(tmp_path: Path) -> None:
