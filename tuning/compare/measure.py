@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base
@@ -24,7 +25,7 @@ from lorasweep.training.model.classifier import (
 )
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
-from lorasweep.training.scores.scores import higher_is_better, predict_logits
+from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.profile import (
     Latency,
@@ -105,17 +106,14 @@ def measure(
     state = TrainingState.start(
         build_classifier(loaded, hyperparameters, settings.seed, amp), hyperparameters, amp
     )
-    higher = higher_is_better(settings.metric)
     rates: list[float] = []
-    best: float | None = None
+    best = Best(settings.metric)
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         weights = Path(temporary)
         for evaluation in fine_tune(state, data, hyperparameters, settings):
             tell(evaluation)
             rates.append(evaluation.samples_per_second)
-            score = evaluation.scores.by(settings.metric)
-            if best is None or (score >= best if higher else score <= best):
-                best = score
+            if best.update(evaluation.scores.by(settings.metric), evaluation.rung):
                 save_weights(state.model, weights)
         peak, seconds = memory.read(), state.seconds
         load_weights(state.model, weights)
@@ -128,7 +126,7 @@ def measure(
     speed = median(rates[1:] or rates)
     return Measured(
         logits=logits,
-        validation_score=best if best is not None else float("nan"),
+        validation_score=best.score,
         epoch_seconds=len(data.train) / speed,
         samples_per_second=speed,
         seconds=seconds,

@@ -11,10 +11,11 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import WEIGHTS_FOLDER, TrainingState
 from lorasweep.training.model.classifier import load_weights, save_weights
-from lorasweep.training.scores.scores import higher_is_better, predict_logits, score
+from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
@@ -105,15 +106,11 @@ def _train_to_best(
     device = prepare_worker(setup)
     hyperparameters = Hyperparameters(**settings)
     state = start_state(data, setup, hyperparameters, device)
-    sign = 1.0 if higher_is_better(setup.settings.metric) else -1.0
-    best = -float("inf")
+    best = Best(setup.settings.metric)
     for evaluation in fine_tune(state, data, hyperparameters, setup.settings):
-        validation = sign * evaluation.scores.by(setup.settings.metric)
-        if validation >= best:
-            best = validation
-            if keep is not None:
-                save_weights(state.model, keep)
-    return state, sign * best
+        if best.update(evaluation.scores.by(best.metric), evaluation.rung) and keep is not None:
+            save_weights(state.model, keep)
+    return state, best.score
 
 
 def test_baselines(dataset: Dataset) -> dict[str, np.ndarray]:

@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import LorasweepError
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.scores.scores import higher_is_better
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.folder import SCORE
 from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
@@ -71,15 +71,13 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     hyperparameters = Hyperparameters(**config["hyperparameters"])
     state = start_state(data, setup, hyperparameters, device)
     parameters = trainable_parameters(state.model)
-    best: float | None = None
-    best_rung = 0
+    best = Best(setup.settings.metric)
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state.load(Path(folder))
             kept = json.loads((Path(folder) / BEST_FILE).read_text())
-            best, best_rung = float(kept[SCORE]), int(kept[RUNG])
-    higher = higher_is_better(setup.settings.metric)
+            best = Best(best.metric, float(kept[SCORE]), int(kept[RUNG]))
     # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
     # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
     known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
@@ -88,17 +86,15 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     ):
         entries = known.get(evaluation.rung) or evaluation.to_dict() | ({"system": system} if system else {})
         score = float(entries[setup.settings.metric])
-        # Ray keeps the later of two equal checkpoints, and so do we.
-        if best is None or (score >= best if higher else score <= best):
-            best, best_rung = score, evaluation.rung
+        best.update(score, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-            write_checkpoint(state, evaluation, best, best_rung, Path(temporary))
+            write_checkpoint(state, evaluation, best.score, best.rung, Path(temporary))
             tune.report(
                 {
-                    SCORE: best,
+                    SCORE: best.score,
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
-                    BEST_RUNG: best_rung,
+                    BEST_RUNG: best.rung,
                     "evaluation": entries,
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
