@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from lorasweep.training.amp_types import Precision as Precision
+
 Method = Literal["lora", "rslora", "dora", "full"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
 Names = Annotated[

@@ -12,26 +12,25 @@ from typing import Any
 import torch
 from torch import nn
 
-# Model types whose attention block has a part `self` (query, key, value) and a part `output`, as BERT's has.
-LIKE_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+from lorasweep.training.model.families import MODEL_FAMILIES
 
 
 def read_first_token_only(model: nn.Module) -> None:
     """Let the last layer of a transformers sequence classifier compute the first token alone, in place.
 
-    Models of other types than `LIKE_BERT` and DistilBERT stay as they are. The last hidden state that such a model
-    returns has one token.
+    Models of a family without `first_token` stay as they are. The last hidden state that a changed model returns
+    has one token.
     """
     config: Any = getattr(model, "config", None)
     encoder: Any = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    kind = getattr(config, "model_type", None)
-    if encoder is None or getattr(config, "_attn_implementation", "eager") == "eager":
+    family = MODEL_FAMILIES.get(getattr(config, "model_type", ""))
+    if encoder is None or family is None or getattr(config, "_attn_implementation", "eager") == "eager":
         return
-    if kind in LIKE_BERT:
+    if family.first_token == "bert":
         block = encoder.encoder.layer[-1].attention
         _turn_into(block.self, _FirstQuery)
         _turn_into(block, _FirstBlock)
-    elif kind == "distilbert":
+    elif family.first_token == "distilbert":
         layer = encoder.transformer.layer[-1]
         _turn_into(layer.attention, _FirstQueryDistil)
         _turn_into(layer, _FirstLayerDistil)

@@ -13,7 +13,7 @@ from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
-from lorasweep.training.model.precision import AmpPolicy, bf16_in_hardware, resolve_precision
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Precision
 from lorasweep.tuning.adapters.export.weights import load_plainly
@@ -45,7 +45,7 @@ def comparison(
         amp = resolve_precision(trained_in, device)
     except SettingsError:  # fp16 away from the GPU
         amp = AmpPolicy("fp32", device)
-    if amp.name == "bf16" and not bf16_in_hardware(device):
+    if not amp.in_hardware:
         amp = AmpPolicy("fp32", device)  # emulated it takes minutes
     largest = float(np.abs(expected).max())
     if trained_in == "fp32":
