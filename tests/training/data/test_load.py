@@ -258,7 +258,7 @@ def test_a_split_by_date(tmp_path: Path) -> None:
     assert dataset.dates["train"][1] < dataset.dates["validation"][0]
     lines = summary_lines(describe(dataset))
     assert any(line.startswith("split by date: train 2020-01-0") for line in lines)
-    assert "classes left out (no row as old as training): new 1" in lines
+    assert "classes left out (no training row): new 1" in lines
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
     write(tmp_path / "a.jsonl", rows[::-1])
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
@@ -308,7 +308,7 @@ def test_a_split_by_date_that_cannot_be(
 def test_without_a_date_column(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": ["a", "b"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(DataError, match="no column 'date' to split by; name it with --date; columns present"):
+    with pytest.raises(DataError, match="no date column recognised, name it with --date; columns present"):
         load_dataset(DataSettings(path=str(tmp_path / "a.csv"), split_by="date"), 0)
 
 
@@ -341,7 +341,7 @@ def test_a_map_that_merges_nothing_leaves_nothing_to_compare(tmp_path: Path) -> 
     dataset = load_dataset(DataSettings(path=path, merge_labels=str(tmp_path / "map.yaml")), 0)
     assert dataset.label_names == ("a", "c", "d", "other")
     assert (dataset.original_names, dataset.train.original) == ((), None)
-    assert "labels by map.yaml: no two of the data's are merged" in summary_lines(describe(dataset))
+    assert "labels merged by map.yaml: none of the data's" in summary_lines(describe(dataset))
 
 
 def test_labels_that_are_merged_may_label_one_text(tmp_path: Path) -> None:
