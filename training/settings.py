@@ -11,6 +11,12 @@ from lorasweep.training.amp_types import Precision as Precision
 Method = Literal["lora", "rslora", "dora", "full"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
+
+def higher_is_better(metric: Metric) -> bool:
+    """Whether a larger value of the metric is the better one."""
+    return metric != "loss"
+
+
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]

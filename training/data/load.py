@@ -130,8 +130,8 @@ def read_texts(
 ) -> tuple[list[str], list[str] | None, pd.DataFrame]:
     """Rows to predict on: texts, pairs (None for one text column) and the file's own columns, row by row.
 
-    No row of a table is dropped, so all three stay aligned with the file: a row without a text gives "".
-    A .txt file holds one text per line (blank lines are skipped); where two columns are wanted its pairs
+    No row of a table is dropped, so the three stay aligned with the file: a row without a text gives "".
+    A .txt file holds one text a line (blank lines are left out); where two columns are wanted its pairs
     are "". Raises `DataError` as `load_dataset` does, and for any JSON row that cannot be read.
     """
     if table_format(path) == ".txt":

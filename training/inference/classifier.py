@@ -21,9 +21,10 @@ from lorasweep.training.inference.folder import (
     quiet_loading,
     read_folder,
     read_json,
+    write_parts,
 )
 from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS
+from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, set_adapter_weights
 from lorasweep.training.model.hub import check_attention
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import log_softmax, predict_logits
@@ -52,6 +53,13 @@ class Classifier:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def save_parts(self, folder: Path) -> None:
+        """Write what the model's weights need beside them: configuration with label names, and tokenizer."""
+        config: Any = self.model.config
+        with quiet_loading():
+            config.save_pretrained(folder)
+            write_parts(folder, self.tokenizer, self.label_names, self.max_length, self.text_columns)
 
 
 def load_classifier(folder: Path, device: str = "auto") -> Classifier:
@@ -128,7 +136,7 @@ def labels_and_scores(logits: np.ndarray, label_names: tuple[str, ...]) -> list[
 
 
 def _load_adapter(found: ExportedFolder) -> nn.Module:
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model
 
     folder = found.path
     entries = read_json(folder / ADAPTER_CONFIG)
@@ -149,16 +157,7 @@ def _load_adapter(found: ExportedFolder) -> nn.Module:
     config.inference_mode = True
     try:
         model = get_peft_model(base.model, config)
-        # PEFT itself only warns of keys that are missing, and not even of those that are too many.
-        expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-        odd = sorted(expected.keys() ^ weights.keys())
-        if odd:
-            side = "lack" if odd[0] in expected else "hold, unlike the configuration,"
-            raise ModelError(
-                f"{folder}: weights and {ADAPTER_CONFIG} do not belong together: the weights {side} {odd[0]} "
-                f"({len(odd)} such tensors); export it again"
-            )
-        set_peft_model_state_dict(model, weights)
+        set_adapter_weights(model, weights)
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             f"{folder}: the adapter does not fit its base model {base.base.name} ({first_line(error)}); "

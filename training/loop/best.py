@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 
 
 @dataclass

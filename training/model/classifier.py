@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lorasweep.training.errors import ModelError
+from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
@@ -116,24 +116,50 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Put back what `save_weights` wrote, into a model built with the same settings.
+    """Put back what `save_weights` wrote, into a model built with the same hyperparameters.
 
     Raises:
-        ModelError: the folder's weights are missing, broken or those of other settings.
+        ModelError: the folder's weights are missing, broken or of other hyperparameters.
     """
-    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftModel
 
     try:
         if isinstance(model, PeftModel):
-            weights = load_file(folder / ADAPTER_WEIGHTS)
-            expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-            if weights.keys() != expected.keys():
-                raise ModelError(f"{folder}: holds the weights of other settings than the trial's")
-            set_peft_model_state_dict(model, weights)
+            set_adapter_weights(model, load_file(folder / ADAPTER_WEIGHTS))
         else:
             model.load_state_dict(load_file(folder / FULL_WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder}: its weights cannot be read ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
+    except ValueError as error:
+        raise ModelError(f"{folder}: holds weights of other hyperparameters ({error})") from error
+
+
+def set_adapter_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Put an adapter's weights into a PEFT model.
+
+    Raises:
+        ValueError: tensors are missing, of which PEFT itself only warns, or there are too many.
+        RuntimeError: a tensor has another shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    odd = sorted(expected.keys() ^ weights.keys())
+    if odd:
+        side = "lack" if odd[0] in expected else "hold, unlike the configuration,"
+        raise ValueError(f"the weights {side} {odd[0]} ({len(odd)} such tensors)")
+    set_peft_model_state_dict(model, weights)
+
+
+def merge_adapter(model: nn.Module) -> nn.Module:
+    """A whole model in evaluation mode: the adapter's update is added to the base model's weights.
+
+    In fp32 the sum is exact to a rounding; merge in that type, whatever the model then runs in. A model without
+    an adapter is returned as it is. The PEFT model is consumed.
+    """
+    from peft import PeftModel
+
+    return model.merge_and_unload().eval() if isinstance(model, PeftModel) else model
 
 
 def _save(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -20,6 +20,7 @@ from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import (
     build_classifier,
     load_weights,
+    merge_adapter,
     save_weights,
     trainable_parameters,
 )
@@ -166,8 +167,7 @@ def _forms(
 
     if hyperparameters.method == "full":
         return [("whole", _in_type(trained(amp), amp))]
-    # Merged in fp32, whatever it then runs in.
-    merged = copy.deepcopy(trained(AmpPolicy("fp32", amp.device))).merge_and_unload()  # type: ignore[operator]
+    merged = merge_adapter(copy.deepcopy(trained(AmpPolicy("fp32", amp.device))))
     return [("adapter", trained(amp)), ("merged", _in_type(merged, amp))]
 
 
