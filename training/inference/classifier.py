@@ -23,9 +23,9 @@ from lorasweep.training.inference.folder import (
     read_json,
     write_parts,
 )
-from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
+from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, set_adapter_weights
-from lorasweep.training.model.hub import check_attention
+from lorasweep.training.model.hub import BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import log_softmax, predict_logits
 from lorasweep.training.settings import Precision
@@ -77,7 +77,7 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     found = read_folder(folder)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     with quiet_loading():
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = load_tokenizer(BaseModel(str(folder), str(folder), None, ""))
         model = _load_adapter(found) if found.is_adapter else _load_model(folder)
     return Classifier(
         model=model.to(place).eval(),
@@ -205,20 +205,6 @@ def _load_model(folder: Path) -> nn.Module:
             "trained classifier; name a folder that lorasweep export has written"
         )
     return model  # type: ignore[no-any-return]
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the loaders raise many kinds: no such file, malformed, unknown class
-        raise ModelError(
-            f"{folder}: no tokenizer can be loaded from it ({first_line(error)}); export it again"
-        ) from error
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"{folder}: its tokenizer has no padding token; export it again")
-    return tokenizer
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A classifier for one trial: an adapter on a shared base model, or a copy that is trained whole."""
+"""A trial's classifier: an adapter on a shared base model, or a copy of it that is trained whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lorasweep.training.settings import Hyperparameters
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FULL_WEIGHTS = "model.safetensors"
 
-# Attributes by which some models hold a dropout rate outside an nn.Dropout module.
+# Attributes in which some models keep a dropout rate outside an nn.Dropout module.
 DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout_prob")
 
 
@@ -32,11 +32,11 @@ def build_classifier(
 ) -> nn.Module:
     """A model ready to train: frozen base, fresh adapter, trainable head.
 
-    The frozen tensors are shared with `loaded`, which stays as it is; so many classifiers may stand on one
-    base model in memory. With the method `full` the whole model is copied.
+    The frozen tensors are shared with `loaded`, which does not change, so many classifiers can use one base
+    model in memory. With the method `full` the whole model is copied.
 
     Args:
-        seed: seed of the adapter's matrices; the head's come with the loaded base.
+        seed: of the adapter's matrices; the head comes with the loaded base.
 
     Raises:
         ModelError: the target modules match nothing in this model.
@@ -58,7 +58,7 @@ def build_classifier(
     model = _share(loaded.model)
     speed_up_attention(model, amp)
     read_first_token_only(model)
-    # Random numbers for dropout in frozen layers cost more than they give: the adapter has its own dropout.
+    # Dropout in frozen layers costs more than it brings: the adapter has its own.
     _set_dropout(model, hyperparameters.base_dropout or 0.0)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
@@ -73,14 +73,14 @@ def build_classifier(
         revision=loaded.base.revision,
     )
     classifier = cast(nn.Module, get_peft_model(model, config))
-    if hyperparameters.method != "dora":  # DoRA takes the norm of the frozen weight itself: fp32 for that
+    if hyperparameters.method != "dora":  # DoRA takes norms of the frozen weights, in fp32
         cast_frozen_linears(classifier, amp.dtype)
     speed_up_lora(classifier)
     return classifier.train()
 
 
 def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
-    """Real names of the modules that a preset or pattern adapts, from the configuration alone.
+    """Names of the modules that a preset or pattern adapts, from the base model's configuration alone.
 
     Raises:
         ModelError: it matches nothing, or the model type has no presets.
@@ -94,7 +94,7 @@ def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """Count of the parameters that are trained: adapter and head."""
+    """Number of parameters that are trained: adapter and head."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -104,7 +104,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
-        # Not PEFT's save_pretrained: it asks the hub about the vocabulary and writes an empty model card.
+        # PEFT's save_pretrained would ask the hub about the vocabulary and write an empty model card.
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
         _save(weights, folder / ADAPTER_WEIGHTS)
         config = copy.copy(model.peft_config["default"])
@@ -163,12 +163,12 @@ def merge_adapter(model: nn.Module) -> nn.Module:
 
 
 def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
-    # Tensors that share memory (tied weights) cannot go into one safetensors file as they are.
+    # Cloned, because safetensors refuses tensors that share memory (tied weights).
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
 
 
 def _share(model: nn.Module) -> nn.Module:
-    """A copy of the module tree whose parameters are the original's own tensors, frozen."""
+    """A copy of the modules that shares the original's parameters, frozen."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})

@@ -1,8 +1,7 @@
-"""Target modules: named presets as patterns per model type, and the real module names they match.
+"""Target modules: presets as patterns for each model type, and the module names that they match.
 
-PEFT matches a text given as `target_modules` against every full module name (`re.fullmatch`). The
-patterns here are anchored at the encoder's layers of transformers' sequence classification models,
-so that neither the pooler nor the classification head is ever adapted by accident.
+PEFT matches a text given as `target_modules` against full module names (`re.fullmatch`). The patterns here are
+anchored at the encoder's layers, so they never adapt the pooler or the classification head by accident.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ PRESETS = ("query-value", "attention", "feed-forward", "all-linear")
 
 
 def is_preset(target_modules: str) -> bool:
-    """True for the name of a preset; anything else is a regular expression."""
+    """Whether this is a preset's name; anything else is a regular expression."""
     return target_modules in PRESETS
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """The compiled regular expression. Raises `SettingsError` when it is not one."""
+    """The compiled regular expression. Raises `SettingsError` if it does not compile."""
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -38,9 +37,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def target_pattern(model_type: str, target_modules: str) -> str:
     """Regular expression over full module names, as PEFT's `LoraConfig(target_modules=...)` takes it.
 
-    `target_modules` is a preset's name or a regular expression of the user's own, which is returned
-    as it is. Raises `ModelError` for a preset of a model type without presets, `SettingsError` for
-    what does not compile.
+    `target_modules` is a preset's name or a regular expression, which is returned as it is. Raises
+    `ModelError` for a preset of a model type without presets, `SettingsError` for what does not compile.
     """
     if not is_preset(target_modules):
         return compile_pattern(target_modules).pattern
@@ -62,9 +60,9 @@ def target_pattern(model_type: str, target_modules: str) -> str:
 def resolve_target_modules(model: nn.Module, model_type: str, target_modules: str) -> list[str]:
     """Full names of the linear layers of `model` that `target_modules` matches, in the model's order.
 
-    `model` is a sequence classification model of transformers without an adapter. Raises `ModelError`
-    when nothing matches, or when a pattern also matches what must not be adapted: a module that is
-    not linear, or one outside the encoder (the classification head is trained whole anyway).
+    `model` is a transformers model for sequence classification, without an adapter. Raises `ModelError` if
+    nothing matches, or something that cannot be adapted: a module that is not linear, or one outside the
+    encoder (the classification head is trained whole anyway).
     """
     from torch import nn
 
@@ -75,7 +73,7 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
         raise ModelError(
             f"target_modules: {target_modules!r} matches no module of this {model_type} model"
             f"{_did_you_mean(target_modules)}; its linear layers are {_examples(linear)}; a pattern must "
-            "match the whole name, for instance by beginning with .*"
+            "match the whole name, so begin it with .*"
         )
     for name, module in matched.items():
         if not isinstance(module, nn.Linear):
@@ -90,7 +88,7 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
     ]
     if outside:
         raise ModelError(
-            f"target_modules: {target_modules!r} also matches {outside[0]}, which stands outside the "
+            f"target_modules: {target_modules!r} also matches {outside[0]}, which is outside the "
             f"encoder (pooler or classification head); narrow it to names that begin with {prefix}."
         )
     return list(matched)
@@ -102,7 +100,7 @@ def _did_you_mean(target_modules: str) -> str:
 
 
 def _examples(names: list[str], most: int = 8) -> str:
-    """One name for each kind of layer: those of further layers differ in their number only."""
+    """One name per kind of layer; others differ only in their numbers."""
     kinds: dict[str, str] = {}
     for name in names:
         kinds.setdefault(re.sub(r"\d+", "N", name), name)

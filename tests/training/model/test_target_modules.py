@@ -289,5 +289,5 @@ class TestRefusals:
 
     @pytest.mark.parametrize("variant", ["bert", "distilbert", "modernbert", "deberta"])
     def test_match_outside_the_encoder(self, variant):
-        with pytest.raises(ModelError, match=r"which stands outside the encoder"):
+        with pytest.raises(ModelError, match=r"which is outside the encoder"):
             resolve_target_modules(random_model(variant), variant, r"classifier|.*(query|q_lin|Wqkv|in_proj)")

@@ -1,8 +1,7 @@
-"""The last layer computed only for the token that the head reads.
+"""The last layer computed for the first token alone, which is all that the head reads.
 
-The heads of these families read the first token's output alone. Its attention needs keys and values of every token,
-but the query, the feed-forward block and all that follows need that token only: the same logits and gradients for
-less work, a seventh of a step with six layers.
+That token's attention needs the keys and values of every token, but the query, the feed-forward block and all that
+follows need only the one: the same logits and gradients with a seventh less work per step for six layers.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from lorasweep.training.model.families import MODEL_FAMILIES
 
 
 def read_first_token_only(model: nn.Module) -> None:
-    """Let the last layer of a transformers sequence classifier compute the first token alone, in place.
+    """Make the last layer of a transformers sequence classifier compute the first token alone, in place.
 
-    Models of a family without `first_token` stay as they are. The last hidden state that a changed model returns
-    has one token.
+    Models of a family without `first_token` do not change. The last hidden state of a changed model has one token.
     """
     config: Any = getattr(model, "config", None)
     encoder: Any = getattr(model, getattr(model, "base_model_prefix", ""), None)
@@ -37,7 +35,7 @@ def read_first_token_only(model: nn.Module) -> None:
 
 
 def _turn_into(module: nn.Module, mixin: type) -> None:
-    # A class of its own for the one module: copies of the model keep it, as they would not keep a bound method.
+    # A new class for this one module survives copying the model; a bound method would not.
     module.__class__ = type(f"{mixin.__name__}{type(module).__name__}", (mixin, type(module)), {})
 
 
@@ -48,7 +46,7 @@ def _attend(
     projections: tuple[nn.Module, nn.Module, nn.Module],
     options: dict[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What the first token attends to; shape (rows, 1, width)."""
+    """The attention's output for the first token; shape (rows, 1, width)."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     def heads(projected: torch.Tensor) -> torch.Tensor:
@@ -70,7 +68,7 @@ def _attend(
 
 
 class _FirstQuery:
-    """BERT's self-attention, for the first token's query."""
+    """BERT's self-attention for the first token's query."""
 
     query: nn.Module
     key: nn.Module
@@ -84,7 +82,7 @@ class _FirstQuery:
 
 
 class _FirstBlock:
-    """BERT's attention block around it: the residual too is the first token's."""
+    """BERT's attention block around it, with the first token's residual."""
 
     self: Any
     output: Any
@@ -99,7 +97,7 @@ class _FirstBlock:
 
 
 class _FirstQueryDistil:
-    """DistilBERT's self-attention, for the first token's query."""
+    """DistilBERT's self-attention for the first token's query."""
 
     q_lin: nn.Module
     k_lin: nn.Module
