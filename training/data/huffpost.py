@@ -61,7 +61,9 @@ class HuffPostFile:
         if unknown := sorted(self.classes.keys() - CLASSES):
             problems.append(f"unknown categories {shown(unknown, 4)}")
         if not str(FIRST_YEAR) <= self.first_date[:4] <= self.last_date[:4] <= str(LAST_YEAR):
-            problems.append(f"dates from {self.first_date} to {self.last_date}, not {FIRST_YEAR} to {LAST_YEAR}")
+            problems.append(
+                f"dates from {self.first_date} to {self.last_date}, not {FIRST_YEAR} to {LAST_YEAR}"
+            )
         return problems
 
     def write(self, path: Path) -> None:
