@@ -10,6 +10,12 @@ Method = Literal["lora", "rslora", "dora", "full"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
+
+def higher_is_better(metric: Metric) -> bool:
+    """Whether a larger value of the metric is the better one."""
+    return metric != "loss"
+
+
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]

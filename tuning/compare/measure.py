@@ -24,8 +24,8 @@ from lorasweep.training.model.classifier import (
 )
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
-from lorasweep.training.scores.scores import higher_is_better, predict_logits
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.settings import Hyperparameters, TrainingSettings, higher_is_better
 from lorasweep.tuning.compare.profile import (
     Latency,
     OperatorUse,

@@ -21,10 +21,10 @@ from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.settings import Hyperparameters, TrainingSettings, higher_is_better
 from lorasweep.tuning.record.folder import SCORE
 from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
 
@@ -79,15 +79,17 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
             state.load(Path(folder))
             kept = json.loads((Path(folder) / BEST_FILE).read_text())
             best, best_rung = float(kept[SCORE]), int(kept[RUNG])
-    higher = higher_is_better(setup.settings.metric)
+    metric = setup.settings.metric
+    higher = higher_is_better(metric)
     # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
     # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
-    known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
+    known = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
     for evaluation, system in monitored(
         fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
     ):
-        entries = known.get(evaluation.rung) or evaluation.to_dict() | ({"system": system} if system else {})
-        score = float(entries[setup.settings.metric])
+        on_record = known.get(evaluation.rung)
+        score = on_record.by(metric) if on_record else evaluation.scores.by(metric)
+        assert score is not None
         # Ray keeps the later of two equal checkpoints, and so do we.
         if best is None or (score >= best if higher else score <= best):
             best, best_rung = score, evaluation.rung
@@ -99,7 +101,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
                     BEST_RUNG: best_rung,
-                    "evaluation": entries,
+                    "evaluation": (on_record or EvaluationRecord.of(evaluation, best, system)).model_dump(),
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
                 },
