@@ -159,7 +159,7 @@ def main() -> None:
     trials = SweepFolder(folder / "mlruns", NAME).trials()
     outcome = {
         "best": max(trial.score for trial in trials if trial.score is not None),
-        "tried": [{name: trial.settings[name] for name in shape.space} for trial in trials],
+        "tried": [{name: getattr(trial.hyperparameters, name) for name in shape.space} for trial in trials],
     }
     (folder / OUTCOME_FILE).write_text(json.dumps(outcome), encoding="utf-8")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorasweep.training.settings import TrainingSettings
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, RowLatency, RowOperator
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.record.folder import TestScores
 
-WINNER = {"rank": 16, "alpha": 32.0, "target_modules": "all-linear", "learning_rate": 2e-3, "batch_size": 16}
+WINNER = Hyperparameters(rank=16, alpha=32.0, target_modules="all-linear", learning_rate=2e-3, batch_size=16)
 SETTINGS = CompareSettings(
     name="demo", sweep="demo-sweep", base_model="minilm", training=TrainingSettings(epochs=2)
 )

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.results import EvaluationRecord
 
 KINDS: dict[str, BaseDistribution] = {
     "rank": CategoricalDistribution((4, 8, 16, 32)),
@@ -38,10 +40,10 @@ def trial(
         id=f"t{number:03d}",
         number=number,
         state=state,  # type: ignore[arg-type]
-        settings={"method": "lora", **drawn},
+        hyperparameters=Hyperparameters.model_validate({"method": "lora", **drawn}),
         searched=tuple(KINDS),
         evaluations=tuple(
-            {"rung": rung, "epoch": rung / 2, "accuracy": score, "score": score}
+            EvaluationRecord(rung=rung, epoch=rung / 2, accuracy=score, score=score)
             for rung, score in enumerate(scores, 1)
         ),
         score=scores[-1] if scores else None,

@@ -134,7 +134,7 @@ def write_study(folder: SweepFolder) -> None:
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState[states[record.state]],
                 value=record.score if record.state == "completed" else None,
-                params={name: record.settings[name] for name in SEARCHED},
+                params={name: getattr(record.hyperparameters, name) for name in SEARCHED},
                 distributions=kinds,
             )
         )
@@ -170,7 +170,7 @@ def finished_sweep(mlruns: Path) -> SweepFolder:
             winner=Winner(
                 id="t001",
                 score=0.875,
-                settings=TRIALS[1].settings,
+                hyperparameters=TRIALS[1].hyperparameters,
                 test=TestScores(accuracy=scores.accuracy, macro_f1=scores.macro_f1, loss=scores.loss),
             ),
         )

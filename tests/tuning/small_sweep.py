@@ -94,7 +94,7 @@ def finished_sweep(
                 id=trial,
                 number=number,
                 state="completed",
-                settings=hyperparameters.model_dump(),
+                hyperparameters=hyperparameters,
                 searched=("rank", "learning_rate"),
                 evaluations=tuple(evaluations),
                 score=evaluations[0]["accuracy"],
@@ -104,9 +104,7 @@ def finished_sweep(
                 seconds=65.0,
             )
         )
-    folder.write_trial(
-        TrialRecord(id="t002", number=2, state="failed", settings=Hyperparameters().model_dump())
-    )
+    folder.write_trial(TrialRecord(id="t002", number=2, state="failed", hyperparameters=Hyperparameters()))
     winner = folder.trials()[0]
     scores = TestScores(accuracy=0.875, macro_f1=0.75, loss=0.5)
     untuned = TestScores(accuracy=0.25, macro_f1=0.125, loss=1.5)
@@ -118,12 +116,12 @@ def finished_sweep(
             winner=Winner(
                 id="t000",
                 score=winner.score or 0,
-                settings=winner.settings,
+                hyperparameters=winner.hyperparameters,
                 test=scores,
                 interval={"accuracy": (0.75, 1.0), "macro_f1": (0.5, 0.875), "loss": (0.25, 0.75)},
             ),
             baselines={"majority class": untuned},
-            untuned=Reference(settings=UNTUNED.model_dump(), score=0.2, test=untuned, seconds=1),
+            untuned=Reference(hyperparameters=UNTUNED, score=0.2, test=untuned, seconds=1),
         )
     )
     return folder

@@ -26,11 +26,6 @@ class Scores:
         return float(asdict(self)[metric])
 
 
-def higher_is_better(metric: Metric) -> bool:
-    """Whether a larger value of the metric is the better one."""
-    return metric != "loss"
-
-
 @torch.inference_mode()
 def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
     """Logits of every row, in order; float32, shape (rows, classes).

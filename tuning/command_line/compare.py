@@ -137,9 +137,9 @@ def compare(
         with console.status("reading and encoding") as waiting:
             prepared = runner.prepare(settings, folder, searched)
             runner.check_same_test(prepared, searched)
-            untuned = runner.untuned_for(winner.settings)
+            untuned = runner.untuned_for(winner.hyperparameters)
             classes = len(prepared.dataset.original_names)
-            plans = row_plans(settings, winner.settings, untuned, full, lora, classes)
+            plans = row_plans(settings, winner.hyperparameters, untuned, full, lora, classes)
 
             def tell(plan: RowPlan, what: str) -> None:
                 number = 1 + [entry.id for entry in plans].index(plan.id)
@@ -195,7 +195,7 @@ def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -
         wanted = runner.baseline_config(config, settings, space, kind)
         searched = runner.find_or_run(wanted, mlruns, _drive)
         _, winner = searched.won("compare", finished=True)
-        rates.append(float(winner.settings["learning_rate"]))
+        rates.append(winner.hyperparameters.learning_rate)
     return rates[0], rates[1]
 
 

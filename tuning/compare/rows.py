@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lorasweep.training.settings import UNTUNED, Hyperparameters
 from lorasweep.tuning.compare.record import CompareSettings, RowPlan
 
@@ -14,7 +11,7 @@ LORA_RATE, TUNED, UNMERGED = "lora-rate", "tuned", "tuned-unmerged"
 
 def row_plans(
     settings: CompareSettings,
-    winner: Mapping[str, Any],
+    best: Hyperparameters,
     untuned: Hyperparameters = UNTUNED,
     full_rate: float | None = None,
     lora_rate: float | None = None,
@@ -23,7 +20,7 @@ def row_plans(
     """The rows in the order in which they are trained and shown.
 
     Args:
-        winner: the sweep's settings.
+        best: the winner's hyperparameters.
         untuned: rank, alpha and target modules of the LoRA rows that are not tuned.
         full_rate, lora_rate: what a search of the rate alone has found, where there was one.
         unmerged_classes: classes before labels were merged, or 0 where they were not.
@@ -50,7 +47,6 @@ def row_plans(
         rows.append(
             RowPlan(id=LORA_RATE, name="LoRA + AMP, rate tuned", settings=found, precision="auto", about=what)
         )
-    best = Hyperparameters.model_validate(dict(winner))
     name = "tuned full + AMP" if best.method == "full" else "tuned LoRA + AMP"
     about = f"the winner of sweep {settings.sweep}"
     rows.append(RowPlan(id=TUNED, name=name, settings=best, precision="auto", about=about))

@@ -71,15 +71,14 @@ def prepare(settings: CompareSettings, folder: ComparisonFolder, sweep: SweepFol
     return Prepared(dataset, encoded, base)
 
 
-def untuned_for(winner: Mapping[str, Any]) -> Hyperparameters:
+def untuned_for(winner: Hyperparameters) -> Hyperparameters:
     """Rank, alpha and modules of the LoRA rows that nobody has tuned.
 
     Where the sweep needed a pattern of its own, as its model type has no presets, they have that one.
     """
-    target = winner.get("target_modules")
-    if winner.get("method") == "full" or target in PRESETS:
+    if winner.method == "full" or winner.target_modules in PRESETS:
         return UNTUNED
-    return UNTUNED.model_copy(update={"target_modules": target})
+    return UNTUNED.model_copy(update={"target_modules": winner.target_modules})
 
 
 def run_rows(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Hyperparameters, Metric
+
+if TYPE_CHECKING:
+    from lorasweep.training.loop.state import Evaluation
 
 TrialState = Literal["running", "completed", "stopped", "failed"]
 SweepState = Literal["running", "finished", "interrupted", "failed"]
@@ -18,20 +22,72 @@ TrialId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 
 
 class Record(BaseModel):
-    """Base of what is written as JSON; later versions may add fields, so unknown ones are let through."""
+    """Base of what is written as JSON; later versions may add fields, so unknown ones are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Hyperparameters are written under their older name, so that every version reads every folder.
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+def _without_unknown(value: Any) -> Any:
+    """Hyperparameters that a later version of lorasweep searched are ignored, as other unknown fields are."""
+    known = Hyperparameters.model_fields
+    return {k: v for k, v in value.items() if k in known} if isinstance(value, dict) else value
+
+
+RecordedHyperparameters = Annotated[Hyperparameters, BeforeValidator(_without_unknown)]
+
+
+class EvaluationRecord(Record):
+    """One evaluation of a trial: training's `Evaluation` as plain numbers, with the best score so far.
+
+    Attributes:
+        rung: evaluations so far, from 1.
+        step: optimiser steps so far.
+        epoch: passes over the training rows so far, with its fraction.
+        learning_rate: at the last step.
+        train_loss: mean over the steps since the rung before, in nats.
+        accuracy, macro_f1, loss: on the validation split; in [0, 1], [0, 1] and nats.
+        seconds: the trial's time so far, evaluations included.
+        samples_per_second: training rows a second since the rung before.
+        score: the best so far, by the sweep's metric.
+        system: measurements of the trial's process, with `--system-metrics`.
+    """
+
+    rung: int
+    step: int = 0
+    epoch: float | None = None
+    learning_rate: float | None = None
+    train_loss: float | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    loss: float | None = None
+    seconds: float = 0.0
+    samples_per_second: float | None = None
+    score: float | None = None
+    system: dict[str, float] | None = None
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, best: float, system: Mapping[str, float] | None = None
+    ) -> EvaluationRecord:
+        """The record of an evaluation; `best` is the best score so far."""
+        return cls.model_validate({**evaluation.to_dict(), "score": best, "system": system or None})
+
+    def by(self, metric: Metric) -> float | None:
+        """The validation score by one metric."""
+        value: float | None = getattr(self, metric)
+        return value
 
 
 class TrialRecord(Record):
-    """One trial: its settings, every evaluation, and how it ended.
+    """One trial: its hyperparameters, every evaluation, and how it ended.
 
     Attributes:
         id: `t` and Optuna's trial number.
         ray_id: Ray Tune's own id of it.
-        settings: all hyperparameters, searched or not.
-        searched: those of `settings` that the space searches.
-        evaluations: one mapping a rung, as `Evaluation.to_dict` gives it, with `score`, the best so far.
+        hyperparameters: all of them, searched or not.
+        searched: names of those that the space searches.
+        evaluations: one a rung.
         score: the best evaluation's, by the sweep's metric.
         best_rung: the rung of that evaluation.
         trainable_parameters: of adapter and head.
@@ -47,9 +103,9 @@ class TrialRecord(Record):
     number: int
     ray_id: str = ""
     state: TrialState = "running"
-    settings: dict[str, Any] = {}
+    hyperparameters: RecordedHyperparameters = Field(Hyperparameters(), alias="settings")
     searched: tuple[str, ...] = ()
-    evaluations: tuple[dict[str, Any], ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
     score: float | None = None
     best_rung: int | None = None
     trainable_parameters: int | None = None
@@ -64,7 +120,7 @@ class TrialRecord(Record):
     @property
     def reached(self) -> int:
         """The last rung that it was evaluated at, 0 before the first."""
-        return int(self.evaluations[-1]["rung"]) if self.evaluations else 0
+        return self.evaluations[-1].rung if self.evaluations else 0
 
 
 class TestScores(Record):
@@ -88,14 +144,14 @@ class Winner(Record):
 
     id: TrialId
     score: float
-    settings: dict[str, Any]
+    hyperparameters: RecordedHyperparameters = Field(alias="settings")
     test: TestScores
     interval: dict[str, tuple[float, float]] = {}
     rule: str = ""
 
 
 class Confirmed(Record):
-    """A trial's settings trained again on other seeds.
+    """A trial's hyperparameters trained again on other seeds.
 
     Attributes:
         scores: validation score by seed. The search's own is left out: it was picked for being high.
@@ -112,7 +168,7 @@ class Confirmed(Record):
 class Reference(Record):
     """The untuned settings, trained with the same budget in the same sweep."""
 
-    settings: dict[str, Any]
+    hyperparameters: RecordedHyperparameters = Field(alias="settings")
     score: float
     test: TestScores
     seconds: float
@@ -128,7 +184,7 @@ class UnmergedReference(Record):
         merged: scores of the same predictions, each taken for its merged class: what the winner compares with.
     """
 
-    settings: dict[str, Any]
+    hyperparameters: RecordedHyperparameters = Field(alias="settings")
     classes: int
     score: float
     test: TestScores

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.folder import SweepResult, TestScores, TrialRecord
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
@@ -29,9 +29,11 @@ def setting_text(value: Any) -> str:
     return show(value)
 
 
-def settings_line(settings: Mapping[str, Any], searched: Sequence[str]) -> str:
-    """The searched settings of a trial on one line."""
-    return ", ".join(f"{SHORT_NAMES.get(name, name)} {setting_text(settings.get(name))}" for name in searched)
+def settings_line(hyperparameters: Hyperparameters, searched: Sequence[str]) -> str:
+    """The searched hyperparameters of a trial on one line."""
+    return ", ".join(
+        f"{SHORT_NAMES.get(name, name)} {setting_text(getattr(hyperparameters, name))}" for name in searched
+    )
 
 
 def score_text(score: float | None, metric: Metric) -> str:

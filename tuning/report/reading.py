@@ -16,7 +16,8 @@ from lorasweep.search_spaces.domains import from_distribution
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import DataError, SettingsError
-from lorasweep.training.scores.scores import ClassScores, higher_is_better, log_softmax, score_classes
+from lorasweep.training.scores.scores import ClassScores, log_softmax, score_classes
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.record.predictions import winner_logits

@@ -86,12 +86,12 @@ def winner_rows(sweep: Sweep) -> list[tuple[str, str, bool]]:
     """The winner's settings: (name, value, whether it was searched)."""
     if sweep.result is None or sweep.result.winner is None:
         return []
-    settings = sweep.result.winner.settings
-    unused = ADAPTER_SETTINGS if settings.get("method") == "full" else ()
+    hyperparameters = sweep.result.winner.hyperparameters
+    unused = ADAPTER_SETTINGS if hyperparameters.method == "full" else ()
     searched = set(searched_columns(sweep))
     return [
         (name.replace("_", " "), setting_text(value), name in searched)
-        for name, value in settings.items()
+        for name, value in hyperparameters.model_dump().items()
         if name not in unused
     ]
 
@@ -108,7 +108,7 @@ def test_rows(sweep: Sweep) -> list[dict[str, Any]]:
     rows = [row(f"winner {result.winner.id}", result.winner.test)]
     rows += [row(name.strip(), test) for name, test in unmerged_rows(result)]
     if result.untuned:
-        settings = settings_line(result.untuned.settings, searched_columns(sweep))
+        settings = settings_line(result.untuned.hyperparameters, searched_columns(sweep))
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
     return rows + [
@@ -118,7 +118,7 @@ def test_rows(sweep: Sweep) -> list[dict[str, Any]]:
 
 def searched_columns(sweep: Sweep) -> list[str]:
     """Searched settings that trials have on record, in the space's order."""
-    return list(dict.fromkeys(name for t in sweep.trials for name in t.searched if name in t.settings))
+    return list(dict.fromkeys(name for t in sweep.trials for name in t.searched))
 
 
 def heads(sweep: Sweep) -> list[str]:
@@ -132,15 +132,16 @@ def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
     if state == "running" and sweep.state != "running":
         state = "interrupted"
     ends = {"stopped": f"stopped by ASHA after rung {trial.reached}", "completed": "full budget"}
-    unused = ADAPTER_SETTINGS if trial.settings.get("method") == "full" else ()
-    used = [name for name in searched_columns(sweep) if name in trial.settings and name not in unused]
-    values = [setting_text(trial.settings[name]) if name in used else "–" for name in searched_columns(sweep)]
+    unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
+    columns = searched_columns(sweep)
+    used = [name for name in columns if name not in unused]
+    values = [setting_text(getattr(trial.hyperparameters, name)) if name in used else "–" for name in columns]
     return {
         "id": trial.id,
         "won": trial.id == sweep.winner,
         "state": state,
         "score": score_text(trial.score if is_number(trial.score) else None, sweep.config.training.metric),
-        "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.settings, used)],
+        "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.hyperparameters, used)],
         "parameters": parameters_text(trial.trainable_parameters),
         "rungs": f"{trial.reached}/{sweep.config.training.rungs}",
         "seconds": duration(trial.seconds),

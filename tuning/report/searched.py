@@ -11,8 +11,7 @@ from typing import Any, TypeGuard
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.search.study import first_number
 
@@ -54,13 +53,17 @@ def searched_of(
     drawn: dict[str, dict[str, Any]] = {}
     for trial in trials:
         own = frozen.get(trial.number)
-        values = {name: trial.settings[name] for name in trial.searched if name in trial.settings}
+        values = {
+            name: getattr(trial.hyperparameters, name)
+            for name in trial.searched
+            if name in Hyperparameters.model_fields
+        }
         if own is not None and own.params:
             values = dict(own.params)
             for name, kind in own.distributions.items():
                 kinds = found.setdefault(name, [])
                 kinds += [kind] if kind not in kinds else []
-        unused = ADAPTER_SETTINGS if trial.settings.get("method") == "full" else ()
+        unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
         drawn[trial.id] = {name: value for name, value in values.items() if name not in unused}
     distributions = {}
     for name in dict.fromkeys([*found, *(name for values in drawn.values() for name in values)]):

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.report.reading import Sweep
 from lorasweep.tuning.report.rows import CONTROL, searched_columns
 
@@ -14,12 +15,12 @@ from lorasweep.tuning.report.rows import CONTROL, searched_columns
 def csv_tables(sweep: Sweep) -> dict[str, str]:
     """File name → CSV."""
     # What was searched comes first: MLflow shows the table's left side.
-    names = list(dict.fromkeys([*searched_columns(sweep), *(n for t in sweep.trials for n in t.settings)]))
+    names = list(dict.fromkeys([*searched_columns(sweep), *Hyperparameters.model_fields]))
     head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
     trials = [
         [
             *(trial.id, trial.state, trial.score),
-            *(trial.settings.get(name) for name in names),
+            *(getattr(trial.hyperparameters, name) for name in names),
             *(trial.trainable_parameters, len(trial.evaluations), trial.best_rung),
             *(trial.seconds, trial.started, trial.ended, trial.error, "; ".join(trial.notes)),
         ]

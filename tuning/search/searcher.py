@@ -9,8 +9,7 @@ from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from lorasweep.search_spaces.space import Space
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE
 from lorasweep.tuning.record.reported import ERROR, RUNG, is_disk_full
@@ -54,10 +53,10 @@ class TruthfulOptunaSearch(OptunaSearch):
                 self._scores[trial_id] = trial.scores[-1]
             return {
                 "number": trial.number,
-                "hyperparameters": trial.hyperparameters,
+                "hyperparameters": trial.hyperparameters.model_dump(),
                 "checkpoint": trial.checkpoint,
                 "scores": list(trial.scores),
-                "evaluations": list(trial.evaluations),
+                "evaluations": [evaluation.model_dump() for evaluation in trial.evaluations],
             }
         values = super().suggest(trial_id)
         if values is None:

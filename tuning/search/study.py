@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE, TrialRecord, now, trial_id
+from lorasweep.tuning.record.folder import TrialRecord, now, trial_id
+from lorasweep.tuning.record.results import EvaluationRecord
 
 # Trials of an older sweep that stand in front of this one's own, which count from 0 after them.
 WARM = "lorasweep.warm_start"
@@ -33,14 +33,14 @@ class Unfinished:
     """
 
     number: int
-    hyperparameters: dict[str, Any]
+    hyperparameters: Hyperparameters
     checkpoint: str | None = None
-    evaluations: tuple[dict[str, Any], ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
 
     @property
     def scores(self) -> tuple[float, ...]:
         """The running best at each rung on record."""
-        return tuple(float(evaluation[SCORE]) for evaluation in self.evaluations)
+        return tuple(evaluation.score for evaluation in self.evaluations if evaluation.score is not None)
 
 
 def create_study(
@@ -123,11 +123,13 @@ def reconcile(
         elif record is None:
             # The sampler proposes what it had proposed: what a trial was given before stays its own.
             values = space.suggest(attach(study, number))
-            unfinished.append(Unfinished(number, space.hyperparameters(values).model_dump()))
+            unfinished.append(Unfinished(number, space.hyperparameters(values)))
         elif record.state == "running":
             # It may have died between the record of an evaluation and Optuna's.
             _report(attach(study, number), frozen, record)
-            unfinished.append(Unfinished(number, record.settings, record.last_checkpoint, record.evaluations))
+            unfinished.append(
+                Unfinished(number, record.hyperparameters, record.last_checkpoint, record.evaluations)
+            )
         else:
             _tell(study, number, frozen, record)
     return [known[number] for number in sorted(known)], unfinished
@@ -142,8 +144,8 @@ def _tell(study: Study, number: int, frozen: FrozenTrial, record: TrialRecord) -
 
 def _report(trial: Trial, frozen: FrozenTrial, record: TrialRecord) -> None:
     for evaluation in record.evaluations:
-        if evaluation["rung"] not in frozen.intermediate_values:
-            trial.report(float(evaluation[SCORE]), int(evaluation["rung"]))
+        if evaluation.score is not None and evaluation.rung not in frozen.intermediate_values:
+            trial.report(evaluation.score, evaluation.rung)
 
 
 def startup_trials(trials: int, concurrency: int) -> int:

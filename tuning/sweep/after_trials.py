@@ -59,7 +59,7 @@ def run_alone(address: str | None, resources: Resources, function: Any, *argumen
 
 
 def predict_test(
-    settings: dict[str, Any], checkpoint_path: str, data: EncodedDataset, setup: TrialSetup
+    hyperparameters: Hyperparameters, checkpoint_path: str, data: EncodedDataset, setup: TrialSetup
 ) -> tuple[np.ndarray, dict[str, bytes]]:
     """Predict the test split with a trial's best checkpoint.
 
@@ -68,7 +68,7 @@ def predict_test(
         out: the driver may be on another machine than the storage.
     """
     device = prepare_worker(setup)
-    state = start_state(data, setup, Hyperparameters(**settings), device)
+    state = start_state(data, setup, hyperparameters, device)
     checkpoint = open_checkpoint(checkpoint_path, setup.storage)
     assert checkpoint is not None
     with checkpoint.as_directory() as folder:
@@ -81,30 +81,33 @@ def predict_test(
     return predict_logits(state.model, data.test, state.amp), files
 
 
-def train_reference(settings: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> TestedClassifier:
+def train_reference(
+    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup
+) -> TestedClassifier:
     """Train settings with the full budget, outside the search, and predict the test split with their best."""
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-        state, best = _train_to_best(settings, data, setup, Path(temporary))
+        state, best = _train_to_best(hyperparameters, data, setup, Path(temporary))
         load_weights(state.model, Path(temporary))
         return TestedClassifier(predict_logits(state.model, data.test, state.amp), best, state.seconds)
 
 
-def train_again(settings: dict[str, Any], seed: int, data: EncodedDataset, setup: TrialSetup) -> float:
+def train_again(
+    hyperparameters: Hyperparameters, seed: int, data: EncodedDataset, setup: TrialSetup
+) -> float:
     """Train settings with the full budget on another seed of data order and new layers.
 
     Returns:
         The best validation score, as the trials of the search are scored. The test split is not touched.
     """
     setup = replace(setup, settings=setup.settings.model_copy(update={"seed": seed}))
-    return _train_to_best(settings, data, setup, None)[1]
+    return _train_to_best(hyperparameters, data, setup, None)[1]
 
 
 def _train_to_best(
-    settings: dict[str, Any], data: EncodedDataset, setup: TrialSetup, keep: Path | None
+    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup, keep: Path | None
 ) -> tuple[TrainingState, float]:
     """Train to the end; the state there, and the best validation score, whose weights go into `keep`."""
     device = prepare_worker(setup)
-    hyperparameters = Hyperparameters(**settings)
     state = start_state(data, setup, hyperparameters, device)
     best = Best(setup.settings.metric)
     for evaluation in fine_tune(state, data, hyperparameters, setup.settings):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import Confirmed, TrialRecord, rank_trials
 
@@ -87,16 +85,11 @@ def margin_text(config: SweepConfig) -> str:
 
 
 def _best(trial: TrialRecord, metric: Metric) -> float | None:
-    values = [_number(evaluation, metric) for evaluation in trial.evaluations]
+    values = [evaluation.by(metric) for evaluation in trial.evaluations]
     known = [value for value in values if value is not None]
     if not known:
         return None
     return max(known) if higher_is_better(metric) else min(known)
-
-
-def _number(evaluation: Mapping[str, Any], metric: Metric) -> float | None:
-    value = evaluation.get(metric)
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _smallest(near: Sequence[TrialRecord]) -> TrialRecord:

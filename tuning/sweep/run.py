@@ -12,7 +12,7 @@ from pathlib import Path
 from ray import tune
 
 from lorasweep.training.errors import LorasweepError, SweepStoppedError, TrainingError, first_line
-from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import (
     SweepFolder,

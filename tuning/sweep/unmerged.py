@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.scores.scores import score_merged
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import SweepFolder, TestScores, UnmergedReference
 from lorasweep.tuning.sweep.after_trials import run_alone, score_test, train_reference
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -21,7 +21,7 @@ from lorasweep.tuning.trials.trial import TrialSetup
 def unmerged_reference(
     plan: SweepPlan,
     folder: SweepFolder,
-    settings: dict[str, Any],
+    hyperparameters: Hyperparameters,
     resources: Resources,
     setup: TrialSetup,
     tell: Callable[[str], None],
@@ -34,13 +34,15 @@ def unmerged_reference(
     if not dataset.original_names:
         return None
     known = folder.unmerged()
-    if known is not None and known.settings == settings:
+    if known is not None and known.hyperparameters == hyperparameters:
         return known
     tell("training the winner's settings on the unmerged labels")
     data = unmerged_data(dataset, plan.encoded)
-    trained = run_alone(plan.config.resources.address, resources, train_reference, settings, data, setup)
+    trained = run_alone(
+        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup
+    )
     found = UnmergedReference(
-        settings=settings,
+        hyperparameters=hyperparameters,
         classes=len(dataset.original_names),
         score=trained.validation_score,
         test=score_test(trained.logits, data.test.labels),

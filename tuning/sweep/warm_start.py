@@ -10,8 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lorasweep.search_spaces.domains import Choice, IntRange, Range, show
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Hyperparameters
+from lorasweep.training.settings import Hyperparameters, higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder, rank_trials
 from lorasweep.tuning.search.study import open_study
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -59,7 +58,7 @@ def earlier_trials(
     ranked = rank_trials(other.trials(), higher_is_better(config.training.metric))
     if not found or not ranked:
         raise SettingsError(f"{where}: none of its trials has a score; name another sweep, or leave it out")
-    start = {name: ranked[0].settings[name] for name in distributions}
+    start = {name: getattr(ranked[0].hyperparameters, name) for name in distributions}
     return found, start, _notes(other, plan)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.scores.scores import bootstrap_intervals, higher_is_better
+from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import (
     Confirmed,
     Reference,
@@ -75,12 +76,12 @@ def choose_winner(
     winner = next((entry for entry in tested if entry.id == best.id), None)
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
         tell(f"scoring {best.id} on the test split")
-        logits, files = run(resources, predict_test, best.settings, best.checkpoint, data, setup)
+        logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
         keep_winner(folder.winner, files, logits)
         winner = Winner(
             id=best.id,
             score=best.score or 0.0,
-            settings=best.settings,
+            hyperparameters=best.hyperparameters,
             test=score_test(logits, labels),
             interval=bootstrap_intervals(logits, labels),
         )
@@ -99,15 +100,15 @@ def choose_winner(
         fields["baselines"] = {name: score_test(values, labels) for name, values in found.items()}
     if plan.config.compare_untuned and fields["untuned"] is None:
         tell("training the untuned settings for comparison")
-        settings = untuned_settings(plan).model_dump()
-        reference = run(resources, train_reference, settings, data, setup)
+        untuned = untuned_settings(plan)
+        reference = run(resources, train_reference, untuned, data, setup)
         fields["untuned"] = Reference(
-            settings=settings,
+            hyperparameters=untuned,
             score=reference.validation_score,
             test=score_test(reference.logits, labels),
             seconds=reference.seconds,
         )
-    fields["unmerged"] = unmerged_reference(plan, folder, best.settings, resources, setup, tell)
+    fields["unmerged"] = unmerged_reference(plan, folder, best.hyperparameters, resources, setup, tell)
     return fields
 
 
@@ -130,7 +131,7 @@ def confirm(
     for trial in best:
         for seed in range(first, first + seeds):
             if str(seed) not in scores.setdefault(trial.id, {}):
-                task = run_remote(plan.resources, train_again, trial.settings, seed, data, setup)
+                task = run_remote(plan.resources, train_again, trial.hyperparameters, seed, data, setup)
                 waiting[task] = (trial.id, str(seed))
     total = len(waiting)
     while waiting:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
-from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -57,7 +57,7 @@ class Progress:
             return "none yet"
         metric = self._plan.config.training.metric
         score = f"{score_text(best.score, metric)} {METRIC_NAMES[metric]}"
-        return f"{score}, {best.id}: {settings_line(best.settings, list(self._plan.space.searched))}"
+        return f"{score}, {best.id}: {settings_line(best.hyperparameters, list(self._plan.space.searched))}"
 
     def work_done(self) -> float:
         """Share of the expected rungs that are done, in [0, 1]."""
@@ -147,7 +147,7 @@ class LiveDisplay(Progress):
         metric, searched = self._plan.config.training.metric, list(self._plan.space.searched)
         rung = f"rung {len(trial.evaluations)}/{self._plan.budget.rungs}"
         score = score_text(trial.score, metric)
-        return f"{trial.id} {rung} {score:>6}  {settings_line(trial.settings, searched)}"
+        return f"{trial.id} {rung} {score:>6}  {settings_line(trial.hyperparameters, searched)}"
 
 
 class LogDisplay(Progress):
@@ -181,10 +181,12 @@ class LogDisplay(Progress):
         score = score_text(trial.score, metric)
         ended = sum(other.state != "running" for other in self._trials.values())
         if trial.state == "running" and not trial.evaluations:
-            self._log(f"{trial.id} begins: {settings_line(trial.settings, searched)}")
+            self._log(f"{trial.id} begins: {settings_line(trial.hyperparameters, searched)}")
         elif trial.state == "running" and before is None:
             rung = f"{len(trial.evaluations)}/{self._plan.budget.rungs}"
-            self._log(f"{trial.id} goes on after rung {rung}: {settings_line(trial.settings, searched)}")
+            self._log(
+                f"{trial.id} goes on after rung {rung}: {settings_line(trial.hyperparameters, searched)}"
+            )
         elif trial.state == "running":
             self._log(f"{trial.id} rung {len(trial.evaluations)}/{self._plan.budget.rungs}: {score}")
         elif trial.state == "failed":

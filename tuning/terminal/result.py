@@ -8,8 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.words import (
     METRIC_NAMES,
@@ -38,7 +37,7 @@ def trials_table(
     if not columns:
         table.add_column("settings", overflow="fold")
     for name in columns:
-        numbers = all(isinstance(trial.settings.get(name), int | float) for trial in trials)
+        numbers = all(isinstance(getattr(trial.hyperparameters, name), int | float) for trial in trials)
         table.add_column(
             SHORT_NAMES.get(name, name), justify="right" if numbers else "left", overflow="ellipsis"
         )
@@ -46,11 +45,11 @@ def trials_table(
     table.add_column("rungs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for trial in rank_trials(list(trials), higher_is_better(metric))[:most]:
-        settings = [setting_text(trial.settings.get(name)) for name in columns]
+        settings = [setting_text(getattr(trial.hyperparameters, name)) for name in columns]
         table.add_row(
             trial.id,
             score_text(trial.score, metric),
-            *map(escape, settings or [settings_line(trial.settings, searched)]),
+            *map(escape, settings or [settings_line(trial.hyperparameters, searched)]),
             parameters_text(trial.trainable_parameters),
             f"{trial.reached}/{rungs}",
             duration(trial.seconds),
@@ -128,7 +127,10 @@ def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[Renderab
     if result.untuned:
         gain = 100 * (result.winner.test.accuracy - result.untuned.test.accuracy)
         rows.append(
-            ("tuning adds", f"{gain:+.1f} points to {settings_line(result.untuned.settings, searched)}")
+            (
+                "tuning adds",
+                f"{gain:+.1f} points to {settings_line(result.untuned.hyperparameters, searched)}",
+            )
         )
     if result.unmerged:
         gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder, rank_trials
 from lorasweep.tuning.record.words import score_text
 
@@ -46,7 +46,7 @@ def status_entries(folder: SweepFolder) -> dict[str, Any]:
                 "id": trial.id,
                 "state": trial.state,
                 "score": trial.score,
-                "settings": trial.settings,
+                "settings": trial.hyperparameters.model_dump(),
                 "trainable_parameters": trial.trainable_parameters,
                 "seconds": trial.seconds,
             }

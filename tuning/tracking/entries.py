@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepResult, TrialRecord
 from lorasweep.tuning.tracking.store import hide_passwords
@@ -62,7 +61,7 @@ def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, s
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
     """All hyperparameters of a trial, searched or not, and the size of what it trains once that is known."""
-    entries = dict(trial.settings)
+    entries = trial.hyperparameters.model_dump()
     if trial.trainable_parameters is not None:
         entries["trainable_parameters"] = trial.trainable_parameters
     return params_of(entries)
@@ -97,17 +96,18 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
     scores: list[float] = []
     for evaluation in trial.evaluations:
         numbers = {
-            name: float(evaluation[key])
+            name: float(getattr(evaluation, key))
             for key, name in EVALUATION_METRICS.items()
-            if is_finite(evaluation.get(key))
+            if is_finite(getattr(evaluation, key))
         }
-        if is_finite(evaluation.get(metric)):
-            scores.append(float(evaluation[metric]))
+        value = evaluation.by(metric)
+        if value is not None and is_finite(value):
+            scores.append(value)
         if scores:
             numbers["score"] = best(scores, metric)
-        system = evaluation.get("system", {}).items()
+        system = (evaluation.system or {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
-        rungs[int(evaluation["rung"])] = numbers
+        rungs[evaluation.rung] = numbers
     return rungs
 
 

@@ -31,7 +31,8 @@ def sweep_note(
     if result.winner is not None:
         name = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         settings = ", ".join(
-            f"{escape(key)} {_short(setting_text(result.winner.settings.get(key)))}" for key in searched
+            f"{escape(key)} {_short(setting_text(getattr(result.winner.hyperparameters, key)))}"
+            for key in searched
         )
         rule = f", chosen by {_short(result.winner.rule)}" if result.winner.rule else ""
         # MLflow shows the first few lines and folds the rest.

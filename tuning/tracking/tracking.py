@@ -282,10 +282,7 @@ class Tracking:
         self._record_data(run)
         # Counted from the trial's start: when exactly a rung was reached is not kept, and this stays the same
         # however often the store is filled.
-        times = {
-            int(evaluation["rung"]): started + float(evaluation["seconds"])
-            for evaluation in trial.evaluations
-        }
+        times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
         metrics = trial_metrics(trial, self._config.training.metric)
         runs.send_rungs(run, {rung: (times[rung], numbers) for rung, numbers in metrics.items()})
         rungs = self._config.training.rungs

@@ -11,8 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.words import METRIC_NAMES
 from lorasweep.tuning.tracking.entries import ENDED, KIND, METRIC
 from lorasweep.tuning.tracking.store import connect, store_errors

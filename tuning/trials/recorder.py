@@ -11,8 +11,10 @@ from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord, now, trial_id
 from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import prune
 from lorasweep.tuning.trials.failures import FailureWatch
 
@@ -78,14 +80,14 @@ class Recorder(tune.Callback):
         if SCORE not in result:
             return
         rung = int(result[RUNG])
-        evaluation = {**result["evaluation"], SCORE: result[SCORE]}
-        kept = tuple(earlier for earlier in record.evaluations if earlier["rung"] < rung)
+        evaluation = EvaluationRecord.model_validate({**result["evaluation"], SCORE: result[SCORE]})
+        kept = tuple(earlier for earlier in record.evaluations if earlier.rung < rung)
         update: dict[str, Any] = {
             "evaluations": (*kept, evaluation),
             "score": result[SCORE],
             "best_rung": result[BEST_RUNG],
             "trainable_parameters": result["trainable_parameters"],
-            "seconds": evaluation["seconds"],
+            "seconds": evaluation.seconds,
         }
         if result["micro_batch_size"]:
             note = f"out of memory: micro-batches of {result['micro_batch_size']} rows, gradients accumulated"
@@ -144,7 +146,7 @@ class Recorder(tune.Callback):
         return self.trials.get(number) or TrialRecord(
             id=trial_id(number),
             number=number,
-            settings=trial.config["hyperparameters"],
+            hyperparameters=Hyperparameters(**trial.config["hyperparameters"]),
             searched=self._searched,
             started=now(),
         )
@@ -210,7 +212,7 @@ def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
     Failed ones too: ASHA does not forget the rungs that a trial reached before it broke.
     """
     return {
-        trial.id: [float(evaluation[SCORE]) for evaluation in trial.evaluations]
+        trial.id: [e.score for e in trial.evaluations if e.score is not None]
         for trial in trials
         if trial.state != "running"
     }

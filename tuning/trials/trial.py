@@ -25,6 +25,7 @@ from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.folder import SCORE
 from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
 
@@ -80,12 +81,13 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
             best = Best(best.metric, float(kept[SCORE]), int(kept[RUNG]))
     # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
     # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
-    known = {int(entry["rung"]): entry for entry in config.get("evaluations") or ()}
+    known = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
     for evaluation, system in monitored(
         fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
     ):
-        entries = known.get(evaluation.rung) or evaluation.to_dict() | ({"system": system} if system else {})
-        score = float(entries[setup.settings.metric])
+        on_record = known.get(evaluation.rung)
+        score = on_record.by(best.metric) if on_record else evaluation.scores.by(best.metric)
+        assert score is not None
         best.update(score, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             write_checkpoint(state, evaluation, best.score, best.rung, Path(temporary))
@@ -95,7 +97,9 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
                     BEST_RUNG: best.rung,
-                    "evaluation": entries,
+                    "evaluation": (
+                        on_record or EvaluationRecord.of(evaluation, best.score, system)
+                    ).model_dump(),
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
                 },

@@ -14,13 +14,13 @@ from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import (
     Scores,
     bootstrap_intervals,
-    higher_is_better,
     log_softmax,
     predict_logits,
     score,
     score_classes,
     score_merged,
 )
+from lorasweep.training.settings import higher_is_better
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 4, size=200)

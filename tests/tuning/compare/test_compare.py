@@ -56,7 +56,7 @@ def test_a_comparison_that_is_killed_is_gone_on_with(place: Path) -> None:
     found = SweepFolder(place / "mlruns", "both-full-rate").result()
     assert found is not None
     assert found.winner is not None
-    assert rows["full-fp32"].plan.settings.learning_rate == found.winner.settings["learning_rate"]
+    assert rows["full-fp32"].plan.settings.learning_rate == found.winner.hyperparameters.learning_rate
     assert rows["tuned"].stored_bytes < rows["full-fp32"].stored_bytes
     amp = row_policy("auto", "bert").name
     assert rows["full-amp"].precision == amp
@@ -79,7 +79,7 @@ def test_a_sweep_that_is_there_is_compared_on_more_rows(place: Path) -> None:
     winner = SweepFolder(place / "mlruns", "small").result()
     assert winner is not None
     assert winner.winner is not None
-    assert rows["tuned"].plan.settings.model_dump() == winner.winner.settings
+    assert rows["tuned"].plan.settings == winner.winner.hyperparameters
     _, err = lorasweep(place, "compare", "--sweep", "small", "--seed", "4", code=2)
     assert "--sweep small with --seed: these are the sweep's own" in err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compared import SETTINGS, WINNER
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.compare.run import untuned_for
 
@@ -41,10 +42,12 @@ def test_merged_labels_bring_a_row_of_unmerged_ones() -> None:
 
 
 def test_a_winner_that_is_trained_whole_is_called_so() -> None:
-    assert row_plans(SETTINGS, {"method": "full", "learning_rate": 1e-4})[-1].name == "tuned full + AMP"
+    assert (
+        row_plans(SETTINGS, Hyperparameters(method="full", learning_rate=1e-4))[-1].name == "tuned full + AMP"
+    )
 
 
 def test_plain_lora_takes_the_pattern_where_a_model_has_no_presets() -> None:
-    assert untuned_for({"target_modules": r".*[.]q"}).target_modules == r".*[.]q"
-    assert untuned_for({"target_modules": "all-linear"}).target_modules == "query-value"
-    assert untuned_for({"method": "full", "target_modules": "x"}).target_modules == "query-value"
+    assert untuned_for(Hyperparameters(target_modules=r".*[.]q")).target_modules == r".*[.]q"
+    assert untuned_for(Hyperparameters(target_modules="all-linear")).target_modules == "query-value"
+    assert untuned_for(Hyperparameters(method="full", target_modules="x")).target_modules == "query-value"

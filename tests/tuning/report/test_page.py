@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.scores.scores import score
-from lorasweep.training.settings import TrainingSettings
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import (
     Confirmed,
@@ -123,7 +123,9 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     result = folder.result()
     assert result is not None
     assert result.winner is not None
-    untuned = Reference(settings={"rank": 8, "learning_rate": 2e-5}, score=0.3, test=SCORES, seconds=1.0)
+    untuned = Reference(
+        hyperparameters=Hyperparameters(rank=8, learning_rate=2e-5), score=0.3, test=SCORES, seconds=1.0
+    )
     winner = result.winner.model_copy(
         update={"interval": {"accuracy": (0.41, 0.69), "loss": (0.5, 1.25)}, "rule": f"best {SCRIPT}"}
     )
@@ -131,7 +133,7 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
         "winner": winner,
         "untuned": untuned,
         "unmerged": UnmergedReference(
-            settings={}, classes=41, score=0.3, test=SCORES, merged=SCORES, seconds=1.0
+            hyperparameters=Hyperparameters(), classes=41, score=0.3, test=SCORES, merged=SCORES, seconds=1.0
         ),
         "baselines": {f"linear {SCRIPT}": SCORES},
         "choices": {"macro-F1": "t001", "smallest within 0.5 points": "t000"},
@@ -144,7 +146,7 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     assert [row[0] for row in tested[:3]] == ["winner t001", "trained on 41 classes", "and merged afterwards"]
     tested = [tested[0], *tested[3:]]
     assert [row[0] for row in tested[:3]] == ["winner t001", "untuned default", f"linear {SCRIPT}"]
-    assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets null, rate 2.0e-5"]
+    assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets all-linear, rate 2.0e-5"]
     assert tested[3][1:4] == ["41.0% – 69.0%", "", "0.500 – 1.250"]
     assert f"chosen by: best {SCRIPT}" in page.text
     gain = 100 * (winner.test.accuracy - 0.4)
@@ -190,7 +192,7 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     """One column of text, no pair; a score that is not finite comes last, and is not drawn."""
     folder = SweepFolder(tmp_path, "loss")
     folder.create(SweepConfig(name="loss", training=TrainingSettings(metric="loss")))
-    full = {**TRIALS[0].settings, "method": "full"}
+    full = TRIALS[0].hyperparameters.model_copy(update={"method": "full"})
     for record in (trial(0, 2.5, settings=full), trial(1, 0.375), trial(2, 7.0), trial(3, 1.5)):
         folder.write_trial(record)
     odd = folder.path / "trials" / "t002.json"
@@ -209,7 +211,7 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     save_file({"logits": logits}, folder.winner / TEST_FILE)
     accuracy = score(logits, data.test.labels).accuracy
     winner = Winner(
-        id="t000", score=2.5, settings=full, test=SCORES.model_copy(update={"accuracy": accuracy})
+        id="t000", score=2.5, hyperparameters=full, test=SCORES.model_copy(update={"accuracy": accuracy})
     )
     folder.write_result(SweepResult(state="finished", metric="loss", winner=winner))
     page, files = pieces_of(folder)
@@ -226,7 +228,7 @@ def test_many_searched_settings_share_a_column(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "many")
     folder.create(SweepConfig(name="many"))
     more = {"dropout": 0.1, "warmup": 0.05, "weight_decay": 0.01, "label_smoothing": 0.0}
-    settings = {**TRIALS[0].settings, **more}
+    settings = {**TRIALS[0].hyperparameters.model_dump(), **more}
     folder.write_trial(trial(0, 0.5, settings=settings, searched=(*SEARCHED, *more)))
     page = page_of(folder)
     row = page.below("trial", "state", "accuracy", "settings", "params")[0]

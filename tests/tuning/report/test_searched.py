@@ -25,7 +25,7 @@ def study_of(trials: Sequence[TrialRecord], warm: int = 0, **more: BaseDistribut
     study.set_user_attr(WARM, warm)
     kinds = KINDS | more
     for number in range(-warm, len(trials)):
-        settings = trials[number].settings if number >= 0 else trials[0].settings | {"rank": 32}
+        settings = trials[max(number, 0)].hyperparameters.model_dump() | ({"rank": 32} if number < 0 else {})
         values = {name: settings.get(name, 2) for name in kinds} | {"alpha": int(settings["alpha"])}
         done = number >= 0 and trials[number].state == "completed"
         study.add_trial(
@@ -57,7 +57,7 @@ def test_without_a_study_the_records_tell() -> None:
     assert known.values["t000"]["alpha"] == 8
     assert isinstance(known.values["t000"]["alpha"], int), "a record holds 8.0, the space says 8"
     assert known.values["t000"]["base_dropout"] is None
-    odd = searched_of([trial(0, [0.5], rank=5, learning_rate=9.0, dropout="a")], known=KINDS)
+    odd = searched_of([trial(0, [0.5], rank=5, learning_rate=0.9, dropout=0.7)], known=KINDS)
     assert set(odd.values["t000"]) == {"alpha", "base_dropout", "batch_size"}, "outside the space"
     guessed = searched_of([trial(number, [0.5]) for number in range(9)]).distributions
     assert guessed["learning_rate"] == FloatDistribution(1e-4, 1e-2, log=True)

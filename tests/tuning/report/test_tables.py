@@ -36,7 +36,8 @@ def test_the_pieces_for_mlflow(finished: SweepFolder) -> None:
     assert (row["state"], row["score"], row["rank"], row["rungs"]) == ("failed", "", "16", "0")
     assert row["error"] == f"ValueError: {SCRIPT} & \"more\", 'text' [31m"
     assert (
-        float(dict(zip(head, trials[1], strict=True))["learning_rate"]) == TRIALS[1].settings["learning_rate"]
+        float(dict(zip(head, trials[1], strict=True))["learning_rate"])
+        == TRIALS[1].hyperparameters.learning_rate
     )
     safe = [label if label != "=1+1" else "'=1+1" for label in LABELS]
     assert [line[0] for line in table(files["report/per_class.csv"])[1:]] == safe

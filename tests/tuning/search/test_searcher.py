@@ -15,6 +15,7 @@ from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE, SweepFolder
 from lorasweep.tuning.record.reported import DISK_FULL, ERROR, RUNG
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch, make_searcher
 from lorasweep.tuning.search.study import Unfinished, create_study
 
@@ -135,8 +136,8 @@ def test_a_resumed_sweep_goes_on_with_its_unfinished_trials_first(folder: SweepF
     def unfinished(number: int, checkpoint: str | None, *scores: float) -> Unfinished:
         config = configs[number]
         assert config is not None
-        evaluations = tuple({"rung": rung, SCORE: score} for rung, score in enumerate(scores, 1))
-        return Unfinished(number, config["hyperparameters"], checkpoint, evaluations)
+        evaluations = tuple(EvaluationRecord(rung=rung, score=score) for rung, score in enumerate(scores, 1))
+        return Unfinished(number, Hyperparameters(**config["hyperparameters"]), checkpoint, evaluations)
 
     # Of trial 1 Optuna has heard a rung more than there is a checkpoint for; trial 2 had not begun;
     # trial 3 was through, but had not been told to have ended.
@@ -147,7 +148,7 @@ def test_a_resumed_sweep_goes_on_with_its_unfinished_trials_first(folder: SweepF
     assert again[0] is not None
     assert again[0]["checkpoint"] == "rung-1"
     assert again[0]["scores"] == [0.4]
-    assert again[0]["evaluations"] == [{"rung": 1, SCORE: 0.4}]
+    assert again[0]["evaluations"] == [EvaluationRecord(rung=1, score=0.4).model_dump()]
     assert configs[1] is not None
     assert again[0]["hyperparameters"] == configs[1]["hyperparameters"]
     after.on_trial_result("x", rung(2, 0.55))

@@ -14,6 +14,7 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE, TrialRecord
 from lorasweep.tuning.record.reported import RUNG
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.search.stopping import (
     RecallingASHA,
     format_epochs,
@@ -73,7 +74,7 @@ def play(
                     id=f"t{n:03d}",
                     number=n,
                     state=("failed" if n % 3 == 0 else "stopped") if n in ended else "running",
-                    evaluations=tuple({SCORE: s} for s in seen),
+                    evaluations=tuple(EvaluationRecord(rung=n, score=s) for n, s in enumerate(seen, 1)),
                 )
                 for n, seen in scores.items()
             ]

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE, TrialRecord
 from lorasweep.tuning.search.study import (
@@ -87,10 +88,10 @@ def test_study_and_records_are_brought_in_line(url: str, earlier: int) -> None:
     assert [(entry.number, entry.checkpoint, entry.scores) for entry in unfinished] == [
         (3, "c1", (0.1,)), (7, None, ()),
     ]  # fmt: skip
-    assert unfinished[0].hyperparameters == {"rank": 8}
+    assert unfinished[0].hyperparameters == Hyperparameters(rank=8)
     lost = unfinished[1].hyperparameters
-    assert {name: lost[name] for name in trials[7].params} == trials[7].params
-    assert lost["batch_size"] == 16
+    assert {name: getattr(lost, name) for name in trials[7].params} == trials[7].params
+    assert lost.batch_size == 16
     own = open_study(url, "demo").trials[earlier:]
     assert [trial.state.name for trial in own] == [
         "COMPLETE", "FAIL", "PRUNED", "RUNNING", "PRUNED", "COMPLETE", "FAIL", "RUNNING",

@@ -22,8 +22,8 @@ def trial(
 ) -> TrialRecord:
     """A trial of two evaluations: the first one's macro-F1 is its number's tenth, the loss its opposite."""
     evaluations = [
-        {"rung": 1, "accuracy": score / 2, "macro_f1": number / 10, "loss": 1 - number / 10},
-        {"rung": 2, "accuracy": score, "macro_f1": 0.0, "loss": 2.0},
+        {"rung": 1, "accuracy": score / 2, "macro_f1": number / 10, "loss": 1 - number / 10, "score": 0},
+        {"rung": 2, "accuracy": score, "macro_f1": 0.0, "loss": 2.0, "score": score},
     ]
     entries = {"id": f"t{number:03d}", "number": number, "state": "completed", "evaluations": evaluations}
     entries |= {"score": score, "trainable_parameters": parameters, "seconds": seconds}

@@ -45,11 +45,11 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
     assert [record.id for record in records] == [f"t{number:03d}" for number in range(trials)]
     for record in records:
         assert record.state in ("completed", "stopped")
-        reached = [evaluation["rung"] for evaluation in record.evaluations]
+        reached = [evaluation.rung for evaluation in record.evaluations]
         assert reached == list(range(1, len(reached) + 1))
         assert (record.state == "completed") == (len(reached) == rungs)
         # The score is that of the best evaluation, not of the last.
-        assert record.score == max(evaluation["accuracy"] for evaluation in record.evaluations)
+        assert record.score == max(evaluation.accuracy for evaluation in record.evaluations)
         best = record.evaluations[(record.best_rung or 0) - 1]
         assert best["accuracy"] == record.score
     check_study(folder, records)
@@ -67,7 +67,7 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
     for record in records:
         history = client.get_metric_history(children[record.id].info.run_id, "val_accuracy")
         told = sorted((point.step, point.value) for point in history)
-        assert told == [(entry["rung"], entry["accuracy"]) for entry in record.evaluations]
+        assert told == [(entry.rung, entry.accuracy) for entry in record.evaluations]
         assert children[record.id].data.metrics[SCORE] == record.score
 
 
@@ -180,7 +180,7 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
     check_whole(folder, 5, 4)
     assert [record.id for record in folder.trials()[:3]] == [record.id for record in before]
     assert [record.evaluations for record in folder.trials()[:3]] == [record.evaluations for record in before]
-    rates = [record.settings["learning_rate"] for record in folder.trials()]
+    rates = [record.hyperparameters.learning_rate for record in folder.trials()]
     assert len(set(rates)) == 5, "settings were proposed again"
     result = folder.result()
     assert result is not None
@@ -197,7 +197,7 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
     warm = SweepFolder(place / "mlruns", "warm").trials()
     assert [record.id for record in warm] == ["t000", "t001"]
     best = max(folder.trials(), key=lambda record: record.score or 0.0)
-    assert warm[0].settings == best.settings
+    assert warm[0].hyperparameters == best.hyperparameters
     assert "lorasweep export warm" in out
     _, err = lorasweep(
         place,
@@ -243,12 +243,12 @@ def test_the_same_seed_gives_the_same_sweep(place: Path) -> None:
 
     def swept(name: str, seed: int) -> list[tuple[object, ...]]:
         lorasweep(place, *RUN, *arguments, "--name", name, "--seed", str(seed), "--no-baselines")
-        times = ("seconds", "samples_per_second")
+        times = {"seconds", "samples_per_second"}
         return [
             (
-                record.settings,
+                record.hyperparameters,
                 record.state,
-                [{k: v for k, v in entry.items() if k not in times} for entry in record.evaluations],
+                [entry.model_dump(exclude=times) for entry in record.evaluations],
             )
             for record in SweepFolder(place / "mlruns", name).trials()
         ]

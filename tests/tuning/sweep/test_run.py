@@ -95,7 +95,7 @@ def test_mlflow_has_a_run_for_the_sweep_and_one_for_each_trial(swept: tuple[Swee
     test = {f"test/{name}": value for name, value in result.winner.test.model_dump().items()}
     assert test.items() <= parents[0].data.metrics.items()
     assert sorted(child.data.params["learning_rate"] for child in children) == sorted(
-        str(record.settings["learning_rate"]) for record in records
+        str(record.hyperparameters.learning_rate) for record in records
     )
     assert parents[0].data.tags["lorasweep.state"] == "finished"
     artifacts = {entry.path for entry in client.list_artifacts(parents[0].info.run_id)}
@@ -226,7 +226,7 @@ def test_a_trial_that_cannot_work_fails_alone(place: Path) -> None:
     assert result.state == "finished"
     assert {record.state for record in records} >= {"failed", "completed"}
     for record in records:
-        assert (record.state == "failed") == (record.settings["target_modules"] == "no.such")
+        assert (record.state == "failed") == (record.hyperparameters.target_modules == "no.such")
         assert (record.error is not None) == (record.state == "failed")
     reasons = [record.error for record in records if record.error]
     assert all("\n" not in reason and "no.such" in reason for reason in reasons)
@@ -299,7 +299,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
     assert [record.id for record in records] == ["t000", "t001", "t002", "t003"]
     for record in records:
         assert record.state == "completed"
-        assert [evaluation["rung"] for evaluation in record.evaluations] == list(range(1, rungs + 1))
+        assert [evaluation.rung for evaluation in record.evaluations] == list(range(1, rungs + 1))
     # What had been reached was not trained again: those evaluations are the very same, with their times.
     for trial in unfinished:
         kept = next(record for record in records if record.id == trial.id).evaluations

@@ -11,6 +11,7 @@ import pytest
 from whole_sweeps import RUN, lorasweep
 
 from lorasweep.training.data.load import Dataset
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, UnmergedReference
 from lorasweep.tuning.sweep.unmerged import unmerged_reference
@@ -18,7 +19,7 @@ from lorasweep.tuning.tracking.entries import result_metrics
 
 SCORES = TestScores(accuracy=0.5, macro_f1=0.4, loss=1.0)
 KNOWN = UnmergedReference(
-    settings={"rank": 8},
+    hyperparameters=Hyperparameters(rank=8),
     classes=3,
     score=0.5,
     test=SCORES,
@@ -27,21 +28,23 @@ KNOWN = UnmergedReference(
 )
 
 
-def ask(folder: SweepFolder, settings: dict[str, Any], names: tuple[str, ...]) -> UnmergedReference | None:
+def ask(
+    folder: SweepFolder, hyperparameters: Hyperparameters, names: tuple[str, ...]
+) -> UnmergedReference | None:
     """What is known without training: the rest of the plan is left out, so training would raise."""
     plan: Any = SimpleNamespace(dataset=SimpleNamespace(original_names=names))
     nothing: Any = None
-    return unmerged_reference(plan, folder, settings, nothing, nothing, lambda text: None)
+    return unmerged_reference(plan, folder, hyperparameters, nothing, nothing, lambda text: None)
 
 
 def test_what_was_trained_is_not_trained_again(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "merged")
     folder.create(SweepConfig(name="merged"))
-    assert ask(folder, {"rank": 8}, ()) is None
+    assert ask(folder, Hyperparameters(rank=8), ()) is None
     folder.write_unmerged(KNOWN)
-    assert ask(folder, {"rank": 8}, ("a", "b")) == KNOWN
+    assert ask(folder, Hyperparameters(rank=8), ("a", "b")) == KNOWN
     with pytest.raises(AttributeError):
-        ask(folder, {"rank": 4}, ("a", "b"))
+        ask(folder, Hyperparameters(rank=4), ("a", "b"))
 
 
 def test_mlflow_gets_both_scores() -> None:
@@ -76,7 +79,7 @@ def test_a_sweep_on_merged_labels(place: Path) -> None:
     found = result.unmerged
     assert found is not None
     assert found == folder.unmerged()
-    assert (found.classes, found.settings) == (3, result.winner.settings)
+    assert (found.classes, found.hyperparameters) == (3, result.winner.hyperparameters)
     # A right answer of three stays right when they become two.
     assert found.merged.accuracy >= found.test.accuracy
     assert found.merged.loss <= found.test.loss
@@ -91,4 +94,4 @@ def test_a_sweep_on_merged_labels(place: Path) -> None:
     assert again is not None
     assert again.winner is not None
     assert again.unmerged is not None
-    assert (again.unmerged.seconds == -1.0) == (again.winner.settings == result.winner.settings)
+    assert (again.unmerged.seconds == -1.0) == (again.winner.hyperparameters == result.winner.hyperparameters)

@@ -41,7 +41,7 @@ def trial(
             "state": state,
             "settings": SETTINGS,
             "score": score if score is not None or not rungs else 0.5 + number / 100,
-            "evaluations": [{"rung": rung} for rung in range(1, rungs + 1)],
+            "evaluations": [{"rung": rung, "score": 0.5} for rung in range(1, rungs + 1)],
         }
         | more
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import (
     Confirmed,
@@ -48,7 +49,9 @@ def trial(number: int, score: float | None, state: str = "stopped", **fields: ob
             "state": state,
             "settings": SETTINGS,
             "score": score,
-            "evaluations": [{"rung": 1}, {"rung": 2}] if score is not None else [],
+            "evaluations": [{"rung": 1, "score": score}, {"rung": 2, "score": score}]
+            if score is not None
+            else [],
             "trainable_parameters": 1_344_100 + number,
             "seconds": 61.4 + number,
         }
@@ -77,9 +80,12 @@ RESULT = SweepResult(
     state="finished",
     metric="accuracy",
     seconds=3723.0,
-    winner=Winner(id="t001", score=0.873, settings=SETTINGS, test=SCORES),
+    winner=Winner(id="t001", score=0.873, hyperparameters=SETTINGS, test=SCORES),
     untuned=Reference(
-        settings={"rank": 8}, score=0.4, seconds=9.0, test=TestScores(accuracy=0.65, macro_f1=0.6, loss=1.2)
+        hyperparameters=Hyperparameters(rank=8),
+        score=0.4,
+        seconds=9.0,
+        test=TestScores(accuracy=0.65, macro_f1=0.6, loss=1.2),
     ),
 )
 
@@ -111,7 +117,7 @@ def test_the_trials_fit_and_their_scores_stay_whole(searched: list[str]) -> None
 def test_with_many_searched_names_every_value_can_still_be_read() -> None:
     """Ten columns of settings would be cut to nothing: they share one, folded."""
     named = trial(0, 0.5, settings=SETTINGS | {"warmup": 0.06, "label_smoothing": 0.0321})
-    lines = lines_of(trials_table([named], "macro_f1", list(named.settings), rungs=6))
+    lines = lines_of(trials_table([named], "macro_f1", [*SETTINGS, "warmup", "label_smoothing"], rungs=6))
     assert lines[1].split()[:2] == ["t000", "50.0%"]
     text = " ".join("".join(lines).split())
     for value in ("rslora", "128", "256", "2.2e-3", "0.125", "64", "0.01", "0.06", "0.0321"):
@@ -170,7 +176,7 @@ def test_merged_labels_bring_two_rows_below_the_winner(tmp_path: Path) -> None:
     before = TestScores(accuracy=0.701, macro_f1=0.6, loss=1.1)
     after = TestScores(accuracy=0.851, macro_f1=0.7, loss=0.5)
     unmerged = UnmergedReference(
-        settings=SETTINGS, classes=41, score=0.7, test=before, merged=after, seconds=9.0
+        hyperparameters=SETTINGS, classes=41, score=0.7, test=before, merged=after, seconds=9.0
     )
     result = RESULT.model_copy(update={"unmerged": unmerged})
     lines = lines_of(result_text(SweepFolder(tmp_path, "demo"), result, TRIALS, ["rank"], 6))

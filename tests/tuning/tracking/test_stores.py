@@ -110,11 +110,11 @@ def check_store(folder: SweepFolder, uri: str) -> None:
         assert child["tags"]["mlflow.parentRunId"] == parent_id
         assert child["status"] == STATUS[record.state]
         assert child["name"].startswith(f"{record.id} {NAMED[record.state]}")
-        assert child["params"]["rank"] == str(record.settings["rank"])
-        assert child["params"]["learning_rate"] == str(record.settings["learning_rate"])
+        assert child["params"]["rank"] == str(record.hyperparameters.rank)
+        assert child["params"]["learning_rate"] == str(record.hyperparameters.learning_rate)
         for name, key in NAMES.items():
             told = [(step, value) for step, _, value in child["metrics"].get(name, [])]
-            assert told == [(entry["rung"], entry[key]) for entry in record.evaluations]
+            assert told == [(entry.rung, getattr(entry, key)) for entry in record.evaluations]
         sent = {path: size for path, size in child["files"].items() if path.startswith("adapter/")}
         assert sent == adapter_files(best.get(record.id))
     if state != "finished":

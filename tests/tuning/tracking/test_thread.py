@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.tracking.thread import TrackingThread
 
 RESULT = SweepResult(state="finished", metric="accuracy")
@@ -52,8 +53,8 @@ class Store:
 
 
 def trial(number: int, rungs: int) -> TrialRecord:
-    evaluations = tuple({"rung": rung, "accuracy": 0.5} for rung in range(1, rungs + 1))
-    return TrialRecord(id=f"t{number:03d}", number=number, settings={}, searched=(), evaluations=evaluations)
+    evaluations = tuple(EvaluationRecord(rung=rung, accuracy=0.5, score=0.5) for rung in range(1, rungs + 1))
+    return TrialRecord(id=f"t{number:03d}", number=number, searched=(), evaluations=evaluations)
 
 
 def test_nobody_waits_and_the_newest_of_each_trial_is_sent() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.training.settings import TrainingSettings
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import (
     Reference,
@@ -20,6 +20,7 @@ from lorasweep.tuning.record.folder import (
     TrialRecord,
     Winner,
 )
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.tracking.entries import sweep_params, trial_metrics
 from lorasweep.tuning.tracking.store import connect
 from lorasweep.tuning.tracking.tracking import Tracking, prepare_store
@@ -42,6 +43,7 @@ def evaluation(rung: int, accuracy: float) -> dict[str, float]:
         "loss": 1.0 - accuracy,
         "seconds": 1.5 * rung,
         "samples_per_second": 100.0,
+        "score": accuracy,
     }
 
 
@@ -210,12 +212,10 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
     assert parent.data.params["data.classes"] == "3"
     assert parent.data.tags["mlflow.source.git.commit"] == "c" * 40
     assert parent.data.tags["mlflow.source.git.dirty"] == "true"
-    assert runs["t001"].data.params == {
-        "method": "lora",
-        "rank": "8",
-        "base_dropout": "null",
-        "trainable_parameters": "4711",
-    }
+    params = runs["t001"].data.params
+    assert params.keys() == {*Hyperparameters.model_fields, "trainable_parameters"}
+    assert (params["method"], params["rank"], params["base_dropout"]) == ("lora", "8", "null")
+    assert params["trainable_parameters"] == "4711"
     assert (runs["t001"].info.start_time, runs["t001"].info.end_time) == (
         1_700_000_100_000,
         1_700_000_150_000,
@@ -415,7 +415,7 @@ def test_a_rung_that_is_done_again_stands_once(place: Place) -> None:
     """A trial that falls back to an earlier checkpoint reaches its rungs again, at other times."""
     first = trial(0, [0.5, 0.7])
     place.tracking().update(first)
-    again = [dict(evaluation) | {"seconds": evaluation["seconds"] + 7} for evaluation in first.evaluations]
+    again = [e.model_copy(update={"seconds": e.seconds + 7}) for e in first.evaluations]
     tracking = place.tracking()
     tracking.update(first.model_copy(update={"evaluations": tuple(again[:1])}))
     tracking.update(first.model_copy(update={"evaluations": tuple(again)}))
@@ -596,7 +596,10 @@ def test_what_a_process_used_is_shown_apart() -> None:
     measured = evaluation(1, 0.5) | {
         "system": {"cpu_percent": 97.0, "memory_mb": 1200.5, "odd": float("nan")}
     }
-    metrics = trial_metrics(trial(0, []).model_copy(update={"evaluations": (measured,)}), "accuracy")
+    metrics = trial_metrics(
+        trial(0, []).model_copy(update={"evaluations": (EvaluationRecord(**measured),)}),
+        "accuracy",
+    )
     system = {name: value for name, value in metrics[1].items() if name.startswith("system/")}
     shown = {"epoch": 0.5, "learning_rate": 1e-3, "seconds": 1.5, "samples_per_second": 100.0}
     assert system == {
@@ -643,7 +646,7 @@ def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
 
 def test_scores_follow_the_metric_and_leave_out_what_cannot_be_drawn() -> None:
     record = trial(0, [0.5, 0.9, 0.7])
-    broken = dict(record.evaluations[1]) | {"loss": float("nan"), "train_loss": None}
+    broken = record.evaluations[1].model_copy(update={"loss": float("nan"), "train_loss": None})
     record = record.model_copy(update={"evaluations": (record.evaluations[0], broken, record.evaluations[2])})
     metrics = trial_metrics(record, "loss")
     assert [rung["score"] for rung in metrics.values()] == pytest.approx([0.5, 0.5, 0.3])

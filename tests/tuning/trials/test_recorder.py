@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG
+from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
 
 RUNGS = 3
@@ -118,15 +120,15 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     recorder.on_trial_complete(0, [], weak)
     first, second = folder.trials()
     assert (first.state, second.state) == ("completed", "stopped")
-    assert (first.id, first.ray_id, first.settings, first.searched) == (
+    assert (first.id, first.ray_id, first.hyperparameters, first.searched) == (
         "t000",
         "ray0",
-        {"rank": 8},
+        Hyperparameters(rank=8),
         ("rank",),
     )
     assert (first.score, first.best_rung, first.checkpoint, first.last_checkpoint) == (0.7, 2, "c2", "c3")
     assert (first.seconds, first.trainable_parameters) == (4.5, 99)
-    assert [(e["rung"], e["accuracy"], e[SCORE]) for e in first.evaluations] == [
+    assert [(e.rung, e.accuracy, e.score) for e in first.evaluations] == [
         (1, 0.4, 0.4),
         (2, 0.7, 0.7),
         (3, 0.6, 0.7),
@@ -176,7 +178,7 @@ def test_a_trial_that_goes_on_keeps_its_record(folder: SweepFolder) -> None:
         reach(again, trial, rung, score, best, best_rung)
     again.on_trial_complete(0, [], trial)
     (after,) = folder.trials()
-    assert [(e["rung"], e["accuracy"]) for e in after.evaluations] == [(1, 0.5), (2, 0.45), (3, 0.6)]
+    assert [(e.rung, e.accuracy) for e in after.evaluations] == [(1, 0.5), (2, 0.45), (3, 0.6)]
     assert (after.state, after.ray_id, after.started) == ("completed", "new4", before.started)
     assert (after.score, after.best_rung, after.checkpoint) == (0.6, 3, "c3")
 
@@ -223,8 +225,9 @@ def test_real_failures_say_why(folder: SweepFolder, tmp_path: Path) -> None:
 
 def test_asha_recalls_all_that_ended() -> None:
     """Of those that run, the trial itself brings its scores."""
+    evaluations = (EvaluationRecord(rung=1, score=0.1), EvaluationRecord(rung=2, score=0.2))
     records = [
-        TrialRecord(id=state, number=0, state=state, evaluations=({SCORE: 0.1}, {SCORE: 0.2}))
+        TrialRecord(id=state, number=0, state=state, evaluations=evaluations)
         for state in ("running", "completed", "stopped", "failed")
     ]
     assert past_scores(records) == {key: [0.1, 0.2] for key in ("completed", "stopped", "failed")}

@@ -72,7 +72,9 @@ def model_card(
         data_rows=_data_rows(data, config.training.max_length, sample),
         classes=_class_rows(data, classes),
         scores=_score_rows(trial, tested, result),
-        settings=[(escape(name), escape(str(value))) for name, value in trial.settings.items()],
+        settings=[
+            (escape(name), escape(str(value))) for name, value in trial.hyperparameters.model_dump().items()
+        ],
         search_rows=_search_rows(folder, trial, won),
         training_rows=[
             (name, escape(text)) for name, text in training_rows(trial, folder.trials(), result, plan)
@@ -172,8 +174,8 @@ def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult |
     """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
     rows = []
     for evaluation in trial.evaluations:
-        if evaluation.get("rung") == trial.best_rung:
-            rows.append(["this", "validation", *_figures(evaluation)])
+        if evaluation.rung == trial.best_rung:
+            rows.append(["this", "validation", *_figures(evaluation.model_dump())])
     if tested:
         rows.append(["this", "test", *_figures(tested.test.model_dump())])
         if tested.interval:

@@ -47,7 +47,7 @@ def card_metadata(
     """
     from huggingface_hub import ModelCardData
 
-    method = str(trial.settings.get("method", "lora"))
+    method = trial.hyperparameters.method
     tags = [TASK, "lorasweep"] + ([] if method == "full" else ["lora"])
     results = _results(data, test, sample) if test else []
     entries: dict[str, Any] = {

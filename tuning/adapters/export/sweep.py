@@ -17,7 +17,7 @@ from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.settings import Hyperparameters, Precision
+from lorasweep.training.settings import Precision
 from lorasweep.tuning.adapters import ExportFormat
 from lorasweep.tuning.adapters.card.card import loading_lines, model_card
 from lorasweep.tuning.adapters.export.onnx_model import OnnxReport, check_packages, write_onnx
@@ -87,7 +87,7 @@ def export_sweep(
         check_packages()
     config = folder.config()
     record = _choose(folder, trial)
-    method = Hyperparameters.model_validate(record.settings).method
+    method = record.hyperparameters.method
     data = Dataset.load(folder.data)
     base = _base_model(folder, config.base_model)
     arguments = load_arguments(base, data.label_names)

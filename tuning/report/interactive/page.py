@@ -24,7 +24,7 @@ from lorasweep.tuning.report.reading import Sweep
 from lorasweep.tuning.report.rows import CAPTIONS, heads, shown_text, trial_row
 
 HERE = Path(__file__).parent
-TEMPLATE, SCRIPT = HERE / "interactive_page.html", HERE / "interactive_page.js"
+TEMPLATE, SCRIPT = HERE / "page.html", HERE / "page.js"
 
 MORE = {
     "parallel_coordinates": "The darker, the better; the winner is orange. Drag along an axis to keep the trials "

@@ -18,8 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from plotly.subplots import make_subplots
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, score_text
 from lorasweep.tuning.report.interactive.style import add_dots, lay_out, plain, set_score_axis

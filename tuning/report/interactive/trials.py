@@ -14,9 +14,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.folder import SCORE, TrialRecord
+from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, score_text
 from lorasweep.tuning.report.interactive.style import (
     GREY,
@@ -42,7 +41,10 @@ def learning_curves(
     drawn: list[float] = []
     looks: dict[str, tuple[str, str]] = {}
     for trial in sorted(trials, key=lambda trial: trial.id == winner):
-        values = [(e.get("epoch", e.get("rung")), e.get(metric, e.get(SCORE))) for e in trial.evaluations]
+        values = [
+            (e.rung if e.epoch is None else e.epoch, e.score if e.by(metric) is None else e.by(metric))
+            for e in trial.evaluations
+        ]
         points = [(float(x), float(y)) for x, y in values if is_number(x) and is_number(y)]
         if not points:
             continue
@@ -79,7 +81,7 @@ def learning_curves(
             x=[None], y=[None], mode="lines+markers", line=line, marker=marker, name=name, legendgroup=name
         )
     lay_out(figure, f"Learning curves: validation {METRIC_NAMES[metric]}")
-    epochs = any("epoch" in evaluation for trial in trials for evaluation in trial.evaluations)
+    epochs = any(evaluation.epoch is not None for trial in trials for evaluation in trial.evaluations)
     figure.update_xaxes(title="epoch" if epochs else "rung", rangemode="tozero")
     set_score_axis(figure, metric, drawn)
     return figure
@@ -121,8 +123,8 @@ def adapter_sizes(
     points: list[tuple[TrialRecord, float, float | None]] = []
     ranks: set[float] = set()
     for trial in scored_trials(trials):
-        rank = trial.settings.get("rank")
-        if trial.settings.get("method") == "full":
+        rank = trial.hyperparameters.rank
+        if trial.hyperparameters.method == "full":
             points.append((trial, math.inf, trial.score))
         elif is_number(rank) and rank:
             ranks.add(float(rank))

@@ -18,8 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES
 from lorasweep.tuning.report.plots.style import (

@@ -16,9 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.scores.scores import higher_is_better
-from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.folder import SCORE, TrialRecord
+from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text
 from lorasweep.tuning.report.plots.style import (
     COLOURS,
@@ -44,7 +43,10 @@ def learning_curves(
     figure, axes = new_figure(f"Learning curves: validation {METRIC_NAMES[metric]}")
     drawn: list[float] = []
     for trial in sorted(trials, key=lambda trial: trial.id == winner):
-        values = [(e.get("epoch", e.get("rung")), e.get(metric, e.get(SCORE))) for e in trial.evaluations]
+        values = [
+            (e.rung if e.epoch is None else e.epoch, e.score if e.by(metric) is None else e.by(metric))
+            for e in trial.evaluations
+        ]
         points = [(x, y) for x, y in values if is_number(x) and is_number(y)]
         if not points:
             continue
@@ -58,7 +60,7 @@ def learning_curves(
         axes.plot(xs[-1:], ys[-1:], MARKERS[trial.state], color=colour, ms=7 if won else 5, zorder=4)
     if not drawn:
         return None
-    epochs = any("epoch" in evaluation for trial in trials for evaluation in trial.evaluations)
+    epochs = any(evaluation.epoch is not None for trial in trials for evaluation in trial.evaluations)
     axes.set_xlabel("epoch" if epochs else "rung")
     score_axis(axes, metric, drawn)
     add_legend(axes, [trial for trial in trials if trial.evaluations], winner)
@@ -93,11 +95,10 @@ def adapter_sizes(trials: Sequence[TrialRecord], metric: Metric, winner: str | N
     """Score against rank; a bubble's area is what the trial trains. Full fine-tuning stands at the right."""
     kept: list[tuple[TrialRecord, float | None]] = []
     for trial in scored_trials(trials):
-        rank = trial.settings.get("rank")
-        if trial.settings.get("method") == "full":
+        if trial.hyperparameters.method == "full":
             kept.append((trial, None))
-        elif is_number(rank) and rank:
-            kept.append((trial, float(rank)))
+        else:
+            kept.append((trial, float(trial.hyperparameters.rank)))
     if not kept:
         return None
     figure, axes = new_figure(f"Rank, {METRIC_NAMES[metric]} and size (area: trainable parameters)")

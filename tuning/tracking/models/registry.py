@@ -16,7 +16,7 @@ from lorasweep.training.data.dataset import Dataset, fingerprint
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
 from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
-from lorasweep.training.scores.scores import higher_is_better
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.folder import RegisteredVersion, SweepFolder
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
@@ -135,7 +135,7 @@ def _describe(
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
     tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
-    return identity, tags, winner.settings
+    return identity, tags, winner.hyperparameters.model_dump()
 
 
 def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:

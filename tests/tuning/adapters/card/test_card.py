@@ -50,7 +50,7 @@ def sweep(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
 
 def card_of(folder: SweepFolder, trial: str = "t000", base: BaseModel | None = None) -> str:
     record = next(entry for entry in folder.trials() if entry.id == trial)
-    adapter = record.settings["method"] != "full"
+    adapter = record.hyperparameters.method != "full"
     return model_card(
         folder,
         record,
@@ -195,7 +195,7 @@ def test_it_tells_where_it_comes_from(finished: SweepFolder) -> None:
         Dataset.load(finished.data).fingerprint,
     ):
         assert expected in body
-    validation = finished.trials()[0].evaluations[0]["accuracy"]
+    validation = finished.trials()[0].evaluations[0].accuracy
     assert f"| this | validation | {validation:.4f} |" in body
 
 

@@ -26,7 +26,9 @@ def test_slices_have_the_spaces_own_axes() -> None:
     counts = {name: len(axes.lines) for name, axes in panels.items()}
     assert counts == {"rank": 4, "alpha": 4, "base dropout": 5, "rate": 5, "dropout": 4, "batch": 5}
     rates = sorted(float(np.asarray(line.get_xdata()).item()) for line in panels["rate"].lines)
-    drawn = [t.settings["learning_rate"] for t in trials if t.score is not None and math.isfinite(t.score)]
+    drawn = [
+        t.hyperparameters.learning_rate for t in trials if t.score is not None and math.isfinite(t.score)
+    ]
     assert rates == sorted(drawn)
     ranks = [round(float(np.asarray(line.get_xdata()).item())) for line in panels["rank"].lines]
     assert ranks == [0, 1, 3, 0], "each over its own choice"

@@ -27,9 +27,9 @@ def test_texts_of_strangers_are_drawn_as_they_are(recwarn: pytest.WarningsRecord
     ]
     before = dict(matplotlib.rcParams)
     pictures = [plot_winner.confusion(np.eye(7, dtype=int), names)]
-    kinds = {r"$\bad{$": CategoricalDistribution((r"$\frac{$", "ニュース\n")), "rank": KINDS["rank"]}
+    kinds = {"target_modules": CategoricalDistribution((r"$\frac{$", "ニュース\n")), "rank": KINDS["rank"]}
     trials = [
-        trial(n, [0.5 + n / 10], **{r"$\bad{$": kinds[r"$\bad{$"].choices[n]}).model_copy(
+        trial(n, [0.5 + n / 10], target_modules=kinds["target_modules"].choices[n]).model_copy(
             update={"searched": tuple(kinds)}
         )
         for n in range(2)

@@ -64,12 +64,11 @@ def test_a_loss_that_ran_away_does_not_press_the_others_flat() -> None:
 
 
 def test_a_bubble_is_as_large_as_what_is_trained() -> None:
-    """By area; full fine-tuning stands at the right of the largest rank, and a trial without a rank nowhere."""
+    """By area; full fine-tuning stands at the right of the largest rank."""
     trials = [
         trial(0, [0.5], rank=4).model_copy(update={"trainable_parameters": 250_000}),
         trial(1, [0.6], rank=16).model_copy(update={"trainable_parameters": 1_000_000}),
         trial(2, [0.7], method="full").model_copy(update={"trainable_parameters": 4_000_000}),
-        trial(3, [0.8], rank=None),
     ]
     figure = plot_trials.adapter_sizes(trials, "accuracy", "t001")
     axes = only(figure)
