@@ -36,7 +36,8 @@ FRAME_NAMES = {
     VALIDATION: "DataFrame of validation rows",
     TEST: "DataFrame of test rows",
 }
-"""What messages call rows that a program has in memory, where they would name a path."""
+"""What messages call rows that a program has in memory, where they would name a path. As a path in settings
+"DataFrame" says that a sweep's rows were such."""
 
 SPLIT_VALUES = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -183,6 +184,11 @@ def _tables(
             f"the splits come from a column ({split_column!r}) or from files ({shown(held_out)}), "
             "not from both; leave one of them out"
         )
+    gone = [
+        source for split, source in sources.items() if source == FRAME_NAMES[TRAIN] and split not in frames
+    ]
+    if gone:
+        raise DataError(f"{gone[0]}: these rows were in memory; pass them again, or name a file with --data")
     if frames and data_settings.columns:
         raise SettingsError(
             "--columns is for CSV and TSV without a header line; a DataFrame names its columns"

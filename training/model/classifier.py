@@ -42,12 +42,14 @@ def build_classifier(
         ModelError: the target modules match nothing in this model.
     """
     torch.manual_seed(seed)
-    if hyperparameters.method == "full":
-        model = copy.deepcopy(loaded.model).requires_grad_(True)
-        if hyperparameters.base_dropout is not None:
-            _set_dropout(model, hyperparameters.base_dropout)
-        speed_up_attention(model, amp)
-        read_first_token_only(model)
+    full = hyperparameters.method == "full"
+    model = copy.deepcopy(loaded.model).requires_grad_(True) if full else _share(loaded.model)
+    speed_up_attention(model, amp)
+    read_first_token_only(model)
+    if not full or hyperparameters.base_dropout is not None:
+        # Dropout in frozen layers costs more than it brings: the adapter has its own.
+        _set_dropout(model, hyperparameters.base_dropout or 0.0)
+    if full:
         return model.train()
 
     from peft import LoraConfig, TaskType, get_peft_model
@@ -55,11 +57,6 @@ def build_classifier(
     from lorasweep.training.model.faster.lora_linear import speed_up_lora
 
     resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
-    model = _share(loaded.model)
-    speed_up_attention(model, amp)
-    read_first_token_only(model)
-    # Dropout in frozen layers costs more than it brings: the adapter has its own.
-    _set_dropout(model, hyperparameters.base_dropout or 0.0)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=hyperparameters.rank,
@@ -154,12 +151,12 @@ def set_adapter_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> N
 def merge_adapter(model: nn.Module) -> nn.Module:
     """A whole model in evaluation mode: the adapter's update is added to the base model's weights.
 
-    In fp32 the sum is exact to a rounding; merge in that type, whatever the model then runs in. A model without
-    an adapter is returned as it is. The PEFT model is consumed.
+    In fp32 the sum is exact to a rounding; merge in that type, whatever the model then runs in. The PEFT model is
+    consumed. A model without an adapter is returned itself.
     """
     from peft import PeftModel
 
-    return model.merge_and_unload().eval() if isinstance(model, PeftModel) else model
+    return (model.merge_and_unload() if isinstance(model, PeftModel) else model).eval()
 
 
 def _save(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -424,6 +424,7 @@ def test_half_a_surrogate_pair_in_a_frame_does_not_stop_the_rows(tmp_path: Path)
             "'DataFrame of test rows' brings splits",
         ),
         ({"train": pd.DataFrame(news(4))}, {"columns": ("a", "b")}, "--columns is for CSV and TSV"),
+        ({}, {"path": "DataFrame"}, "DataFrame: these rows were in memory; pass them again"),
         (
             {"valid": pd.DataFrame(news(4))},
             {},

@@ -30,6 +30,7 @@ from lorasweep.training.model.classifier import (
     FULL_WEIGHTS,
     build_classifier,
     load_weights,
+    merge_adapter,
     save_weights,
 )
 from lorasweep.training.scores.scores import predict_logits
@@ -143,3 +144,14 @@ def test_a_checkpoint_of_minilm_stays_below_ten_megabytes(tmp_path: Path, method
     state.save(tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert 5e6 < size < 10e6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_merged_model_predicts_what_its_adapter_does(tiny_base: Callable[[str], Path], method: str) -> None:
+    model = build_classifier(loaded(tiny_base("bert")), hyperparameters(method=method), 0, FP32)
+    perturb(model)
+    expected = predict_logits(model, texts(20), FP32)
+    merged = merge_adapter(model)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert not merged.training
+    np.testing.assert_allclose(predict_logits(merged, texts(20), FP32), expected, atol=1e-4)
