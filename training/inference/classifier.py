@@ -21,7 +21,6 @@ from lorasweep.training.inference.folder import (
     quiet_loading,
     read_folder,
     read_json,
-    write_parts,
 )
 from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, set_adapter_weights
@@ -53,13 +52,6 @@ class Classifier:
     def device(self) -> torch.device:
         """The model's device."""
         return next(self.model.parameters()).device
-
-    def save_parts(self, folder: Path) -> None:
-        """Write what the model's weights need beside them: configuration with label names, and tokenizer."""
-        config: Any = self.model.config
-        with quiet_loading():
-            config.save_pretrained(folder)
-            write_parts(folder, self.tokenizer, self.label_names, self.max_length, self.text_columns)
 
 
 def load_classifier(folder: Path, device: str = "auto") -> Classifier:

@@ -1,4 +1,4 @@
-"""The files of an exported folder, checked and read before any model is loaded; those beside its weights written."""
+"""The files of an exported folder, checked and read before any model is loaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from lorasweep.training.errors import ModelError, first_line
-from lorasweep.training.model.base_model import label_config
 from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
-from lorasweep.training.model.hub import WEIGHTS_INDEX, BaseModel, check_shards
+from lorasweep.training.model.hub import WEIGHTS_INDEX, check_shards
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
@@ -92,32 +91,6 @@ def read_folder(path: Path) -> ExportedFolder:
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
     )
-
-
-def write_parts(
-    folder: Path,
-    tokenizer: Any,
-    label_names: tuple[str, ...],
-    max_length: int,
-    text_columns: tuple[str, ...] = (),
-    base: BaseModel | None = None,
-) -> None:
-    """Write what weights need beside them: the tokenizer, and label names and our own entry in config.json.
-
-    Args:
-        folder: holds the model's own config.json already.
-        base: of an adapter that may name a folder of this machine; elsewhere its other names lead to it.
-    """
-    # A stranger's line cuts at the tokenizer's own limit, and some tokenizers have none.
-    tokenizer.model_max_length = max_length
-    tokenizer.save_pretrained(folder)
-    own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
-    if base is not None and base.hub_id is not None:
-        own |= {"base_model": base.name, "base_hub_id": base.hub_id}
-    names = label_config(label_names)
-    entries = read_json(folder / MODEL_CONFIG)
-    entries |= {"id2label": names["id2label"], "label2id": names["label2id"], OWN_ENTRY: own}
-    (folder / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

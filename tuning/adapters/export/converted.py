@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
+from torch import nn
 
 from lorasweep.training.data.load import Texts
-from lorasweep.training.inference.classifier import load_classifier, predict
-from lorasweep.training.inference.folder import ONNX_FILE, quiet_loading
-from lorasweep.training.model.classifier import merge_adapter
+from lorasweep.training.inference.classifier import Classifier, load_classifier, predict
+from lorasweep.training.inference.folder import MODEL_CONFIG, ONNX_FILE, OWN_ENTRY, quiet_loading, read_json
+from lorasweep.training.model.base_model import label_config
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.sample_news.sample import sample_news
 from lorasweep.tuning.adapters.card.card import loading_lines
@@ -57,6 +58,13 @@ def sample_rows(pairs: bool) -> Texts:
     return Texts([f"{one} {other}" for one, other in zip(first, second, strict=True)], None, unknown)
 
 
+def merge_adapter(model: nn.Module) -> nn.Module:
+    """A PEFT model's base model with the adapter's update added to its weights; any other as it is."""
+    from peft import PeftModel
+
+    return model.merge_and_unload().eval() if isinstance(model, PeftModel) else model
+
+
 def write_merged(folder: Path, stage: Path, name: str) -> str:
     """Write a whole transformers model of an adapter folder, load it back and compare the two.
 
@@ -78,7 +86,7 @@ def write_merged(folder: Path, stage: Path, name: str) -> str:
     model: Any = merge_adapter(classifier.model)
     with quiet_loading():
         model.save_pretrained(stage)
-    classifier.save_parts(stage)
+    write_parts(classifier, model.config, stage)
     tolerance = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()))
     difference = verify_export(stage, rows, expected, AmpPolicy("fp32", torch.device("cpu")), tolerance)
     introduction = f"A transformers model that sorts texts into {len(classifier.label_names)} classes."
@@ -94,6 +102,23 @@ def write_merged(folder: Path, stage: Path, name: str) -> str:
         f"a whole model; loaded back with plain transformers it predicts what it was made from does on "
         f"{len(expected)} made-up rows (logits differ by at most {difference:.2g} in fp32)"
     )
+
+
+def write_parts(classifier: Classifier, config: Any, stage: Path) -> None:
+    """Write tokenizer and config.json, with labels, text columns and the length that is read."""
+    tokenizer = classifier.tokenizer
+    # A stranger's line cuts at the tokenizer's own limit, and some tokenizers know of none.
+    tokenizer.model_max_length = classifier.max_length
+    with quiet_loading():
+        tokenizer.save_pretrained(stage)
+        config.save_pretrained(stage)
+    names = label_config(classifier.label_names)
+    entries = read_json(stage / MODEL_CONFIG) | {
+        "id2label": names["id2label"],
+        "label2id": names["label2id"],
+        OWN_ENTRY: {"text_columns": list(classifier.text_columns), "max_length": classifier.max_length},
+    }
+    (stage / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
 def onnx_lines(name: str, text_columns: Sequence[str]) -> str:

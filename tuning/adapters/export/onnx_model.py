@@ -15,8 +15,13 @@ from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.inference.classifier import Classifier, load_classifier
 from lorasweep.training.inference.folder import ONNX_FILE
-from lorasweep.training.model.classifier import merge_adapter
-from lorasweep.tuning.adapters.export.converted import converted_card, onnx_lines, sample_rows
+from lorasweep.tuning.adapters.export.converted import (
+    converted_card,
+    merge_adapter,
+    onnx_lines,
+    sample_rows,
+    write_parts,
+)
 from lorasweep.tuning.adapters.export.onnx_check import (
     Agreement,
     Batch,
@@ -95,7 +100,7 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
     model = merge_adapter(classifier.model)
     attention = _write(model, batches[2], stage / ONNX_FILE)
     agreement = compare(batches, expected, onnx_logits(stage / ONNX_FILE, batches))
-    classifier.save_parts(stage)
+    write_parts(classifier, model.config, stage)
     report = OnnxReport(
         inputs=tuple(batches[0]),
         opset=_opset(stage / ONNX_FILE),

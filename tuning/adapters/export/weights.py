@@ -13,9 +13,15 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lorasweep.training.errors import ExportError, first_line
-from lorasweep.training.inference.folder import ADAPTER_CONFIG, quiet_loading, read_json, write_parts
+from lorasweep.training.inference.folder import (
+    ADAPTER_CONFIG,
+    MODEL_CONFIG,
+    OWN_ENTRY,
+    quiet_loading,
+    read_json,
+)
 from lorasweep.training.model.base_model import label_config, load_tokenizer
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS, merge_adapter
+from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.hub import BaseModel, load_pretrained
 from lorasweep.training.settings import Method
 
@@ -47,6 +53,10 @@ def export_weights(
         ExportError: the weights cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
+    own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
+    if base.hub_id is not None:
+        # The adapter may name a folder of this machine; elsewhere these names lead to the same weights.
+        own |= {"base_model": base.name, "base_hub_id": base.hub_id}
     trained = weights / (FULL_WEIGHTS if method == "full" else ADAPTER_WEIGHTS)
     if not trained.is_file():
         raise ExportError(f"{trained}: is missing from the trial's checkpoint; export another --trial")
@@ -65,7 +75,13 @@ def export_weights(
                 f"{weights}: the trial's weights cannot be exported ({first_line(error)}); "
                 "export another --trial"
             ) from error
-        write_parts(out, load_tokenizer(base), label_names, max_length, text_columns, base)
+        tokenizer = load_tokenizer(base)
+        tokenizer.model_max_length = max_length
+        tokenizer.save_pretrained(out)
+    config = read_json(out / MODEL_CONFIG)
+    names = label_config(label_names)
+    config |= {"id2label": names["id2label"], "label2id": names["label2id"], OWN_ENTRY: own}
+    (out / MODEL_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (out / CARD_FILE).write_text(card, encoding="utf-8")
 
 
@@ -129,7 +145,8 @@ def _write_merged(weights: Path, base: BaseModel, label_names: tuple[str, ...], 
         _write_adapter(weights, base, label_names, adapter)
         load_tokenizer(base).save_pretrained(adapter)
         model, _ = load_plainly(adapter, load_arguments(base, label_names))
-    merge_adapter(model).save_pretrained(out)  # type: ignore[operator]
+    merged = model.merge_and_unload()  # type: ignore[operator]
+    merged.save_pretrained(out)
 
 
 def _write_full(weights: Path, out: Path) -> None:
