@@ -12,6 +12,11 @@ class LorasweepError(Exception):
     """
 
 
+def missing_extra(extra: str) -> str:
+    """The command that installs an extra of lorasweep, for messages: it is installed from a clone."""
+    return f"pip install -e '.[{extra}]' in lorasweep's folder"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what a library says."""
     text = str(error).strip()

@@ -67,23 +67,52 @@ class DataSettings(Settings):
 class Hyperparameters(Settings):
     """What a search space may vary from trial to trial.
 
+    This is the place to add a hyperparameter: one field here, and the code of a trial that uses it. Search spaces,
+    tables, cards and plots take name, limits and description from the field. Two notes may go with it, in
+    `json_schema_extra`: `short`, its name in narrow tables, and `adapter_only`, without use in full fine-tuning.
+
     The defaults are a good start for LoRA on short texts: every linear layer of the encoder, and a
     learning rate about ten times that of full fine-tuning (Schulman et al., "LoRA Without Regret", 2025).
     """
 
     method: Method = Field("lora", description="lora, rslora (alpha / sqrt(rank)), dora, or full fine-tuning")
-    rank: int = Field(16, ge=1, le=1024, description="rank of the update B·A")
-    alpha: float = Field(32, gt=0, description="numerator of the update's scale, alpha / rank")
-    target_modules: str = Field(
-        "all-linear", min_length=1, description="preset name, or a regular expression over module names"
+    rank: int = Field(
+        16, ge=1, le=1024, description="rank of the update B·A", json_schema_extra={"adapter_only": True}
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW's peak learning rate")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in front of the LoRA matrices")
+    alpha: float = Field(
+        32,
+        gt=0,
+        description="numerator of the update's scale, alpha / rank",
+        json_schema_extra={"adapter_only": True},
+    )
+    target_modules: str = Field(
+        "all-linear",
+        min_length=1,
+        description="preset name, or a regular expression over module names",
+        json_schema_extra={"short": "targets", "adapter_only": True},
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="AdamW's peak learning rate", json_schema_extra={"short": "rate"}
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="dropout in front of the LoRA matrices",
+        json_schema_extra={"adapter_only": True},
+    )
     base_dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout inside the base model; none = 0 for adapters, its own for full"
     )
-    batch_size: int = Field(32, ge=1, description="rows of one optimiser step")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay, matrices only")
+    batch_size: int = Field(
+        32, ge=1, description="rows of one optimiser step", json_schema_extra={"short": "batch"}
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="AdamW's decoupled weight decay, matrices only",
+        json_schema_extra={"short": "decay"},
+    )
     warmup: float = Field(0.06, ge=0, le=1, description="share of all steps in which the rate rises from 0")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
