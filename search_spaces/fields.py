@@ -34,6 +34,16 @@ def field_names() -> tuple[str, ...]:
     return tuple(Hyperparameters.model_fields)
 
 
+def short_names() -> dict[str, str]:
+    """Names for narrow tables, of the hyperparameters that have one."""
+    return {name: schema["short"] for name, schema in _schema().items() if "short" in schema}
+
+
+def adapter_settings() -> tuple[str, ...]:
+    """Hyperparameters that full fine-tuning has no use for, whatever was drawn for them."""
+    return tuple(name for name, schema in _schema().items() if schema.get("adapter_only"))
+
+
 def takes_fractions(name: str) -> bool:
     """False for a hyperparameter that takes whole numbers only."""
     return _schema()[name].get("type") != "integer"

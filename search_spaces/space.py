@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +122,7 @@ class SearchSpace:
         return "\n".join(f"{name}: {text}" for name, text in self.describe())
 
     def to_mapping(self) -> dict[str, Any]:
-        """The space as it stands in YAML, without its name; `from_mapping` reads it back."""
+        """The space as it stands in YAML, without its name; `from_dict` reads it back."""
         parameters = {
             name: domain.written() if isinstance(domain, Choice | Range | IntRange) else domain
             for name, domain in self.parameters.items()
@@ -142,13 +142,23 @@ class SearchSpace:
         return "\n".join(lines) + "\n"
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], name: str, where: str | None = None) -> SearchSpace:
-        """A space from what its YAML holds; `where` (or else `name`) is its place in errors.
+    def from_dict(
+        cls, entries: Mapping[str, Any], name: str = "space", where: str | None = None
+    ) -> SearchSpace:
+        """A space from what its YAML holds, where a domain may also be a `Choice`, `Range` or `IntRange`.
 
-        Raises `SettingsError` with the key and what is allowed.
+        >>> SearchSpace.from_dict({"rank": {"choice": [4, 8]}, "dropout": Range(0.0, 0.2)}).searched
+        {'rank': Choice(values=(4, 8)), 'dropout': Range(low=0.0, high=0.2, log=False)}
+
+        Args:
+            name: how the space is shown.
+            where: its place in errors; else its name.
+
+        Raises:
+            SettingsError: with the key and what is allowed.
         """
         with _place(where or name):
-            rest = dict(mapping)
+            rest = dict(entries)
             about, start = rest.pop("about", ""), rest.pop("start", {})
             if not isinstance(about, str):
                 raise SettingsError(f"about: {about!r} is not text; say in a line when to use the space")
@@ -158,13 +168,14 @@ class SearchSpace:
             for key, written in rest.items():
                 check_name(key)
                 with _place(key):
-                    parameters[key] = parse(written)
+                    is_domain = isinstance(written, Choice | Range | IntRange)
+                    parameters[key] = written if is_domain else parse(written)
             return cls(name=name, parameters=parameters, start=dict(start), about=" ".join(about.split()))
 
     @classmethod
     def from_yaml(cls, text: str, name: str) -> SearchSpace:
         """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
-        return cls.from_mapping(parse_yaml(text, name), name)
+        return cls.from_dict(parse_yaml(text, name), name)
 
 
 @contextmanager
@@ -177,7 +188,32 @@ def _place(where: str) -> Iterator[None]:
 
 
 Space = SearchSpace | FunctionSpace
-"""What `load_space` gives: a file's space, or a function's."""
+"""What a sweep searches: domains by name, or a function."""
+
+
+def as_space(value: str | Path | Mapping[str, Any] | Callable[..., Any] | Space) -> Space:
+    """The space that somebody passes from Python, checked; its `name` can stand in a configuration.
+
+    Args:
+        value: what `load_space` takes, a mapping as in `SearchSpace.from_dict`, a function as in
+            `FunctionSpace.from_function`, or a space.
+
+    Raises:
+        SettingsError: there is no such space, it has mistakes, or a function cannot be kept.
+    """
+    if isinstance(value, SearchSpace):
+        return value
+    if isinstance(value, str | Path):
+        return load_space(str(value))
+    if isinstance(value, Mapping):
+        return SearchSpace.from_dict(value, name="dict")
+    if not isinstance(value, FunctionSpace) and not callable(value):
+        raise SettingsError(
+            f"space: {value!r:.80} is no search space; pass a name, a file, a dict or a function of a trial"
+        )
+    space = value if isinstance(value, FunctionSpace) else FunctionSpace.from_function(value)
+    space.check()
+    return space
 
 
 def shipped_spaces() -> list[SearchSpace]:
@@ -211,4 +247,4 @@ def load_space(spec: str) -> Space:
 
 
 def _from_file(path: Path, where: str) -> SearchSpace:
-    return SearchSpace.from_mapping(read_yaml(path), path.stem, where=where)
+    return SearchSpace.from_dict(read_yaml(path), path.stem, where=where)

@@ -37,6 +37,11 @@ class SweepStoppedError(LorasweepError):
     """A sweep had to stop, and can be resumed once the cause is fixed, such as a full disk."""
 
 
+def missing_extra(extra: str) -> str:
+    """The command that installs an extra of lorasweep, for messages: it is installed from a clone."""
+    return f"pip install -e '.[{extra}]' in lorasweep's folder"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 160 characters."""
     text = str(error).strip()

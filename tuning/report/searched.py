@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from lorasweep.search_spaces.fields import adapter_settings
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.search.study import first_number
 
-# Settings that full fine-tuning has no use for, whatever was drawn for them.
-ADAPTER_SETTINGS = ("rank", "alpha", "target_modules", "dropout")
+ADAPTER_SETTINGS = adapter_settings()
 # Below so many trials with a score, an importance is a reading of noise.
 IMPORTANCE_TRIALS = 4
 # Without its distribution a number is taken for log-uniform when its values spread this far.

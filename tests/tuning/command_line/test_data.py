@@ -101,7 +101,7 @@ def test_without_kagglehub_too(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     code, _, err = run()
     assert code == 2
     assert err.count("\n") == 1
-    assert "pip install 'lorasweep[kaggle]'" in err
+    assert "pip install -e '.[kaggle]'" in err
     assert f"lorasweep data huffpost --file {FILE}" in err
     assert list(tmp_path.iterdir()) == []
 

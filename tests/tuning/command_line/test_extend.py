@@ -18,7 +18,7 @@ from lorasweep.tuning.search.study import create_study, open_study
 from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials
 
 BASE = {"rank": {"choice": [4, 8]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}
-SPACE = SearchSpace.from_mapping(BASE, "small")
+SPACE = SearchSpace.from_dict(BASE, "small")
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_other_data_is_told(folder: SweepFolder) -> None:
 
 
 def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
-    other = SearchSpace.from_mapping(
+    other = SearchSpace.from_dict(
         BASE | {"rank": {"choice": [4, 8, 16]}, "batch_size": 32, "dropout": 0.1}, "other"
     )
     assert differences(other, SPACE) == [
@@ -123,7 +123,7 @@ def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
     ):
         earlier_trials(folder, plan_of(other))
     # A constant that is written out and one that is left to its default are the same.
-    assert differences(SearchSpace.from_mapping(BASE | {"dropout": 0.0}, "same"), SPACE) == []
+    assert differences(SearchSpace.from_dict(BASE | {"dropout": 0.0}, "same"), SPACE) == []
 
 
 def test_another_metric_is_refused(folder: SweepFolder) -> None:

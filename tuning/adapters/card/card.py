@@ -19,40 +19,34 @@ from lorasweep.training.scores.scores import ClassScores
 from lorasweep.tuning.adapters.card.limits import not_for
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
 from lorasweep.tuning.adapters.card.training import training_rows, versions_line
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.folder import SweepResult, TrialRecord, Winner
 from lorasweep.tuning.record.predictions import winner_class_scores
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape, one_line
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
-def model_card(
-    folder: SweepFolder,
-    trial: TrialRecord,
-    data: Dataset,
-    base: BaseModel,
-    loading: str,
-    *,
-    adapter: bool,
-) -> str:
-    """The text of README.md: metadata for the hub, how to load it, where it comes from, what it scored.
+def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: BaseModel, loading: str) -> str:
+    """The text of README.md: metadata for the hub, how to load it, where it comes from, its scores.
 
     Args:
-        trial: the exported one.
+        trial: the exported one: an adapter, or after full fine-tuning a whole model.
+        data: the sweep's prepared rows.
         loading: Python lines that load the folder.
-        adapter: an adapter, not a whole model.
     """
-    config, result, plan = folder.config(), folder.result(), folder.plan()
-    won = bool(result and result.winner and result.winner.id == trial.id)
+    config, result, plan = sweep.config, sweep.result, sweep.plan
+    adapter = trial.hyperparameters.method != "full"
+    won = sweep.winner is not None and sweep.winner.id == trial.id
     tested = _tested(result, trial)
     test = tested.test if tested else None
-    classes = winner_class_scores(folder, data, tested) if won and tested else []
+    classes = winner_class_scores(sweep.folder, data, tested) if won and tested else []
     sample = config.data.path is None and data.source == SAMPLE_SOURCE
     texts = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        metadata=card_metadata(folder.name, base, trial, data, test, adapter=adapter, sample=sample),
-        title=escape(f"{folder.name}: {data.label_column} of {' + '.join(data.text_columns)}"),
+        metadata=card_metadata(sweep.name, base, trial, data, test, sample=sample),
+        title=escape(f"{sweep.name}: {data.label_column} of {' + '.join(data.text_columns)}"),
         adapter=adapter,
         sample=sample,
         base=escape(_base_name(base)),
@@ -75,9 +69,9 @@ def model_card(
         settings=[
             (escape(name), escape(str(value))) for name, value in trial.hyperparameters.model_dump().items()
         ],
-        search_rows=_search_rows(folder, trial, won),
+        search_rows=_search_rows(sweep, trial, won),
         training_rows=[
-            (name, escape(text)) for name, text in training_rows(trial, folder.trials(), result, plan)
+            (name, escape(text)) for name, text in training_rows(trial, sweep.trials, result, plan)
         ],
         versions=escape(versions_line(plan)),
     )
@@ -87,31 +81,6 @@ def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
     """The trial's look at the test split: the winner's, or that of fewer trials' winner."""
     looks = [*([result.winner] if result.winner else []), *result.also_tested] if result else []
     return next((entry for entry in looks if entry.id == trial.id), None)
-
-
-def loading_lines(name: str, adapter: bool, arguments: dict[str, Any]) -> str:
-    """Python lines that load a folder with plain PEFT or transformers.
-
-    Args:
-        name: the folder's.
-        arguments: what the base model of an adapter needs beside the labels.
-    """
-    folder = json.dumps(name, ensure_ascii=False)
-    if not adapter:
-        return (
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
-            f"model = AutoModelForSequenceClassification.from_pretrained({folder})\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({folder})"
-        )
-    more = "".join(f", {key}={value!r}" for key, value in arguments.items())
-    return (
-        "from peft import AutoPeftModelForSequenceClassification\n"
-        "from transformers import AutoConfig, AutoTokenizer\n"
-        f"config = AutoConfig.from_pretrained({folder})\n"
-        f"model = AutoPeftModelForSequenceClassification.from_pretrained({folder}, "
-        f"id2label=config.id2label, label2id=config.label2id{more})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({folder})"
-    )
 
 
 def _base_name(base: BaseModel) -> str:
@@ -193,15 +162,14 @@ def _figures(scores: dict[str, Any]) -> list[str]:
     return [f"{scores[name]:.4f}" if name in scores else "" for name in ("accuracy", "macro_f1", "loss")]
 
 
-def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tuple[str, str]]:
-    config = folder.config()
-    trials = folder.trials()
+def _search_rows(sweep: SweepRecord, trial: TrialRecord, won: bool) -> list[tuple[str, str]]:
+    config, trials = sweep.config, sweep.trials
     states = Counter(record.state for record in trials)
     counts = ", ".join(
         f"{states[state]} {state}" for state in ("completed", "stopped", "failed") if states[state]
     )
     return [
-        ("sweep", escape(folder.name)),
+        ("sweep", escape(sweep.name)),
         (
             "trial",
             f"{trial.id}, {'the winner' if won else 'not the winner'}, at evaluation {trial.best_rung}",
@@ -209,7 +177,7 @@ def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tup
         # A space may be a file of this machine: its name says enough.
         ("search space", escape(Path(config.search.space).name)),
         ("searched", escape(", ".join(trial.searched) or "nothing")),
-        *_space_rows(folder, trial.searched),
+        *_space_rows(sweep, trial.searched),
         ("budget", f"{config.search.trials} trials of at most {config.training.epochs} passes over the rows"),
         ("trials", f"{len(trials)} ({counts})" if counts else str(len(trials))),
         ("sampler", f"{config.search.sampler}, {'ASHA' if config.search.asha else 'no early stopping'}"),
@@ -222,9 +190,9 @@ def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tup
     ]
 
 
-def _space_rows(folder: SweepFolder, searched: Sequence[str]) -> list[tuple[str, str]]:
+def _space_rows(sweep: SweepRecord, searched: Sequence[str]) -> list[tuple[str, str]]:
     """What each searched setting might have been. A space that is a function is not run for this."""
-    path = folder.path / "space.yaml"
+    path = sweep.folder.path / "space.yaml"
     try:
         described = SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
     except (OSError, UnicodeDecodeError, SettingsError):

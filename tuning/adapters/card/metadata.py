@@ -35,7 +35,6 @@ def card_metadata(
     data: Dataset,
     test: TestScores | None,
     *,
-    adapter: bool,
     sample: bool,
 ) -> str:
     """The YAML block, without the lines of hyphens around it.
@@ -51,7 +50,7 @@ def card_metadata(
     tags = [TASK, "lorasweep"] + ([] if method == "full" else ["lora"])
     results = _results(data, test, sample) if test else []
     entries: dict[str, Any] = {
-        "library_name": "peft" if adapter else "transformers",
+        "library_name": "transformers" if method == "full" else "peft",
         "pipeline_tag": TASK,
         "tags": tags + ([method] if method not in ("lora", "full") else []),
     }

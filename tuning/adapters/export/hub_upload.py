@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import ADAPTER_CONFIG, MODEL_CONFIG, ONNX_FILE, OWN_ENTRY, read_json
-from lorasweep.tuning.adapters.export.converted import read_card
-from lorasweep.tuning.adapters.export.weights import CARD_FILE
+from lorasweep.tuning.adapters.card.converted import CARD_FILE, read_card
+from lorasweep.tuning.adapters.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-# What an earlier push may have left of another format: beside the new files it would be loaded instead of them.
-WEIGHTS = ["adapter_config.json", "*.safetensors", "*.safetensors.index.json", f"{ONNX_FILE}*"]
+# An earlier push may have left another format, which would be loaded instead of the new files.
+WEIGHTS = [pattern for form in FORMATS.values() for pattern in form.files]
 CODE = re.compile(r"^```python\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 

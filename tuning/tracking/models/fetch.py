@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.training.errors import ExportError, SettingsError
 from lorasweep.training.inference.folder import ADAPTER_CONFIG, MODEL_CONFIG, read_folder
-from lorasweep.tuning.adapters import ExportFormat
-from lorasweep.tuning.adapters.export.converted import write_merged
-from lorasweep.tuning.adapters.export.onnx_model import check_packages, write_onnx
+from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, check_format
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.tracking.entries import KIND, TRIAL, WINNER
 from lorasweep.tuning.tracking.models.packing import copy_folder
@@ -34,16 +32,14 @@ def fetch_as(form: ExportFormat, uri: str, tracking_uri: str, out: Path) -> str:
         SettingsError, ExportError, ModelError: as `fetch_adapter`; also where the packages for ONNX are
             missing, or the other format predicts otherwise.
     """
-    if form == "adapter":
+    check_format(form)
+    convert = FORMATS[form].convert
+    if convert is None:
         found = read_folder(fetch_adapter(uri, tracking_uri, out))
         return f"{out}: the {'adapter' if found.is_adapter else 'whole model'} of {uri}"
-    if form == "onnx":
-        check_packages()
     with staged_folder(out) as stage, tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         fetched = fetch_adapter(uri, tracking_uri, Path(temporary) / "fetched")
-        if form == "onnx":
-            return f"{out}: {uri} as {write_onnx(fetched, stage, out.name).text()}"
-        return f"{out}: {uri} as {write_merged(fetched, stage, out.name)}"
+        return f"{out}: {uri} as {convert(fetched, stage, out.name, None)}"
 
 
 def fetch_adapter(uri: str, tracking_uri: str, out: Path) -> Path:

@@ -23,9 +23,11 @@ from lorasweep.training.data.load import Dataset, DataSettings, load_dataset
 from lorasweep.training.model.base_model import MINILM_HUB_ID, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import score
-from lorasweep.tuning.adapters.card.card import loading_lines, model_card
+from lorasweep.tuning.adapters.card.card import model_card
+from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.machine import machine
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
 from lorasweep.tuning.sweep.winner import keep_winner
 
@@ -52,12 +54,11 @@ def card_of(folder: SweepFolder, trial: str = "t000", base: BaseModel | None = N
     record = next(entry for entry in folder.trials() if entry.id == trial)
     adapter = record.hyperparameters.method != "full"
     return model_card(
-        folder,
+        SweepRecord(folder),
         record,
         Dataset.load(folder.data),
         base or resolve_base_model(folder.config().base_model),
         loading_lines("best", adapter, {}),
-        adapter=adapter,
     )
 
 

@@ -14,9 +14,9 @@ from local_hub import Hub, serve
 
 from lorasweep.training.errors import ExportError, LorasweepError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier
-from lorasweep.tuning.adapters.card.card import loading_lines
-from lorasweep.tuning.adapters.export.converted import onnx_lines, write_merged
+from lorasweep.tuning.adapters.card.loading import loading_lines, onnx_lines
 from lorasweep.tuning.adapters.export.hub_upload import check_upload, push_folder
+from lorasweep.tuning.adapters.export.merged import write_merged
 
 TOKEN = "hf_made_up_and_never_shown"
 REPO = "someone/news"

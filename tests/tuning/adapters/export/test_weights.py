@@ -25,6 +25,7 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.tuning.adapters.export.merged import write_merged
 from lorasweep.tuning.adapters.export.verify import verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 
@@ -46,12 +47,15 @@ class Trained:
     method: Method
 
     def export(self, out: Path, merged: bool = False) -> Path:
+        if merged:
+            out.mkdir()
+            write_merged(self.export(out.with_name(f"{out.name}-adapter")), out, out.name, TEXTS)
+            return out
         export_weights(
             self.weights,
             self.base,
             LABELS,
             out,
-            merged=merged,
             method=self.method,
             card="a card",
             max_length=MAX_LENGTH,

@@ -13,8 +13,9 @@ from exported_adapters import LABELS, PAIR, TEXT, export_adapter
 from lorasweep.training.errors import ExportError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.training.settings import Method
-from lorasweep.tuning.adapters.export import converted
-from lorasweep.tuning.adapters.export.converted import converted_card, write_merged
+from lorasweep.tuning.adapters.card.converted import converted_card
+from lorasweep.tuning.adapters.export import merged
+from lorasweep.tuning.adapters.export.merged import write_merged
 
 CARD = """\
 ---
@@ -29,6 +30,8 @@ tags:
 # news: {% topic %} \\<b\\>
 
 A LoRA adapter.
+
+**A demonstration, not a tool.**
 
 ## Load it
 
@@ -89,7 +92,7 @@ def test_a_model_that_predicts_otherwise_is_refused(
     adapter = export_adapter(tiny_base("bert"), tmp_path / "adapter")
     (tmp_path / "best").mkdir()
     # The update left out of the weights.
-    monkeypatch.setattr(converted, "merge_adapter", lambda model: model.unload())
+    monkeypatch.setattr(merged, "merge_adapter", lambda model: model.unload())
     with pytest.raises(ExportError, match="does not predict what"):
         write_merged(adapter, tmp_path / "best", "best")
 
@@ -105,10 +108,11 @@ def test_the_card_keeps_what_still_holds(tmp_path: Path) -> None:
         "pipeline_tag": "text-classification",
         "tags": ["text-classification", "lorasweep", "lora", "onnx"],
     }
-    assert body.startswith("\n# news: {% topic %} \\<b\\>\n\nIt is one. It comes from")
+    assert body.startswith("\n# news: {% topic %} \\<b\\>\n\nIt is one. It was found by")
     assert "## Run it\n\n```python\nrun()\n```\n" in body
     assert "peft" not in body
     assert "A LoRA adapter" not in body
+    assert "\n\n**A demonstration, not a tool.**\n\n## Run it" in body
     assert body.endswith(CARD[CARD.index("## Data") :])
 
 
