@@ -72,6 +72,19 @@ def read_table(
     return Table(frame, name, unparsable, header_guessed=suffix in DELIMITERS and not columns)
 
 
+def table_of(frame: pd.DataFrame, name: str = "DataFrame") -> Table:
+    """The rows of a frame that a program has in memory; its index is left out, and it is not changed.
+
+    Missing values are what pandas takes for missing, as in a Parquet file. Raises `DataError` for a frame
+    without rows or columns, and for one whose columns have several levels.
+    """
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise DataError(f"{name}: the columns have {frame.columns.nlevels} levels; flatten them to one")
+    if frame.empty:
+        raise DataError(f"{name} holds no rows; give a frame with a text and a label in every row")
+    return Table(frame.reset_index(drop=True).set_axis([str(column) for column in frame.columns], axis=1), name)
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a plain (or .gz, .xz) text file, blank ones left out; raises `DataError`."""
     name, _, content = unpacked(str(path), (".txt",))

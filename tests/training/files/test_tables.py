@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lorasweep.training.data.columns import strings
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import read_lines, read_table
+from lorasweep.training.files.tables import read_lines, read_table, table_of
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -156,6 +157,24 @@ def test_read_lines_leaves_blank_lines_out(tmp_path: Path) -> None:
         "one",
         "two \u2028 x",
     ]
+
+
+def test_a_frame_gives_its_rows_without_its_index() -> None:
+    frame = pd.DataFrame({"text": ["a", None, "c"], 0: [1.0, None, 3.0]}, index=pd.Index([7, 5, 7], name="id"))
+    before = frame.copy()
+    table = table_of(frame)
+    assert (table.name, table.unparsable, table.header_guessed) == ("DataFrame", 0, False)
+    assert table.frame.columns.tolist() == ["text", "0"]
+    assert table.frame.index.tolist() == [0, 1, 2]
+    assert (strings(table, "text"), strings(table, "0")) == (["a", "", "c"], ["1", "", "3"])
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_frame_that_is_no_table() -> None:
+    with pytest.raises(DataError, match=r"^rows holds no rows"):
+        table_of(pd.DataFrame({"text": []}), "rows")
+    with pytest.raises(DataError, match=r"^DataFrame: the columns have 2 levels"):
+        table_of(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])))
 
 
 def written(path: Path, content: bytes) -> Path:
