@@ -82,7 +82,9 @@ def table_of(frame: pd.DataFrame, name: str = "DataFrame") -> Table:
         raise DataError(f"{name}: the columns have {frame.columns.nlevels} levels; flatten them to one")
     if frame.empty:
         raise DataError(f"{name} holds no rows; give a frame with a text and a label in every row")
-    return Table(frame.reset_index(drop=True).set_axis([str(column) for column in frame.columns], axis=1), name)
+    return Table(
+        frame.reset_index(drop=True).set_axis([str(column) for column in frame.columns], axis=1), name
+    )
 
 
 def read_lines(path: str | Path) -> list[str]:

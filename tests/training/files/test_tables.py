@@ -160,7 +160,9 @@ def test_read_lines_leaves_blank_lines_out(tmp_path: Path) -> None:
 
 
 def test_a_frame_gives_its_rows_without_its_index() -> None:
-    frame = pd.DataFrame({"text": ["a", None, "c"], 0: [1.0, None, 3.0]}, index=pd.Index([7, 5, 7], name="id"))
+    frame = pd.DataFrame(
+        {"text": ["a", None, "c"], 0: [1.0, None, 3.0]}, index=pd.Index([7, 5, 7], name="id")
+    )
     before = frame.copy()
     table = table_of(frame)
     assert (table.name, table.unparsable, table.header_guessed) == ("DataFrame", 0, False)
