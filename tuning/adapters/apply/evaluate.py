@@ -1,4 +1,4 @@
-"""An exported adapter scored on a file of labelled rows: for the terminal, and for programs."""
+"""An exported adapter scored on labelled rows: for the terminal, and for programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.training.data.columns import find_label, find_text, strings, texts_and_pairs
 from lorasweep.training.errors import DataError, SettingsError, shown
-from lorasweep.training.files.tables import read_table
+from lorasweep.training.files.tables import read_table, table_of
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
     BINS,
@@ -33,11 +34,11 @@ LABEL_WIDTH = 36
 
 @dataclass(frozen=True)
 class FileEvaluation:
-    """Scores of a classifier on a file's labelled rows.
+    """Scores of a classifier on labelled rows.
 
     Attributes:
         adapter: the folder, as given.
-        data: the file, as given.
+        data: the file, as given, or "DataFrame".
         text_columns: one, or two read as a pair.
         label_names: in the order of the logits.
         classes: precision, recall, F1 and rows of each label, in the same order.
@@ -72,17 +73,17 @@ class FileEvaluation:
 
 def evaluate_file(
     classifier: Classifier,
-    data: Path,
+    data: Path | pd.DataFrame,
     *,
     adapter: Path,
     text: tuple[str, ...] = (),
     label: str | None = None,
     columns: tuple[str, ...] = (),
 ) -> FileEvaluation:
-    """Predict a file's rows in fp32 and compare with its labels.
+    """Predict labelled rows in fp32 and compare with their labels.
 
     Args:
-        data: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
+        data: rows in memory, or a file: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
         adapter: the classifier's folder, for the record.
         text: the text columns; those the classifier was trained on if left out.
         label: the label column; recognised if left out.
@@ -94,7 +95,7 @@ def evaluate_file(
         SettingsError: one column for text and label.
         ModelError: two texts a row for a classifier of one.
     """
-    table = read_table(data, columns)
+    table = table_of(data) if isinstance(data, pd.DataFrame) else read_table(data, columns)
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
     label_column = find_label(table, label, taken=names)
     if label_column in names:
@@ -134,7 +135,7 @@ def evaluate_file(
     }
     return FileEvaluation(
         adapter=str(adapter),
-        data=str(data),
+        data=table.name if isinstance(data, pd.DataFrame) else str(data),
         text_columns=names,
         label_column=label_column,
         label_names=classifier.label_names,
@@ -151,21 +152,11 @@ def evaluate_file(
 
 def evaluation_entries(found: FileEvaluation) -> dict[str, Any]:
     """Everything, for `--json`: stable names that other programs may rely on."""
-    return {
-        "adapter": found.adapter,
-        "data": found.data,
-        "text_columns": list(found.text_columns),
-        "label_column": found.label_column,
-        "rows": found.rows,
-        **asdict(found.scores),
-        "calibration_error": found.calibration_error,
-        "classes": [asdict(entry) for entry in found.classes],
-        "label_names": list(found.label_names),
-        "confusion": found.confusion.tolist(),
-        "confidence_bins": [asdict(entry) for entry in found.bins],
-        "dropped": found.dropped,
-        "unknown_labels": found.unknown_labels,
-    }
+    entries = asdict(found)
+    entries["confusion"] = found.confusion.tolist()
+    entries["confidence_bins"] = entries.pop("bins")
+    entries |= entries.pop("scores")
+    return entries
 
 
 def evaluation_text(found: FileEvaluation) -> RenderableType:
