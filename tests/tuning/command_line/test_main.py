@@ -268,7 +268,12 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
     "a settings file that is not YAML": (
         lambda place: (place / "sweep.yaml").write_text("search: {\n  trials: [\n"),
         ["--config", "sweep.yaml"],
-        ["sweep.yaml", "not YAML", "line"],
+        ["--config sweep.yaml line 3", "not valid YAML"],
+    ),
+    "a setting that stands twice in the file": (
+        lambda place: (place / "sweep.yaml").write_text("name: a\nname: b\n"),
+        ["--config", "sweep.yaml"],
+        ["--config sweep.yaml line 2", "name stands twice (first on line 1)"],
     ),
     "a tracking store that is none": (
         lambda place: None,
