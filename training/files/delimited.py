@@ -72,21 +72,23 @@ def _records(source: Source, delimiter: str) -> Iterator[list[str]]:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             for fields in reader:
+                begins, line = line, reader.line_num + 1
                 if width != 1 and len(fields) < 2 and not "".join(fields).strip():
                     continue
                 width = width or len(fields)
                 if len(fields) > width:
                     raise _malformed(
-                        source, delimiter, f"Expected {width} fields in line {line}, saw {len(fields)}"
+                        source, delimiter, f"Expected {width} fields in line {begins}, saw {len(fields)}"
                     )
                 if unquoted:
                     fields = [f[1:-1].replace('""', '"') if _QUOTED.fullmatch(f) else f for f in fields]
                 yield fields + [""] * (width - len(fields))
-                line = reader.line_num + 1
         except csv.Error as error:
-            reason = (
-                "a quote is not closed" if "unexpected end" in str(error) else "text after a closing quote"
-            )
+            reason = str(error)
+            if "unexpected end" in reason:
+                reason = "a quote is not closed"
+            elif "expected after" in reason:
+                reason = "text after a closing quote"
             raise _malformed(source, delimiter, f"{reason} in the row that begins in line {line}") from None
 
 

@@ -56,7 +56,7 @@ def write_parquet(file: Path, names: Sequence[str], types: Sequence[pa.DataType]
 
 @contextmanager
 def _opened(source: Source) -> Iterator[pq.ParquetFile]:
-    with source.bytes() as content:
+    with source.unpacked() as content:
         # Parquet is read from its end; what is packed has to be unpacked as a whole for that.
         seekable = content if isinstance(content, io.BufferedReader) else io.BytesIO(content.read())
         try:

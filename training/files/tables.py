@@ -96,14 +96,14 @@ class RowStream:
             names, types, rows = self.format.outline(self.source)
             self._hold(rows)
         else:
-            found: dict[Any, tuple[str, set[str]]] = {}
+            columns: dict[Any, tuple[str, set[str]]] = {}
             for frame in self.frames(SCAN_ROWS):
                 for number, name in enumerate(frame):
                     # A CSV file may name two columns alike; a JSON file's chunks may differ in theirs.
                     key = number if self.format.has_header_line else name
-                    found.setdefault(key, (str(name), set()))[1].update(map(_kind, frame.iloc[:, number]))
-            names = [name for name, _ in found.values()]
-            types = [_type_of(kinds) for _, kinds in found.values()]
+                    columns.setdefault(key, (str(name), set()))[1].update(map(_kind, frame.iloc[:, number]))
+            names = [name for name, _ in columns.values()]
+            types = [_type_of(kinds) for _, kinds in columns.values()]
         self.columns, self.types = tuple(names), tuple(types)
 
     def heading(self) -> Table:

@@ -43,7 +43,7 @@ class Source:
     open: Callable[[], IO[bytes]]
 
     @contextmanager
-    def bytes(self) -> Iterator[IO[bytes]]:
+    def unpacked(self) -> Iterator[IO[bytes]]:
         """The unpacked bytes; inside the context, a file that cannot be read raises `DataError`."""
         packing = PurePosixPath(self.name.lower()).suffix
         try:
@@ -62,12 +62,15 @@ class Source:
 
     @contextmanager
     def text(self, newline: str = "\n") -> Iterator[IO[str]]:
-        r"""The content as UTF-8 with or without a byte order mark; lines end at "\n" only, or as `open` says."""
-        with self.bytes() as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
+        r"""The content, decoded from UTF-8 without its byte order mark.
+
+        Lines end at "\n" alone; `newline` is that of Python's `open`.
+        """
+        with self.unpacked() as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
             yield text
 
     def _undecodable(self) -> DataError:
-        with self.bytes() as lines:
+        with self.unpacked() as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     line.decode()

@@ -109,6 +109,11 @@ def test_more_bad_json_lines_than_one_in_twenty_stop_with_the_first(tmp_path: Pa
         ),
         ("a.csv", b'text,label\n"one,a\n', "a quote is not closed in the row that begins in line 2"),
         ("a.tsv", b"text\tlabel\none\ta\tb\n", "tab-separated file (Expected 2 fields"),
+        (
+            "a.csv",
+            b'text,label\n"two\nlines",a\n\none,a,b\n',
+            "comma-separated file (Expected 2 fields in line 5, saw 3)",
+        ),
         ("a.csv", b"text,label\n\xe9,a\n", "line 2: not UTF-8"),
         ("a.parquet", b"text,label\n", "not a readable Parquet file"),
         ("a.parquet", as_parquet(pd.DataFrame(ROWS))[:-40] + b"PAR1", "not a readable Parquet file"),
@@ -141,7 +146,7 @@ def test_a_tsv_without_quoting_keeps_rows_that_begin_with_a_quote(tmp_path: Path
         # One short line, and a lone quote is no longer known to be part of the text.
         ("a.tsv", 'text\tlabel\none\n"Yes\ta\ntwo\tb\n"No\tb\n', 3),
         ("a.csv", 'text,label\n"two\nlines",a\n"said \\"no\\", twice",b\n', 4),
-        ("a.csv", 'text,label\n"closed" too early,a\n', 2),
+        ("a.csv", 'text,label\n\n\n"closed" too early,a\n', 4),
     ],
 )
 def test_quotes_that_are_not_quoting_are_refused(

@@ -26,7 +26,7 @@ def test_plain_and_packed_files_hold_the_same(tmp_path: Path) -> None:
     for name in ("a.csv", "a.CSV.GZ", "a.csv.xz", "archive.zip"):
         source = find_source(tmp_path / name, (".csv",))
         for _ in range(2):
-            with source.bytes() as content:
+            with source.unpacked() as content:
                 assert content.read() == CSV, name
 
 
@@ -103,7 +103,7 @@ def test_standard_input_can_be_read_again(monkeypatch: pytest.MonkeyPatch, given
     monkeypatch.setattr("sys.stdin", stdin)
     source = standard_input()
     for _ in range(2):
-        with source.bytes() as content:
+        with source.unpacked() as content:
             assert content.read() == (given or b"")
 
 
