@@ -76,10 +76,8 @@ def read_yaml(path: Path, flag: str = "") -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{where}: no such file") from None
-    except IsADirectoryError:
-        raise SettingsError(f"{where}: not a file; name a YAML file") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{where}: not UTF-8 text; save the file as UTF-8") from None
     except OSError as error:
-        raise SettingsError(f"{where}: cannot be read ({error.strerror})") from None
+        raise SettingsError(f"{where}: cannot be read ({error.strerror}); name a YAML file") from None
     return parse_yaml(text, where)

@@ -209,6 +209,16 @@ def test_a_frame_gives_its_rows_without_its_index() -> None:
     pd.testing.assert_frame_equal(frame, before)
 
 
+def test_half_a_surrogate_pair_in_a_frame_becomes_a_replacement_character() -> None:
+    frame = pd.DataFrame({"text": ["x\ud800", "y"], "n": [1, 2]}, dtype=object)
+    assert table_of(frame).frame.values.tolist() == [["x\ufffd", 1], ["y", 2]]
+
+
+def test_an_index_without_a_name_is_no_column_of_a_parquet_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", as_parquet(pd.DataFrame(ROWS, index=pd.Index([7, 5, 3]))))
+    assert read_table(path).frame.columns.tolist() == ["text", "label"]
+
+
 def test_a_frame_that_is_no_table() -> None:
     with pytest.raises(DataError, match=r"^rows holds no rows"):
         table_of(pd.DataFrame({"text": []}), "rows")

@@ -366,6 +366,15 @@ def test_an_adapter_that_is_not_there_is_refused(command: Command, place: Path) 
     refused(command, place, ["predict", "--adapter", "gone", "markets rally"], ["gone"])
 
 
+@pytest.mark.parametrize("out", [[], ["--out", "labels.csv"]])
+def test_a_broken_line_is_named_before_a_model_is_loaded(
+    out: list[str], command: Command, place: Path
+) -> None:
+    (place / "rows.jsonl").write_text('{"text": "markets rally"}\n{"text": \n')
+    arguments = ["predict", "--adapter", "gone", "--file", "rows.jsonl", *out]
+    refused(command, place, arguments, ["rows.jsonl, line 2", "1 of 2 rows"])
+
+
 def test_an_unwritable_mlruns_is_refused(command: Command, place: Path) -> None:
     # A file where the folder would be: refused to every user, also to root.
     (place / "records").write_text("mine")

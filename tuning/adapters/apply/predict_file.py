@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -183,15 +184,10 @@ def _predict(
     precision: Precision,
 ) -> list[list[Any]]:
     """The added columns of a chunk; None for rows without a text."""
-    filled = [row for row, text in enumerate(texts) if text]
     predictions = predict_frame(
-        classifier,
-        [texts[row] for row in filled],
-        [pairs[row] for row in filled] if pairs is not None else None,
-        probabilities=all_probabilities,
-        precision=precision,
+        classifier, texts, pairs, probabilities=all_probabilities, precision=precision
     )
+    filled = np.array([bool(text) for text in texts])
     # Six digits are more than fp32 logits are good for, and keep files small.
-    rounded = predictions.loc[:, "label":].map(lambda v: v if isinstance(v, str) else float(f"{v:.6g}"))
-    spread = rounded.astype(object).set_axis(filled).reindex(range(len(texts)))
-    return [column.tolist() for _, column in spread.where(spread.notna(), None).items()]
+    numbers = [predictions[name].map("{:.6g}".format).astype(float) for name in predictions.loc[:, "score":]]
+    return [column.astype(object).where(filled, None).tolist() for column in (predictions["label"], *numbers)]
