@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution
 
 from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
 from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.files.yaml_file import parse_yaml, read_yaml
+from lorasweep.training.files.yaml_file import dump_yaml, parse_yaml, read_yaml
 from lorasweep.training.settings import Hyperparameters
 
 SHIPPED = Path(__file__).parent
@@ -134,9 +133,7 @@ class SearchSpace:
         """The space as YAML, one line for each hyperparameter; `from_yaml` reads it back."""
         lines = [
             # The outer braces would put the whole space on one line.
-            yaml.safe_dump(
-                {name: value}, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
-            )[1:-2]
+            dump_yaml({name: value}, default_flow_style=True, width=10**6)[1:-2]
             for name, value in self.to_mapping().items()
         ]
         return "\n".join(lines) + "\n"

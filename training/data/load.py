@@ -1,4 +1,4 @@
-"""Files or frames in, three clean splits out; and the rows of a file to predict on."""
+"""Files or frames in, three clean splits out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from lorasweep.training.data.label_map import load_label_map
 from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
 from lorasweep.training.data.summary import Summary, describe, summary_lines
 from lorasweep.training.errors import DataError, SettingsError, shown
-from lorasweep.training.files.tables import Table, read_lines, read_table, table_of
-from lorasweep.training.files.unpacked import table_format
+from lorasweep.training.files.tables import Table, read_table, table_of
 from lorasweep.training.settings import DataSettings
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "Texts",
     "describe",
     "load_dataset",
-    "read_texts",
     "summary_lines",
 ]
 
@@ -124,24 +122,6 @@ def load_dataset(
         merged_by=label_map.name if label_map is not None else "",
         original_names=originals,
     )
-
-
-def read_texts(
-    path: str | Path, text: tuple[str, ...] = (), columns: tuple[str, ...] = ()
-) -> tuple[list[str], list[str] | None, pd.DataFrame]:
-    """Rows to predict on: texts, pairs (None for one text column) and the file's own columns, row by row.
-
-    No row of a table is dropped, so the three stay aligned with the file: a row without a text gives "".
-    A .txt file holds one text a line (blank lines are left out); where two columns are wanted its pairs
-    are "". Raises `DataError` as `load_dataset` does, and for any JSON row that cannot be read.
-    """
-    if table_format(path) == ".txt":
-        lines = read_lines(path)
-        return lines, [""] * len(lines) if len(text) == 2 else None, pd.DataFrame({"text": lines})
-    table = read_table(path, columns, max_bad_share=0.0)
-    found = find_text(table, text)
-    texts, pairs = _texts(table, found)
-    return texts, pairs if len(found) == 2 else None, table.frame
 
 
 def _sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]) -> dict[str, str]:

@@ -27,9 +27,9 @@ from importlib.resources import files
 from typing import Any, Final
 
 import pandas as pd
-import yaml
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import parse_yaml
 
 COLUMNS: Final = ("link", "headline", "category", "short_description", "authors", "date")
 CATEGORIES: Final = (
@@ -62,8 +62,7 @@ _DAYS: Final = 730
 @cache
 def _words() -> dict[str, Any]:
     text = files("lorasweep.training.sample_news").joinpath("sample_words.yaml").read_text(encoding="utf-8")
-    words: dict[str, Any] = yaml.safe_load(text)
-    return words
+    return parse_yaml(text, "sample_words.yaml")
 
 
 def _with_article(noun: str) -> str:

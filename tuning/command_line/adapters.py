@@ -132,25 +132,21 @@ def predict(
     if all_probabilities and out is None:
         raise SettingsError("predict: --probabilities goes with --out")
     quiet_libraries()
-    if file is not None and out is not None:
-        from lorasweep.tuning.adapters.apply.predict_file import predict_file
-        from lorasweep.tuning.adapters.apply.prediction_files import check_output
+    from lorasweep.training.files.tables import open_table
+    from lorasweep.tuning.adapters.apply.predict import predict_frame, print_predictions, read_inputs
+    from lorasweep.tuning.adapters.apply.predict_file import check_output, predict_file
 
+    if out is not None:
         check_output(out)
-        found = predict_file(
-            load_classifier(adapter),
-            file,
-            out,
-            text=tuple(names),
-            columns=tuple(header),
-            all_probabilities=all_probabilities,
-        )
-        console.print(found.text(), soft_wrap=True, markup=False)
-        return
-    from lorasweep.tuning.adapters.apply.predict import print_predictions, read_inputs
-
+    # A broken file is refused before anybody has waited for the model.
+    rows = open_table(file, tuple(header)) if file is not None else None
     classifier = load_classifier(adapter)
-    print_predictions(classifier, read_inputs(classifier, text or [], file, names, header), console, as_json)
+    if rows is not None and out is not None:
+        written = predict_file(classifier, rows, out, text=names, all_probabilities=all_probabilities)
+        console.print(written.text(), soft_wrap=True, markup=False)
+        return
+    texts, pairs = read_inputs(classifier, text or [], rows, names)
+    print_predictions(predict_frame(classifier, texts, pairs), console, as_json)
 
 
 def evaluate(

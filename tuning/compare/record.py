@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
 from lorasweep.tuning.record.config import validation_line
 from lorasweep.tuning.record.files import read_record, write_bytes, write_text
@@ -152,8 +152,7 @@ class ComparisonFolder:
             return
         try:
             (self.path / "rows").mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            write_text(path, text)
+            write_text(path, dump_yaml(settings.model_dump(mode="json")))
         except OSError as error:
             raise SettingsError(
                 f"{self.path}: cannot be written ({error.strerror}); name another folder with --mlruns"
@@ -167,13 +166,11 @@ class ComparisonFolder:
         """
         path = self.path / "settings.yaml"
         try:
-            return CompareSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return CompareSettings.model_validate(read_yaml(path))
         except ValidationError as error:
             raise SettingsError(f"{path}: {validation_line(error)}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(
-                f"{path}: cannot be read ({type(error).__name__}); choose another --name"
-            ) from error
+        except SettingsError as error:
+            raise SettingsError(f"{error}; choose another --name") from error
 
     def rows(self) -> dict[str, ComparedRow]:
         """Id → row, of those that are done."""

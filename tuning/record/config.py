@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Settings, TrainingSettings
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
@@ -122,7 +122,7 @@ class SweepConfig(Settings):
 
     def to_yaml(self) -> str:
         """The resolved configuration, which `from_yaml` reads back as an equal one."""
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def build(cls, entries: dict[str, Any], source: str) -> SweepConfig:
@@ -144,23 +144,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """A YAML file of sweep settings as a mapping; not yet validated.
 
     Raises:
-        SettingsError: no such file, not YAML, or not a mapping.
+        SettingsError: no such file, not YAML, a key that stands twice, or not a mapping.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"--config {path}: cannot be read ({type(error).__name__}); name a YAML file"
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"--config {path}: not YAML{where}; see a sweep's own config.yaml for the form"
-        ) from error
-    if not isinstance(entries, dict):
-        raise SettingsError(f"--config {path}: holds no mapping; see a sweep's own config.yaml for the form")
-    return entries
+    return read_yaml(path, "--config")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

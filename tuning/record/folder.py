@@ -30,11 +30,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.space import SearchSpace, Space
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import read_yaml
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.files import read_record, write_text
 from lorasweep.tuning.record.reported import SCORE
@@ -182,12 +181,9 @@ class SweepFolder:
         """
         path = self.path / "config.yaml"
         try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(
-                f"{path}: not a readable configuration ({type(error).__name__}); "
-                "restore it, or remove the sweep's folder"
-            ) from error
+            entries = read_yaml(path)
+        except SettingsError as error:
+            raise SettingsError(f"{error}; restore it, or remove the sweep's folder") from error
         return SweepConfig.build(entries, str(path))
 
     def trials(self) -> list[TrialRecord]:

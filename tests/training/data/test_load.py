@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.data.load import (
     Dataset,
     DataSettings,
     describe,
     load_dataset,
-    read_texts,
     summary_lines,
 )
 from lorasweep.training.errors import DataError, LorasweepError, SettingsError
+from lorasweep.training.files.tables import read_table
 
 
 def news(count: int, **more: Any) -> list[dict[str, Any]]:
@@ -94,9 +95,8 @@ def test_every_row_read_is_accounted_for(tmp_path: Path) -> None:
 
 
 def test_a_row_with_only_its_second_text_keeps_it_as_the_text(tmp_path: Path) -> None:
-    texts, pairs, _ = read_texts(
-        write(tmp_path / "a.jsonl", [*news(1), *news(1, headline=" "), *news(1, short_description="")])
-    )
+    path = write(tmp_path / "a.jsonl", [*news(1), *news(1, headline=" "), *news(1, short_description="")])
+    texts, pairs = texts_and_pairs(read_table(path), ("headline", "short_description"))
     assert texts == ["Headline 0", "What happened 0", "Headline 0"]
     assert pairs == ["What happened 0", "", ""]
 
@@ -439,25 +439,6 @@ def test_frames_that_cannot_be_used(
         load_dataset(DataSettings(**settings), 0, frames)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_texts_to_predict_on_stay_in_line_with_their_file(tmp_path: Path) -> None:
-    rows = news(3)
-    rows[1] = {"headline": None, "other": 1}
-    texts, pairs, frame = read_texts(write(tmp_path / "a.jsonl", rows), text=("headline",))
-    assert (texts, pairs, len(frame)) == (["Headline 0", "", "Headline 2"], None, 3)
-    (tmp_path / "a.jsonl").write_text('{"headline": "x"}\n' * 100 + "{")
-    with pytest.raises(DataError, match="line 101"):
-        read_texts(tmp_path / "a.jsonl")
-    with pytest.raises(DataError, match="no column 'body'"):
-        read_texts(write(tmp_path / "a.jsonl", rows), text=("body",))
-
-
-def test_a_txt_file_holds_a_text_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    texts, pairs, frame = read_texts(tmp_path / "a.txt", text=("headline", "short_description"))
-    assert (texts, pairs, frame["text"].tolist()) == (["one", "two"], ["", ""], ["one", "two"])
-    assert read_texts(tmp_path / "a.txt", text=("headline",))[1] is None
 
 
 def test_settings_take_one_name_as_a_tuple_and_refuse_the_unknown() -> None:

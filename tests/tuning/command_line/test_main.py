@@ -268,7 +268,12 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
     "a settings file that is not YAML": (
         lambda place: (place / "sweep.yaml").write_text("search: {\n  trials: [\n"),
         ["--config", "sweep.yaml"],
-        ["sweep.yaml", "not YAML", "line"],
+        ["--config sweep.yaml line 3", "not valid YAML"],
+    ),
+    "a setting that stands twice in the file": (
+        lambda place: (place / "sweep.yaml").write_text("name: a\nname: b\n"),
+        ["--config", "sweep.yaml"],
+        ["--config sweep.yaml line 2", "name stands twice (first on line 1)"],
     ),
     "a tracking store that is none": (
         lambda place: None,
@@ -359,6 +364,15 @@ def test_a_foreign_adapter_folder_is_refused(inside: dict[str, str], command: Co
 
 def test_an_adapter_that_is_not_there_is_refused(command: Command, place: Path) -> None:
     refused(command, place, ["predict", "--adapter", "gone", "markets rally"], ["gone"])
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "labels.csv"]])
+def test_a_broken_line_is_named_before_a_model_is_loaded(
+    out: list[str], command: Command, place: Path
+) -> None:
+    (place / "rows.jsonl").write_text('{"text": "markets rally"}\n{"text": \n')
+    arguments = ["predict", "--adapter", "gone", "--file", "rows.jsonl", *out]
+    refused(command, place, arguments, ["rows.jsonl, line 2", "1 of 2 rows"])
 
 
 def test_an_unwritable_mlruns_is_refused(command: Command, place: Path) -> None:

@@ -123,6 +123,17 @@ def test_a_name_in_use_is_refused_and_a_removed_one_is_free(folder: SweepFolder)
     assert folder.trials() == []
 
 
+def test_a_configuration_that_was_changed(folder: SweepFolder) -> None:
+    """A name that YAML would take for a number is read back; a key that stands twice is refused."""
+    config = SweepConfig(name="1e4")
+    folder.write_config(config)
+    assert folder.config() == config
+    with (folder.path / "config.yaml").open("a") as file:
+        file.write("name: other\n")
+    with pytest.raises(SettingsError, match=r"config\.yaml line \d+: .*name stands twice.*; restore it"):
+        folder.config()
+
+
 def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     """Until it has everything nobody sees it, and an error on the way leaves nothing."""
     folder = SweepFolder(tmp_path, "demo")
@@ -187,7 +198,7 @@ def test_a_broken_record_is_named(folder: SweepFolder) -> None:
 def test_a_broken_configuration_is_named(text: str, folder: SweepFolder) -> None:
     """One line with the file, whatever somebody did to it."""
     (folder.path / "config.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=r"config\.yaml: ") as refused:
+    with pytest.raises(SettingsError, match=r"config\.yaml(?: line 1)?: ") as refused:
         folder.config()
     assert "\n" not in str(refused.value)
 

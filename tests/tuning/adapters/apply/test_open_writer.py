@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorasweep.training.errors import DataError, ExportError, SettingsError
-from lorasweep.training.files.row_stream import RowStream
-from lorasweep.training.files.streams import open_table
-from lorasweep.tuning.adapters.apply.prediction_files import check_output, open_writer
+from lorasweep.training.files.tables import RowStream, open_table
+from lorasweep.tuning.adapters.apply.predict_file import check_output, open_writer
 from lorasweep.tuning.adapters.export.staging import staged_file
 
 ADDED = [("label", pa.string()), ("score", pa.float64())]
@@ -36,14 +35,14 @@ ODD = [
 
 def write(out: Path, stream: RowStream, added: Sequence[tuple[str, pa.DataType]] = ADDED) -> Path:
     """All of a stream's rows, two at a time, with a label and a score that go by the row's number."""
-    writer = open_writer(out, out.suffix, stream, added)
     row = 0
-    for table in stream.chunks(2):
-        numbers = range(row, row + len(table.frame))
-        values = [[f"L{i}" if i else None for i in numbers], [i / 8 for i in numbers]]
-        writer.write(table.frame, values[: len(added)])
-        row += len(table.frame)
-    writer.close()
+    with open_writer(out, out.suffix, stream, added) as write_rows:
+        for table in stream.chunks(2):
+            numbers = range(row, row + len(table.frame))
+            values = [[f"L{i}" if i else None for i in numbers], [i / 8 for i in numbers]]
+            columns = [column.tolist() for _, column in table.frame.items()]
+            write_rows([*columns, *values[: len(added)]])
+            row += len(table.frame)
     return out
 
 
