@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +26,6 @@ TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
 LABEL_COLUMNS = ("category", "label", "class")
 DATE_COLUMNS = ("date",)
 """Recognised when no column is named; a table with two of them is refused, not guessed at."""
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 cannot hold one
 
 
 def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
@@ -74,8 +71,7 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
     """A column's values as stripped strings without NULs, "" where a value is missing.
 
     Whole numbers lose their ".0" (integer labels with gaps are kept as floats), booleans become "True" and
-    "False", half a surrogate pair becomes U+FFFD. Raises `DataError` for a column that is not there and for
-    values that are lists or objects.
+    "False". Raises `DataError` for a column that is missing and for values that are lists or objects.
     """
     series = table.frame[_present(table, column, flag)]
     if isinstance(series.dtype, pd.StringDtype):
@@ -84,10 +80,6 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
         values = series.astype(object).tolist()
         if set(map(type, values)) != {str}:
             values = [_string(value, table, column, row) for row, value in enumerate(values, start=1)]
-    try:
-        "".join(values).encode()
-    except UnicodeEncodeError:
-        values = [_LONE_SURROGATE.sub("\ufffd", value) for value in values]
     return [value.replace("\0", "").strip() for value in values]
 
 
