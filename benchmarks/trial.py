@@ -29,6 +29,7 @@ from trial_contenders import CONTENDERS
 from trial_tables import BERT_BASE, FIXED, HEADLINE, PAIR, Found, Plan, aims, intro, section
 from trial_task import Contender, Measured, Task, measure
 
+from lorasweep.training.amp_types import bf16_in_hardware
 from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import DataSettings, load_dataset
 from lorasweep.training.model.base_model import (
@@ -40,7 +41,7 @@ from lorasweep.training.model.base_model import (
 )
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.model.precision import bf16_in_hardware, resolve_precision
+from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import MINILM
 
