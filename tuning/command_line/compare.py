@@ -222,9 +222,9 @@ def _finish(
     tracking_uri: str | None,
     mlruns: Path,
 ) -> None:
-    """Tables, picture, MLflow, and where all of it lies."""
+    """Tables, plots, MLflow, and where all of it lies."""
     from lorasweep.tuning.compare.mlflow import publish
-    from lorasweep.tuning.compare.plot import comparison_plot
+    from lorasweep.tuning.compare.plot import comparison_page
     from lorasweep.tuning.compare.text import comparison_markdown, comparison_text, facts
     from lorasweep.tuning.terminal.console import next_steps
     from lorasweep.tuning.tracking.store import StoreAwayError, prepare_store, tracking_store
@@ -237,9 +237,9 @@ def _finish(
         "comparison.md": comparison_markdown(rows, settings, facts(rows, settings)).encode(),
         "comparison.json": json.dumps(entries, indent=1, ensure_ascii=False).encode(),
     }
-    picture = comparison_plot(rows)
-    if picture is not None:
-        files["comparison.png"] = picture
+    page = comparison_page(rows)
+    if page is not None:
+        files["comparison.html"] = page.encode()
     folder.write(files)
     console.print(comparison_text(rows))
     uri = tracking_store(tracking_uri, mlruns)
@@ -247,7 +247,7 @@ def _finish(
         with suppress(StoreAwayError):
             prepare_store(uri, mlruns)
         publish(folder, settings, rows, files, uri)
-    console.print(f"tables, JSON and picture: {escape(str(folder.path))}/comparison.md, .json, .png")
+    console.print(f"tables, JSON and plots: {escape(str(folder.path))}/comparison.md, .json, .html")
     next_steps(
         console,
         [

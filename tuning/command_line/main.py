@@ -274,14 +274,6 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page to write [NAME.html].", show_default=False)
     ] = None,
-    interactive: Annotated[
-        bool,
-        typer.Option(
-            "--interactive",
-            help="Write NAME-interactive.html, too: plots to point at, zoom and filter. It is 5 MB, as the "
-            "code that draws them is in it, so that it needs no network.",
-        ),
-    ] = False,
     mlruns: o.Mlruns = MLRUNS,
 ) -> None:
     """Write one HTML page on a sweep: plots, all trials, the winner and its mistakes."""
@@ -291,9 +283,8 @@ def report(
     folder = find_sweep(mlruns, name)
     page = out or Path(f"{folder.name}.html")
     with console.status("drawing"):
-        pages = write_report(folder, page, interactive)
-    for path in pages:
-        console.print(f"{escape(str(path))}: the report of sweep {escape(folder.name)}; open it in a browser")
+        write_report(folder, page)
+    console.print(f"{escape(str(page))}: the report of sweep {escape(folder.name)}; open it in a browser")
 
 
 @app.command()

@@ -44,7 +44,7 @@ def sweep_note(
         parts.insert(1, _scores(result))
         commands = [
             f"lorasweep export {folder.name} --out best-adapter",
-            f"lorasweep report {folder.name} --interactive",
+            f"lorasweep report {folder.name}",
         ]
     else:
         commands = [f"lorasweep resume {folder.name}"]

@@ -21,7 +21,7 @@ def test_a_parent_and_a_child_a_row_without_doubles(tmp_path: Path, monkeypatch:
     folder.open(SETTINGS)
     found = rows()
     broken = [failed(found[0], "out of memory"), *found[1:]]
-    files = {"comparison.md": b"# demo", "comparison.png": b"\x89PNG"}
+    files = {"comparison.md": b"# demo", "comparison.html": b"<p>demo"}
     assert publish(folder, SETTINGS, broken, files, uri)
     # The row that failed is done at the second attempt.
     for _ in range(2):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from compared import SETTINGS, failed, rows
 from rich.console import Console
 
-from lorasweep.tuning.compare.plot import comparison_plot
+from lorasweep.tuning.compare.plot import comparison_page, costs
 from lorasweep.tuning.compare.text import comparison_markdown, comparison_text, facts, study_table
 from lorasweep.tuning.record.folder import TestScores
 
@@ -51,7 +52,7 @@ def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     assert "-" in text
     markdown = comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
     assert "**full fine-tuning failed**: out of memory" in markdown
-    assert comparison_plot([found[0]]) is None
+    assert comparison_page([found[0]]) is None
 
 
 def test_rows_that_are_others_too_are_explained() -> None:
@@ -86,7 +87,25 @@ def test_the_page_says_on_what_it_was_measured() -> None:
     assert all(line.endswith("|") for line in tables)
 
 
-def test_the_picture_is_one() -> None:
-    picture = comparison_plot(rows(lora_rate=1e-3))
-    assert picture is not None
-    assert picture.startswith(b"\x89PNG")
+def test_the_page_shows_what_accuracy_costs() -> None:
+    """Each trained row once a panel, with its interval and its name as text; nothing is loaded."""
+    found = rows(lora_rate=1e-3)
+    found[1] = found[1].model_copy(update={"same_as": "full-fp32"})
+    plan = found[-1].plan.model_copy(update={"name": "<b>tuned</b>"})
+    found[-1] = found[-1].model_copy(update={"plan": plan})
+    left, right = (
+        [trace for trace in costs([found[0], *found[2:]]).data if trace.xaxis == axis] for axis in ("x", "x2")
+    )
+    assert [trace.x[0] for trace in left] == [22_000_000, *[76_423] * 4]
+    assert [trace.x[0] for trace in right] == [100.0, *(100 / (1 + number) for number in range(2, 6))]
+    for trace, row in zip(left, [found[0], *found[2:]], strict=True):
+        assert row.test is not None
+        assert trace.y[0] == row.test.accuracy
+        assert trace.error_y.array[0] == pytest.approx(0.02)
+    assert left[-1].text[0].startswith("&lt;b&gt;tuned")
+    assert left[-1].marker.color != left[0].marker.color
+    page = comparison_page(found)
+    assert page is not None
+    assert "default-src 'none'" in page
+    assert 'id="plot-costs"' in page
+    assert "<b>tuned" not in page

@@ -548,7 +548,7 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
 
     def draw(folder: SweepFolder) -> dict[str, bytes]:
         drawn.append(folder.name)
-        return {"report/report.html": b"<p>" + str(len(drawn)).encode(), "report/history.png": b"png"}
+        return {"report/report.html": b"<p>" + str(len(drawn)).encode(), "report/trials.csv": b"trial"}
 
     monkeypatch.setattr("lorasweep.tuning.report.page.report_files", draw)
     run_sweep(place)

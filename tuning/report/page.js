@@ -1,5 +1,5 @@
 "use strict";
-// Draws each figure in its place, and keeps the table below the parallel coordinates to the lines one has chosen.
+// Draws each figure in its place; the trials' table shows the lines selected in the parallel coordinates.
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const settings = {
   responsive: true,
@@ -10,24 +10,22 @@ const settings = {
   modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 };
 
-function chosen(figure) {
-  // A line is chosen when each axis with marked ranges has one that holds it.
-  const [lines] = figure.data;
-  const axes = lines.dimensions.filter((axis) => axis.constraintrange && axis.constraintrange.length);
+// A line is selected when every axis with marked ranges has one that holds it.
+function selector(axes) {
   const ranges = (axis) => (Array.isArray(axis.constraintrange[0]) ? axis.constraintrange : [axis.constraintrange]);
   return (line) => axes.every((axis) => ranges(axis).some(
     ([low, high]) => axis.values[line] >= low && axis.values[line] <= high));
 }
 
 function filter(figure) {
-  const keeps = chosen(figure);
+  const marked = figure.data[0].dimensions.filter((axis) => axis.constraintrange && axis.constraintrange.length);
+  const selected = selector(marked);
   const rows = [...document.querySelectorAll("#trials tbody tr")];
-  const marked = figure.data[0].dimensions.some((axis) => axis.constraintrange && axis.constraintrange.length);
   for (const row of rows) {
-    row.hidden = marked && !(row.dataset.line !== "" && keeps(Number(row.dataset.line)));
+    row.hidden = marked.length > 0 && !(row.dataset.line !== "" && selected(Number(row.dataset.line)));
   }
   const shown = rows.filter((row) => !row.hidden).length;
-  document.getElementById("shown").textContent = marked ? `${shown} of ${rows.length} trials` : "all trials";
+  document.getElementById("shown").textContent = marked.length ? `${shown} of ${rows.length} trials` : "all trials";
 }
 
 for (const [name, { data, layout }] of Object.entries(figures)) {

@@ -1,0 +1,92 @@
+"""Trials as marks: colour and symbol tell how a trial ended, the hover text its score and settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text, score_text, setting_text
+from lorasweep.tuning.report.plots.data import PlotData, is_number
+from lorasweep.tuning.report.plots.style import (
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    WINNER,
+    plain,
+)
+
+# State → its word in legends, colour and symbol.
+LOOKS = {
+    "completed": ("completed", COMPLETED, "circle"),
+    "stopped": ("stopped early", STOPPED, "x-thin-open"),
+    "failed": ("failed", FAILED, "x"),
+    "running": ("running", RUNNING, "triangle-right"),
+}
+
+
+def look_of(trial: TrialRecord, winner: str | None) -> tuple[str, str, str]:
+    """How a trial is drawn: its word in the legend, colour and symbol."""
+    return (f"winner {plain(trial.id)}", WINNER, "star") if trial.id == winner else LOOKS[trial.state]
+
+
+def trial_text(trial: TrialRecord, data: PlotData) -> str:
+    """Hover text of a trial: state, score, the settings it drew, size and error."""
+    rung = f" at rung {trial.reached}" if trial.reached else ""
+    lines = [f"<b>{plain(trial.id)}</b> {LOOKS[trial.state][0]}{rung}"]
+    if is_number(trial.score):
+        lines.append(f"{METRIC_NAMES[data.metric]} {score_text(trial.score, data.metric)}")
+    lines += [f"{name} {setting_text(value)}" for name, value in data.values[trial.id].items()]
+    if trial.trainable_parameters:
+        lines.append(f"{parameters_text(trial.trainable_parameters)} parameters")
+    if trial.error:
+        lines.append(plain(trial.error, 90))
+    return "<br>".join(lines)
+
+
+def add_dots(
+    figure: go.Figure,
+    data: PlotData,
+    points: Sequence[tuple[TrialRecord, float, float | None]],
+    bubbles: bool = False,
+    panel: tuple[int, int] | None = None,
+) -> None:
+    """Add a mark for each (trial, x, y): one trace a state, so that a click in the legend hides it.
+
+    Args:
+        bubbles: draw circles whose area is the number of trainable parameters.
+        panel: row and column from 1, in a figure of several panels; a state stands in the legend once.
+    """
+    shown = {trace.name for trace in figure.data if trace.showlegend}
+    most = max((trial.trainable_parameters or 0 for trial, _, _ in points), default=0) or 1
+    by_look: dict[tuple[str, str, str], list[tuple[TrialRecord, float, float | None]]] = {}
+    # The winner comes last and lies on top.
+    for point in sorted(
+        points, key=lambda point: (point[0].id == data.winner, list(LOOKS).index(point[0].state))
+    ):
+        by_look.setdefault(look_of(point[0], data.winner), []).append(point)
+    for (name, colour, symbol), own in by_look.items():
+        won, crossed = colour == WINNER, symbol == "x-thin-open"
+        line = {"width": 2} if crossed else {"width": 1, "color": "white"}
+        marker: dict[str, Any] = {"color": colour, "symbol": symbol, "size": 14 if won else 8, "line": line}
+        if bubbles:
+            sizes = [34 * math.sqrt((trial.trainable_parameters or 0) / most) for trial, _, _ in own]
+            marker |= {"symbol": "circle", "size": [max(6.0, size) for size in sizes]}
+            marker |= {"opacity": 0.85 if won else 0.55, "line": {"width": 1, "color": "white"}}
+        figure.add_scatter(
+            x=[x for _, x, _ in own],
+            y=[y for _, _, y in own],
+            mode="markers",
+            marker=marker,
+            name=name,
+            legendgroup=name,
+            showlegend=name not in shown,
+            hoverinfo="text",
+            hovertext=[trial_text(trial, data) for trial, _, _ in own],
+            row=panel[0] if panel else None,
+            col=panel[1] if panel else None,
+        )
