@@ -34,39 +34,44 @@ def comparison_page(rows: Sequence[ComparedRow]) -> str | None:
 
 
 def costs(rows: Sequence[ComparedRow]) -> go.Figure:
-    """Two panels over one axis of accuracies; each row is one entry of the legend."""
+    """A panel for each cost, over one axis of accuracies."""
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06)
-    for row in rows:
-        assert row.test is not None
-        low, high = row.interval["accuracy"]
-        accuracy, tuned = row.test.accuracy, row.plan.id == TUNED
-        count, text = parameters_text(row.trainable_parameters), plain(name(row))
-        about = f"{accuracy:.1%} ({low:.1%} to {high:.1%})<br>{count} parameters, {row.epoch_seconds:.1f} s an epoch"
-        for column, value in enumerate((row.trainable_parameters, row.epoch_seconds), start=1):
+    parameters = [math.log10(max(1, row.trainable_parameters)) for row in rows]
+    seconds = [row.epoch_seconds for row in rows]
+    ends = ((min(parameters) - 0.3, max(parameters) + 0.3), (0, 1.12 * max(seconds)))
+    for column, (values, (low, high)) in enumerate(zip((parameters, seconds), ends, strict=True), start=1):
+        for row, value in zip(rows, values, strict=True):
+            assert row.test is not None
+            lowest, highest = row.interval["accuracy"]
+            accuracy, text = row.test.accuracy, plain(name(row))
+            # The name stands where there is space; rows that differ in precision alone lie on one another.
+            side = "left" if value - low > 0.55 * (high - low) else "right"
             figure.add_scatter(
-                x=[value],
+                x=[10**value if column == 1 else value],
                 y=[accuracy],
-                error_y={"symmetric": False, "array": [high - accuracy], "arrayminus": [accuracy - low]},
+                error_y={
+                    "symmetric": False,
+                    "array": [highest - accuracy],
+                    "arrayminus": [accuracy - lowest],
+                },
                 mode="markers+text",
-                marker={"color": WINNER if tuned else COMPLETED, "size": 10},
-                text=[text],
-                # Rows that differ in precision alone lie on one another: their names stand apart.
-                textposition="top center" if row.plan.precision != "fp32" else "bottom center",
-                name=text,
+                marker={"color": WINNER if row.plan.id == TUNED else COMPLETED, "size": 10},
+                text=[f" {text} "],
+                textposition=f"{'bottom' if row.plan.precision == 'fp32' else 'top'} {side}",
                 showlegend=False,
                 hoverinfo="text",
-                hovertext=[f"<b>{text}</b><br>{about}"],
+                hovertext=[
+                    f"<b>{text}</b><br>{accuracy:.1%} ({lowest:.1%} to {highest:.1%})<br>"
+                    f"{parameters_text(row.trainable_parameters)} parameters, {row.epoch_seconds:.1f} s an epoch"
+                ],
                 row=1,
                 col=column,
             )
     lay_out(figure, height=480)
     figure.update_yaxes(tickformat=".4~p")
     figure.update_yaxes(title="test accuracy", col=1)
-    counts = [row.trainable_parameters for row in rows]
-    ends = [math.log10(max(1, min(counts)) / 3), math.log10(3 * max(1, *counts))]
     figure.update_xaxes(
-        title="trained parameters", type="log", range=ends, dtick=1, exponentformat="SI", col=1
+        title="trained parameters", type="log", range=ends[0], dtick=1, exponentformat="SI", col=1
     )
-    longest = 1.25 * max(row.epoch_seconds for row in rows)
-    figure.update_xaxes(title="seconds an epoch", range=[-0.25 * longest, longest], col=2)
+    figure.update_xaxes(title="seconds an epoch", range=ends[1], col=2)
     return figure

@@ -40,9 +40,6 @@ from lorasweep.tuning.report.rows import (
 from lorasweep.tuning.report.tables import csv_tables
 
 HERE = Path(__file__).parent
-FIGURE = """<figure><h3>{title}</h3>
-<div id="plot-{name}" class="plot" style="min-height: {height}px{width}"></div>
-<figcaption>{caption}</figcaption></figure>"""
 
 
 def write_report(folder: SweepFolder, out: Path) -> Path:
@@ -85,6 +82,7 @@ def plots_page(
     """An HTML page with plots that needs no network, some 5 MB.
 
     Args:
+        plots: what to say of a figure → the figure, whose texts have passed through `plain`.
         template: beside this file; base.html shows the title and all plots.
         values: what else the template shows. All texts are escaped.
     """
@@ -97,31 +95,16 @@ def plots_page(
         lstrip_blocks=True,
         finalize=shown_text,
     )
-    places = {plot: _place(plot, figure) for plot, figure in plots.items()}
     # Plotly's JSON has no `<`, `>` or `/` in its strings.
     data = ",\n".join(f'"{plot.name}": {figure.to_json(engine="json")}' for plot, figure in plots.items())
     return environment.get_template(template).render(
         title=title,
         plots=list(plots),
-        figure=places.__getitem__,
         data=Markup(f"{{{data}}}"),
         plotly=Markup(plotly),
         own=Markup(own),
         policy=" ".join(["'unsafe-eval'", _hash(plotly), _hash(own)]),
         **values,
-    )
-
-
-def _place(plot: Heading, figure: go.Figure) -> Markup:
-    """Where page.js draws the figure. A narrower window makes it smaller than its own width."""
-    width = figure.layout.width
-    figure.layout.width = None
-    return Markup(FIGURE).format(
-        title=plot.title,
-        name=plot.name,
-        height=figure.layout.height,
-        width=f"; max-width: {width}px; min-width: {0.75 * width:.0f}px" if width else "",
-        caption=plot.caption,
     )
 
 

@@ -11,21 +11,14 @@ import plotly.graph_objects as go
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text, score_text, setting_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number
-from lorasweep.tuning.report.plots.style import (
-    COMPLETED,
-    FAILED,
-    RUNNING,
-    STOPPED,
-    WINNER,
-    plain,
-)
+from lorasweep.tuning.report.plots.style import COMPLETED, WINNER, plain
 
 # State → its word in legends, colour and symbol.
 LOOKS = {
     "completed": ("completed", COMPLETED, "circle"),
-    "stopped": ("stopped early", STOPPED, "x-thin-open"),
-    "failed": ("failed", FAILED, "x"),
-    "running": ("running", RUNNING, "triangle-right"),
+    "stopped": ("stopped early", "#9aa3ad", "x-thin-open"),
+    "failed": ("failed", "#343a40", "x"),
+    "running": ("running", "#74b816", "triangle-right"),
 }
 
 

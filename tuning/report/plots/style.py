@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, one_line
 
-WINNER, COMPLETED, STOPPED, FAILED, RUNNING = "#e8590c", "#2b6cb0", "#9aa3ad", "#343a40", "#74b816"
+WINNER, COMPLETED = "#e8590c", "#2b6cb0"
 INK, GREY, LIGHT = "#212529", "#495057", "#dee2e6"
 
 

@@ -90,7 +90,7 @@ PLOTS = (
 )
 
 
-def draw_plots(data: PlotData) -> dict[Plot, go.Figure]:
+def draw_plots(data: PlotData) -> dict[Heading, go.Figure]:
     """The plots of `PLOTS` that there is something to draw for, with their figures."""
     figures = {plot: plot.draw(data) for plot in PLOTS}
     return {plot: figure for plot, figure in figures.items() if figure is not None}
