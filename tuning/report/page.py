@@ -31,7 +31,6 @@ from lorasweep.tuning.report.rows import (
     heads,
     mixed_up,
     search_rows,
-    shortened,
     shown_text,
     test_rows,
     trial_row,
@@ -145,7 +144,7 @@ def _report_page(data: ReportData) -> str:
         tested=tested,
         classes=sorted(tested.classes, key=lambda c: (c.f1, c.label)) if tested else [],
         mixed_up=mixed_up(tested) if tested else [],
-        mistakes=[shortened(mistake) for mistake in tested.mistakes()] if tested else [],
+        mistakes=tested.mistakes() if tested else [],
         missing=data.missing,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,6 @@ from lorasweep.tuning.report.reading import Tested
 MIXED_UP = 10
 # Columns of settings in the trials' table.
 MOST_COLUMNS = 6
-# Characters of a text that the page shows; mistakes.csv has all of it.
-TEXT_LENGTH = 500
 
 # What a browser or a table would obey or choke on: control characters, overrides of the writing direction.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -147,13 +144,6 @@ def mixed_up(tested: Tested) -> list[tuple[str, str, int, float]]:
         (names[row], names[column], int(matrix[row, column]), float(matrix[row, column] / matrix[row].sum()))
         for row, column in pairs[:MIXED_UP]
     ]
-
-
-def shortened(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """A mistake with the beginnings of its texts, for the page."""
-    texts = [text for text in (mistake["text"], mistake["pair"]) if isinstance(text, str) and text]
-    cut = [text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}…" for text in texts]
-    return {**mistake, "texts": cut}
 
 
 def shown_text(value: object) -> object:
