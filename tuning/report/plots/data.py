@@ -98,6 +98,7 @@ def plot_data(
         kinds: the space's distributions. A setting that has none anywhere is judged by its values.
     """
     found = {name: [kind] for name, kind in (kinds or {}).items()}
+    seen: dict[str, list[Any]] = {}
     values: dict[str, dict[str, Any]] = {}
     for trial in trials:
         names = [name for name in trial.searched if name in Hyperparameters.model_fields]
@@ -109,9 +110,8 @@ def plot_data(
                 found.setdefault(name, []).append(kind)
         unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
         values[trial.id] = {name: value for name, value in own.items() if name not in unused}
-    seen = {
-        name: [own[name] for own in values.values() if name in own] for own in values.values() for name in own
-    }
+        for name, value in values[trial.id].items():
+            seen.setdefault(name, []).append(value)
     joined = {name: _joined(found.get(name) or _guessed(seen[name])) for name in found | seen}
     joined = {name: kind for name, kind in joined.items() if kind is not None}
     labels = dict(zip(joined, distinct([setting_name(name) for name in joined]), strict=True))
