@@ -13,7 +13,8 @@ from lorasweep.tuning.compare.rows import TUNED
 from lorasweep.tuning.compare.text import name
 from lorasweep.tuning.record.words import parameters_text
 from lorasweep.tuning.report.page import plots_page
-from lorasweep.tuning.report.plots.style import COMPLETED, WINNER, lay_out, plain
+from lorasweep.tuning.report.plots.data import plain
+from lorasweep.tuning.report.plots.style import COMPLETED, WINNER, lay_out
 from lorasweep.tuning.report.plots.table import Heading
 
 COSTS = Heading(

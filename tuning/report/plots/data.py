@@ -1,7 +1,12 @@
-"""What plots are drawn from: a sweep's trials, also as an Optuna study in memory whose texts Plotly may show."""
+"""What plots are drawn from: a sweep's trials, also as an Optuna study in memory.
+
+Plotly reads a little HTML in any text. Names and choices here have passed through `plain`, so that it shows them
+as they are; so must every other text of a user's.
+"""
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lorasweep.search_spaces.domains import from_distribution, show
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
-from lorasweep.tuning.report.plots.style import distinct, plain, setting_name
+from lorasweep.tuning.record.words import SHORT_NAMES, one_line
 
 # Full fine-tuning does not use these, whatever was drawn for them.
 ADAPTER_SETTINGS = ("rank", "alpha", "target_modules", "dropout")
@@ -179,3 +184,27 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def short(text: str, length: int) -> str:
+    """A text on one line without control characters, its middle left out where it is too long."""
+    line = one_line(text)
+    if len(line) <= length:
+        return line
+    tail = (length - 1) // 2
+    return f"{line[: length - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+def plain(text: str, length: int = 60) -> str:
+    """A text that Plotly shows as it is: on one line, cut in the middle, its markup escaped."""
+    return html.escape(short(text, length), quote=False)
+
+
+def setting_name(name: str) -> str:
+    """A setting as plots name it, for instance "lr ratio" for `_lr_ratio`."""
+    return plain(SHORT_NAMES.get(name, name).lstrip("_").replace("_", " "), 18)
+
+
+def distinct(texts: Sequence[str]) -> list[str]:
+    """The texts with blanks added to those that repeat an earlier one: Plotly and Optuna tell them apart by text."""
+    return [text + " " * list(texts[:number]).count(text) for number, text in enumerate(texts)]

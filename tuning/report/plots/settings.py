@@ -18,12 +18,11 @@ from lorasweep.search_spaces.domains import show
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, score_text
-from lorasweep.tuning.report.plots.data import PlotData, quiet_optuna
-from lorasweep.tuning.report.plots.marks import add_dots
+from lorasweep.tuning.report.plots.data import PlotData, distinct, quiet_optuna
 from lorasweep.tuning.report.plots.style import (
     COMPLETED,
     WINNER,
-    distinct,
+    add_dots,
     lay_out,
     score_range,
     set_score_axis,

@@ -1,45 +1,28 @@
-"""What all plots share: colours, texts that Plotly shows as they are, layout, and the axis of scores.
-
-Plotly reads a little HTML in any text, so every text of a user's passes through `plain`.
-"""
+"""What all plots share: layout, the axis of scores, and trials as marks with a hover text."""
 
 from __future__ import annotations
 
-import html
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, one_line
+from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text, score_text, setting_text
+from lorasweep.tuning.report.plots.data import PlotData, is_number, plain
 
 WINNER, COMPLETED = "#e8590c", "#2b6cb0"
 INK, GREY, LIGHT = "#212529", "#495057", "#dee2e6"
-
-
-def short(text: str, length: int) -> str:
-    """A text on one line without control characters, its middle left out where it is too long."""
-    line = one_line(text)
-    if len(line) <= length:
-        return line
-    tail = (length - 1) // 2
-    return f"{line[: length - 1 - tail]}…{line[len(line) - tail :]}"
-
-
-def plain(text: str, length: int = 60) -> str:
-    """A text that Plotly shows as it is: on one line, cut in the middle, its markup escaped."""
-    return html.escape(short(text, length), quote=False)
-
-
-def setting_name(name: str) -> str:
-    """A setting as plots name it, for instance "lr ratio" for `_lr_ratio`."""
-    return plain(SHORT_NAMES.get(name, name).lstrip("_").replace("_", " "), 18)
-
-
-def distinct(texts: Sequence[str]) -> list[str]:
-    """The texts with blanks added to those that repeat an earlier one: Plotly and Optuna tell them apart by text."""
-    return [text + " " * list(texts[:number]).count(text) for number, text in enumerate(texts)]
+# State → its word in legends, colour and symbol.
+LOOKS = {
+    "completed": ("completed", COMPLETED, "circle"),
+    "stopped": ("stopped early", "#9aa3ad", "x-thin-open"),
+    "failed": ("failed", "#343a40", "x"),
+    "running": ("running", "#74b816", "triangle-right"),
+}
 
 
 def lay_out(figure: go.Figure, height: int = 420) -> None:
@@ -80,3 +63,66 @@ def set_score_axis(figure: go.Figure, metric: Metric, values: Sequence[float]) -
         figure.update_yaxes(range=[low - edge, high + edge])
         place = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
         figure.add_annotation(text="some are higher ↑", showarrow=False, font={"size": 12}, **place)
+
+
+def look_of(trial: TrialRecord, winner: str | None) -> tuple[str, str, str]:
+    """How a trial is drawn: its word in the legend, colour and symbol."""
+    return (f"winner {plain(trial.id)}", WINNER, "star") if trial.id == winner else LOOKS[trial.state]
+
+
+def trial_text(trial: TrialRecord, data: PlotData) -> str:
+    """Hover text of a trial: state, score, the settings it drew, size and error."""
+    rung = f" at rung {trial.reached}" if trial.reached else ""
+    lines = [f"<b>{plain(trial.id)}</b> {LOOKS[trial.state][0]}{rung}"]
+    if is_number(trial.score):
+        lines.append(f"{METRIC_NAMES[data.metric]} {score_text(trial.score, data.metric)}")
+    lines += [f"{name} {setting_text(value)}" for name, value in data.values[trial.id].items()]
+    if trial.trainable_parameters:
+        lines.append(f"{parameters_text(trial.trainable_parameters)} parameters")
+    if trial.error:
+        lines.append(plain(trial.error, 90))
+    return "<br>".join(lines)
+
+
+def add_dots(
+    figure: go.Figure,
+    data: PlotData,
+    points: Sequence[tuple[TrialRecord, float, float | None]],
+    bubbles: bool = False,
+    panel: tuple[int, int] | None = None,
+) -> None:
+    """Add a mark for each (trial, x, y): one trace a state, so that a click in the legend hides it.
+
+    Args:
+        bubbles: draw circles whose area is the number of trainable parameters.
+        panel: row and column from 1, in a figure of several panels; a state stands in the legend once.
+    """
+    shown = {trace.name for trace in figure.data if trace.showlegend}
+    most = max((trial.trainable_parameters or 0 for trial, _, _ in points), default=0) or 1
+    by_look: dict[tuple[str, str, str], list[tuple[TrialRecord, float, float | None]]] = {}
+    # The winner comes last and lies on top.
+    for point in sorted(
+        points, key=lambda point: (point[0].id == data.winner, list(LOOKS).index(point[0].state))
+    ):
+        by_look.setdefault(look_of(point[0], data.winner), []).append(point)
+    for (name, colour, symbol), own in by_look.items():
+        won, crossed = colour == WINNER, symbol == "x-thin-open"
+        line = {"width": 2} if crossed else {"width": 1, "color": "white"}
+        marker: dict[str, Any] = {"color": colour, "symbol": symbol, "size": 14 if won else 8, "line": line}
+        if bubbles:
+            sizes = [34 * math.sqrt((trial.trainable_parameters or 0) / most) for trial, _, _ in own]
+            marker |= {"symbol": "circle", "size": [max(6.0, size) for size in sizes]}
+            marker |= {"opacity": 0.85 if won else 0.55, "line": {"width": 1, "color": "white"}}
+        figure.add_scatter(
+            x=[x for _, x, _ in own],
+            y=[y for _, _, y in own],
+            mode="markers",
+            marker=marker,
+            name=name,
+            legendgroup=name,
+            showlegend=name not in shown,
+            hoverinfo="text",
+            hovertext=[trial_text(trial, data) for trial, _, _ in own],
+            row=panel[0] if panel else None,
+            col=panel[1] if panel else None,
+        )

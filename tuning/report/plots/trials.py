@@ -11,8 +11,15 @@ from lorasweep.search_spaces.domains import show
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number
-from lorasweep.tuning.report.plots.marks import add_dots, look_of, trial_text
-from lorasweep.tuning.report.plots.style import GREY, lay_out, score_range, set_score_axis
+from lorasweep.tuning.report.plots.style import (
+    GREY,
+    add_dots,
+    lay_out,
+    look_of,
+    score_range,
+    set_score_axis,
+    trial_text,
+)
 
 
 def learning_curves(data: PlotData) -> go.Figure | None:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from lorasweep.tuning.report.plots.data import PlotData
-from lorasweep.tuning.report.plots.style import LIGHT, lay_out, plain
+from lorasweep.tuning.report.plots.data import PlotData, plain
+from lorasweep.tuning.report.plots.style import LIGHT, lay_out
 
 # The cells of more classes would be larger than Plotly's own code; confusion.csv has them all.
 MOST_CLASSES = 200

@@ -13,8 +13,8 @@ import pytest
 from drawn_trials import TRIALS, drawn, trial
 
 from lorasweep.tuning.report.plots import style
+from lorasweep.tuning.report.plots.data import plain, short
 from lorasweep.tuning.report.plots.settings import importances, parallel_coordinates, slices
-from lorasweep.tuning.report.plots.style import plain
 from lorasweep.tuning.report.plots.trials import adapter_sizes, history, learning_curves
 from lorasweep.tuning.report.plots.winner import confusion
 
@@ -161,5 +161,5 @@ def test_one_trial_and_none_at_all() -> None:
 
 def test_long_texts_lose_their_middle() -> None:
     """On one line, without control characters."""
-    assert style.short("a\tb\x00c" + "d" * 50 + "END", 13) == "a b cd…dddEND"
-    assert style.short("exactly", 7) == "exactly"
+    assert short("a\tb\x00c" + "d" * 50 + "END", 13) == "a b cd…dddEND"
+    assert short("exactly", 7) == "exactly"
