@@ -16,13 +16,13 @@ from scale_process import resident
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder
 from lorasweep.tuning.tracking.store import prepare_store, tracking_store
-from lorasweep.tuning.tracking.thread import Tracked, TrackingThread
-from lorasweep.tuning.tracking.tracking import Tracking
+from lorasweep.tuning.tracking.thread import MLflowCopy
 from lorasweep.tuning.trials.trial import TrialSetup
 
 # Seconds for which workers wait for each other: on few cores many of them take long to start.
@@ -98,57 +98,43 @@ class Watch:
         self._costs.seconds = self._now()
 
 
-class TimedTracking:
-    """`Tracking`, its seconds added up on the thread that it runs on."""
+class TimedCopy(MLflowCopy):
+    """MLflow's copy with a clock on its thread, and on what its calls keep the driver from going on."""
 
-    def __init__(self, tracking: Tracked, costs: Costs) -> None:
-        self._tracking, self._costs = tracking, costs
+    def __init__(self, folder: SweepFolder, uri: str, costs: Costs) -> None:
+        super().__init__(folder, uri)
+        self._costs = costs
+        self._sent: dict[str, TrialRecord] = {}
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        self._tracking.start(summary)
-
-    def update(self, trial: TrialRecord) -> None:
-        began, cpu = time.perf_counter(), time.thread_time()
-        self._tracking.update(trial)
-        self._costs.sending += time.perf_counter() - began
-        self._costs.sending_cpu += time.thread_time() - cpu
-        self._costs.sent += 1
-
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        began = time.perf_counter()
-        complete = self._tracking.finish(result, adapters)
-        self._costs.finishing = time.perf_counter() - began
-        return complete
-
-    def register(self, name: str) -> RegisteredVersion:
-        return self._tracking.register(name)
-
-
-class TimedStore:
-    """The store as the driver sees it: what its calls keep the driver from going on."""
-
-    def __init__(self, store: TrackingThread, costs: Costs) -> None:
-        self._store, self._costs = store, costs
-
-    def _timed(self, call: Any, *arguments: Any) -> Any:
+    def _timed(self, call: Callable[..., None], *arguments: Any) -> None:
         began = time.perf_counter()
         try:
-            return call(*arguments)
+            call(*arguments)
         finally:
             self._costs.waited += time.perf_counter() - began
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        self._timed(self._store.start, summary)
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        self._timed(super().begin, plan_summary, past)
 
     def update(self, trial: TrialRecord) -> None:
         self._costs.records += 1
-        self._timed(self._store.update, trial)
+        self._timed(super().update, trial)
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        return bool(self._timed(self._store.finish, result, adapters))
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        self._timed(super().end, result, adapters)
 
-    def register(self, name: str) -> RegisteredVersion:
-        return self._store.register(name)
+    def _copy(self, sweep: SweepRecord, adapters: Mapping[str, Path] | None = None, **options: Any) -> bool:
+        began, cpu = time.perf_counter(), time.thread_time()
+        complete = super()._copy(sweep, adapters, **options)
+        seconds = time.perf_counter() - began
+        if sweep.state != "running":
+            self._costs.finishing = seconds
+            return complete
+        self._costs.sending += seconds
+        self._costs.sending_cpu += time.thread_time() - cpu
+        self._costs.sent += sum(self._sent.get(trial.id) is not trial for trial in sweep.trials)
+        self._sent = {trial.id: trial for trial in sweep.trials}
+        return complete
 
 
 def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
@@ -185,8 +171,7 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
         uri = tracking_store(None, mlruns)
         prepare_store(uri, mlruns)
         sweep = create_folder(plan, mlruns)
-        store = TrackingThread(TimedTracking(Tracking(sweep, config, uri), costs))
-        result = run_sweep(plan, sweep, Watch(costs), TimedStore(store, costs))
+        result = run_sweep(plan, sweep, Watch(costs), TimedCopy(sweep, uri, costs))
     costs.workers = len(list(place.iterdir()))
     assert result.published or not to_the_end, "MLflow lacks a part of the sweep"
 

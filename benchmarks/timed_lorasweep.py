@@ -67,8 +67,8 @@ def record_driver_spans() -> None:
     import lorasweep.tuning.sweep.plan
     import lorasweep.tuning.sweep.run
     import lorasweep.tuning.sweep.winner
+    import lorasweep.tuning.tracking.copy
     import lorasweep.tuning.tracking.thread
-    import lorasweep.tuning.tracking.tracking
 
     wrap(lorasweep.tuning.sweep.plan, "load_dataset", Cause.DATA)
     wrap(lorasweep.tuning.sweep.plan, "encode_dataset", Cause.ENCODING)
@@ -80,10 +80,9 @@ def record_driver_spans() -> None:
     wrap(lorasweep.tuning.sweep.run, "_best_adapters", Cause.ADAPTERS)
     wrap(lorasweep.tuning.sweep.run, "stop_ray", Cause.RAY_END)
     # On its own thread, for which the command waits in the end.
-    for name in ("start", "update", "finish"):
-        wrap(lorasweep.tuning.tracking.tracking.Tracking, name, Cause.MLFLOW)
-    wrap(lorasweep.tuning.tracking.tracking.Tracking, "_record_report", Cause.PLOTS)
-    wrap(lorasweep.tuning.tracking.thread.TrackingThread, "finish", Cause.MLFLOW)
+    wrap(lorasweep.tuning.tracking.thread, "copy_sweep", Cause.MLFLOW)
+    wrap(lorasweep.tuning.tracking.copy, "_copy_report", Cause.PLOTS)
+    wrap(lorasweep.tuning.tracking.thread.MLflowCopy, "end", Cause.MLFLOW)
     for module, name, function in (
         (lorasweep.tuning.sweep.run, "run_trial", timed_trial),
         (lorasweep.tuning.sweep.winner, "predict_test", timed_prediction),

@@ -73,7 +73,7 @@ def export(
         repo = check_upload(push_to_hub)
     if sweep is not None and fetched:
         from lorasweep.tuning.tracking.models.fetch import fetch_as
-        from lorasweep.tuning.tracking.tracking import prepare_store
+        from lorasweep.tuning.tracking.store import prepare_store
 
         uri = tracking_store(tracking_uri, mlruns)
         prepare_store(uri, mlruns)
@@ -199,7 +199,8 @@ def register(
     from lorasweep.tuning.record.folder import find_sweep
     from lorasweep.tuning.terminal.console import next_steps
     from lorasweep.tuning.tracking.models.registry import check_name
-    from lorasweep.tuning.tracking.tracking import Tracking, prepare_store
+    from lorasweep.tuning.tracking.store import prepare_store
+    from lorasweep.tuning.tracking.thread import MLflowCopy
 
     folder = find_sweep(mlruns, sweep)
     model = name or folder.name
@@ -209,7 +210,7 @@ def register(
     prepare_store(uri, mlruns)
     quiet_libraries()
     with console.status("packing, checking and registering"):
-        registered = Tracking(folder, config, uri).register(model, self_contained=self_contained)
+        registered = MLflowCopy(folder, uri).register(model, self_contained=self_contained)
     console.print(registered.text(), soft_wrap=True, markup=False)
     address = f"models:/{model}@{registered.alias}"
     next_steps(

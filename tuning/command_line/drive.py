@@ -34,12 +34,10 @@ def drive(plan: SweepPlan, folder: SweepFolder, uri: str, *, steps: bool = True)
     from lorasweep.tuning.terminal.console import next_steps
     from lorasweep.tuning.terminal.progress import make_display
     from lorasweep.tuning.terminal.result import result_text
-    from lorasweep.tuning.tracking.thread import TrackingThread
-    from lorasweep.tuning.tracking.tracking import Tracking
+    from lorasweep.tuning.tracking.thread import MLflowCopy
 
     console.print()
-    store = TrackingThread(Tracking(folder, plan.config, uri))
-    result = run_sweep(plan, folder, make_display(console), store)
+    result = run_sweep(plan, folder, make_display(console), MLflowCopy(folder, uri))
     console.print(result_text(folder, result, folder.trials(), list(plan.space.searched), plan.budget.rungs))
     if steps or result.winner is None:
         next_steps(console, sweep_steps(folder, result))

@@ -209,18 +209,16 @@ def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
 def publish(name: SweepName = None, tracking_uri: o.TrackingUri = None, mlruns: o.Mlruns = MLRUNS) -> None:
     """Fill MLflow from a sweep's folder: what it lacks, as often as you like."""
     from lorasweep.tuning.record.folder import find_sweep
-    from lorasweep.tuning.tracking.tracking import Tracking, prepare_store
+    from lorasweep.tuning.tracking.store import prepare_store
+    from lorasweep.tuning.tracking.thread import MLflowCopy
 
     folder = find_sweep(mlruns, name)
     config = folder.config()
     uri = tracking_store(tracking_uri or config.tracking_uri, mlruns)
     prepare_store(uri, mlruns)
     with console.status("publishing"):
-        adapters = {path.name: path for path in sorted((folder.path / "best").glob("t*"))}
-        tracking = Tracking(folder, config, uri)
-        complete = tracking.refill(adapters)
-    if not complete:
-        raise SettingsError(f"sweep {folder.name}: MLflow does not take all of it; try again when it answers")
+        tracking = MLflowCopy(folder, uri)
+        tracking.publish()
     result = folder.result()
     if result is not None and folder.state() == "finished":
         from lorasweep.tuning.quiet import quiet_libraries
@@ -304,7 +302,8 @@ def ui(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the sweeps' record."""
-    from lorasweep.tuning.tracking.tracking import EXPERIMENT, prepare_store, ui_command
+    from lorasweep.tuning.tracking.runs import EXPERIMENT
+    from lorasweep.tuning.tracking.store import prepare_store, ui_command
 
     def show_views(address: str) -> None:
         from lorasweep.tuning.tracking.views import view_links

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from lorasweep.tuning.compare.record import COSTS, ComparedRow, CompareSettings, ComparisonFolder
 from lorasweep.tuning.record.folder import now
 from lorasweep.tuning.tracking.entries import ERROR, NOTES, STATE, params_of
-from lorasweep.tuning.tracking.runs import SweepRuns, identity_of
+from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of
 from lorasweep.tuning.tracking.store import artifact_root, hide_passwords, quiet, reason
-from lorasweep.tuning.tracking.tracking import EXPERIMENT
 
 log = logging.getLogger("lorasweep")
 

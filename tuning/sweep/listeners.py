@@ -30,11 +30,13 @@ class Display(Listener, Protocol):
 class Store(Listener, Protocol):
     """What keeps a sweep for later browsing: MLflow."""
 
-    def start(self, summary: Mapping[str, Any]) -> None:
+    published: bool
+
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """The sweep begins or goes on."""
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        """The sweep ended, in whatever way; whether the store has all of it now."""
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        """The sweep ended, in whatever way; `published` tells whether the store has all of it now."""
 
     def register(self, name: str) -> RegisteredVersion:
         """Make the winner a version of a registered model."""

@@ -63,7 +63,7 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
             # It is being extended: killed from here on, it has not finished any more.
             _write_end(folder, ended, earlier)
         try:
-            store.start(plan.summary())
+            store.begin(plan.summary(), folder.trials())
             past, unfinished = reconcile_records(plan, folder)
             display.begin(plan, past)
             resources = plan.resources
@@ -92,8 +92,8 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
             try:
                 _write_end(folder, ended, earlier)
                 display.phase("writing the best adapters and the record")
-                published = store.finish(ended, _best_adapters(plan, folder, ended))
-                if published and ended.state == "finished":
+                store.end(ended, _best_adapters(plan, folder, ended))
+                if store.published and ended.state == "finished":
                     ended = register_winner(ended, plan.config, store, display.phase)
                     _write_end(folder, ended, earlier)
             finally:

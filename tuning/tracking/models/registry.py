@@ -18,7 +18,8 @@ from lorasweep.training.inference.folder import ExportedFolder, read_folder
 from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
-from lorasweep.tuning.record.folder import RegisteredVersion, SweepFolder
+from lorasweep.tuning.record.results import RegisteredVersion
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.store import connect, is_server, store_errors
@@ -68,7 +69,7 @@ def check_name(name: str) -> None:
 
 
 def register(
-    folder: SweepFolder, uri: str, name: str, adapter: Path, run_id: str, *, self_contained: bool = False
+    sweep: SweepRecord, uri: str, name: str, adapter: Path, run_id: str, *, self_contained: bool = False
 ) -> Registered:
     """Make a sweep's winner a version of a registered model, unless it is one already.
 
@@ -76,7 +77,7 @@ def register(
     same test rows; else the challenger. Both scores, the decision and its reason stay as the version's tags.
 
     Args:
-        folder: of a finished sweep; the scores are its winner's.
+        sweep: a finished one; the scores are its winner's.
         uri: a store that `prepare_store` has passed.
         adapter: the winner as an exported folder.
         run_id: the winner's run, or the sweep's, in that store.
@@ -90,7 +91,7 @@ def register(
     """
     check_name(name)
     found = read_folder(adapter)
-    identity, tags, settings = _describe(folder, found, self_contained)
+    identity, tags, settings = _describe(sweep, found, self_contained)
     note = ""
     if found.is_adapter and not found.base_names and not self_contained:
         note = "its base model is a folder of this machine, so it can be served here only"
@@ -123,13 +124,13 @@ def register(
 
 
 def _describe(
-    folder: SweepFolder, found: ExportedFolder, self_contained: bool
+    sweep: SweepRecord, found: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
     """Tags by which this winner is known again, tags with its scores, and its settings."""
-    result, winner = folder.won("register")
-    data = Dataset.load(folder.data)
+    result, winner = sweep.won("register")
+    data = Dataset.load(sweep.folder.data)
     weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
-    identity = {SWEEP: folder.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
+    identity = {SWEEP: sweep.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.

@@ -1,4 +1,4 @@
-"""`Tracking` on a real SQLite store, with made-up records."""
+"""A sweep's copy in a real SQLite store, with made-up records."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import logging
 import re
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import (
@@ -21,9 +24,12 @@ from lorasweep.tuning.record.folder import (
     Winner,
 )
 from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.tracking.copy import copy_sweep
 from lorasweep.tuning.tracking.entries import sweep_params, trial_metrics
-from lorasweep.tuning.tracking.store import connect
-from lorasweep.tuning.tracking.tracking import Tracking, prepare_store
+from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of
+from lorasweep.tuning.tracking.store import artifact_root, connect, prepare_store
+from lorasweep.tuning.tracking.thread import MLflowCopy
 from lorasweep.tuning.tracking.views import experiment_tags, view_links
 
 STARTED = 1_700_000_000.0
@@ -114,13 +120,27 @@ class Place:
         self.mlruns = root / "mlruns"
         self.folder = SweepFolder(self.mlruns, "demo")
         self.folder.create(CONFIG)
+        self.folder.write_plan(SUMMARY)
         (self.folder.path / "space.yaml").write_text("rank: {choice: [8, 16]}\n")
         shutil.copy(store, self.mlruns / "mlflow.db")
         self.uri = f"sqlite:///{self.mlruns / 'mlflow.db'}"
 
-    def tracking(self) -> Tracking:
+    def copy(self) -> MLflowCopy:
         """A new one, as a process that starts has it."""
-        return Tracking(self.folder, CONFIG, self.uri, retry_after=0.0)
+        return MLflowCopy(self.folder, self.uri, retry_after=0.0)
+
+    def open(self) -> SweepRuns:
+        """The sweep's runs, looked up anew."""
+        artifacts, identity = artifact_root(self.mlruns), identity_of(self.folder.path)
+        return SweepRuns(self.uri, EXPERIMENT, artifacts, self.folder.name, identity)
+
+    def fill(self, *trials: TrialRecord, runs: SweepRuns | None = None) -> None:
+        """Copy a running sweep after these trials have changed."""
+        for record in trials:
+            self.folder.write_trial(record)
+        sweep = SweepRecord(self.folder)
+        sweep.state = "running"
+        copy_sweep(sweep, runs or self.open())
 
     def runs(self) -> dict[str, object]:
         """Trial, or the sweep's name → run."""
@@ -129,6 +149,10 @@ class Place:
         names = [run.data.tags.get("lorasweep.trial", run.info.run_name) for run in found]
         assert len(names) == len(set(names)), "runs doubled"
         return dict(zip(names, found, strict=True))
+
+    def shown(self) -> set[str]:
+        """Trials that have a run by now."""
+        return set(self.runs()) if connect(self.uri).get_experiment_by_name("lorasweep") else set()
 
     def names(self) -> list[str]:
         """What the runs are shown as."""
@@ -165,8 +189,8 @@ def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def adapter(place: Place, text: str = "weights") -> Path:
-    path = place.folder.path / "best"
-    path.mkdir(exist_ok=True)
+    path = place.folder.path / "best" / "t000"
+    path.mkdir(parents=True, exist_ok=True)
     (path / "adapter_config.json").write_text("{}")
     (path / "adapter_model.safetensors").write_text(text)
     return path
@@ -174,8 +198,8 @@ def adapter(place: Place, text: str = "weights") -> Path:
 
 def run_sweep(place: Place) -> None:
     """As a driver goes: every trial rung by rung, its record on disk first."""
-    tracking = place.tracking()
-    tracking.start(SUMMARY)
+    copy = place.copy()
+    copy.begin(SUMMARY, [])
     for record in TRIALS:
         for rungs in range(len(record.evaluations) + 1):
             part = record.model_copy(
@@ -188,11 +212,21 @@ def run_sweep(place: Place) -> None:
                 }
             )
             place.folder.write_trial(part)
-            tracking.update(part)
+            copy.update(part)
         place.folder.write_trial(record)
-        tracking.update(record)
+        copy.update(record)
+        wait_until(lambda id=record.id: id in place.shown())  # type: ignore[misc]
     place.folder.write_result(RESULT)
-    assert tracking.finish(RESULT, {"t000": adapter(place)})
+    copy.end(RESULT, {"t000": adapter(place)})
+    assert copy.published
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Give the copying thread the time it takes."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
@@ -311,9 +345,7 @@ def test_a_description_cannot_be_broken_out_of(place: Place) -> None:
         2, [0.4], "failed", error="<img src=x onerror=alert(1)>\n# [x](javascript:alert(1)) | `y`"
     )
     place.folder.write_trial(hostile)
-    tracking = place.tracking()
-    tracking.update(hostile)
-    assert tracking.finish(SweepResult(state="failed", metric="accuracy", error="a|b\n<b>"), {})
+    place.copy().end(SweepResult(state="failed", metric="accuracy", error="a|b\n<b>"), {})
     for name in ("demo", "t002"):
         note = place.note(name) or ""
         assert "\\<img src=x onerror=alert\\(1\\)\\> \\# \\[x\\]" in note
@@ -325,7 +357,7 @@ def test_a_description_that_a_person_wrote_stays(place: Place) -> None:
     run_sweep(place)
     client = connect(place.uri)
     client.set_tag(place.runs()["demo"].info.run_id, "mlflow.note.content", "keep this one")
-    assert place.tracking().refill()
+    place.copy().publish()
     assert place.note("demo") == "keep this one"
 
 
@@ -391,11 +423,11 @@ def test_filling_again_doubles_nothing(place: Place) -> None:
     ids = {name: run.info.run_id for name, run in place.runs().items()}
     (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
     written = uploaded.stat().st_mtime_ns
+    place.folder.write_plan({**SUMMARY, "data": SUMMARY["data"] | {"classes": 9}})
     for _ in range(2):
-        again = place.tracking()
-        again.start({**SUMMARY, "data": SUMMARY["data"] | {"classes": 9}})
-        assert again.refill({"t000": adapter(place)})
-        assert again.refill({"t000": adapter(place)})
+        again = place.copy()
+        again.publish()
+        again.publish()
     assert place.histories() == histories
     assert {name: (run.info.run_name, run.data.tags) for name, run in place.runs().items()} == shown
     assert place.experiment_tags() == experiment
@@ -404,8 +436,7 @@ def test_filling_again_doubles_nothing(place: Place) -> None:
     assert adapters == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
     assert uploaded.stat().st_mtime_ns == written, "the adapter was uploaded again"
     assert place.runs()["demo"].data.params["data.classes"] == "3"
-    again_times = {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()}
-    assert {name: times[name] for name in TRIAL_IDS} == {name: again_times[name] for name in TRIAL_IDS}
+    assert {name: (run.info.start_time, run.info.end_time) for name, run in place.runs().items()} == times
 
 
 TRIAL_IDS = ("t000", "t001", "t002", "t003")
@@ -414,11 +445,11 @@ TRIAL_IDS = ("t000", "t001", "t002", "t003")
 def test_a_rung_that_is_done_again_stands_once(place: Place) -> None:
     """A trial that falls back to an earlier checkpoint reaches its rungs again, at other times."""
     first = trial(0, [0.5, 0.7])
-    place.tracking().update(first)
+    place.fill(first)
     again = [e.model_copy(update={"seconds": e.seconds + 7}) for e in first.evaluations]
-    tracking = place.tracking()
-    tracking.update(first.model_copy(update={"evaluations": tuple(again[:1])}))
-    tracking.update(first.model_copy(update={"evaluations": tuple(again)}))
+    runs = place.open()
+    place.fill(first.model_copy(update={"evaluations": tuple(again[:1])}), runs=runs)
+    place.fill(first.model_copy(update={"evaluations": tuple(again)}), runs=runs)
     assert [step for step, _, _ in place.histories()["t000"]["system/seconds"]] == [1, 2]
     assert place.histories()["t000"]["system/seconds"][1][2] == 3.0
 
@@ -432,7 +463,7 @@ def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Pat
     elsewhere = place.mlruns / "other.db"
     shutil.copy(empty_store, elsewhere)
     place.uri = f"sqlite:///{elsewhere}"
-    assert place.tracking().refill({"t000": adapter(place)})
+    place.copy().publish()
     runs, filled = place.runs(), place.histories()
     assert {name: filled[name] for name in TRIAL_IDS} == {name: before[name] for name in TRIAL_IDS}
     assert runs["demo"].info.status == "FINISHED"
@@ -444,30 +475,31 @@ def test_an_empty_store_is_filled_from_the_folder(place: Place, empty_store: Pat
 
 
 def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
-    first = place.tracking()
-    first.start({})
+    first = place.copy()
+    first.begin({}, [])
     place.folder.write_trial(TRIALS[3])
     first.update(TRIALS[3])
-    first.finish(SweepResult(state="interrupted", metric="accuracy"), {})
+    first.end(SweepResult(state="interrupted", metric="accuracy"), {})
     runs = place.runs()
     assert (runs["demo"].info.status, runs["t003"].info.status) == ("KILLED", "KILLED")
     assert place.names() == ["demo", "t003 interrupted at 2/6"]
     assert "lorasweep resume demo" in (place.note("demo") or "")
     ids = {name: run.info.run_id for name, run in runs.items()}
 
-    second = place.tracking()
     with place.folder.lock():
-        second.start({})
-        assert second.refill()
+        place.copy().publish()
         runs = place.runs()
         assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
         assert runs["t003"].data.tags["lorasweep.state"] == "running"
+        assert "lorasweep.ended" not in runs["demo"].data.tags
         assert place.names() == ["demo", "t003"]
         assert place.note("demo") is None
+        second = place.copy()
+        second.begin({}, [TRIALS[3]])
         ended = trial(3, [0.6, 0.5, 0.9], "stopped")
         place.folder.write_trial(ended)
         second.update(ended)
-        second.finish(RESULT, {})
+        second.end(RESULT, {})
     runs = place.runs()
     assert {name: run.info.run_id for name, run in runs.items()} == ids
     assert [step for step, _, _ in place.histories()["t003"]["val_accuracy"]] == [1, 2, 3]
@@ -480,7 +512,7 @@ def test_the_winner_may_change(place: Place) -> None:
     other = RESULT.model_copy(
         update={"winner": Winner(id="t003", score=0.9, settings={}, test=RESULT.winner.test)}  # type: ignore[union-attr]
     )
-    place.tracking().finish(other, {"t000": adapter(place)})
+    place.copy().end(other, {"t000": adapter(place)})
     runs = place.runs()
     assert [name for name in TRIAL_IDS if "lorasweep.winner" in runs[name].data.tags] == ["t003"]
     assert runs["demo"].data.tags["lorasweep.winner"] == "t003"
@@ -488,20 +520,19 @@ def test_the_winner_may_change(place: Place) -> None:
 
 
 def test_a_better_adapter_of_a_trial_replaces_the_older(place: Place) -> None:
-    tracking = place.tracking()
-    tracking.update(trial(0, [0.5]))
-    tracking.finish(SweepResult(state="interrupted", metric="accuracy"), {"t000": adapter(place, "old")})
-    tracking.update(trial(0, [0.5, 0.6], "completed"))
-    tracking.finish(RESULT, {"t000": adapter(place, "new")})
+    place.folder.write_trial(trial(0, [0.5]))
+    place.copy().end(SweepResult(state="interrupted", metric="accuracy"), {"t000": adapter(place, "old")})
+    place.folder.write_trial(trial(0, [0.5, 0.6], "completed"))
+    place.copy().end(RESULT, {"t000": adapter(place, "new")})
     (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
     assert uploaded.read_text() == "new"
 
 
 def test_a_new_sweep_of_an_old_name_gets_runs_of_its_own(place: Place) -> None:
-    place.tracking().start({})
+    place.fill()
     shutil.rmtree(place.folder.path)
     place.folder.create(CONFIG)
-    place.tracking().start({})
+    place.fill()
     client = connect(place.uri)
     found = client.search_runs(
         [client.get_experiment_by_name("lorasweep").experiment_id], "tags.`lorasweep.sweep` = 'demo'"
@@ -512,31 +543,45 @@ def test_a_new_sweep_of_an_old_name_gets_runs_of_its_own(place: Place) -> None:
 def test_a_store_that_fails_does_not_stop_the_sweep(
     place: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tracking = place.tracking()
-    tracking.start({})
-    tracking.update(trial(0, [0.5]))
+    def update(record: TrialRecord) -> None:
+        place.folder.write_trial(record)
+        copy.update(record)
+
+    copy = place.copy()
+    copy.begin(SUMMARY, [])
+    update(trial(0, [0.5]))
+    wait_until(lambda: "t000" in place.shown() and "system/epoch" in place.histories()["t000"])
     store, away = place.mlruns / "mlflow.db", place.mlruns / "away.db"
     shutil.copy(store, away)
     # MLflow holds the file open, so it is spoiled in place: removed, it would go on working.
     store.write_bytes(b"not a database, but long enough to be taken for one" * 200)
     with caplog.at_level(logging.WARNING, logger="lorasweep"):
-        tracking.update(trial(0, [0.5, 0.7]))
-        tracking.update(trial(1, [0.2]))
+        update(trial(0, [0.5, 0.7]))
+        wait_until(lambda: bool(caplog.messages))
+        update(trial(1, [0.2]))
+        time.sleep(1)
     assert len(caplog.messages) == 1
     assert "the sweep goes on" in caplog.messages[0]
     caplog.clear()
     shutil.copy(away, store)
-    tracking.update(trial(1, [0.2, 0.3], "stopped"))
+    update(trial(1, [0.2, 0.3], "stopped"))
+    wait_until(lambda: "t001 stopped at 2/6" in place.names())
     assert caplog.messages == []
     assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2]
     assert [step for step, _, _ in place.histories()["t001"]["system/epoch"]] == [1, 2]
 
     store.write_bytes(b"not a database, but long enough to be taken for one" * 200)
     with caplog.at_level(logging.WARNING, logger="lorasweep"):
-        assert not tracking.finish(RESULT, {})
+        copy.end(RESULT, {})
+        assert not copy.published
     assert str(place.folder.path) in caplog.messages[-1]
+    assert "lorasweep publish demo" in caplog.messages[-1]
+    with pytest.raises(SettingsError, match="takes no records"):
+        place.copy().publish()
     shutil.copy(away, store)
-    assert tracking.finish(RESULT, {})
+    place.folder.write_result(RESULT)
+    copy.publish()
+    assert copy.published
     assert place.runs()["demo"].info.status == "FINISHED"
     assert capfd.readouterr() == ("", "")
 
@@ -552,13 +597,13 @@ def test_the_report_is_drawn_again_only_when_there_is_news(
 
     monkeypatch.setattr("lorasweep.tuning.report.page.report_files", draw)
     run_sweep(place)
-    assert place.tracking().refill()
+    place.copy().publish()
     place.folder.write_result(RESULT.model_copy(update={"published": True}))
-    assert place.tracking().refill()
+    place.copy().publish()
     assert drawn == ["demo"]
     assert place.artifacts("demo") == {"config.yaml", "space.yaml", "report"}
     place.folder.write_trial(trial(4, [0.1], "stopped"))
-    assert place.tracking().refill()
+    place.copy().publish()
     assert len(drawn) == 2
 
 
@@ -574,22 +619,36 @@ def test_a_report_that_cannot_be_drawn_holds_nothing_back(
     assert "adapter" in place.artifacts("t000")
 
 
-def test_a_rung_is_one_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_costs_what_has_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rung is one request, a look at a sweep without news three, however many trials there are."""
     from mlflow import MlflowClient
 
-    tracking = place.tracking()
-    tracking.start(SUMMARY)
-    tracking.update(trial(0, [0.5]))
-    writes = []
-    kept = MlflowClient.log_batch
+    calls: list[str] = []
 
-    def counted(client: MlflowClient, *arguments: object, **more: object) -> object:
-        writes.append(arguments)
-        return kept(client, *arguments, **more)
+    def counted(name: str) -> Callable[..., object]:
+        method = getattr(MlflowClient, name)
 
-    monkeypatch.setattr(MlflowClient, "log_batch", counted)
-    tracking.update(trial(0, [0.5, 0.6]))
-    assert len(writes) == 1
+        def call(client: MlflowClient, *arguments: object, **more: object) -> object:
+            if any(part for part in (*arguments[1:], *more.values())):  # an empty batch sends nothing
+                calls.append(name)
+            return method(client, *arguments, **more)
+
+        return call
+
+    run_sweep(place)
+    for name in vars(MlflowClient):
+        if not name.startswith("_") and callable(getattr(MlflowClient, name)):
+            monkeypatch.setattr(MlflowClient, name, counted(name))
+    place.copy().publish()
+    assert "log_batch" not in calls
+    assert len(calls) <= 3, calls
+
+    place.fill()
+    runs = place.open()
+    place.fill(runs=runs)
+    calls.clear()
+    place.fill(trial(3, [0.6, 0.5, 0.7]), runs=runs)
+    assert calls == ["log_batch"]
 
 
 def test_what_a_process_used_is_shown_apart() -> None:
@@ -610,11 +669,9 @@ def test_what_a_process_used_is_shown_apart() -> None:
 
 
 def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
-    tracking = place.tracking()
+    place.fill(TRIALS[0])
     for record in TRIALS:
         place.folder.write_trial(record)
-    tracking.start({})
-    tracking.update(TRIALS[0])
     before = place.runs()
     client = connect(place.uri)
     experiment = client.get_experiment_by_name("lorasweep").experiment_id
@@ -625,7 +682,7 @@ def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
         if name == "demo":
             client.set_tag(before["t000"].info.run_id, "mlflow.parentRunId", twin.info.run_id)
             kept = {"demo": twin.info.run_id, "t000": before["t000"].info.run_id}
-    assert place.tracking().refill()
+    place.copy().publish()
     runs = place.runs()
     assert {name: runs[name].info.run_id for name in kept} == kept
     assert runs.keys() == {"demo", *(record.id for record in TRIALS)}
@@ -635,12 +692,14 @@ def test_runs_that_a_server_made_twice_become_one(place: Place) -> None:
 
 
 def test_a_run_deleted_by_hand_is_made_again(place: Place) -> None:
-    tracking = place.tracking()
-    tracking.start({})
-    tracking.update(trial(0, [0.5]))
+    copy = place.copy()
+    copy.begin({}, [trial(0, [0.5])])
+    wait_until(lambda: "t000" in place.shown())
     connect(place.uri).delete_run(place.runs()["t000"].info.run_id)
-    tracking.update(trial(0, [0.5, 0.6]))
-    tracking.update(trial(0, [0.5, 0.6, 0.7]))
+    copy.update(trial(0, [0.5, 0.6]))
+    wait_until(lambda: "t000" in place.shown())
+    place.folder.write_trial(trial(0, [0.5, 0.6, 0.7]))
+    copy.end(RESULT.model_copy(update={"winner": None}), {})
     assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2, 3]
 
 
@@ -661,8 +720,9 @@ def test_params_keep_to_mlflows_limits_and_hide_passwords(place: Place) -> None:
     assert params["tracking_uri"] == "http://me:***@host:5000"
     assert params["target_modules.layer_._q_v__"] == "2"
     assert json.loads(params["data.balance"]) == {"a": 1}
-    tracking = Tracking(place.folder, config, place.uri)
-    tracking.start(summary)
+    place.folder.write_config(config)
+    place.folder.write_plan(summary)
+    place.fill()
     stored = place.runs()["demo"].data.params
     assert len(stored["long"]) == 6000
     assert stored == params
