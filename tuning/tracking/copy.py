@@ -117,8 +117,8 @@ def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: Tri
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
     runs.send_note(run, trial_note(trial))
-    runs.set_name(run, trial_name(trial, rungs, interrupted=interrupted))
-    runs.set_status(run, status, trial.ended or started + trial.seconds)
+    name = trial_name(trial, rungs, interrupted=interrupted)
+    runs.set_status(run, status, trial.ended or started + trial.seconds, name)
 
 
 def _copy_result(

@@ -9,7 +9,7 @@ import math
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +32,11 @@ from lorasweep.tuning.tracking.store import connect, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput
 
 EXPERIMENT = "lorasweep"
+# The most that MLflow gives in one answer.
+MOST_RUNS = 50_000
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 IDENTITY_FILE = "mlflow.json"
@@ -72,6 +74,10 @@ class SweepRuns:
         sweep: the sweep's name, a tag of every run.
         identity: tells this sweep from others of its name; the runs are found again by it.
         kinds: what parent and children are, a tag of each.
+
+    Attributes:
+        experiment: id of the experiment that has the runs.
+        trials: trial → its run, of those that have one.
     """
 
     def __init__(
@@ -89,12 +95,15 @@ class SweepRuns:
         with suppress(KeyError, OSError):  # a container's user may have no name
             self._tags["mlflow.user"] = getpass.getuser()
         self._experiment_tags: dict[str, str] = {}
-        self._experiment_id = self._open_experiment(
+        self.experiment = self._open_experiment(
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
         parents: list[TrackedRun] = []
         trials: dict[str, list[TrackedRun]] = {}
-        for run in self._search(identity):
+        mine, oldest_first = f"tags.`{ID}` = '{identity}'", ["attributes.start_time ASC"]
+        for run in self._client.search_runs(
+            [self.experiment], mine, max_results=MOST_RUNS, order_by=oldest_first
+        ):
             tracked = TrackedRun(
                 run.info.run_id,
                 run.info.run_name,
@@ -110,22 +119,10 @@ class SweepRuns:
                 trials.setdefault(tracked.tags.get(TRIAL, ""), []).append(tracked)
         children = Counter(run.tags.get(PARENT) for runs in trials.values() for run in runs)
         self._parent = self._only(parents, lambda run: children[run.id]) if parents else None
-        self._trials = {
-            trial: self._only(runs, lambda run: len(run.metrics)) for trial, runs in trials.items()
-        }
+        self.trials = {name: self._only(runs, lambda run: len(run.metrics)) for name, runs in trials.items()}
         if self._parent is not None:
-            for run in self._trials.values():
+            for run in self.trials.values():
                 self.send(run, {}, {PARENT: self._parent.id})
-
-    @property
-    def trials(self) -> Mapping[str, TrackedRun]:
-        """Trial → its run, of those that have one."""
-        return self._trials
-
-    @property
-    def experiment(self) -> str:
-        """Id of the experiment that has the runs."""
-        return self._experiment_id
 
     def parent(self, started: float) -> TrackedRun:
         """The sweep's own run; made, with this Unix time as its start, if there is none."""
@@ -135,10 +132,10 @@ class SweepRuns:
 
     def trial(self, trial_id: str, started: float) -> TrackedRun:
         """A trial's run under the parent; made if there is none."""
-        if trial_id not in self._trials:
+        if trial_id not in self.trials:
             tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
-            self._trials[trial_id] = self._create(trial_id, started, tags)
-        return self._trials[trial_id]
+            self.trials[trial_id] = self._create(trial_id, started, tags)
+        return self.trials[trial_id]
 
     def send(
         self,
@@ -187,7 +184,7 @@ class SweepRuns:
         """Write tags of the experiment."""
         for key, value in tags.items():
             if self._experiment_tags.get(key) != value:
-                self._client.set_experiment_tag(self._experiment_id, key, value)
+                self._client.set_experiment_tag(self.experiment, key, value)
                 self._experiment_tags[key] = value
 
     def send_note(self, run: TrackedRun, text: str | None) -> None:
@@ -196,12 +193,6 @@ class SweepRuns:
         if there is not None and there != text and version != _version(there):
             return
         self.send(run, {}, {NOTE: text, NOTE_VERSION: None if text is None else _version(text)})
-
-    def set_name(self, run: TrackedRun, name: str) -> None:
-        """Name a run as it is to be shown; it is found again by its tags."""
-        if run.name != name:
-            self._client.update_run(run.id, name=name)
-            run.name = name
 
     def send_metrics(self, run: TrackedRun, metrics: Mapping[str, float], at: float) -> None:
         """Write single values, where the run shows others."""
@@ -212,13 +203,12 @@ class SweepRuns:
         self._client.log_batch(run.id, metrics=points)
         run.metrics |= changed
 
-    def set_status(self, run: TrackedRun, status: str, ended: float) -> None:
-        """Let a run go on (`RUNNING`), or end it at this Unix time."""
-        if status == run.status:
-            return
-        if status == "RUNNING":
-            self._client.update_run(run.id, status)
-        else:
+    def set_status(self, run: TrackedRun, status: str, ended: float, name: str | None = None) -> None:
+        """Let a run go on (`RUNNING`), or end it at this Unix time; and name it."""
+        if name not in (None, run.name) or (status == "RUNNING" and status != run.status):
+            self._client.update_run(run.id, status if status == "RUNNING" else None, name)
+            run.name = name or run.name
+        if status not in ("RUNNING", run.status):
             self._client.set_terminated(run.id, status, milliseconds(ended))
         run.status = status
 
@@ -237,7 +227,9 @@ class SweepRuns:
             run.has_data = True
 
     def send_report(self, run: TrackedRun, files: Mapping[str, bytes], version: str) -> None:
-        """Keep a report's files, by their paths, as the run's artifacts."""
+        """Keep a report's files, by their paths, as the run's artifacts, unless this version is there whole."""
+        if run.tags.get(REPORT) == version:
+            return
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             for name, content in files.items():
                 path = Path(temporary) / name
@@ -286,23 +278,9 @@ class SweepRuns:
                 self._client.delete_run(run.id)
         return best
 
-    def _search(self, identity: str) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id],
-                f"tags.`{ID}` = '{identity}'",
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> TrackedRun:
         tags = self._tags | {STATE: "running"} | dict(tags)
-        run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
+        run = self._client.create_run(self.experiment, milliseconds(started), tags, name)
         return TrackedRun(run.info.run_id, name, tags=dict(tags), artifacts=set())
 
 

@@ -188,6 +188,14 @@ def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Place(tmp_path, empty_store)
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Place:
+    """A sweep that has run, to look at only."""
+    place = Place(tmp_path_factory.mktemp("done"), empty_store)
+    run_sweep(place)
+    return place
+
+
 def adapter(place: Place, text: str = "weights") -> Path:
     path = place.folder.path / "best" / "t000"
     path.mkdir(parents=True, exist_ok=True)
@@ -269,9 +277,8 @@ def test_a_sweep_is_a_parent_with_a_child_a_trial(place: Place, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
-def test_it_says_how_each_trial_ended(place: Place) -> None:
-    run_sweep(place)
-    runs = place.runs()
+def test_it_says_how_each_trial_ended(done: Place) -> None:
+    runs = done.runs()
     assert {name: run.info.status for name, run in runs.items()} == {
         "demo": "FINISHED",
         "t000": "FINISHED",
@@ -294,7 +301,7 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
     }
     assert runs["t002"].data.tags["lorasweep.error"] == "the loss is not finite"
     # MLflow's status is the same for the first two.
-    assert place.names() == [
+    assert done.names() == [
         "demo",
         "t000 completed",
         "t001 stopped at 2/6",
@@ -322,11 +329,10 @@ def test_it_says_how_each_trial_ended(place: Place) -> None:
     }
 
 
-def test_a_sweep_describes_itself(place: Place) -> None:
+def test_a_sweep_describes_itself(done: Place) -> None:
     """Its winner with a link, the interval, what it has to beat, the failed trial's error, what to do next."""
-    run_sweep(place)
-    runs = place.runs()
-    note = place.note("demo") or ""
+    runs = done.runs()
+    note = done.note("demo") or ""
     assert f"/runs/{runs['t000'].info.run_id}?workflowType=machine_learning)**" in note
     assert "test accuracy **79.0% (75.0% to 83.0%)**; untuned default 31.0%, TF-IDF" in note
     assert "Validation accuracy 80.0%" in note
@@ -335,9 +341,9 @@ def test_a_sweep_describes_itself(place: Place) -> None:
     assert "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted" in note
     assert "t002 failed: the loss is not finite" in note
     assert "    lorasweep export demo --out best-adapter" in note
-    assert place.note("t002") == "**Failed**: the loss is not finite"
-    assert place.note("t000") == "micro-batch halved"
-    assert place.note("t001") is None
+    assert done.note("t002") == "**Failed**: the loss is not finite"
+    assert done.note("t000") == "micro-batch halved"
+    assert done.note("t001") is None
 
 
 def test_a_description_cannot_be_broken_out_of(place: Place) -> None:
@@ -361,11 +367,10 @@ def test_a_description_that_a_person_wrote_stays(place: Place) -> None:
     assert place.note("demo") == "keep this one"
 
 
-def test_the_experiment_opens_with_columns_that_mean_something(place: Place) -> None:
-    run_sweep(place)
-    links = dict(view_links(place.uri, "lorasweep", "http://127.0.0.1:5000/"))
+def test_the_experiment_opens_with_columns_that_mean_something(done: Place) -> None:
+    links = dict(view_links(done.uri, "lorasweep", "http://127.0.0.1:5000/"))
     assert list(links) == ["sweeps", "trials by accuracy"]
-    experiment = connect(place.uri).get_experiment_by_name("lorasweep")
+    experiment = connect(done.uri).get_experiment_by_name("lorasweep")
     page = (
         f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     )
@@ -373,12 +378,12 @@ def test_the_experiment_opens_with_columns_that_mean_something(place: Place) -> 
     state = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.trials-accuracy"])["state"])
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`score`", False)
     # What the view asks for is there, and its filter finds the trials alone.
-    found = connect(place.uri).search_runs(
+    found = connect(done.uri).search_runs(
         [experiment.experiment_id], state["searchFilter"], order_by=["metrics.`score` DESC"]
     )
     assert [run.data.tags["lorasweep.trial"] for run in found] == ["t000", "t003", "t002", "t001"]
     assert {"metrics.`score`", "metrics.`val_loss`", "params.`rank`"} <= set(state["selectedColumns"])
-    assert view_links(place.uri, "another", "http://127.0.0.1:5000") == []
+    assert view_links(done.uri, "another", "http://127.0.0.1:5000") == []
 
 
 def test_a_loss_is_sorted_from_below() -> None:
@@ -387,9 +392,8 @@ def test_a_loss_is_sorted_from_below() -> None:
     assert state["selectedColumns"][1:3] == ["metrics.`val_accuracy`", "metrics.`val_macro_f1`"]
 
 
-def test_every_evaluation_is_there_once(place: Place) -> None:
-    run_sweep(place)
-    metrics = place.histories()["t000"]
+def test_every_evaluation_is_there_once(done: Place) -> None:
+    metrics = done.histories()["t000"]
     start = int(STARTED * 1000)
     times = [(rung, start + 1500 * rung) for rung in range(1, 7)]
     accuracies = [0.5, 0.7, 0.6, 0.8, 0.75, 0.8]
@@ -407,7 +411,7 @@ def test_every_evaluation_is_there_once(place: Place) -> None:
         "system/samples_per_second",
         "score",
     }
-    assert {name: len(place.histories()[name]["system/epoch"]) for name in ("t001", "t002", "t003")} == {
+    assert {name: len(done.histories()[name]["system/epoch"]) for name in ("t001", "t002", "t003")} == {
         "t001": 2,
         "t002": 1,
         "t003": 2,

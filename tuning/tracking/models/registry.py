@@ -1,6 +1,6 @@
 """The model registry: a sweep's winner as a version that MLflow serves.
 
-The alias `champion` is on the version that did best, `challenger` on the newest that did not take its place.
+The best version has the alias `champion`, the newest that did not replace it `challenger`.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ LOGGED_NAME = "classifier"
 
 
 class Registered(RegisteredVersion):
-    """A version of a registered model, as it has just been made or found.
+    """A version of a registered model.
 
     Attributes:
-        created: whether it is new; else this winner was registered before.
-        note: what the user should know of it, or "".
+        created: whether it is new; False if this winner was registered before.
+        note: a restriction that the user should know, or "".
     """
 
     created: bool
     note: str = ""
 
     def text(self) -> str:
-        """What to tell the user."""
+        """One line for the user."""
         before = "" if self.created else ", registered before,"
         note = f"; {self.note}" if self.note else ""
         return f"models:/{self.name}/{self.version}{before} is the {self.alias}: {self.reason}{note}"
@@ -73,15 +73,15 @@ def register(
 ) -> Registered:
     """Make a sweep's winner a version of a registered model, unless it is one already.
 
-    It becomes the champion when there is none yet, or when it beats the champion by the sweep's metric on the
-    same test rows; else the challenger. Both scores, the decision and its reason stay as the version's tags.
+    It becomes the champion if there is none yet, or if it beats the champion by the sweep's metric on the same
+    test rows; otherwise the challenger. Both scores, the decision and its reason become the version's tags.
 
     Args:
         sweep: a finished one; the scores are its winner's.
         uri: a store that `prepare_store` has passed.
         adapter: the winner as an exported folder.
         run_id: the winner's run, or the sweep's, in that store.
-        self_contained: take the base model along instead of only naming it.
+        self_contained: include the base model instead of only naming it.
 
     Raises:
         SettingsError: a name that is not allowed, a sweep without a winner, or a store that fails.
@@ -94,7 +94,7 @@ def register(
     identity, tags, settings = _describe(sweep, found, self_contained)
     note = ""
     if found.is_adapter and not found.base_names and not self_contained:
-        note = "its base model is a folder of this machine, so it can be served here only"
+        note = "its base model is a folder of this machine, so it can only be served here"
     client = connect(uri)
     with store_errors(uri):
         run = client.get_run(run_id)
@@ -107,26 +107,25 @@ def register(
             pack(adapter, packed, self_contained=self_contained)
             with store_errors(uri):
                 known = _publish(client, uri, name, packed, run, identity | tags, settings)
-    number = str(known.version)
-    if not created and DECISION in known.tags:
-        alias, why = known.tags[DECISION], known.tags[REASON]
-        return Registered(name=name, version=number, alias=alias, reason=why, created=False, note=note)
-    with store_errors(uri):
-        alias, decided = _decide(client, known, tags)
-        for key, value in decided.items():
-            client.set_model_version_tag(name, number, key, value)
-        client.set_registered_model_alias(name, alias, number)
-        # Last, so that a decision that was cut off is made again.
-        client.set_model_version_tag(name, number, DECISION, alias)
-    return Registered(
-        name=name, version=number, alias=alias, reason=decided[REASON], created=created, note=note
-    )
+    number, decided = str(known.version), known.tags
+    if created or DECISION not in decided:
+        with store_errors(uri):
+            alias, decided = _decide(client, known, tags)
+            for key, value in decided.items():
+                client.set_model_version_tag(name, number, key, value)
+            client.set_registered_model_alias(name, alias, number)
+            # Last, so that a decision that was interrupted is made again.
+            client.set_model_version_tag(name, number, DECISION, alias)
+    else:
+        alias = decided[DECISION]
+    why = decided[REASON]
+    return Registered(name=name, version=number, alias=alias, reason=why, created=created, note=note)
 
 
 def _describe(
     sweep: SweepRecord, found: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
-    """Tags by which this winner is known again, tags with its scores, and its settings."""
+    """Tags that identify this winner, tags with its scores, and its hyperparameters."""
     result, winner = sweep.won("register")
     data = Dataset.load(sweep.folder.data)
     weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
@@ -140,7 +139,7 @@ def _describe(
 
 
 def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
-    """The version that was made of this winner before."""
+    """The version that this winner was registered as before, or None."""
     same_weights = f"name = '{name}' and tags.`{WEIGHTS}` = '{identity[WEIGHTS]}'"
     for found in client.search_model_versions(same_weights):
         if identity.items() <= found.tags.items():
@@ -157,7 +156,7 @@ def _publish(
     tags: dict[str, str],
     settings: Mapping[str, Any],
 ) -> ModelVersion:
-    """Log a packed model to a run and make it a version; all through the client, which has no global state."""
+    """Log a packed model to a run and make it a version, all through the client: it has no global state."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
@@ -181,22 +180,22 @@ def _publish(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # Named by its place and not as models:/ID, which MLflow would look up in its global store.
+    # By its place, as MLflow would look up models:/ID in its global store.
     about = f"trial {tags[TRIAL]} of sweep {tags[SWEEP]}"
     place, model_id = logged.artifact_location, logged.model_id
     made = client.create_model_version(name, place, run_id, tags, description=about, model_id=model_id)
-    if not is_server(uri):  # a server notes this itself
+    if not is_server(uri):  # a server does this itself
         versions = json.dumps([{"name": name, "version": made.version}])
         client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     return made
 
 
 def _decide(client: MlflowClient, known: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The alias for a version, and tags that say why."""
+    """The alias of a version, and the tags that say why."""
     current = client.get_registered_model(known.name).aliases.get(CHAMPION)
     if current is None:
         return CHAMPION, {REASON: "there was no champion"}
-    if str(current) == str(known.version):  # cut off before the decision was noted
+    if str(current) == str(known.version):  # interrupted before the decision was recorded
         return CHAMPION, {REASON: known.tags.get(REASON, "it was made so")}
     rival = client.get_model_version(known.name, str(current))
     metric = tags[METRIC]

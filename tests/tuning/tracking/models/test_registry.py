@@ -181,7 +181,7 @@ def test_the_first_version_is_the_champion_and_predicts(
     assert (found.version, found.alias, found.created) == ("1", "champion", True)
     assert found.text() == (
         f"models:/{NAME}/1 is the champion: there was no champion; its base model is a folder of this machine, "
-        "so it can be served here only"
+        "so it can only be served here"
     )
     assert capfd.readouterr() == ("", "")
     assert mlflow.get_tracking_uri() == before
@@ -362,9 +362,9 @@ def test_an_adapter_is_taken_along_by_any_of_its_names(place: Place, adapter: Pa
         (f"models:/{NAME}/7", "not found; check"),
         ("models:/nothing/1", "not found; check"),
         ("runs:/0123", "Run with id=0123 not found; check"),
-        ("models:/x/../../y", "no address of a model in MLflow"),
-        ("runs:/0123/../../etc", "no address of a model in MLflow"),
-        ("s3://bucket/model", "no address of a model in MLflow"),
+        ("models:/x/../../y", "not the address of a model in MLflow"),
+        ("runs:/0123/../../etc", "not the address of a model in MLflow"),
+        ("s3://bucket/model", "not the address of a model in MLflow"),
     ],
 )
 def test_addresses_that_lead_nowhere(place: Place, tmp_path: Path, uri: str, message: str) -> None:

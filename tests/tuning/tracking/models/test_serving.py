@@ -319,7 +319,7 @@ def test_a_packed_model_that_predicts_otherwise_is_refused(
     assert changed != packing.CODE.read_text()
     (tmp_path / "serving.py").write_text(changed)
     monkeypatch.setattr(packing, "CODE", tmp_path / "serving.py")
-    with pytest.raises(ExportError, match="packed for MLflow it does not predict what it did"):
+    with pytest.raises(ExportError, match="packed for MLflow it predicts something else"):
         pack(pairs.adapter, tmp_path / "model")
 
 
