@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     numbers = {"system/seconds": result.seconds}
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
-        numbers |= {f"test/{name}": value for name, value in result.winner.test.model_dump().items()}
+        numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
@@ -131,20 +131,21 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     elif scores:
         numbers["score"] = best(scores, result.metric)
     if result.untuned:
-        numbers |= {f"untuned/test_{name}": value for name, value in result.untuned.test.model_dump().items()}
-        numbers["untuned/score"] = result.untuned.score
+        numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:
-        numbers |= {
-            f"unmerged/test_{name}": value for name, value in result.unmerged.test.model_dump().items()
+        numbers |= _named("unmerged/test_{}", result.unmerged.test) | {
+            "unmerged/score": result.unmerged.score
         }
-        merged = result.unmerged.merged.model_dump()
-        numbers |= {f"merged_after/test_{name}": value for name, value in merged.items()}
-        numbers["unmerged/score"] = result.unmerged.score
+        numbers |= _named("merged_after/test_{}", result.unmerged.merged)
     for name, test in result.baselines.items():
         # "TF-IDF + logistic regression" → baseline/tf_idf_logistic_regression_accuracy
         key = re.sub(r"\W+", "_", name.lower())
-        numbers |= {f"baseline/{key}_{score}": value for score, value in test.model_dump().items()}
+        numbers |= _named(f"baseline/{key}_{{}}", test)
     return {name: value for name, value in numbers.items() if is_finite(value)}
+
+
+def _named(pattern: str, test: TestScores) -> dict[str, float]:
+    return {pattern.format(name): value for name, value in test.model_dump().items()}
 
 
 def git_tags(summary: Mapping[str, Any]) -> dict[str, str | None]:

@@ -85,25 +85,17 @@ def prepare_store(uri: str, mlruns: Path) -> None:
         raise
     # Beside MLflow's own errors, those of database drivers and plugins.
     except Exception as error:
+        from requests.exceptions import ConnectionError, RetryError, Timeout
+
+        away = any(isinstance(cause, ConnectionError | RetryError | Timeout) for cause in _causes(error))
+        kind, advice = (
+            SettingsError,
+            "repair it, move it away, or name another with --tracking-uri or --mlruns",
+        )
         if is_server(uri):
-            advice = "start that server or name another store with --tracking-uri or MLFLOW_TRACKING_URI"
-            kind = StoreAwayError if _is_away(error) else SettingsError
-            raise kind(f"MLflow server {where}: gives no records ({reason(error)}); {advice}") from error
-        raise SettingsError(
-            f"MLflow store {where}: cannot be used ({reason(error)}); repair it, move it away, "
-            "or name another with --tracking-uri or --mlruns"
-        ) from error
-
-
-def _is_away(error: BaseException) -> bool:
-    from requests.exceptions import ConnectionError, RetryError, Timeout
-
-    below: BaseException | None = error
-    while below is not None:
-        if isinstance(below, ConnectionError | RetryError | Timeout):
-            return True
-        below = below.__cause__ or below.__context__
-    return False
+            kind = StoreAwayError if away else SettingsError
+            advice = "start that server, or name another store with --tracking-uri or MLFLOW_TRACKING_URI"
+        raise kind(f"MLflow store {where}: cannot be used ({reason(error)}); {advice}") from error
 
 
 def connect(uri: str) -> MlflowClient:
@@ -125,24 +117,13 @@ def ui_command(uri: str, mlruns: Path, host: str = "127.0.0.1", port: int = 5000
     """
     _set_environment()
     artifacts = str(artifact_root(mlruns))
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        # A line about each request would bury the address that a person needs.
-        "--uvicorn-opts",
-        "--log-level warning",
-    ]
-    command += ["--backend-store-uri", uri, "--registry-store-uri", uri]
-    # Both roots are named, else files are put into the current folder.
-    return [*command, "--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    listen = ["--host", host, "--port", str(port), "--workers", "1"]
+    # A line about each request would bury the address that a person needs.
+    log = ["--uvicorn-opts", "--log-level warning"]
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
+    # Both are named, else files are put into the current folder.
+    roots = ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
+    return [sys.executable, "-m", "mlflow", "server", *listen, *log, *stores, *roots]
 
 
 @contextmanager
@@ -162,12 +143,19 @@ def quiet() -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """The cause of an error, as part of a line: MLflow wraps it two or three times."""
-    while below := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
-        error = below
+    *_, error = _causes(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines()
     return hide_passwords(lines[0][:200]) if lines else type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and, one below the other, those that it was raised from."""
+    below: BaseException | None = error
+    while below is not None:
+        yield below
+        below = below.__cause__ or (None if below.__suppress_context__ else below.__context__)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, now
@@ -91,7 +91,7 @@ class MLflowCopy(SweepListener):
         if not self.published:
             why = f"MLflow is too slow: it has had {self._patience:.0f} s for the end of the sweep"
             log.warning(
-                "%s; sweep %s is whole in %s; fill MLflow with: lorasweep publish %s",
+                "%s; sweep %s is complete in %s; copy it into MLflow later with: lorasweep publish %s",
                 why if self._thread.is_alive() else self._failing,
                 self._folder.name,
                 self._folder.path,
@@ -107,9 +107,7 @@ class MLflowCopy(SweepListener):
         adapters = {path.name: path for path in sorted((self._folder.path / "best").glob("t*"))}
         self.published = self._copy(SweepRecord(self._folder), adapters)
         if not self.published:
-            raise SettingsError(
-                f"{self._failing}; try again when it answers: lorasweep publish {self._folder.name}"
-            )
+            raise SettingsError(f"{self._failing}; try again later: lorasweep publish {self._folder.name}")
 
     def register(self, name: str, *, self_contained: bool = False) -> Registered:
         """Make the winner a version of a registered model; see `lorasweep.tuning.tracking.models.registry.register`.
@@ -153,7 +151,7 @@ class MLflowCopy(SweepListener):
             # A person who has just pressed Ctrl-C waits for the end, not for plots.
             report = result.state == "finished"
             self.published = self._copy(sweep, adapters, report=report, ended=now())
-        except BaseException as error:  # a bug of ours, or a broken record: raised where the sweep waits
+        except BaseException as error:  # a bug, or a broken record: raised where the sweep waits
             self._error = error
 
     def _wait(self) -> bool:
@@ -176,7 +174,9 @@ class MLflowCopy(SweepListener):
                 with quiet():
                     self._runs = self._runs or self._open()
                     copy_sweep(sweep, self._runs, adapters, **options)
-            # Databases, servers and artifact stores each raise errors of their own; hours of training hang on it.
+            except LorasweepError:  # the sweep's folder cannot be read
+                raise
+            # Databases, servers and artifact stores each raise errors of their own, and none may end a sweep.
             except Exception as caught:
                 error, self._runs = caught, None
             else:
@@ -184,10 +184,10 @@ class MLflowCopy(SweepListener):
                 return True
         assert error is not None
         before = self._failing
-        self._failing = f"MLflow at {hide_passwords(self._uri)} takes no records ({reason(error)})"
-        log.debug("why MLflow takes no records", exc_info=error)
+        self._failing = f"MLflow at {hide_passwords(self._uri)} cannot be written to ({reason(error)})"
+        log.debug("why MLflow cannot be written to", exc_info=error)
         if sweep.state == "running" and not before:
-            log.warning("%s; the sweep goes on, and they are sent later", self._failing)
+            log.warning("%s; the sweep goes on, and its records are sent later", self._failing)
         return False
 
     def _open(self) -> SweepRuns:

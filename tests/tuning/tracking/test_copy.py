@@ -580,7 +580,7 @@ def test_a_store_that_fails_does_not_stop_the_sweep(
         assert not copy.published
     assert str(place.folder.path) in caplog.messages[-1]
     assert "lorasweep publish demo" in caplog.messages[-1]
-    with pytest.raises(SettingsError, match="takes no records"):
+    with pytest.raises(SettingsError, match="cannot be written to"):
         place.copy().publish()
     shutil.copy(away, store)
     place.folder.write_result(RESULT)
@@ -588,6 +588,15 @@ def test_a_store_that_fails_does_not_stop_the_sweep(
     assert copy.published
     assert place.runs()["demo"].info.status == "FINISHED"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_broken_record_is_not_taken_for_a_store_that_fails(place: Place) -> None:
+    place.fill(trial(0, [0.5]))
+    (place.folder.path / "trials" / "t000.json").write_text("{")
+    with pytest.raises(SettingsError, match=r"t000\.json: not a readable record"):
+        place.copy().publish()
+    with pytest.raises(SettingsError, match=r"t000\.json: not a readable record"):
+        place.copy().end(RESULT, {})
 
 
 def test_the_report_is_drawn_again_only_when_there_is_news(
