@@ -71,12 +71,12 @@ class MLflowCopy(SweepListener):
 
     def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """Open the parent run, or find it again and let it go on."""
-        self._tell(*past)
+        self._note(*past)
         self._thread.start()
 
     def update(self, trial: TrialRecord) -> None:
         """Copy how a trial stands: its hyperparameters, its evaluations, how it ended."""
-        self._tell(trial)
+        self._note(trial)
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Copy the whole sweep from its folder once more, and wait for that while patience lasts."""
@@ -126,7 +126,7 @@ class MLflowCopy(SweepListener):
         adapter = self._folder.path / "best" / winner
         return register(sweep, self._uri, name, adapter, run.id, self_contained=self_contained)
 
-    def _tell(self, *trials: TrialRecord) -> None:
+    def _note(self, *trials: TrialRecord) -> None:
         with self._news:
             self._trials |= {trial.id: trial for trial in trials}
             self._changed = True

@@ -49,10 +49,10 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
         ModelError: the adapter or its base model cannot be loaded.
         ExportError: the two do not predict the same.
     """
-    found = read_folder(adapter)
+    exported = read_folder(adapter)
     classifier = load_classifier(adapter, device="cpu")
-    base = _base_folder(found) if found.is_adapter else None
-    columns = list(found.text_columns or ("text",))
+    base = _base_folder(exported) if exported.is_adapter else None
+    columns = list(exported.text_columns or ("text",))
     load_mlflow()
     with quiet():
         import mlflow
@@ -69,7 +69,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
             model_config={"device": "auto", "base_sha256": sha256(base / FULL_WEIGHTS) if base else None},
             signature=_signature(),
             input_example=pd.DataFrame([[EXAMPLE] * len(columns)], columns=columns),
-            pip_requirements=_requirements(packaged=MINILM in found.base_names and not self_contained),
+            pip_requirements=_requirements(packaged=MINILM in exported.base_names and not self_contained),
         )
         served = mlflow.pyfunc.load_model(str(out), suppress_warnings=True, model_config={"device": "cpu"})
         texts = [EXAMPLE, *classifier.label_names]
@@ -104,13 +104,13 @@ def _requirements(packaged: bool) -> list[str]:
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 
-def _base_folder(found: ExportedFolder) -> Path:
+def _base_folder(exported: ExportedFolder) -> Path:
     """The folder of an adapter's base model. It has been loaded, so a hub's files are in the cache."""
     from huggingface_hub import snapshot_download
 
-    entries = read_json(found.path / ADAPTER_CONFIG)
+    entries = read_json(exported.path / ADAPTER_CONFIG)
     first = entries.get("base_model_name_or_path")
-    names = list(dict.fromkeys(name for name in (first, *found.base_names) if name))
+    names = list(dict.fromkeys(name for name in (first, *exported.base_names) if name))
     for name in names:
         with suppress(ModelError, OSError):
             base = resolve_base_model(name)
@@ -118,7 +118,7 @@ def _base_folder(found: ExportedFolder) -> Path:
                 return Path(base.location)
             revision = (entries.get("revision") if name == first else None) or base.revision
             return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    raise ModelError(f"{found.path}: its base model cannot be found ({', '.join(names)}); export it again")
+    raise ModelError(f"{exported.path}: its base model cannot be found ({', '.join(names)}); export it again")
 
 
 def _copy_base(base: Path, out: Path) -> Path:

@@ -90,27 +90,27 @@ def register(
         ExportError: what was packed does not predict what the adapter does.
     """
     check_name(name)
-    found = read_folder(adapter)
-    identity, tags, settings = _describe(sweep, found, self_contained)
+    exported = read_folder(adapter)
+    identity, tags, hyperparameters = _describe(sweep, exported, self_contained)
     note = ""
-    if found.is_adapter and not found.base_names and not self_contained:
+    if exported.is_adapter and not exported.base_names and not self_contained:
         note = "its base model is a folder of this machine, so it can only be served here"
     client = connect(uri)
     with store_errors(uri):
         run = client.get_run(run_id)
         identity[ID] = run.data.tags.get(ID, "")
-        known = _known(client, name, identity)
-    created = known is None
-    if known is None:
+        entry = _earlier_version(client, name, identity)
+    created = entry is None
+    if entry is None:
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             packed = Path(temporary) / "model"
             pack(adapter, packed, self_contained=self_contained)
             with store_errors(uri):
-                known = _publish(client, uri, name, packed, run, identity | tags, settings)
-    number, decided = str(known.version), known.tags
+                entry = _publish(client, uri, name, packed, run, identity | tags, hyperparameters)
+    number, decided = str(entry.version), entry.tags
     if created or DECISION not in decided:
         with store_errors(uri):
-            alias, decided = _decide(client, known, tags)
+            alias, decided = _decide(client, entry, tags)
             for key, value in decided.items():
                 client.set_model_version_tag(name, number, key, value)
             client.set_registered_model_alias(name, alias, number)
@@ -123,12 +123,12 @@ def register(
 
 
 def _describe(
-    sweep: SweepRecord, found: ExportedFolder, self_contained: bool
+    sweep: SweepRecord, exported: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
     """Tags that identify this winner, tags with its scores, and its hyperparameters."""
     result, winner = sweep.won("register")
     data = Dataset.load(sweep.folder.data)
-    weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
+    weights = exported.path / (ADAPTER_WEIGHTS if exported.is_adapter else FULL_WEIGHTS)
     identity = {SWEEP: sweep.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
@@ -138,13 +138,11 @@ def _describe(
     return identity, tags, winner.hyperparameters.model_dump()
 
 
-def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
+def _earlier_version(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
     """The version that this winner was registered as before, or None."""
     same_weights = f"name = '{name}' and tags.`{WEIGHTS}` = '{identity[WEIGHTS]}'"
-    for found in client.search_model_versions(same_weights):
-        if identity.items() <= found.tags.items():
-            return found
-    return None
+    versions = client.search_model_versions(same_weights)
+    return next((version for version in versions if identity.items() <= version.tags.items()), None)
 
 
 def _publish(
@@ -154,14 +152,14 @@ def _publish(
     packed: Path,
     run: Run,
     tags: dict[str, str],
-    settings: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
 ) -> ModelVersion:
     """Log a packed model to a run and make it a version, all through the client: it has no global state."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    run_id, params = run.info.run_id, {key: str(value) for key, value in settings.items()}
+    run_id, params = run.info.run_id, {key: str(value) for key, value in hyperparameters.items()}
     logged = client.create_logged_model(run.info.experiment_id, LOGGED_NAME, run_id, tags, params)
     try:
         model = Model.load(str(packed))
@@ -190,14 +188,14 @@ def _publish(
     return made
 
 
-def _decide(client: MlflowClient, known: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _decide(client: MlflowClient, entry: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """The alias of a version, and the tags that say why."""
-    current = client.get_registered_model(known.name).aliases.get(CHAMPION)
+    current = client.get_registered_model(entry.name).aliases.get(CHAMPION)
     if current is None:
         return CHAMPION, {REASON: "there was no champion"}
-    if str(current) == str(known.version):  # interrupted before the decision was recorded
-        return CHAMPION, {REASON: known.tags.get(REASON, "it was made so")}
-    rival = client.get_model_version(known.name, str(current))
+    if str(current) == str(entry.version):  # interrupted before the decision was recorded
+        return CHAMPION, {REASON: entry.tags.get(REASON, "it became so in an interrupted registration")}
+    rival = client.get_model_version(entry.name, str(current))
     metric = tags[METRIC]
     score, rival_score = tags[TEST_SCORE.format(metric)], rival.tags.get(TEST_SCORE.format(metric))
     if rival_score is None or rival.tags.get(TEST_DATA) != tags[TEST_DATA]:
