@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.tuning.command_line.options import PLACES
-from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file
+from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file, validation_part
 
 # What `lorasweep run` does when it is given no data: a few minutes on two cores.
 QUICKSTART: dict[str, Any] = {
@@ -16,9 +16,6 @@ QUICKSTART: dict[str, Any] = {
     "search": {"space": "quickstart", "trials": 8},
     "compare_untuned": True,
 }
-
-# Fewer validation rows than these would choose the winner by luck.
-SMALLEST_VALIDATION = 200
 
 
 def sweep_config(options: dict[str, Any], config_file: Path | None, mlruns: Path) -> SweepConfig:
@@ -48,11 +45,6 @@ def sweep_config_of(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
         entries["data"] = {"max_validation_rows": validation_part(data["max_train_rows"])} | data
     entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
-
-
-def validation_part(train_rows: int) -> int:
-    """Validation rows that go with a part of the training rows."""
-    return max(train_rows // 4, SMALLEST_VALIDATION)
 
 
 def asked_for(options: dict[str, Any], config_file: Path | None) -> dict[str, Any]:

@@ -56,14 +56,14 @@ def test_a_comparison_that_is_killed_is_gone_on_with(place: Path) -> None:
     found = SweepFolder(place / "mlruns", "both-full-rate").result()
     assert found is not None
     assert found.winner is not None
-    assert rows["full-fp32"].plan.settings.learning_rate == found.winner.hyperparameters.learning_rate
+    assert rows["full-fp32"].plan.hyperparameters.learning_rate == found.winner.hyperparameters.learning_rate
     assert rows["tuned"].stored_bytes < rows["full-fp32"].stored_bytes
     amp = row_policy("auto", "bert").name
     assert rows["full-amp"].precision == amp
     assert rows["full-amp"].same_as == ("full-fp32" if amp == "fp32" else None)
     entries = json.loads((folder.path / "comparison.json").read_text())
     assert [row["plan"]["id"] for row in entries["rows"]][-1] == "tuned"
-    assert "## Beside the study" in (folder.path / "comparison.md").read_text()
+    assert "## Test split" in (folder.path / "comparison.md").read_text()
     assert (folder.path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     _, err = lorasweep(place, *arguments, "--full-rate", "0.5", code=2)
     assert "comparison both: was begun with other settings (full_rate)" in err
@@ -79,9 +79,9 @@ def test_a_sweep_that_is_there_is_compared_on_more_rows(place: Path) -> None:
     winner = SweepFolder(place / "mlruns", "small").result()
     assert winner is not None
     assert winner.winner is not None
-    assert rows["tuned"].plan.settings == winner.winner.hyperparameters
+    assert rows["tuned"].plan.hyperparameters == winner.winner.hyperparameters
     _, err = lorasweep(place, "compare", "--sweep", "small", "--seed", "4", code=2)
-    assert "--sweep small with --seed: these are the sweep's own" in err
+    assert "--sweep small with --seed: the sweep has set these" in err
 
 
 def test_labels_that_were_merged_are_scored_both_ways(place: Path) -> None:
@@ -89,7 +89,7 @@ def test_labels_that_were_merged_are_scored_both_ways(place: Path) -> None:
     lorasweep(place, *COMPARE, *DATA, "--name", "merged", "--merge-labels", "map.yaml")
     rows = ComparisonFolder(place / "mlruns", "merged").rows()
     row = rows["tuned-unmerged"]
-    assert row.plan.settings == rows["tuned"].plan.settings
+    assert row.plan.hyperparameters == rows["tuned"].plan.hyperparameters
     assert row.merged is not None
     assert row.test is not None
     assert row.merged.accuracy >= row.test.accuracy

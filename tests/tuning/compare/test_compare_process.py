@@ -18,7 +18,7 @@ from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
 
-SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1)
+SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1, precision="fp32")
 
 
 def texts(rows: int) -> EncodedTexts:
@@ -29,16 +29,14 @@ def texts(rows: int) -> EncodedTexts:
 def task(base: Path, **settings: object) -> RowTask:
     data = EncodedDataset(texts(16), texts(6), texts(6), ("a", "b"))
     chosen = {"rank": 2, "alpha": 4, "target_modules": "query-value", "batch_size": 8} | settings
-    return RowTask(
-        resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, "fp32", 1
-    )
+    return RowTask(resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, 1)
 
 
 def test_measurements_and_evaluations_come_back(tiny_base: Callable[[str], Path]) -> None:
     heard: list[Evaluation] = []
-    measured, precision = measure_apart(task(tiny_base("bert")), heard.append)
-    assert precision == "fp32"
-    assert measured.logits.shape == (6, 2)
+    logits, costs = measure_apart(task(tiny_base("bert")), heard.append)
+    assert costs.precision == "fp32"
+    assert logits.shape == (6, 2)
     assert [evaluation.rung for evaluation in heard] == [1, 2]
 
 

@@ -8,7 +8,7 @@ from compared import SETTINGS, failed, rows
 from rich.console import Console
 
 from lorasweep.tuning.compare.plot import comparison_plot
-from lorasweep.tuning.compare.text import comparison_markdown, comparison_text, facts, study_table
+from lorasweep.tuning.compare.text import comparison_markdown, comparison_text
 from lorasweep.tuning.record.folder import TestScores
 
 
@@ -31,17 +31,6 @@ def test_every_figure_fits_eighty_columns() -> None:
     assert "0.31 MB" in text
 
 
-def test_the_studys_figures_stand_beside_their_counterparts() -> None:
-    table = {cells[0]: cells[1:] for cells in study_table(rows()).rows}
-    assert table["test accuracy, full"] == ["71.25 %", "40.00%", ""]
-    assert table["test accuracy, LoRA + AMP"] == ["61.78 %", "55.00%", "60.00%"]
-    assert table["trained parameters, LoRA + AMP"][1] == "76.4 K"
-    # Rows 3 and 4 against row 0; the figures fall as 1 / (1 + number).
-    assert table["an epoch, ratio"] == ["0.27", "0.25", "0.20"]
-    assert table["addmm and gelu, MB, ratio"] == ["about 0.5", "0.25", "0.20"]
-    assert table["latency of a text, ratio"] == ["0.68", "0.25", "0.20"]
-
-
 def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     found = rows()
     found[0] = failed(found[0], "out of memory [red]with[/red] one row")
@@ -49,7 +38,7 @@ def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     assert "full fine-tuning failed: out of memory [red]with[/red] one row" in text
     assert "38.0% to 42.0%" not in text
     assert "-" in text
-    markdown = comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+    markdown = comparison_markdown(found, SETTINGS)
     assert "**full fine-tuning failed**: out of memory" in markdown
     assert comparison_plot([found[0]]) is None
 
@@ -61,7 +50,7 @@ def test_rows_that_are_others_too_are_explained() -> None:
     text = printed(found)
     assert "AMP has no type to use here" in text
     assert " ".join(text.split()).count("full fine-tuning, fp32 40.00%") == 1
-    assert "stand here once" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+    assert "are shown once" in comparison_markdown(found, SETTINGS)
 
 
 def test_unmerged_labels_are_scored_both_ways() -> None:
@@ -74,12 +63,12 @@ def test_unmerged_labels_are_scored_both_ways() -> None:
 
 
 def test_the_page_says_on_what_it_was_measured() -> None:
-    markdown = comparison_markdown(rows(), SETTINGS, facts(rows(), SETTINGS))
+    markdown = comparison_markdown(rows(), SETTINGS)
     for line in (
         "- machine: A Processor, 2 cores",
         "torch 2.13.0",
         "- training rows: 1,000",
-        "## Beside the study",
+        "## Latency, one text: median (95th percentile), ms",
     ):
         assert line in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
