@@ -47,7 +47,7 @@ from lorasweep.training.settings import MINILM
 LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 MAX_LENGTH = 128
 WARM_UP_ROWS = 64
-SHORT, WHOLE = Plan(2, 640, 128, 160, 64), Plan(4, 1600, 480, 480, 256)
+SHORT, WHOLE = Plan(2, 448, 96, 128, 32), Plan(4, 1600, 480, 480, 256)
 
 
 def bert_base(label_names: tuple[str, ...], device: torch.device) -> LoadedBase:
