@@ -18,7 +18,17 @@ from lorasweep.tuning.trials.ray_access import guard_local_ray
 if TYPE_CHECKING:
     import pandas as pd
 
-# Options of that sweep; the comparison trains untuned settings itself.
+# Figures that a notebook shows.
+SHOWN = (
+    "accuracy",
+    "macro_f1",
+    "loss",
+    "epoch_seconds",
+    "trainable_parameters",
+    "stored_bytes",
+    "peak_bytes",
+)
+# Options of the comparison's own sweep; the comparison trains untuned settings itself.
 SWEEP_OPTIONS = {"epochs": 2, "trials": 8, "compare_untuned": False}
 # Options that may be given beside a finished sweep: they are the comparison's own.
 BESIDE_SWEEP = ("max_train_rows", "epochs", "tracking_uri")
@@ -37,11 +47,6 @@ class Comparison:
     settings: CompareSettings
     records: tuple[ComparedRow, ...]
     files: tuple[Path, ...]
-
-    @property
-    def name(self) -> str:
-        """The comparison's name."""
-        return self.settings.name
 
     @property
     def path(self) -> Path:
@@ -71,12 +76,11 @@ class Comparison:
         return pd.DataFrame(entries).set_index("id")
 
     def __repr__(self) -> str:
-        return f"Comparison({self.name!r}, {len(self.records)} rows, {str(self.path)!r})"
+        return f"Comparison({self.settings.name!r}, {len(self.records)} rows, {str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        from lorasweep.tuning.compare.text import comparison_html
-
-        return comparison_html(self.records, self.name)
+        table = self.rows.reindex(columns=["name", "precision", *SHOWN, "error"])
+        return str(table.to_html(index=False, na_rep=""))
 
 
 def compare_sweep(
@@ -113,7 +117,7 @@ def compare_sweep(
         SweepStoppedError: a sweep was interrupted.
         DataError, ModelError: data or base model cannot be read.
     """
-    given = {key: value for key, value in options.items() if value not in (None, [], ())}
+    given = {key: value for key, value in options.items() if value is not None and value != []}
     config = _sweep_config(given, sweep, f"{name}-sweep", mlruns, configure, search_rows)
     # Ray reads its variables when it is imported, as these modules do.
     guard_local_ray(config.resources.address)
@@ -210,10 +214,8 @@ def find_or_run(
         SweepStoppedError: it was interrupted.
     """
     searched = {"data", "base_model", "training", "search", "choice"}
-    folder = SweepFolder(mlruns, config.name)
-    if folder.exists() and folder.config().model_dump(include=searched) != config.model_dump(
-        include=searched
-    ):
+    folder, wanted = SweepFolder(mlruns, config.name), config.model_dump(include=searched)
+    if folder.exists() and folder.config().model_dump(include=searched) != wanted:
         raise SettingsError(
             f"sweep {config.name}: exists with other settings; choose another --name, or compare that sweep: "
             f"lorasweep compare --sweep {config.name}"

@@ -39,41 +39,30 @@ def publish(
     Returns:
         Whether MLflow holds all of it now.
     """
+    started = min((row.started for row in rows), default=now())
+    ended = max((row.ended for row in rows), default=now())
     try:
         with suppress(StoreAwayError):
             prepare_store(uri, folder.mlruns)
         with quiet():
-            _publish(folder, settings, rows, files, uri)
+            runs = SweepRuns(
+                uri, EXPERIMENT, artifact_root(folder.mlruns), folder.name, identity_of(folder.path),
+                kinds=("comparison", "row"),
+            )  # fmt: skip
+            parent = runs.parent(started)
+            for row in rows:
+                run = runs.trial(row.plan.id, row.started)
+                state = "failed" if row.error else "completed"
+                params = {"precision": row.precision, **row.plan.hyperparameters.model_dump()}
+                runs.send(run, params_of(params), {NOTES: row.plan.about, ERROR: row.error, STATE: state})
+                runs.send_metrics(run, row.figures(), row.ended)
+                runs.set_status(run, "FAILED" if row.error else "FINISHED", row.ended)
+            runs.send(parent, params_of(settings.model_dump(mode="json")), {STATE: "finished"})
+            if files:
+                runs.send_report(parent, files, hashlib.sha256(b"".join(files.values())).hexdigest())
+            runs.set_status(parent, "FINISHED", ended)
     except Exception as error:  # a store raises its own kinds; the comparison itself is on disk
         where, why = hide_passwords(uri), reason(error)
         log.warning("MLflow at %s takes no records (%s); repeat the command to send them", where, why)
         return False
     return True
-
-
-def _publish(
-    folder: ComparisonFolder,
-    settings: CompareSettings,
-    rows: Sequence[ComparedRow],
-    files: Mapping[str, bytes],
-    uri: str,
-) -> None:
-    identity = identity_of(folder.path)
-    runs = SweepRuns(
-        uri, EXPERIMENT, artifact_root(folder.mlruns), folder.name, identity, kinds=("comparison", "row")
-    )
-    parent = runs.parent(min((row.started for row in rows), default=now()))
-    ended = max((row.ended for row in rows), default=now())
-    for row in rows:
-        run = runs.trial(row.plan.id, row.started)
-        notes = {NOTES: row.plan.about, ERROR: row.error, STATE: "failed" if row.error else "completed"}
-        runs.send(
-            run, params_of({"precision": row.precision, **row.plan.hyperparameters.model_dump()}), notes
-        )
-        runs.send_metrics(run, row.figures(), row.ended)
-        runs.set_status(run, "FAILED" if row.error else "FINISHED", row.ended)
-    runs.send(parent, params_of(settings.model_dump(mode="json")), {STATE: "finished"})
-    version = hashlib.sha256(b"".join(files.values())).hexdigest()
-    if files:
-        runs.send_report(parent, files, version)
-    runs.set_status(parent, "FINISHED", ended)

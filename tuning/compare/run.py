@@ -86,10 +86,12 @@ def run_rows(
     rows: list[ComparedRow] = []
     for number, plan in enumerate(plans, 1):
         row = recorded.get(plan.id)
-        if row is not None and row.error is None and _training(row.plan) == _training(plan):
+        # An older version may have described the same training in other words.
+        if row and not row.error and row.plan.model_copy(update={"about": plan.about}) == plan:
             rows.append(row.model_copy(update={"plan": plan}))
             continue
-        if equal := _equal(plan, row_policy(plan.precision, prepared.base.model_type).name, rows):
+        wanted = _outcome(plan, row_policy(plan.precision, prepared.base.model_type).name)
+        if equal := next((r for r in rows if not r.error and _outcome(r.plan, r.precision) == wanted), None):
             row = equal.model_copy(update={"plan": plan, "same_as": equal.plan.id, "started": equal.ended})
         else:
             label = f"row {number} of {len(plans)}, {plan.name} ({plan.precision})"
@@ -99,19 +101,9 @@ def run_rows(
     return rows
 
 
-def _training(plan: RowPlan) -> tuple[object, ...]:
+def _outcome(plan: RowPlan, precision: str) -> tuple[object, ...]:
     """What decides the outcome of a row's training."""
-    return plan.hyperparameters, plan.precision, plan.unmerged
-
-
-def _equal(plan: RowPlan, precision: str, rows: list[ComparedRow]) -> ComparedRow | None:
-    """A row with the same hyperparameters on the same labels that was trained in a precision."""
-    wanted = (plan.hyperparameters, precision, plan.unmerged)
-    trained = (row for row in rows if row.error is None)
-    return next(
-        (row for row in trained if (row.plan.hyperparameters, row.precision, row.plan.unmerged) == wanted),
-        None,
-    )
+    return plan.hyperparameters, plan.unmerged, precision
 
 
 def _run_row(

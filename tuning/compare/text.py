@@ -1,9 +1,8 @@
-"""A comparison as a person reads it: its tables in the terminal, in Markdown and in a notebook."""
+"""A comparison as a person reads it: its tables in the terminal and in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape as escape_html
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
@@ -157,15 +156,3 @@ def _facts(rows: Sequence[ComparedRow], settings: CompareSettings) -> Iterator[s
     yield f"- machine: {hardware}, {here.get('cores', '?')} cores"
     yield f"- software: Python {here.get('python', '?')}, {packages}"
     yield f"- time: {duration(sum(row.ended - row.started for row in rows))}"
-
-
-def comparison_html(rows: Sequence[ComparedRow], title: str) -> str:
-    """All tables for a notebook."""
-    import pandas as pd
-
-    failed = [f"<p>{escape_html(f'{row.plan.name} failed: {row.error}')}</p>" for row in rows if row.error]
-    parts = [f"<h3>{escape_html(title)}</h3>", *failed]
-    for head, columns, cells, _ in tables(rows):
-        frame = pd.DataFrame(cells, columns=list(columns))
-        parts += [f"<h4>{escape_html(head)}</h4>", frame.to_html(index=False)]
-    return "\n".join(parts)

@@ -100,5 +100,6 @@ def test_a_comparison_is_a_table_in_python(tmp_path: Path) -> None:
     assert frame.loc["full-fp32", "step_mb_gelu"] == pytest.approx(100.0)
     assert frame.loc["full-amp", "error"] == "out of <memory>"
     html = comparison._repr_html_()
-    assert html.count("<table") == 6
+    assert html.count("<tr") == 6
+    assert "tuned LoRA + AMP" in html
     assert "out of &lt;memory&gt;" in html
