@@ -38,7 +38,7 @@ class Costs:
         ends: of each trial, seconds since the driver began when its end was on record.
         resident: the driver's megabytes then.
         evaluations: reports of all trials.
-        records: what the driver told MLflow's thread: a trial's start, rungs, checkpoints, end.
+        records: what the driver handed to MLflow's thread: a trial's start, rungs, checkpoints, end.
         sent: of these, what the thread sent; the newest of a trial takes the place of those that wait.
         sending, sending_cpu: seconds of the thread in sending those, by the clock and of the processor.
         finishing: seconds of the thread with the end of the sweep: results, adapters, report.
@@ -169,8 +169,8 @@ def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
 def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_the_end: bool) -> None:
     """Run a sweep as the command line does, on cores and GPUs of which Ray counts as many as it asks for."""
     cores = len(os.sched_getaffinity(0))
-    asked = config.resources.concurrency or cores
-    counted = (max(asked, cores), float(asked) if config.resources.gpus_per_trial else 0.0)
+    at_once = config.resources.concurrency or cores
+    counted = (max(at_once, cores), float(at_once) if config.resources.gpus_per_trial else 0.0)
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What is kept of a comparison on disk: its settings, a record for each row, and the folder of both."""
+"""What a comparison writes to disk: its settings, a record for each row, and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -150,20 +150,20 @@ class ComparedRow(Costs):
         """Every number of the row, by its name in MLflow; empty if it failed."""
         if self.test is None:
             return {}
-        found = {f"test/{name}": value for name, value in self.test}
-        found |= {f"merged_after/{name}": value for name, value in self.merged or ()}
+        figures = {f"test/{name}": value for name, value in self.test}
+        figures |= {f"merged_after/{name}": value for name, value in self.merged or ()}
         for name, (low, high) in self.interval.items():
-            found |= {f"test/{name}_low": low, f"test/{name}_high": high}
-        found |= {name: float(getattr(self, name)) for name in PLAIN_COSTS}
+            figures |= {f"test/{name}_low": low, f"test/{name}_high": high}
+        figures |= {name: float(getattr(self, name)) for name in PLAIN_COSTS}
         if self.validation_score is not None:
-            found["score"] = self.validation_score
+            figures["score"] = self.validation_score
         for latency in self.latencies:
             key = f"latency_ms/{latency.form}_{latency.precision}_{latency.batch}"
-            found |= {key: latency.median, f"{key}_p95": latency.p95}
+            figures |= {key: latency.median, f"{key}_p95": latency.p95}
         for use in self.operators:
             key = re.sub(r"\W+", "_", use.name).strip("_")
-            found |= {f"step_ms/{key}": use.milliseconds, f"step_mb/{key}": use.megabytes}
-        return found
+            figures |= {f"step_ms/{key}": use.milliseconds, f"step_mb/{key}": use.megabytes}
+        return figures
 
 
 class ComparisonFolder:

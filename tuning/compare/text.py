@@ -47,7 +47,7 @@ def tables(rows: Sequence[ComparedRow]) -> list[Rows]:
             ("", "epoch", "texts/s", "trained", "stored", "memory"),
             [[name(row), *_costs(row)] for row in done],
             "An epoch is the training rows by the median speed between evaluations; evaluations and the time before "
-            "the first one do not count. Stored is what has to be kept beside the base model, or instead of it.",
+            "the first one do not count. Stored are the weights needed beside the base model, or in place of it.",
         ),
         *_latencies(done),
         _operators(done, "milliseconds", "ms"),
