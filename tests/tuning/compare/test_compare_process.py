@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,15 @@ def test_a_process_that_is_killed_is_one_line(tiny_base: Callable[[str], Path]) 
 
     with pytest.raises(TrainingError, match=r"its process died \(exit code -9\)"):
         measure_apart(task(tiny_base("bert")), kill)
+
+
+def test_a_rows_process_does_without_ray() -> None:
+    """Its memory and its start are a row's alone."""
+    code = (
+        "import sys, lorasweep.tuning.compare.process; print({'ray', 'optuna', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
