@@ -24,27 +24,34 @@ MODEL_NAME_RULE = (
 class SearchSettings(Settings):
     """How trials are proposed and how weak ones are stopped."""
 
-    space: str = Field("lora_cpu", description="a shipped space, a YAML file, or file.py:function")
-    trials: int = Field(20, ge=1, description="trials in all")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
-    asha: bool = Field(True, description="stop weak trials early (asynchronous successive halving)")
-    reduction_factor: int = Field(3, ge=2, description="at each of ASHA's rungs the best 1/n go on")
-    grace_rungs: int = Field(1, ge=1, description="evaluations before a trial may be stopped")
-    max_failures: int = Field(2, ge=0, description="times a trial whose process died is taken up again")
-    warm_start: str | None = Field(None, description="a sweep whose results the sampler learns from")
+    space: str = Field(
+        "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
+    )
+    trials: int = Field(20, ge=1, description="Number of trials.")
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="Optuna sampler that proposes the hyperparameters."
+    )
+    asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
+    reduction_factor: int = Field(3, ge=2, description="Keep the best 1/n of trials at each rung.")
+    grace_rungs: int = Field(1, ge=1, description="Evaluations before a trial may be stopped.")
+    max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
+    warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
 
 
 class ChoiceSettings(Settings):
     """How the winner is chosen when the trials are done."""
 
     rule: Literal["best", "smallest", "fastest"] = Field(
-        "best", description="the best score; or the smallest adapter or fastest training within the margin"
+        "best", description="Choose the best trial, or the smallest or fastest one within the margin."
     )
     margin: float = Field(
-        0.5, ge=0, description="points of accuracy or macro-F1 (hundredths of a nat of loss)"
+        0.5, ge=0, description="Points (hundredths) of the metric that a smaller or faster winner may cost."
     )
-    confirm: str | None = Field(None, description="KxS: the best K again on S other seeds; the mean decides")
-    baselines: bool = Field(True, description="score a linear model and the majority class too")
+    confirm: str | None = Field(
+        None,
+        description="Retrain the best K trials on S other seeds, such as 3x3, and choose by their mean score.",
+    )
+    baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
 
     @field_validator("confirm")
     @classmethod
@@ -65,18 +72,22 @@ class ChoiceSettings(Settings):
 class ResourceSettings(Settings):
     """What a trial may use; what is left out is worked out from the machine."""
 
-    gpus_per_trial: float | None = Field(None, ge=0, description="GPUs of a trial, or a fraction of one")
-    cpus_per_trial: int | None = Field(None, ge=1, description="cores of a trial, and its threads on a CPU")
-    concurrency: int | None = Field(None, ge=1, description="trials at once")
-    address: str | None = Field(None, description="a running Ray cluster to join; none starts Ray locally")
-    storage: str | None = Field(None, description="folder or URI for trial state that all nodes share")
+    gpus_per_trial: float | None = Field(
+        None, ge=0, description="GPUs per trial, or a fraction of one; 0 trains on CPU cores."
+    )
+    cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial.")
+    concurrency: int | None = Field(None, ge=1, description="Trials that run at the same time.")
+    address: str | None = Field(
+        None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
+    )
+    storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
 
 
 class RegistrySettings(Settings):
     """What becomes of the winner in MLflow's model registry."""
 
-    enabled: bool = Field(True, description="make the winner a version of a registered model")
-    name: str | None = Field(None, description="the registered model; none is the sweep's name")
+    enabled: bool = Field(True, description="Register the winner as a model version in MLflow.")
+    name: str | None = Field(None, description="Name of the registered model that takes the winner.")
 
     @field_validator("name")
     @classmethod
@@ -95,18 +106,18 @@ class RegistrySettings(Settings):
 class SweepConfig(Settings):
     """A sweep from its data to its record. Unknown keys are refused."""
 
-    name: str
+    name: str = Field(description="Name of the sweep.")
     data: DataSettings = DataSettings()
-    base_model: str = MINILM
+    base_model: str = Field(MINILM, description="Hub id or local folder of the base model, or minilm.")
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     choice: ChoiceSettings = ChoiceSettings()
     resources: ResourceSettings = ResourceSettings()
-    keep: int = Field(3, ge=1, description="best trials whose adapters go to MLflow")
-    compare_untuned: bool = Field(False, description="train the usual untuned settings too, and compare")
-    tracking_uri: str | None = Field(None, description="MLflow's tracking store; none is mlruns/mlflow.db")
+    keep: int = Field(3, ge=1, description="Number of best trials whose adapters are copied to MLflow.")
+    compare_untuned: bool = Field(False, description="Train the usual untuned settings, too, for comparison.")
+    tracking_uri: str | None = Field(None, description="MLflow tracking store: a database or a server.")
     registry: RegistrySettings = RegistrySettings()
-    system_metrics: bool = Field(False, description="measure the trials' processes: CPU, memory, GPU")
+    system_metrics: bool = Field(False, description="Record the CPU, memory and GPU use of each trial.")
 
     @property
     def registered_name(self) -> str:
