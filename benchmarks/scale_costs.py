@@ -17,11 +17,13 @@ from scale_process import resident
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
-from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.machine import usable_cores
+from lorasweep.tuning.sweep.plan import plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder
 from lorasweep.tuning.tracking.store import prepare_store, tracking_store
-from lorasweep.tuning.tracking.thread import Tracked, TrackingThread
+from lorasweep.tuning.tracking.thread import Tracked, TrackedSweep
 from lorasweep.tuning.tracking.tracking import Tracking
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -68,20 +70,14 @@ class Costs:
         return (self.ends[last] - self.ends[first]) / (last - first)
 
 
-class Watch:
-    """A sweep's display that notes when things happen."""
+class Watch(SweepListener):
+    """Notes when things happen."""
 
     def __init__(self, costs: Costs) -> None:
         self._costs, self._began, self._ended = costs, time.perf_counter(), set[str]()
 
     def _now(self) -> float:
         return time.perf_counter() - self._began
-
-    def begin(self, plan: SweepPlan, past: Sequence[TrialRecord]) -> None:
-        pass
-
-    def phase(self, text: str) -> None:
-        pass
 
     def update(self, trial: TrialRecord) -> None:
         if trial.ended is None or trial.id in self._ended:
@@ -91,10 +87,7 @@ class Watch:
         self._costs.resident.append(resident())
         self._costs.evaluations += len(trial.evaluations)
 
-    def stopping(self) -> None:
-        pass
-
-    def end(self) -> None:
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         self._costs.seconds = self._now()
 
 
@@ -124,10 +117,10 @@ class TimedTracking:
         return self._tracking.register(name)
 
 
-class TimedStore:
+class TimedStore(SweepListener):
     """The store as the driver sees it: what its calls keep the driver from going on."""
 
-    def __init__(self, store: TrackingThread, costs: Costs) -> None:
+    def __init__(self, store: TrackedSweep, costs: Costs) -> None:
         self._store, self._costs = store, costs
 
     def _timed(self, call: Any, *arguments: Any) -> Any:
@@ -137,15 +130,19 @@ class TimedStore:
         finally:
             self._costs.waited += time.perf_counter() - began
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        self._timed(self._store.start, summary)
+    @property
+    def published(self) -> bool:
+        return self._store.published
+
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        self._timed(self._store.begin, plan_summary, past)
 
     def update(self, trial: TrialRecord) -> None:
         self._costs.records += 1
         self._timed(self._store.update, trial)
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        return bool(self._timed(self._store.finish, result, adapters))
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        self._timed(self._store.end, result, adapters)
 
     def register(self, name: str) -> RegisteredVersion:
         return self._store.register(name)
@@ -168,7 +165,7 @@ def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
 
 def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_the_end: bool) -> None:
     """Run a sweep as the command line does, on cores and GPUs of which Ray counts as many as it asks for."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     asked = config.resources.concurrency or cores
     counted = (max(asked, cores), float(asked) if config.resources.gpus_per_trial else 0.0)
     mlruns, place = folder / "mlruns", folder / "meeting"
@@ -185,8 +182,8 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
         uri = tracking_store(None, mlruns)
         prepare_store(uri, mlruns)
         sweep = create_folder(plan, mlruns)
-        store = TrackingThread(TimedTracking(Tracking(sweep, config, uri), costs))
-        result = run_sweep(plan, sweep, Watch(costs), TimedStore(store, costs))
+        store = TrackedSweep(TimedTracking(Tracking(sweep, config, uri), costs))
+        result = run_sweep(plan, sweep, [Watch(costs), TimedStore(store, costs)])
     costs.workers = len(list(place.iterdir()))
     assert result.published or not to_the_end, "MLflow lacks a part of the sweep"
 

@@ -63,9 +63,9 @@ def record_driver_spans() -> None:
     """Time what the command does around its trials."""
     import ray.tune
 
-    import lorasweep.tuning.command_line.main
     import lorasweep.tuning.sweep.plan
     import lorasweep.tuning.sweep.run
+    import lorasweep.tuning.sweep.start
     import lorasweep.tuning.sweep.winner
     import lorasweep.tuning.tracking.thread
     import lorasweep.tuning.tracking.tracking
@@ -73,7 +73,7 @@ def record_driver_spans() -> None:
     wrap(lorasweep.tuning.sweep.plan, "load_dataset", Cause.DATA)
     wrap(lorasweep.tuning.sweep.plan, "encode_dataset", Cause.ENCODING)
     wrap(lorasweep.tuning.sweep.plan, "load_tokenizer", Cause.LOADING)
-    wrap(lorasweep.tuning.command_line.main, "open_store", Cause.MLFLOW)
+    wrap(lorasweep.tuning.sweep.start, "open_store", Cause.MLFLOW)
     wrap(lorasweep.tuning.sweep.run, "start_ray", Cause.RAY_START)
     wrap(ray.tune.Tuner, "fit", Cause.TRIALS)
     wrap(lorasweep.tuning.sweep.run, "choose_winner", Cause.WINNER)
@@ -93,7 +93,7 @@ def record_driver_spans() -> None:
 
 def propose(settings: Sequence[dict[str, Any]]) -> None:
     """Let each new sweep's study propose these settings first, as its start."""
-    import lorasweep.tuning.sweep.run
+    import lorasweep.tuning.sweep.start
     from lorasweep.tuning.search.study import open_study
 
     create_folder = lorasweep.tuning.sweep.start.create_folder

@@ -12,8 +12,9 @@ from rich.markup import escape
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.command_line import options as o
-from lorasweep.tuning.command_line.drive import drive, open_store
+from lorasweep.tuning.command_line.drive import drive
 from lorasweep.tuning.command_line.options import MLRUNS
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.terminal.console import console
 from lorasweep.tuning.trials.ray_access import guard_local_ray
 
@@ -130,7 +131,7 @@ def compare(
     folder.open(settings)
     with folder.lock():
         searched = _found(sweep, mlruns) if sweep else runner.find_or_run(config, mlruns, _drive)
-        _, winner = searched.won("compare", finished=True)
+        _, winner = SweepRecord(searched).won("compare", finished=True)
         full, lora = _tuned_rates(config, settings, mlruns) if tune_baseline else (None, None)
         from lorasweep.tuning.compare.rows import row_plans
 
@@ -194,24 +195,24 @@ def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -
     for space, kind in ((runner.FULL_SPACE, "full"), (runner.LORA_SPACE, "lora")):
         wanted = runner.baseline_config(config, settings, space, kind)
         searched = runner.find_or_run(wanted, mlruns, _drive)
-        _, winner = searched.won("compare", finished=True)
+        _, winner = SweepRecord(searched).won("compare", finished=True)
         rates.append(winner.hyperparameters.learning_rate)
     return rates[0], rates[1]
 
 
 def _drive(folder: SweepFolder, config: SweepConfig) -> None:
     """Run a sweep to its end, or go on with it."""
-    from lorasweep.tuning.sweep.plan import plan_sweep
-    from lorasweep.tuning.sweep.start import create_folder, resume_plan
+    from lorasweep.tuning.sweep.start import prepare, resume
     from lorasweep.tuning.terminal.plan import plan_text
 
     console.print(f"[bold]{escape(config.name)}[/bold]: the sweep that is compared")
     with console.status("checking data, model and search space"):
-        plan = resume_plan(folder) if folder.exists() else plan_sweep(config)
-    if not folder.exists():
-        console.print(plan_text(plan))
-    uri = open_store(config, folder.mlruns)
-    drive(plan, folder if folder.exists() else create_folder(plan, folder.mlruns), uri, steps=False)
+        prepared = resume(folder) if folder.exists() else prepare(config, folder.mlruns)
+    if prepared is None:
+        return
+    if prepared.new:
+        console.print(plan_text(prepared.plan))
+    drive(prepared, steps=False)
     console.print()
 
 

@@ -18,16 +18,13 @@ from lorasweep.tuning.command_line import adapters as cli_adapters
 from lorasweep.tuning.command_line import compare as cli_compare
 from lorasweep.tuning.command_line import data as cli_data
 from lorasweep.tuning.command_line import options as o
-from lorasweep.tuning.command_line.drive import drive, open_store, sweep_steps
+from lorasweep.tuning.command_line.drive import drive, sweep_steps
 from lorasweep.tuning.command_line.options import MLRUNS, AsJson, SweepName
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.terminal.console import PlainConsole, console, print_json
 from lorasweep.tuning.tracking.store import hide_passwords, tracking_store
-from lorasweep.tuning.trials.ray_access import guard_local_ray
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from lorasweep.tuning.record.folder import SweepFolder
     from lorasweep.tuning.sweep.plan import SweepPlan
 
@@ -114,29 +111,15 @@ def run(
     from lorasweep.tuning.command_line.to_config import sweep_config
 
     settings = sweep_config(given, config, mlruns)
-    guard_local_ray(settings.resources.address)
-    from lorasweep.tuning.quiet import quiet_libraries
-    from lorasweep.tuning.record.folder import SweepFolder, find_sweep
-    from lorasweep.tuning.sweep.plan import plan_sweep
+    from lorasweep.tuning.sweep.start import prepare
 
-    SweepFolder(mlruns, settings.name).check_free()
-    quiet_libraries()
     with console.status("checking data, model and search space"):
-        plan = plan_sweep(settings)
-        earlier: list[FrozenTrial] = []
-        start, notes = None, list[str]()
-        if settings.search.warm_start is not None:
-            from lorasweep.tuning.sweep.warm_start import earlier_trials
-
-            earlier, start, notes = earlier_trials(find_sweep(mlruns, settings.search.warm_start), plan)
-    _show_plan(plan, notes)
+        prepared = prepare(settings, mlruns)
+    _show_plan(prepared.plan, prepared.notes)
     if dry_run:
         console.print(DRY)
         return
-    from lorasweep.tuning.sweep.start import create_folder
-
-    uri = open_store(plan.config, mlruns)
-    drive(plan, create_folder(plan, mlruns, earlier, start), uri)
+    drive(prepared)
 
 
 def _show_plan(plan: SweepPlan, notes: list[str]) -> None:
@@ -152,92 +135,59 @@ def _extend(
     folder: SweepFolder, given: dict[str, Any], config_file: Path | None, *, sure: bool, dry_run: bool
 ) -> None:
     """Add trials to a sweep that exists, once the user agrees."""
-    from lorasweep.tuning.command_line.extend import extended_config
+    from lorasweep.tuning.command_line.to_config import asked_for
+    from lorasweep.tuning.record.sweep import SweepRecord
+    from lorasweep.tuning.sweep.extend import extended_config
+    from lorasweep.tuning.sweep.start import extend
 
-    config = extended_config(folder, given, config_file)
-    guard_local_ray(config.resources.address)
+    config = extended_config(SweepRecord(folder), asked_for(given, config_file))
     before = folder.config().search.trials
     question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
     if not sure and not dry_run:
         if not sys.stdin.isatty():
             raise SettingsError(f"{question} Say so with --extend, or choose another --name")
         typer.confirm(question, abort=True)
-    from lorasweep.tuning.quiet import quiet_libraries
-    from lorasweep.tuning.sweep.start import resume_plan
-
-    quiet_libraries()
     with console.status("reading the sweep"):
-        plan = resume_plan(folder, config)
-    _show_plan(plan, [])
+        prepared = extend(folder, config)
+    _show_plan(prepared.plan, prepared.notes)
     if dry_run:
         console.print(DRY)
         return
-    uri = open_store(config, folder.mlruns)
-    folder.write_config(config)
-    folder.write_plan(plan.summary())
-    drive(plan, folder, uri)
+    drive(prepared)
 
 
 @app.command()
 def resume(name: SweepName = None, mlruns: o.Mlruns = MLRUNS) -> None:
     """Go on with a sweep that was interrupted."""
-    from lorasweep.tuning.quiet import quiet_libraries
     from lorasweep.tuning.record.folder import find_sweep
+    from lorasweep.tuning.sweep import start
 
     folder = find_sweep(mlruns, name)
-    state = folder.state()
-    if state == "running":
-        raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
-    result = folder.result()
-    if state == "finished" and result is not None and result.published:
-        raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
-    if state == "finished":
-        # Its driver died between the result and MLflow's copy of it.
-        publish(name, mlruns=mlruns)
-        return
-    guard_local_ray(folder.config().resources.address)
-    from lorasweep.tuning.sweep.start import resume_plan
-
-    quiet_libraries()
     with console.status("reading the sweep"):
-        plan = resume_plan(folder)
-    uri = open_store(plan.config, mlruns)
-    drive(plan, folder, uri)
+        prepared = start.resume(folder)
+    if prepared is None:
+        publish(folder.name, mlruns=mlruns)
+    else:
+        drive(prepared)
 
 
 @app.command()
 def publish(name: SweepName = None, tracking_uri: o.TrackingUri = None, mlruns: o.Mlruns = MLRUNS) -> None:
     """Fill MLflow from a sweep's folder: what it lacks, as often as you like."""
     from lorasweep.tuning.record.folder import find_sweep
-    from lorasweep.tuning.tracking.tracking import Tracking, prepare_store
+    from lorasweep.tuning.sweep import start
 
     folder = find_sweep(mlruns, name)
-    config = folder.config()
-    uri = tracking_store(tracking_uri or config.tracking_uri, mlruns)
-    prepare_store(uri, mlruns)
-    with console.status("publishing"):
-        adapters = {path.name: path for path in sorted((folder.path / "best").glob("t*"))}
-        tracking = Tracking(folder, config, uri)
-        complete = tracking.refill(adapters)
-    if not complete:
-        raise SettingsError(f"sweep {folder.name}: MLflow does not take all of it; try again when it answers")
-    result = folder.result()
-    if result is not None and folder.state() == "finished":
-        from lorasweep.tuning.quiet import quiet_libraries
-        from lorasweep.tuning.sweep.run import register_winner
-
-        quiet_libraries()
-        with console.status("registering the winner") as waiting:
-            result = register_winner(result, config, tracking, waiting.update)
-        if uri == tracking_store(config.tracking_uri, mlruns):
-            folder.write_result(result)
+    with console.status("publishing") as waiting:
+        start.publish(folder, tracking_uri, waiting.update)
     console.print(f"sweep {escape(folder.name)} ({folder.state()}): MLflow has all of it")
 
 
 @app.command()
 def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = MLRUNS) -> None:
     """List the sweeps, or show one."""
-    from lorasweep.tuning.record.folder import find_sweep, list_sweeps
+    from lorasweep.tuning.record.folder import list_sweeps
+    from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
     from lorasweep.tuning.terminal.result import result_text
     from lorasweep.tuning.terminal.status import status_entries, sweeps_table
 
@@ -246,26 +196,20 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: o.Mlruns = M
         if as_json:
             print_json([{"name": sweep.name, "state": sweep.state()} for sweep in sweeps])
         elif sweeps:
-            console.print(sweeps_table(sweeps))
+            console.print(sweeps_table([SweepRecord(sweep) for sweep in sweeps]))
         else:
             console.print(f"no sweeps in {escape(str(mlruns))} yet; start one with: lorasweep run")
         return
-    folder = find_sweep(mlruns, name)
+    sweep = read_sweep(mlruns, name)
     if as_json:
-        print_json(status_entries(folder))
+        print_json(status_entries(sweep))
         return
-    from lorasweep.tuning.record.folder import SweepResult
     from lorasweep.tuning.terminal.console import next_steps
 
-    config, plan = folder.config(), folder.plan()
-    state = folder.state()
-    result = folder.result() or SweepResult(state=state, metric=config.training.metric)
-    result = result.model_copy(update={"state": state})
-    console.print(
-        result_text(folder, result, folder.trials(), plan.get("searched", []), config.training.rungs)
-    )
-    if state != "running":
-        next_steps(console, sweep_steps(folder, result))
+    result = sweep.outcome()
+    console.print(result_text(sweep, result))
+    if result.state != "running":
+        next_steps(console, sweep_steps(sweep.folder, result))
 
 
 @app.command()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import Field, ValidationError
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
 from lorasweep.tuning.record.config import validation_line
-from lorasweep.tuning.record.files import read_record, write_bytes, write_text
+from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
 from lorasweep.tuning.record.results import Record, TestScores
 
 
@@ -190,22 +189,16 @@ class ComparisonFolder:
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the comparison: one process at a time.
 
         Raises:
             SettingsError: another process works on it.
         """
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SettingsError(
-                    f"comparison {self.name}: another process is working on it; wait for it, or choose "
-                    "another --name"
-                ) from None
-            yield
+        return hold(
+            self.path / "lock",
+            f"comparison {self.name}: another process is working on it; wait for it, or choose another --name",
+        )
 
 
 def _differ(one: CompareSettings, other: CompareSettings, key: str) -> bool:

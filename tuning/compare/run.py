@@ -30,9 +30,8 @@ from lorasweep.tuning.compare.record import (
 )
 from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, now
-from lorasweep.tuning.record.machine import machine
-from lorasweep.tuning.sweep.after_trials import score_test
-from lorasweep.tuning.sweep.unmerged import score_after_merging, unmerged_data
+from lorasweep.tuning.record.machine import machine, usable_cores
+from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
 
 log = logging.getLogger("lorasweep")
 
@@ -124,7 +123,7 @@ def run_rows(
             plan.settings,
             settings.training,
             plan.precision,
-            len(os.sched_getaffinity(0)),
+            usable_cores(),
         )
         started = now()
         try:

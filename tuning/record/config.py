@@ -1,4 +1,4 @@
-"""`SweepConfig`: everything a sweep was asked to do, as one typed tree that is saved with it."""
+"""`SweepConfig`: all settings of a sweep as one typed tree, saved with the sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorasweep.training.settings import MINILM, DataSettings, Settings, Training
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-# What MLflow refuses for a registered model, and what its addresses cannot hold, is not allowed.
+# MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
@@ -22,7 +22,7 @@ MODEL_NAME_RULE = (
 
 
 class SearchSettings(Settings):
-    """How trials are proposed and how weak ones are stopped."""
+    """How trials are proposed and weak ones stopped."""
 
     space: str = Field(
         "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
@@ -39,7 +39,7 @@ class SearchSettings(Settings):
 
 
 class ChoiceSettings(Settings):
-    """How the winner is chosen when the trials are done."""
+    """How the winner is chosen after the trials."""
 
     rule: Literal["best", "smallest", "fastest"] = Field(
         "best", description="Choose the best trial, or the smallest or fastest one within the margin."
@@ -57,12 +57,12 @@ class ChoiceSettings(Settings):
     @classmethod
     def _confirm_is_two_numbers(cls, confirm: str | None) -> str | None:
         if confirm is not None and not CONFIRM.fullmatch(confirm):
-            raise ValueError("write KxS, such as 3x3: the best 3 trials on 3 other seeds each")
+            raise ValueError("write KxS, such as 3x3 for the best 3 trials on 3 other seeds each")
         return confirm
 
     @property
     def confirmed(self) -> tuple[int, int]:
-        """Trials that are confirmed, and seeds for each; (0, 0) for none."""
+        """Number of trials to confirm, and seeds for each; (0, 0) for none."""
         if self.confirm is None:
             return 0, 0
         trials, seeds = self.confirm.lower().split("x")
@@ -70,7 +70,7 @@ class ChoiceSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """What a trial may use; what is left out is worked out from the machine."""
+    """What each trial gets; None is derived from the machine or cluster."""
 
     gpus_per_trial: float | None = Field(
         None, ge=0, description="GPUs per trial, or a fraction of one; 0 trains on CPU cores."
@@ -84,7 +84,7 @@ class ResourceSettings(Settings):
 
 
 class RegistrySettings(Settings):
-    """What becomes of the winner in MLflow's model registry."""
+    """Whether and how the winner enters MLflow's model registry."""
 
     enabled: bool = Field(True, description="Register the winner as a model version in MLflow.")
     name: str | None = Field(None, description="Name of the registered model that takes the winner.")
@@ -99,12 +99,12 @@ class RegistrySettings(Settings):
     @model_validator(mode="after")
     def _name_has_a_use(self) -> RegistrySettings:
         if self.name is not None and not self.enabled:
-            raise ValueError("a name to register, and not to register: leave one of them out")
+            raise ValueError("a name, but nothing to register: leave out the name or enable the registry")
         return self
 
 
 class SweepConfig(Settings):
-    """A sweep from its data to its record. Unknown keys are refused."""
+    """All settings of one sweep. Unknown keys are refused."""
 
     name: str = Field(description="Name of the sweep.")
     data: DataSettings = DataSettings()
@@ -121,7 +121,7 @@ class SweepConfig(Settings):
 
     @property
     def registered_name(self) -> str:
-        """The registered model that takes the winner."""
+        """Name of the registered model for the winner."""
         return self.registry.name or self.name
 
     @field_validator("name")
@@ -132,7 +132,7 @@ class SweepConfig(Settings):
         return name
 
     def to_yaml(self) -> str:
-        """The resolved configuration, which `from_yaml` reads back as an equal one."""
+        """The configuration as YAML; `build` reads its entries back as an equal one."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
     @classmethod
@@ -140,10 +140,10 @@ class SweepConfig(Settings):
         """Validate a nested mapping.
 
         Args:
-            source: where the entries stood, for the message: a file's name or `command line`.
+            source: where the entries come from, for the message: a file or `command line`.
 
         Raises:
-            SettingsError: one line with the key, its value and what is allowed.
+            SettingsError: names the key, its value and what is allowed.
         """
         try:
             return cls.model_validate(entries)
@@ -152,7 +152,7 @@ class SweepConfig(Settings):
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """A YAML file of sweep settings as a mapping; not yet validated.
+    """Read a YAML file of sweep settings, without validating it.
 
     Raises:
         SettingsError: no such file, not YAML, or not a mapping.
@@ -167,15 +167,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise SettingsError(
-            f"--config {path}: not YAML{where}; see a sweep's own config.yaml for the form"
+            f"--config {path}: not YAML{where}; any sweep's config.yaml shows the form"
         ) from error
     if not isinstance(entries, dict):
-        raise SettingsError(f"--config {path}: holds no mapping; see a sweep's own config.yaml for the form")
+        raise SettingsError(f"--config {path}: holds no mapping; any sweep's config.yaml shows the form")
     return entries
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping; neither is changed."""
+    """`base` updated by `over`, mapping by mapping; returns a new mapping."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -184,11 +184,11 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def validation_line(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line: key, value, what is allowed."""
+    """The first problem of a pydantic error on one line: key, value, what is allowed."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"]) or "settings"
     if problem["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; see the README for their names"
+        return f"{key}: no such setting; any sweep's config.yaml lists them"
     if problem["type"] == "missing":
         return f"{key}: is missing"
     return f"{key}: {problem['input']!r} is not allowed: {problem['msg'].removeprefix('Value error, ')}"

@@ -38,6 +38,7 @@ from lorasweep.tuning.report.rows import (
 )
 from lorasweep.tuning.report.searched import is_number
 from lorasweep.tuning.report.tables import csv_tables
+from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("page.html")
 # Of the page, which a browser takes for 96: plots are drawn for paper.
@@ -134,7 +135,7 @@ def _page(sweep: Sweep, pictures: Mapping[str, bytes]) -> str:
         started=_date(min(starts)) if starts else "",
         written=_date(datetime.now(UTC).timestamp()),
         version=_version(),
-        counts=counts_text(sweep.trials),
+        counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
         wall=duration(sweep.result.seconds) if sweep.result else "",
         worked=duration(sum(trial.seconds for trial in sweep.trials)),
         best=score_text(next((t.score for t in sweep.ranked() if is_number(t.score)), None), metric),

@@ -17,7 +17,6 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import DataError, SettingsError
 from lorasweep.training.scores.scores import ClassScores, log_softmax, score_classes
-from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.record.predictions import winner_logits
@@ -88,9 +87,11 @@ class Sweep:
 
     def ranked(self) -> list[TrialRecord]:
         """All trials, the best first; those without a score come last, by number."""
-        higher = higher_is_better(self.config.training.metric)
         scored = [t for t in self.trials if t.score is not None and np.isfinite(t.score)]
-        return [*rank_trials(scored, higher), *(trial for trial in self.trials if trial not in scored)]
+        return [
+            *rank_trials(scored, self.config.training.metric),
+            *(trial for trial in self.trials if trial not in scored),
+        ]
 
 
 def read_sweep(folder: SweepFolder) -> Sweep:

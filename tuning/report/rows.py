@@ -23,6 +23,7 @@ from lorasweep.tuning.record.words import (
 )
 from lorasweep.tuning.report.reading import Sweep, Tested
 from lorasweep.tuning.report.searched import ADAPTER_SETTINGS, is_number
+from lorasweep.tuning.search.stopping import stopping_rule
 
 MIXED_UP = 10
 # Columns of settings in the trials' table.
@@ -56,10 +57,7 @@ def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
     rows = ", ".join(f"{name} {count:,}" for name, count in data.get("rows", {}).items())
     spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.get("dates", {}).items())
     columns = " + ".join(sweep.plan.get("text_columns", []))
-    halving = ", ".join(str(rung) for rung in budget.get("halving", []))
-    stopping = f"ASHA after rung {halving}: the best 1/{search.reduction_factor} go on" if halving else "ASHA"
-    if not search.asha or budget.get("halving") == []:
-        stopping = "none"
+    rule = stopping_rule(search)
     asked = f"{search.trials} trials of {training.epochs} epochs, {training.rungs} evaluations (rungs) each"
     found = [
         ("data", data.get("source", "")),
@@ -72,9 +70,9 @@ def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
-        ("early stopping", stopping),
+        ("early stopping", rule.text(search, budget.get("halving"))),
         ("budget", asked),
-        ("trials", counts_text(sweep.trials)),
+        ("trials", counts_text(sweep.trials, rule.label)),
         ("device", f"{sweep.plan.get('device', '')} {sweep.plan.get('precision', '')}".strip()),
         ("at once", str(resources.get("concurrency", ""))),
         ("seed", str(training.seed)),
@@ -131,7 +129,8 @@ def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
     state: str = trial.state
     if state == "running" and sweep.state != "running":
         state = "interrupted"
-    ends = {"stopped": f"stopped by ASHA after rung {trial.reached}", "completed": "full budget"}
+    rule = stopping_rule(sweep.config.search).label
+    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

@@ -67,17 +67,18 @@ def trial_params(trial: TrialRecord) -> dict[str, str]:
     return params_of(entries)
 
 
-def trial_tags(trial: TrialRecord, rungs: int) -> dict[str, str]:
+def trial_tags(trial: TrialRecord, rungs: int, stopping: str) -> dict[str, str]:
     """How a trial stands.
 
     Args:
         rungs: evaluations of a full trial.
+        stopping: label of the sweep's stopping rule.
     """
     tags: dict[str, str] = {STATE: trial.state}
     if trial.state == "completed":
         tags[ENDED] = f"completed {rungs} rungs"
     elif trial.state == "stopped":
-        tags[ENDED] = f"stopped by ASHA at rung {trial.reached} of {rungs}"
+        tags[ENDED] = f"stopped by {stopping} at rung {trial.reached} of {rungs}"
     elif trial.state == "failed":
         tags[ENDED] = f"failed after rung {trial.reached} of {rungs}"
     if trial.error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, escape, score_text, setting_text
+from lorasweep.tuning.search.stopping import stopping_rule
 
 # A regular expression as target modules, or a traceback as an error, may be pages long.
 LONGEST = 500
@@ -27,7 +28,9 @@ def sweep_note(
         trials_page, winner_page: links within MLflow.
     """
     metric = result.metric
-    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(trials)}."]
+    parts = [
+        f"[{len(trials)} trials]({trials_page}): {ends_text(trials, stopping_rule(folder.config().search).label)}."
+    ]
     if result.winner is not None:
         name = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         settings = ", ".join(
@@ -55,9 +58,9 @@ def sweep_note(
     return "\n\n".join(parts)
 
 
-def ends_text(trials: Sequence[TrialRecord]) -> str:
+def ends_text(trials: Sequence[TrialRecord], stopping: str) -> str:
     """How the trials of a sweep that runs no more have ended."""
-    return counts_text(trials).replace(" running", " interrupted")
+    return counts_text(trials, stopping).replace(" running", " interrupted")
 
 
 def trial_note(trial: TrialRecord) -> str | None:

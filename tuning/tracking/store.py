@@ -5,7 +5,6 @@ Importing this module does not import MLflow, which takes seconds; the command l
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment, silenced
@@ -247,13 +248,9 @@ def _check_writable(uri: str) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that prepare a store in it; nothing is left behind."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Hold a folder against other processes that prepare a store in it."""
+    with FileLock(folder / ".mlflow.lock"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def load_mlflow() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.listener import SweepListener
 
 log = logging.getLogger("lorasweep")
 
@@ -124,3 +125,24 @@ class TrackingThread:
             self._complete = self._tracking.finish(*end)
             return False
         return True
+
+
+class TrackedSweep(SweepListener):
+    """MLflow's copy as a listener of the sweep."""
+
+    def __init__(self, tracking: Tracked) -> None:
+        self.published = False
+        self._thread = TrackingThread(tracking)
+
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        self._thread.start(plan_summary)
+
+    def update(self, trial: TrialRecord) -> None:
+        self._thread.update(trial)
+
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        self.published = self._thread.finish(result, adapters)
+
+    def register(self, name: str) -> RegisteredVersion:
+        """Make the winner a version of a registered model."""
+        return self._thread.register(name)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, now
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.entries import (
     ENDED,
     ERROR,
@@ -154,7 +156,7 @@ class Tracking:
         """
         from lorasweep.tuning.tracking.models.registry import register
 
-        winner = self._folder.won("register")[1].id
+        winner = SweepRecord(self._folder).won("register")[1].id
         best = self._folder.path / "best"
         if not self._complete and not self.refill({path.name: path for path in best.glob("t*")}):
             raise SettingsError(f"sweep {self._folder.name}: MLflow does not answer; try again when it does")
@@ -287,7 +289,10 @@ class Tracking:
         runs.send_rungs(run, {rung: (times[rung], numbers) for rung, numbers in metrics.items()})
         rungs = self._config.training.rungs
         tags: dict[str, str | None] = {ENDED: None, ERROR: None, NOTES: None}
-        tags |= {METRIC: self._config.training.metric, **trial_tags(trial, rungs)}
+        tags |= {
+            METRIC: self._config.training.metric,
+            **trial_tags(trial, rungs, stopping_rule(self._config.search).label),
+        }
         status = TRIAL_STATUS[trial.state]
         # The sweep has ended and took this trial with it.
         interrupted = trial.state == "running" and not self._going
@@ -308,7 +313,7 @@ class Tracking:
                 runs.set_status(run, "KILLED", ended)
         runs.send_metrics(parent, result_metrics(result, self._trials.values()), ended)
         error = result.error[:TAG_LENGTH] if result.error else None
-        ends = ends_text(list(self._trials.values()))
+        ends = ends_text(list(self._trials.values()), stopping_rule(self._config.search).label)
         runs.send(parent, {}, {STATE: result.state, ENDED: ends, ERROR: error, WINNER: winner})
         won = runs.trials.get(winner) if winner else None
         note = sweep_note(

@@ -1,4 +1,4 @@
-"""The Ray Tune function: a thin bridge from `fine_tune` to `tune.report`."""
+"""The function that Ray Tune runs: a thin bridge from `fine_tune` to `tune.report`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from lorasweep.training.model.classifier import build_classifier, trainable_para
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import Hyperparameters, TrainingSettings, higher_is_better
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
@@ -33,17 +32,17 @@ RUNG_SCORE = "rung_score"
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What all trials of a sweep share beside the encoded texts.
+    """What all trials of a sweep share, besides the encoded texts.
 
     Attributes:
         threads: CPU threads of a trial.
-        gpu_share: GPUs of a trial; a fraction bounds its share of the device's memory.
-        storage: where checkpoints lie that the nodes of a cluster share, if anywhere.
-        system_metrics: whether to measure the trials' processes.
+        gpu_share: GPUs of a trial; a fraction also limits its share of the GPU's memory.
+        storage: checkpoint storage shared by the nodes of a cluster, or None.
+        system_metrics: whether to measure resource use.
     """
 
     base: BaseModel
-    settings: TrainingSettings
+    training_settings: TrainingSettings
     threads: int
     gpu_share: float
     storage: str | None = None
@@ -53,8 +52,8 @@ class TrialSetup:
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     """Train one proposal; report the best score so far at each rung, with a checkpoint.
 
-    Goes on from the trial's last checkpoint where it has one. What a user could mend, such as a loss that is
-    not finite, ends the trial with one line under `error`: trying again would end the same way.
+    Continues from the trial's last checkpoint if it has one. Errors that a retry cannot fix, such as a loss that is
+    not finite, end the trial with one line under `error`.
     """
     try:
         _train_and_report(config, data, setup)
@@ -77,17 +76,18 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state.load(Path(folder))
-            kept = json.loads((Path(folder) / BEST_FILE).read_text())
-            best, best_rung = float(kept[SCORE]), int(kept[RUNG])
-    metric = setup.settings.metric
+            stored = json.loads((Path(folder) / BEST_FILE).read_text())
+            best, best_rung = float(stored[SCORE]), int(stored[RUNG])
+    metric = setup.training_settings.metric
     higher = higher_is_better(metric)
-    # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
-    # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
-    known = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
+    # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
+    # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
+    recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
     for evaluation, system in monitored(
-        fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
+        fine_tune(state, data, hyperparameters, setup.training_settings),
+        device if setup.system_metrics else None,
     ):
-        on_record = known.get(evaluation.rung)
+        on_record = recorded.get(evaluation.rung)
         score = on_record.by(metric) if on_record else evaluation.scores.by(metric)
         assert score is not None
         # Ray keeps the later of two equal checkpoints, and so do we.
@@ -112,15 +112,16 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
 def start_state(
     data: EncodedDataset, setup: TrialSetup, hyperparameters: Hyperparameters, device: torch.device
 ) -> TrainingState:
-    """A trial's beginning: a fresh adapter on the worker's base model."""
-    amp = resolve_precision(setup.settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, setup.settings.seed, str(device))
-    model = build_classifier(loaded, hyperparameters, setup.settings.seed, amp)
+    """A trial's initial state: a fresh adapter on the worker's base model."""
+    settings = setup.training_settings
+    amp = resolve_precision(settings.precision, device, setup.base.model_type)
+    loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
+    model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     return TrainingState.start(model, hyperparameters, amp)
 
 
 def prepare_worker(setup: TrialSetup) -> torch.device:
-    """Set the process up for one trial: threads, quiet libraries, its share of a GPU."""
+    """Set up this process for one trial: threads, quiet libraries, its share of a GPU."""
     from lorasweep.tuning.quiet import quiet_libraries
 
     quiet_libraries()
@@ -128,12 +129,12 @@ def prepare_worker(setup: TrialSetup) -> torch.device:
     if setup.gpu_share <= 0 or not torch.cuda.is_available():
         return torch.device("cpu")
     if setup.gpu_share < 1:
-        # Ray only counts fractions of a GPU; without this one trial may take the memory of all.
+        # Ray only counts fractions of a GPU; nothing else keeps one trial from taking all of its memory.
         torch.cuda.set_per_process_memory_fraction(setup.gpu_share)
     return torch.device("cuda", 0)
 
 
 @lru_cache(maxsize=1)
 def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: str) -> LoadedBase:
-    # Kept by the worker process from trial to trial.
+    # The worker process reuses it from trial to trial.
     return load_base(base, label_names, seed, torch.device(device))

@@ -218,5 +218,5 @@ def test_of_equal_trials_the_smaller_adapter_then_the_earlier_is_better() -> Non
         record(4, state="failed"),
         record(5, score=0.0, trainable_parameters=1),
     ]
-    assert [trial.number for trial in rank_trials(trials[::-1], higher=True)] == [2, 3, 1, 0, 5]
-    assert [trial.number for trial in rank_trials(trials[::-1], higher=False)] == [5, 0, 2, 3, 1]
+    assert [trial.number for trial in rank_trials(trials[::-1], "macro_f1")] == [2, 3, 1, 0, 5]
+    assert [trial.number for trial in rank_trials(trials[::-1], "loss")] == [5, 0, 2, 3, 1]

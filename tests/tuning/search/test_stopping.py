@@ -15,8 +15,8 @@ from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE, TrialRecord
 from lorasweep.tuning.record.reported import RUNG
 from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.search.asha import RecallingASHA
 from lorasweep.tuning.search.stopping import (
-    RecallingASHA,
     format_epochs,
     halving_rungs,
     make_scheduler,

@@ -22,6 +22,7 @@ from lorasweep.tuning.adapters.card.training import training_rows, versions_line
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, Winner
 from lorasweep.tuning.record.predictions import winner_class_scores
 from lorasweep.tuning.record.words import escape, one_line
+from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
@@ -212,7 +213,7 @@ def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tup
         *_space_rows(folder, trial.searched),
         ("budget", f"{config.search.trials} trials of at most {config.training.epochs} passes over the rows"),
         ("trials", f"{len(trials)} ({counts})" if counts else str(len(trials))),
-        ("sampler", f"{config.search.sampler}, {'ASHA' if config.search.asha else 'no early stopping'}"),
+        ("sampler", f"{config.search.sampler}, {stopping_rule(config.search).label}"),
         ("chosen by", f"validation {config.training.metric} {_score(trial)}"),
         (
             "trainable parameters",

@@ -147,7 +147,8 @@ def _choose(folder: SweepFolder, trial: str | None) -> TrialRecord:
         known = ", ".join(list(trials)[:12]) or "none"
         raise ExportError(f"sweep {folder.name}: has no trial {trial}; there are: {known}")
     if record.checkpoint is None:
-        best = rank_trials([entry for entry in trials.values() if entry.checkpoint], higher=True)
+        metric = folder.config().training.metric
+        best = rank_trials([entry for entry in trials.values() if entry.checkpoint], metric)
         others = f"; trials that have one: {', '.join(entry.id for entry in best[:12])}" if best else ""
         raise ExportError(
             f"sweep {folder.name}: trial {trial} ({record.state}) has no checkpoint to export{others}"

@@ -22,6 +22,7 @@ from lorasweep.tuning.report.interactive import settings as interactive_settings
 from lorasweep.tuning.report.interactive import trials as interactive_trials
 from lorasweep.tuning.report.reading import Sweep
 from lorasweep.tuning.report.rows import CAPTIONS, heads, shown_text, trial_row
+from lorasweep.tuning.search.stopping import stopping_rule
 
 HERE = Path(__file__).parent
 TEMPLATE, SCRIPT = HERE / "page.html", HERE / "page.js"
@@ -53,7 +54,7 @@ def interactive_page(sweep: Sweep) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         sweep=sweep,
         metric=metric,
-        counts=counts_text(sweep.trials),
+        counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
         figures=sizes,
         captions=CAPTIONS | MORE,
         columns=heads(sweep),

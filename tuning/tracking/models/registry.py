@@ -19,6 +19,7 @@ from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.folder import RegisteredVersion, SweepFolder
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.store import connect, is_server, store_errors
@@ -126,7 +127,7 @@ def _describe(
     folder: SweepFolder, found: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
     """Tags by which this winner is known again, tags with its scores, and its settings."""
-    result, winner = folder.won("register")
+    result, winner = SweepRecord(folder).won("register")
     data = Dataset.load(folder.data)
     weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
     identity = {SWEEP: folder.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}

@@ -11,10 +11,11 @@ from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.tuning.command_line.extend import extended_config
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.study import create_study, open_study
+from lorasweep.tuning.sweep.extend import extended_config
 from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials
 
 BASE = {"rank": {"choice": [4, 8]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}
@@ -59,7 +60,8 @@ def plan_of(space: SearchSpace = SPACE, fingerprint: str = "abc", **training: An
 
 
 def test_more_trials_and_nothing_else(folder: SweepFolder) -> None:
-    config = extended_config(folder, {"trials": 5, "name": "older", "confirm": "2x2", "keep": 2}, None)
+    more = {"search": {"trials": 5}, "name": "older", "choice": {"confirm": "2x2"}, "keep": 2}
+    config = extended_config(SweepRecord(folder), more)
     assert config.search.trials == 5
     assert config.choice.confirm == "2x2"
     before = folder.config()
@@ -67,31 +69,33 @@ def test_more_trials_and_nothing_else(folder: SweepFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("trials", "more", "message"),
     [
-        ({"trials": 5, "epochs": 9}, "training.epochs is 3 there and 9 here"),
-        ({"trials": 5, "data": "other.csv"}, "data.path is None there and 'other.csv' here"),
-        ({"trials": 5, "space": "lora_bert"}, "search.space is 'small.yaml' there"),
-        ({"trials": 5, "storage": "/shared"}, "resources.storage"),
-        ({"trials": 3}, "by a sweep of 3 trials; choose another --name, ask for more --trials"),
-        ({"trials": 2}, "by a sweep of 3 trials"),
+        (5, {"training": {"epochs": 9}}, "training.epochs is 3 there and 9 here"),
+        (5, {"data": {"path": "other.csv"}}, "data.path is None there and 'other.csv' here"),
+        (5, {"search": {"trials": 5, "space": "lora_bert"}}, "search.space is 'small.yaml' there"),
+        (5, {"resources": {"storage": "/shared"}}, "resources.storage"),
+        (3, {}, "by a sweep of 3 trials; choose another --name, ask for more --trials"),
+        (2, {}, "by a sweep of 3 trials"),
     ],
 )
-def test_another_search_is_refused(folder: SweepFolder, options: dict[str, Any], told: str) -> None:
+def test_another_search_is_refused(
+    folder: SweepFolder, trials: int, more: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
-        extended_config(folder, options, None)
-    assert told in str(caught.value)
+        extended_config(SweepRecord(folder), {"search": {"trials": trials}} | more)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_sweep_that_runs_is_not_extended(folder: SweepFolder) -> None:
     with folder.lock(), pytest.raises(SettingsError, match="is running"):
-        extended_config(folder, {"trials": 5}, None)
+        extended_config(SweepRecord(folder), {"search": {"trials": 5}})
 
 
 def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) -> None:
     """All that have a score, as they ended; the best settings come first; the new trials count from 0."""
-    trials, start, notes = earlier_trials(folder, plan_of())
+    trials, start, notes = earlier_trials(SweepRecord(folder), plan_of())
     assert [trial.state for trial in trials] == [TrialState.PRUNED, TrialState.COMPLETE]
     assert [trial.intermediate_values for trial in trials] == [{1: 0.4}, {1: 0.6}]
     assert {trial.user_attrs[SOURCE] for trial in trials} == {"older"}
@@ -104,9 +108,9 @@ def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) ->
     assert study.ask().number == 2
 
 
-def test_other_data_is_told(folder: SweepFolder) -> None:
-    _, _, notes = earlier_trials(folder, plan_of(fingerprint="xyz", epochs=7))
-    assert notes == ["older had other data, epochs: its scores are taken as they are"]
+def test_other_data_is_noted(folder: SweepFolder) -> None:
+    _, _, notes = earlier_trials(SweepRecord(folder), plan_of(fingerprint="xyz", epochs=7))
+    assert notes == ["older had different data, epochs: its scores are used as they are"]
 
 
 def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
@@ -121,11 +125,11 @@ def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
     with pytest.raises(
         SettingsError, match=r"--warm-start older: the spaces differ in rank .*; use the same"
     ):
-        earlier_trials(folder, plan_of(other))
+        earlier_trials(SweepRecord(folder), plan_of(other))
     # A constant that is written out and one that is left to its default are the same.
     assert differences(SearchSpace.from_mapping(BASE | {"dropout": 0.0}, "same"), SPACE) == []
 
 
 def test_another_metric_is_refused(folder: SweepFolder) -> None:
     with pytest.raises(SettingsError, match=r"its metric is accuracy, here it is loss"):
-        earlier_trials(folder, plan_of(metric="loss"))
+        earlier_trials(SweepRecord(folder), plan_of(metric="loss"))
