@@ -14,7 +14,6 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.command_line import options as o
 from lorasweep.tuning.command_line.drive import drive
 from lorasweep.tuning.command_line.options import MLRUNS
-from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.terminal.console import console
 from lorasweep.tuning.trials.ray_access import guard_local_ray
 
@@ -110,6 +109,7 @@ def compare(
     guard_local_ray(config.resources.address)
     from lorasweep.tuning.compare import run as runner
     from lorasweep.tuning.compare.record import CompareSettings, ComparisonFolder
+    from lorasweep.tuning.record.sweep import SweepRecord
 
     own = sweep is not None and not all_rows and max_train_rows is None
     rows_of = config.data.model_copy(update={"max_train_rows": max_train_rows, "max_validation_rows": None})
@@ -190,6 +190,7 @@ def _found(sweep: str, mlruns: Path) -> SweepFolder:
 def _tuned_rates(config: SweepConfig, settings: CompareSettings, mlruns: Path) -> tuple[float, float]:
     """Learning rates of full fine-tuning and of plain LoRA, each found by a sweep of its own."""
     from lorasweep.tuning.compare import run as runner
+    from lorasweep.tuning.record.sweep import SweepRecord
 
     rates = []
     for space, kind in ((runner.FULL_SPACE, "full"), (runner.LORA_SPACE, "lora")):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import ray
 from ray import tune
 
 from lorasweep.training.errors import LorasweepError, SweepStoppedError, TrainingError, first_line
@@ -70,8 +71,6 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
             everyone.begin(plan.summary(), past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
-            import ray
-
             data = ray.put(plan.encoded)
             trials = _run_trials(plan, folder, data, past, unfinished, everyone)
             if len(trials) == plan.config.search.trials and all(trial.state != "running" for trial in trials):
@@ -165,7 +164,7 @@ def _reconcile_records(plan: SweepPlan, folder: SweepFolder) -> tuple[list[Trial
 def _run_trials(
     plan: SweepPlan,
     folder: SweepFolder,
-    data: object,
+    data: ray.ObjectRef,
     past: list[TrialRecord],
     unfinished: list[Unfinished],
     listener: SweepListener,
@@ -194,7 +193,7 @@ def _run_trials(
     attempt = folder.next_attempt()
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, data=_get(data), setup=setup),
+            tune.with_parameters(run_trial, data=ray.get(data), setup=setup),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
@@ -249,9 +248,3 @@ def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) ->
         except LorasweepError as error:
             log.warning("%s", error)
     return adapters
-
-
-def _get(reference: object) -> object:
-    import ray
-
-    return ray.get(reference)

@@ -80,7 +80,7 @@ def choose_winner(
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
         phase(f"scoring {best.id} on the test split")
         logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
-        write_winner(folder.winner, files, logits)
+        keep_winner(folder.winner, files, logits)
         winner = Winner(
             id=best.id,
             score=best.score or 0.0,
@@ -189,7 +189,7 @@ def unmerged_reference(
     return reference
 
 
-def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
+def keep_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
     """Write the winner's weights and test logits into the sweep's folder, apart from Ray's."""
     shutil.rmtree(folder, ignore_errors=True)  # an earlier winner's, if the sweep was extended
     for name, content in files.items():
