@@ -15,6 +15,8 @@ from typing import Any
 
 from lorasweep.training.errors import SettingsError
 
+# Annotations are then not evaluated, so what only they use is not needed.
+HEAD = "from __future__ import annotations"
 HINT = "write it to a file and pass space='file.py:function'"
 
 
@@ -51,9 +53,11 @@ class _Writer:
         self._define(self.name, function)
 
     def text(self) -> str:
-        # Annotations are never evaluated, so what only they use is not needed.
-        head = ["from __future__ import annotations", *self.imports.values()]
-        parts = ["\n".join(head), "\n".join(self.constants.values()), *self.definitions.values()]
+        parts = [
+            "\n".join([HEAD, *self.imports.values()]),
+            "\n".join(self.constants.values()),
+            *self.definitions.values(),
+        ]
         return "\n\n\n".join(part for part in parts if part) + "\n"
 
     def _define(self, name: str, value: Any) -> None:
@@ -76,7 +80,7 @@ class _Writer:
             raise self._refusal(
                 name, "differs from its source: the file has changed, or it has another name there"
             )
-        for used in _globals_of(tree):
+        for used in _globals_of(source):
             if used in self.globals and used not in self.begun:
                 self._use(used, self.globals[used])
         self.definitions[name] = source
@@ -143,25 +147,9 @@ def _marks(code: CodeType) -> tuple[object, ...]:
     return code.co_name, code.co_names, code.co_varnames, constants
 
 
-class _WithoutAnnotations(ast.NodeTransformer):
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        return ast.arg(arg=node.arg)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        self.generic_visit(node)
-        # A name and no more: the class's or function's own.
-        node.annotation = ast.Constant("")
-        return node
-
-
-def _globals_of(tree: ast.Module) -> list[str]:
+def _globals_of(source: str) -> list[str]:
     """Names that the code reads from its module when it is run."""
-    bare = ast.unparse(ast.fix_missing_locations(_WithoutAnnotations().visit(tree)))
-    return list(dict.fromkeys(_read_globally(symtable.symtable(bare, "<space>", "exec"))))
+    return list(dict.fromkeys(_read_globally(symtable.symtable(f"{HEAD}\n{source}", "<space>", "exec"))))
 
 
 def _read_globally(table: symtable.SymbolTable) -> Iterator[str]:

@@ -12,7 +12,7 @@ import optuna
 import yaml
 from optuna.distributions import BaseDistribution
 
-from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
+from lorasweep.search_spaces.domains import Domain, Value, parse, show
 from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.training.errors import SettingsError
@@ -39,7 +39,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name, domain in self.parameters.items():
             check_name(name)
-            if isinstance(domain, Choice | Range | IntRange):
+            if isinstance(domain, Domain):
                 domain.check(name)
             else:
                 check_value(name, domain)
@@ -60,7 +60,7 @@ class SearchSpace:
             with _place("start"):
                 check_value(name, value)
             domain = self.parameters[name]
-            if isinstance(domain, Choice | Range | IntRange):
+            if isinstance(domain, Domain):
                 if value not in domain:
                     raise SettingsError(f"start: {name}: {show(value)} is outside the space; it has {domain}")
             elif value != domain:
@@ -74,20 +74,12 @@ class SearchSpace:
     @property
     def searched(self) -> dict[str, Domain]:
         """The hyperparameters that vary, with their domains."""
-        return {
-            name: domain
-            for name, domain in self.parameters.items()
-            if isinstance(domain, Choice | Range | IntRange)
-        }
+        return {name: domain for name, domain in self.parameters.items() if isinstance(domain, Domain)}
 
     @property
     def constants(self) -> dict[str, Value]:
         """The hyperparameters that the space holds still, with their values."""
-        return {
-            name: value
-            for name, value in self.parameters.items()
-            if not isinstance(value, Choice | Range | IntRange)
-        }
+        return {name: value for name, value in self.parameters.items() if not isinstance(value, Domain)}
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """All settings of the space for one trial: the searched ones from its sampler, and the constants.
@@ -114,7 +106,7 @@ class SearchSpace:
     def describe(self) -> list[tuple[str, str]]:
         """Rows (name, values) for display: "4, 8, 16", "1e-4 ... 1e-2 (log)", or the constant."""
         return [
-            (name, str(domain) if isinstance(domain, Choice | Range | IntRange) else show(domain))
+            (name, str(domain) if isinstance(domain, Domain) else show(domain))
             for name, domain in self.parameters.items()
         ]
 
@@ -124,7 +116,7 @@ class SearchSpace:
     def to_mapping(self) -> dict[str, Any]:
         """The space as it stands in YAML, without its name; `from_dict` reads it back."""
         parameters = {
-            name: domain.written() if isinstance(domain, Choice | Range | IntRange) else domain
+            name: domain.written() if isinstance(domain, Domain) else domain
             for name, domain in self.parameters.items()
         }
         head = {"about": self.about} if self.about else {}
@@ -168,7 +160,7 @@ class SearchSpace:
             for key, written in rest.items():
                 check_name(key)
                 with _place(key):
-                    is_domain = isinstance(written, Choice | Range | IntRange)
+                    is_domain = isinstance(written, Domain)
                     parameters[key] = written if is_domain else parse(written)
             return cls(name=name, parameters=parameters, start=dict(start), about=" ".join(about.split()))
 

@@ -152,8 +152,10 @@ def _lowest(classes: list[tuple[float, str, str]]) -> list[tuple[str, str]]:
 
 def _no_worse(result: SweepResult | None, test: TestScores | None) -> list[tuple[str, list[str]]]:
     """Baselines that did as well on the same rows, each with the scores by which it did."""
-    found = []
-    for name, other in result.baselines.items() if result and test else ():
+    found: list[tuple[str, list[str]]] = []
+    if result is None or test is None:
+        return found
+    for name, other in result.baselines.items():
         pairs = (("accuracy", other.accuracy, test.accuracy), ("macro-F1", other.macro_f1, test.macro_f1))
         better = [f"{score} {there:.4f} against {here:.4f}" for score, there, here in pairs if there >= here]
         found += [(name, better)] if better else []
