@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 
@@ -22,12 +22,12 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 
 PROBES = 32
-"""Trial runs of a function before a sweep: enough to meet the branches of a usual condition."""
+"""Calls of a function before a sweep: enough to reach the branches of a usual condition."""
 
 
 @dataclass(frozen=True)
 class FunctionSpace:
-    """`function(trial)` from the Python file at `path`, or from the text of one.
+    """`function(trial)` of the Python file at `path`, or of a file's `text`.
 
     The function suggests hyperparameters by name, and may return a dict of those that it works out itself. A
     suggested name that begins with an underscore is a helper: it is searched, but is no hyperparameter (a
@@ -40,6 +40,10 @@ class FunctionSpace:
     path: Path
     function: str
     text: str | None = None
+
+    # Where to start and what is constant only the function knows.
+    start: ClassVar[Mapping[str, Any]] = {}
+    constants: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def from_function(cls, function: Callable[..., Any]) -> FunctionSpace:
@@ -82,23 +86,13 @@ class FunctionSpace:
         """First line of the function's docstring, or nothing."""
         return (inspect.getdoc(self._loaded) or "").partition("\n")[0]
 
-    @property
-    def start(self) -> dict[str, Any]:
-        """Empty: where the start should be is for the function's sampler alone."""
-        return {}
-
     def start_point(self) -> dict[str, Any]:
         """Empty, as `start`."""
         return {}
 
     @property
-    def constants(self) -> dict[str, Any]:
-        """Empty: what is constant only the function knows."""
-        return {}
-
-    @property
     def searched(self) -> tuple[str, ...]:
-        """Names that the function suggested, on any of its branches, in trial runs."""
+        """Names that the function suggests on any of its branches, as far as test calls show."""
         return tuple(self._suggested)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -120,7 +114,7 @@ class FunctionSpace:
         return values
 
     def hyperparameters(self, values: Mapping[str, Any]) -> Hyperparameters:
-        """`values` of a trial, without helpers, validated; what they leave out keeps its default.
+        """A trial's `values` without helpers, validated; the rest keeps its defaults.
 
         Raises `SettingsError` for a name or a value that is not allowed.
         """
@@ -132,11 +126,11 @@ class FunctionSpace:
             raise SettingsError(f"{self._place}: {self.function}: {error}") from None
 
     def describe(self) -> list[tuple[str, str]]:
-        """Rows (name, values) for display, from trial runs; branches that differ are joined by "or"."""
+        """Rows (name, values) for display, from test calls; branches that differ are joined by "or"."""
         return [(name, " or ".join(texts)) for name, texts in self._suggested.items()]
 
     def check(self) -> None:
-        """Run the function some times. Raises `SettingsError` when it fails or searches nothing."""
+        """Call the function some times. Raises `SettingsError` when it fails or searches nothing."""
         if not self._suggested:
             raise SettingsError(
                 f"{self._place}: {self.function} suggests nothing, so there is nothing to search"
@@ -150,12 +144,12 @@ class FunctionSpace:
         return "space" if self.text is not None else str(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is cached beside the fields came from the user's file and cannot be pickled.
+        # Cached values come from the user's file and cannot be pickled.
         return {"path": self.path, "function": self.function, "text": self.text}
 
     @cached_property
     def _suggested(self) -> dict[str, list[str]]:
-        """What trial runs suggested: name → its domain in words, one for each branch that differs."""
+        """What test calls suggested: name → its domain in words, one for each branch that differs."""
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:

@@ -1,4 +1,4 @@
-"""Search spaces: what a sweep varies, where it begins, and which settings stay as they are."""
+"""Search spaces: what a sweep varies, where it starts, and which hyperparameters stay constant."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ SHIPPED = Path(__file__).parent
 class SearchSpace:
     """Domains and constants by the names of `Hyperparameters`' fields.
 
-    `start` holds the known-good settings that a sweep tries first: one value for each searched name,
-    inside its domain, or nothing at all. `about` says in a line when to use the space. A hyperparameter
-    that is not named keeps its default. Raises `SettingsError` for whatever cannot be searched.
+    A hyperparameter that is not named keeps its default. Raises `SettingsError` for what cannot be searched.
+
+    Attributes:
+        name: how the space is shown.
+        parameters: name → domain or constant.
+        start: hyperparameters that a sweep tries first: a value for each searched name, or nothing.
+        about: when to use the space, in a line.
     """
 
     name: str
@@ -78,18 +82,18 @@ class SearchSpace:
 
     @property
     def constants(self) -> dict[str, Value]:
-        """The hyperparameters that the space holds still, with their values."""
+        """The hyperparameters that are the same in all trials, with their values."""
         return {name: value for name, value in self.parameters.items() if not isinstance(value, Domain)}
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """All settings of the space for one trial: the searched ones from its sampler, and the constants.
+        """All values of one trial: searched ones from its sampler, and the constants.
 
-        In Optuna's define-by-run style, so that it serves `OptunaSearch(space=space.suggest)` of Ray Tune.
+        In Optuna's define-by-run style, as `OptunaSearch(space=space.suggest)` of Ray Tune takes it.
         """
         return {name: domain.suggest(trial, name) for name, domain in self.searched.items()} | self.constants
 
     def hyperparameters(self, values: Mapping[str, Any]) -> Hyperparameters:
-        """`values` of a trial over the space's constants, validated; the rest keeps its defaults.
+        """A trial's `values` and the space's constants, validated; the rest keeps its defaults.
 
         Raises `SettingsError` for a name or a value that is not allowed.
         """
@@ -155,7 +159,7 @@ class SearchSpace:
             if not isinstance(about, str):
                 raise SettingsError(f"about: {about!r} is not text; say in a line when to use the space")
             if not isinstance(start, Mapping):
-                raise SettingsError(f"start: {start!r} is no mapping; write {{rank: 16, ...}}")
+                raise SettingsError(f"start: {start!r} is not a mapping; write {{rank: 16, ...}}")
             parameters: dict[str, Domain | Value] = {}
             for key, written in rest.items():
                 check_name(key)
@@ -172,7 +176,7 @@ class SearchSpace:
 
 @contextmanager
 def _place(where: str) -> Iterator[None]:
-    """Put the place in front of a refusal from within."""
+    """Begin the message of a `SettingsError` from inside with where it happened."""
     try:
         yield
     except SettingsError as error:
@@ -184,10 +188,10 @@ Space = SearchSpace | FunctionSpace
 
 
 def as_space(value: str | Path | Mapping[str, Any] | Callable[..., Any] | Space) -> Space:
-    """The space that somebody passes from Python, checked; its `name` can stand in a configuration.
+    """The search space that was passed from Python, checked. Its `name` can be written into a configuration.
 
     Args:
-        value: what `load_space` takes, a mapping as in `SearchSpace.from_dict`, a function as in
+        value: a name or path as in `load_space`, a mapping as in `SearchSpace.from_dict`, a function as in
             `FunctionSpace.from_function`, or a space.
 
     Raises:
@@ -216,8 +220,8 @@ def shipped_spaces() -> list[SearchSpace]:
 def load_space(spec: str) -> Space:
     """The space that `spec` names: a shipped one, a YAML file, or `file.py:function`.
 
-    A function is tried before it is handed out. Raises `SettingsError` when there is no such space, or
-    when it has mistakes: with the file, the key or line, and what is allowed.
+    A function is tried first. Raises `SettingsError` when there is no such space or it has mistakes, with the
+    file, the key or line, and what is allowed.
     """
     shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
     if spec in shipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import functools
 import linecache
 import math
@@ -16,6 +17,7 @@ from typing import Any
 import optuna
 import pytest
 
+from lorasweep.search_spaces import space as space_module
 from lorasweep.search_spaces.domains import Choice, IntRange, Range
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.space import SearchSpace, as_space
@@ -242,3 +244,8 @@ def test_numbers_are_written_as_they_are() -> None:
     source = "\ndef my_space(trial):\n    trial.suggest_float('learning_rate', LOW, HIGH)\n"
     text = FunctionSpace.from_function(cell(source, known=known)).source
     assert "LOW = 0.0001\nHIGH = 0.0031415926535897933\n" in text
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    outcome = doctest.testmod(space_module, extraglobs={"Range": Range})
+    assert (outcome.failed, outcome.attempted) == (0, 1)

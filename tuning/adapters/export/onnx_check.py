@@ -30,7 +30,7 @@ class Agreement:
 
     Attributes:
         rows: texts that were compared.
-        smallest, largest: (rows, tokens) of the batches with the fewest and the most numbers in them.
+        smallest, largest: (rows, tokens) of the smallest and the largest batch.
         max_difference: largest absolute difference of a logit.
     """
 

@@ -1,4 +1,4 @@
-"""An exported folder as an ONNX model, compared with PyTorch before it is shown."""
+"""An exported folder as an ONNX model, compared with PyTorch before it appears."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lorasweep.tuning.adapters.export.onnx_check import (
 )
 from lorasweep.tuning.quiet import silenced
 
-# Some models' code can be traced with one way of computing attention and not with the other.
+# Some models can be traced with one implementation of attention and not with the other.
 ATTENTIONS = ("sdpa", "eager")
 # A protobuf file holds at most 2 GiB; from here on the weights go into a file beside it.
 LARGE_BYTES = 1_900_000_000
@@ -42,7 +42,7 @@ class OnnxReport:
     Attributes:
         inputs: names of the model's inputs, each int64 of shape (batch, length).
         opset: version of ONNX's operators.
-        attention: how attention was computed when the model was traced.
+        attention: the implementation of attention with which the model was traced.
         agreement: the comparison.
         size: bytes of the model's files.
     """
@@ -123,7 +123,7 @@ class _Logits(nn.Module):
 
 
 def _write(model: nn.Module, example: Batch, file: Path) -> tuple[str, int]:
-    """Export with the first way of computing attention that works; that way, and the version of the operators.
+    """Export with the first implementation of attention that works; returns it, and the version of the operators.
 
     Args:
         example: a batch; neither of its sizes may be 1, which the tracer takes for a constant.
