@@ -100,19 +100,15 @@ def write_parts(
 def load_arguments(base: BaseModel, label_names: tuple[str, ...]) -> dict[str, Any]:
     """What `AutoPeftModelForSequenceClassification.from_pretrained` needs for this base beside the labels.
 
-    Most need nothing. transformers loads a checkpoint in its own type, and a half-precision model predicts
-    otherwise than the trial did; a checkpoint that was a classifier of other labels has a head of another size.
+    transformers loads a checkpoint in its own type, and in half precision a model predicts otherwise than the trial
+    did. A checkpoint that was a classifier of other labels has a head of another size.
     """
     from transformers import AutoConfig
 
     config = load_pretrained(AutoConfig, base)
-    arguments: dict[str, Any] = {}
-    if not _stored_in_fp32(base, config.dtype):
-        arguments["dtype"] = "float32"
-    architecture = (config.architectures or [""])[0]
-    if architecture.endswith("ForSequenceClassification") and config.num_labels != len(label_names):
-        arguments["ignore_mismatched_sizes"] = True
-    return arguments
+    other_head = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
+    sizes = {"ignore_mismatched_sizes": True} if other_head and config.num_labels != len(label_names) else {}
+    return {"dtype": "float32"} | sizes
 
 
 def load_plainly(folder: Path, arguments: dict[str, Any]) -> tuple[nn.Module, Any]:
@@ -164,21 +160,3 @@ def _write_full(weights: Path, out: Path) -> Any:
         raise KeyError(f"{min(info['missing_keys'])} is missing")
     model.save_pretrained(out)
     return model.config
-
-
-def _stored_in_fp32(base: BaseModel, dtype: torch.dtype | None) -> bool:
-    from transformers.utils import cached_file
-
-    if dtype is not None:
-        return dtype == torch.float32
-    path = cached_file(
-        base.location,
-        FULL_WEIGHTS,
-        revision=base.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return False  # several files; naming the type does no harm
-    with safe_open(path, framework="pt") as file:
-        return {file.get_slice(name).get_dtype() for name in file.keys()} <= {"F32", "I64"}  # noqa: SIM118

@@ -170,18 +170,6 @@ def test_a_half_precision_classifier_as_base_model(tiny_base: Callable[[str], Pa
         )
 
 
-def test_the_type_of_weights_is_read_where_the_configuration_is_silent(
-    tiny_base: Callable[[str], Path], tmp_path: Path
-) -> None:
-    for dtype, expected in ((torch.float32, {}), (torch.bfloat16, {"dtype": "float32"})):
-        folder = tmp_path / str(dtype)
-        AutoModel.from_pretrained(tiny_base("bert")).to(dtype).save_pretrained(folder)
-        config = json.loads((folder / "config.json").read_text())
-        del config["dtype"]
-        (folder / "config.json").write_text(json.dumps(config))
-        assert load_arguments(resolve_base_model(str(folder)), LABELS) == expected
-
-
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_weights_that_are_missing_or_broken(
     tiny_base: Callable[[str], Path], tmp_path: Path, method: Method
