@@ -1,4 +1,4 @@
-"""The table of export formats: the one place to add one.
+"""The table of export formats: the place to add one. It imports nothing heavy, as the command line reads it.
 
 A format is an entry of `FORMATS` and, where it is not the adapter folder itself, a function that writes it. That
 function writes weights, tokenizer, config.json and a card (`converted_card`), and compares the new folder's
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep.training.errors import ExportError, missing_extra
-from lorasweep.training.inference.folder import ADAPTER_CONFIG, ONNX_FILE
 
 if TYPE_CHECKING:
     from lorasweep.training.data.load import Texts
@@ -61,7 +60,7 @@ def _onnx(folder: Path, stage: Path, name: str, rows: Texts | None) -> str:
 
 FORMATS: dict[ExportFormat, Format] = {
     "adapter": Format(
-        "the adapter, which needs its base model", files=(ADAPTER_CONFIG, "adapter_model.safetensors")
+        "the adapter, which needs its base model", files=("adapter_config.json", "adapter_model.safetensors")
     ),
     "merged": Format(
         "a whole transformers model",
@@ -70,7 +69,7 @@ FORMATS: dict[ExportFormat, Format] = {
     ),
     "onnx": Format(
         "an ONNX model",
-        files=(f"{ONNX_FILE}*",),
+        files=("model.onnx*",),
         convert=_onnx,
         extra="onnx",
         packages=("onnx", "onnxscript", "onnxruntime"),
