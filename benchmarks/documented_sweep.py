@@ -38,7 +38,7 @@ from transformers import (
 from lorasweep.training.data.dataset import ROWS_FILE
 from lorasweep.training.model.target_modules import target_pattern
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.search.stopping import PatientBracket
+from lorasweep.tuning.search.asha import PatientBracket
 
 METRIC = "eval_accuracy"
 OUTCOME_FILE = "outcome.json"

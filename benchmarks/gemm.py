@@ -43,7 +43,7 @@ class GemmRate:
 def gemm_rate(device: torch.device, dtype: torch.dtype) -> GemmRate:
     """The greatest of the sizes' rates, each kept up for a quarter of a second."""
     sizes = GPU_SIZES if device.type == "cuda" else SIZES
-    return max((_rate(size, device, dtype) for size in sizes), key=lambda found: found.rate)
+    return max((_rate(size, device, dtype) for size in sizes), key=lambda measured: measured.rate)
 
 
 def _rate(size: tuple[int, int, int], device: torch.device, dtype: torch.dtype) -> GemmRate:
@@ -90,8 +90,8 @@ class StepWork:
 
         def linears(target_modules: str) -> list[nn.Linear]:
             names = resolve_target_modules(loaded.model, loaded.base.model_type, target_modules)
-            found = [loaded.model.get_submodule(name) for name in names]
-            return [module for module in found if isinstance(module, nn.Linear)]
+            modules = [loaded.model.get_submodule(name) for name in names]
+            return [module for module in modules if isinstance(module, nn.Linear)]
 
         every, adapted = linears("all-linear"), linears(hyperparameters.target_modules)
         config: Any = loaded.model.config

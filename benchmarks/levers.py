@@ -151,37 +151,37 @@ def speeds(loaded: LoadedBase, data: EncodedDataset, rounds: int) -> dict[str, l
     """Texts a second by contender, the first round left out as warm-up."""
     levers = [lever for lever in LEVERS if PRECISION.dtype is not None or not lever.amp_only]
     contenders = [Contender(lever, loaded, data) for lever in (ALL, *levers, NONE)]
-    found: dict[str, list[float]] = {contender.lever.name: [] for contender in contenders}
+    speeds_of: dict[str, list[float]] = {contender.lever.name: [] for contender in contenders}
     for round_ in range(rounds + 1):
         for contender in contenders:
             speed = contender.speed()
             if round_:
-                found[contender.lever.name].append(speed)
-    return found
+                speeds_of[contender.lever.name].append(speed)
+    return speeds_of
 
 
 def speed_rows(shapes: list[dict[str, list[float]]]) -> Iterator[list[str]]:
     """A row for each lever: texts a second without it, and what it brings."""
     for name in shapes[0]:
         cells = []
-        for found in shapes:
-            gains = [whole / part for whole, part in zip(found[ALL.name], found[name], strict=True)]
-            cells += [spread(found[name], 0), "" if name == ALL.name else f"{median(gains):.2f} times"]
+        for speeds_of in shapes:
+            gains = [whole / part for whole, part in zip(speeds_of[ALL.name], speeds_of[name], strict=True)]
+            cells += [spread(speeds_of[name], 0), "" if name == ALL.name else f"{median(gains):.2f} times"]
         yield [name if name in (ALL.name, NONE.name) else f"without: {name}", *cells]
 
 
 def accuracies(loaded: LoadedBase, data: EncodedDataset, seeds: int) -> Iterator[list[str]]:
     """Test accuracy after two epochs with all levers and with none, seed by seed, and the time they took."""
     for lever in (ALL, NONE):
-        found, seconds = [], []
+        scores, seconds = [], []
         for seed in range(seeds):
             contender = Contender(lever, loaded, data, seed)
             started = time.perf_counter()
             contender.train()
             seconds.append(time.perf_counter() - started)
-            found.append(contender.accuracy())
-        each = ", ".join(f"{value:.1%}" for value in found)
-        yield [lever.name, f"{mean(found):.2%}", each, f"{spread(seconds, 0)} s"]
+            scores.append(contender.accuracy())
+        each = ", ".join(f"{value:.1%}" for value in scores)
+        yield [lever.name, f"{mean(scores):.2%}", each, f"{spread(seconds, 0)} s"]
 
 
 def speed_report(loaded: LoadedBase, data: EncodedDataset, short: bool) -> list[str]:
@@ -209,7 +209,7 @@ def accuracy_report(loaded: LoadedBase, data: EncodedDataset) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print, and write if wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

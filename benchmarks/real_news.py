@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--mlruns", type=Path, default=Path("mlruns"))
     options = parser.parse_args()
     mlruns = ["--mlruns", str(options.mlruns)]
-    known = {sweep["name"]: sweep["state"] for sweep in json.loads(lorasweep("status", "--json", *mlruns))}
+    states = {sweep["name"]: sweep["state"] for sweep in json.loads(lorasweep("status", "--json", *mlruns))}
     print(
         "| data | trials | winner's settings | parameters | validation | test accuracy | macro-F1 | minutes |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, arguments in SWEEPS.items():
-        if known.get(name) != "finished":
+        if states.get(name) != "finished":
             data = str(options.folder / arguments[1])
             lorasweep("run", "--name", name, *arguments[:1], data, *arguments[2:], *mlruns)
         status = json.loads(lorasweep("status", name, "--json", *mlruns))

@@ -89,9 +89,9 @@ def main() -> None:
     base = resolve_base_model(MINILM)
     data = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
     loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
-    known = len(options.out.read_text().splitlines()) if options.out.is_file() else 0
+    recorded = len(options.out.read_text().splitlines()) if options.out.is_file() else 0
     for number, values in enumerate(proposals(options.curves)):
-        if number < known:
+        if number < recorded:
             continue
         evaluations = list(train(values, data, loaded))
         curve = {"number": number, "settings": values, "evaluations": evaluations}

@@ -4,7 +4,7 @@
 
 Each measurement runs in a process of its own. Rows: read, split and encoded. Trials, and trials at once: whole
 sweeps whose trials cost nothing (`scale_trials.py`), so that what is left is the driver's own work. Memory: real
-trainings of MiniLM side by side. About ten minutes on two CPU cores, `--short` three; `--write` makes
+trainings of MiniLM side by side. The whole takes about ten minutes on two CPU cores; `--write` makes
 `results/scale.md`.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from common import MANY_HEADLINES, finish, news_file, processor, table
 from scale_costs import Costs
 from scale_memory import memory_section, small
-from scale_process import in_fresh_process, tell
+from scale_process import in_fresh_process, progress
 from scale_rows import ALL_ROWS, rows_section
 from scale_trials import costless_sweep
 
@@ -40,7 +40,7 @@ class Extent:
     memory: tuple[int, ...]
 
 
-SHORT = Extent((5_000, 20_000, ALL_ROWS), 1, (10, 30), (1, 2, 4), (1, 2))
+SHORT = Extent((5_000, ALL_ROWS), 1, (10,), (2,), (1, 2))
 LONG = Extent((5_000, 10_000, 20_000, 40_000, ALL_ROWS), 3, (10, 30, 100, 300), (1, 2, 4, 8, 16), (1, 2, 3))
 
 
@@ -48,7 +48,7 @@ def trials_section(counts: Sequence[int]) -> list[str]:
     """The driver's work for each trial, by the number of trials, and MLflow's share of it."""
     lines, store_lines = [], []
     for trials in counts:
-        tell(f"costless trials: {trials}")
+        progress(f"costless trials: {trials}")
         costs = in_fresh_process(costless_sweep, trials)
         tenth = max(2, trials // 10)
         grown = (costs.resident[-1] - costs.resident[0]) / (trials - 1)
@@ -119,7 +119,7 @@ def at_once_section(counts: Sequence[int]) -> list[str]:
     """Trials a second, by how many run at once."""
     lines = []
     for at_once in counts:
-        tell(f"costless trials: {at_once} at once")
+        progress(f"costless trials: {at_once} at once")
         costs = in_fresh_process(costless_sweep, 3 * at_once + 20, at_once, False)
         count = len(costs.ends) - 1
         lines.append(
@@ -150,7 +150,7 @@ def at_once_section(counts: Sequence[int]) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print, and write if wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

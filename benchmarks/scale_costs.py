@@ -16,13 +16,15 @@ from scale_process import resident
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
-from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
+from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.machine import usable_cores
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.sweep.plan import plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder
 from lorasweep.tuning.tracking.store import prepare_store, tracking_store
-from lorasweep.tuning.tracking.thread import Tracked, TrackingThread
-from lorasweep.tuning.tracking.tracking import Tracking
+from lorasweep.tuning.tracking.thread import MLflowCopy
 from lorasweep.tuning.trials.trial import TrialSetup
 
 # Seconds for which workers wait for each other: on few cores many of them take long to start.
@@ -38,7 +40,7 @@ class Costs:
         ends: of each trial, seconds since the driver began when its end was on record.
         resident: the driver's megabytes then.
         evaluations: reports of all trials.
-        records: what the driver told MLflow's thread: a trial's start, rungs, checkpoints, end.
+        records: what the driver handed to MLflow's thread: a trial's start, rungs, checkpoints, end.
         sent: of these, what the thread sent; the newest of a trial takes the place of those that wait.
         sending, sending_cpu: seconds of the thread in sending those, by the clock and of the processor.
         finishing: seconds of the thread with the end of the sweep: results, adapters, report.
@@ -68,20 +70,14 @@ class Costs:
         return (self.ends[last] - self.ends[first]) / (last - first)
 
 
-class Watch:
-    """A sweep's display that notes when things happen."""
+class Watch(SweepListener):
+    """Notes when things happen."""
 
     def __init__(self, costs: Costs) -> None:
         self._costs, self._began, self._ended = costs, time.perf_counter(), set[str]()
 
     def _now(self) -> float:
         return time.perf_counter() - self._began
-
-    def begin(self, plan: SweepPlan, past: Sequence[TrialRecord]) -> None:
-        pass
-
-    def phase(self, text: str) -> None:
-        pass
 
     def update(self, trial: TrialRecord) -> None:
         if trial.ended is None or trial.id in self._ended:
@@ -91,64 +87,47 @@ class Watch:
         self._costs.resident.append(resident())
         self._costs.evaluations += len(trial.evaluations)
 
-    def stopping(self) -> None:
-        pass
-
-    def end(self) -> None:
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         self._costs.seconds = self._now()
 
 
-class TimedTracking:
-    """`Tracking`, its seconds added up on the thread that it runs on."""
+class TimedCopy(MLflowCopy):
+    """MLflow's copy with a clock on its thread, and on what its calls keep the driver from going on."""
 
-    def __init__(self, tracking: Tracked, costs: Costs) -> None:
-        self._tracking, self._costs = tracking, costs
+    def __init__(self, folder: SweepFolder, uri: str, costs: Costs) -> None:
+        super().__init__(folder, uri)
+        self._costs = costs
+        self._sent: dict[str, TrialRecord] = {}
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        self._tracking.start(summary)
-
-    def update(self, trial: TrialRecord) -> None:
-        began, cpu = time.perf_counter(), time.thread_time()
-        self._tracking.update(trial)
-        self._costs.sending += time.perf_counter() - began
-        self._costs.sending_cpu += time.thread_time() - cpu
-        self._costs.sent += 1
-
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        began = time.perf_counter()
-        complete = self._tracking.finish(result, adapters)
-        self._costs.finishing = time.perf_counter() - began
-        return complete
-
-    def register(self, name: str) -> RegisteredVersion:
-        return self._tracking.register(name)
-
-
-class TimedStore:
-    """The store as the driver sees it: what its calls keep the driver from going on."""
-
-    def __init__(self, store: TrackingThread, costs: Costs) -> None:
-        self._store, self._costs = store, costs
-
-    def _timed(self, call: Any, *arguments: Any) -> Any:
+    def _timed(self, call: Callable[..., None], *arguments: Any) -> None:
         began = time.perf_counter()
         try:
-            return call(*arguments)
+            call(*arguments)
         finally:
             self._costs.waited += time.perf_counter() - began
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        self._timed(self._store.start, summary)
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        self._timed(super().begin, plan_summary, past)
 
     def update(self, trial: TrialRecord) -> None:
         self._costs.records += 1
-        self._timed(self._store.update, trial)
+        self._timed(super().update, trial)
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        return bool(self._timed(self._store.finish, result, adapters))
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        self._timed(super().end, result, adapters)
 
-    def register(self, name: str) -> RegisteredVersion:
-        return self._store.register(name)
+    def _copy(self, sweep: SweepRecord, adapters: Mapping[str, Path] | None = None, **options: Any) -> bool:
+        began, cpu = time.perf_counter(), time.thread_time()
+        complete = super()._copy(sweep, adapters, **options)
+        seconds = time.perf_counter() - began
+        if sweep.state != "running":
+            self._costs.finishing = seconds
+            return complete
+        self._costs.sending += seconds
+        self._costs.sending_cpu += time.thread_time() - cpu
+        self._costs.sent += sum(self._sent.get(trial.id) is not trial for trial in sweep.trials)
+        self._sent = {trial.id: trial for trial in sweep.trials}
+        return complete
 
 
 def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
@@ -168,9 +147,9 @@ def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
 
 def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_the_end: bool) -> None:
     """Run a sweep as the command line does, on cores and GPUs of which Ray counts as many as it asks for."""
-    cores = len(os.sched_getaffinity(0))
-    asked = config.resources.concurrency or cores
-    counted = (max(asked, cores), float(asked) if config.resources.gpus_per_trial else 0.0)
+    cores = usable_cores()
+    at_once = config.resources.concurrency or cores
+    counted = (max(at_once, cores), float(at_once) if config.resources.gpus_per_trial else 0.0)
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:
@@ -185,8 +164,7 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
         uri = tracking_store(None, mlruns)
         prepare_store(uri, mlruns)
         sweep = create_folder(plan, mlruns)
-        store = TrackingThread(TimedTracking(Tracking(sweep, config, uri), costs))
-        result = run_sweep(plan, sweep, Watch(costs), TimedStore(store, costs))
+        result = run_sweep(plan, sweep, [Watch(costs), TimedCopy(sweep, uri, costs)])
     costs.workers = len(list(place.iterdir()))
     assert result.published or not to_the_end, "MLflow lacks a part of the sweep"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from common import table
 from scale_costs import Costs, drive
-from scale_process import Memory, aim, in_fresh_process, let_workers_import, memory_of, tell
+from scale_process import Memory, aim, in_fresh_process, let_workers_import, memory_of, progress
 from scale_worker import parts_of_a_trial
 
 from lorasweep.training.data.load import DataSettings
@@ -75,8 +75,8 @@ def parts(data: DataSettings) -> tuple[dict[str, float], dict[str, float], list[
         try:
             reference = ray.put((plan.encoded, setup, Hyperparameters()))
             task = ray.remote(parts_of_a_trial).remote([reference])
-            found: tuple[dict[str, float], dict[str, float], list[str]] = ray.get(task)
-            return found
+            sizes: tuple[dict[str, float], dict[str, float], list[str]] = ray.get(task)
+            return sizes
         finally:
             stop_ray()
 
@@ -134,19 +134,19 @@ def small(source: Path | None, text: Sequence[str]) -> DataSettings:
 
 def memory_section(data: DataSettings, counts: Sequence[int]) -> list[str]:
     """What a further trial at once adds, and what one is made of."""
-    found = []
+    measured = []
     for at_once in counts:
-        tell(f"memory: {at_once} trainings at once")
-        found.append(in_fresh_process(memory_together, at_once, data))
-    tell("memory: the parts of one")
+        progress(f"memory: {at_once} trainings at once")
+        measured.append(in_fresh_process(memory_together, at_once, data))
+    progress("memory: the parts of one")
     by_part, by_package, loaded = in_fresh_process(parts, data)
     lines = []
-    for earlier, now in zip([None, *found], found, strict=False):
+    for earlier, now in zip([None, *measured], measured, strict=False):
         added = f"{(now.trials - earlier.trials).pss:.0f}" if earlier else ""
         added_all = f"{(now.all - earlier.all).pss:.0f}" if earlier else ""
         trials = [f"{value:.0f}" for value in (now.trials.rss, now.trials.pss, now.trials.own)]
         lines.append([str(now.at_once), *trials, added, f"{now.all.pss:.0f}", added_all])
-    further = (found[-1].trials - found[0].trials).pss / (found[-1].at_once - found[0].at_once)
+    further = (measured[-1].trials - measured[0].trials).pss / (measured[-1].at_once - measured[0].at_once)
     head = ["trials at once", "RSS", "PSS", "own", "PSS added", "PSS of all processes", "added"]
     ranked = sorted(by_package.items(), key=lambda item: -item[1])
     rest = sum(megabytes for _, megabytes in ranked[NAMED_PACKAGES:])

@@ -90,7 +90,7 @@ def peak() -> float:
     return next(int(line.split()[1]) * 1024 / MEGABYTE for line in lines if line.startswith("VmHWM"))
 
 
-def tell(text: str) -> None:
+def progress(text: str) -> None:
     """Progress, for who waits."""
     print(text, file=sys.stderr, flush=True)
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 from common import spread, table
-from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, resident, tell
+from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, progress, resident
 
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import DataSettings, load_dataset
@@ -151,15 +151,15 @@ def _megabytes(encoded: EncodedDataset) -> float:
 
 def rows_section(source: Path | None, text: tuple[str, ...], sizes: Sequence[int], rounds: int) -> list[str]:
     """Reading, splitting and encoding, by the number of rows."""
-    found: dict[int, list[RowCosts]] = {rows: [] for rows in sizes}
+    measured: dict[int, list[RowCosts]] = {rows: [] for rows in sizes}
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         folder = Path(temporary)
         source = source or sample_file(ALL_ROWS, folder)
         files = {rows: cut(source, rows, folder) for rows in sizes}
         for round_ in range(rounds):
             for rows, path in files.items():
-                tell(f"rows: {rows:,}, round {round_ + 1} of {rounds}")
-                found[rows].append(in_fresh_process(row_costs, path, text))
+                progress(f"rows: {rows:,}, round {round_ + 1} of {rounds}")
+                measured[rows].append(in_fresh_process(row_costs, path, text))
         store = in_fresh_process(store_costs, files[ALL_ROWS], text)
     names = ("reading", "splitting", "encoding", "seconds", "growth", "store")
     digits = {"growth": 0, "store": 1}
@@ -168,12 +168,12 @@ def rows_section(source: Path | None, text: tuple[str, ...], sizes: Sequence[int
             f"{rows:,}",
             *(spread([getattr(cost, name) for cost in costs], digits.get(name, 2)) for name in names),
         ]
-        for rows, costs in found.items()
+        for rows, costs in measured.items()
     ]
     middle = {
-        name: [median(getattr(cost, name) for cost in costs) for costs in found.values()] for name in names
+        name: [median(getattr(cost, name) for cost in costs) for costs in measured.values()] for name in names
     }
-    counts = [costs[0].rows for costs in found.values()]
+    counts = [costs[0].rows for costs in measured.values()]
     fitted = (f"{at_rows(WHOLE_SET, counts, middle[name]):.{digits.get(name, 2)}f}" for name in names)
     lines.append([f"{WHOLE_SET:,}, by the line", *fitted])
     head = [

@@ -53,9 +53,9 @@ def costless_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSet
         _trained.append(_train_once(config, data, setup))
     entries, checkpoint, parameters = _trained[0]
     quality = np.random.default_rng(int(config["number"])).random()
-    for rung in range(1, setup.settings.rungs + 1):
+    for rung in range(1, setup.training_settings.rungs + 1):
         score = quality * (1 - 0.5**rung)
-        epoch = rung / setup.settings.evaluations_per_epoch
+        epoch = rung / setup.training_settings.evaluations_per_epoch
         seconds = time.perf_counter() - began
         evaluation = entries | {"rung": rung, "epoch": epoch, "seconds": seconds, "accuracy": score}
         tune.report(
@@ -79,7 +79,7 @@ def _train_once(
     torch.set_num_threads(setup.threads)
     hyperparameters = Hyperparameters(**config["hyperparameters"])
     state = start_state(data, setup, hyperparameters, torch.device("cpu"))
-    evaluation = next(iter(fine_tune(state, data, hyperparameters, setup.settings)))
+    evaluation = next(iter(fine_tune(state, data, hyperparameters, setup.training_settings)))
     folder = tempfile.mkdtemp(prefix="lorasweep-")
     write_checkpoint(state, evaluation, evaluation.scores.accuracy, evaluation.rung, Path(folder))
     return evaluation.to_dict(), folder, trainable_parameters(state.model)

@@ -89,15 +89,15 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
     done("beside the imports: what they leave")
     data, setup, hyperparameters = ray.get(references[0])
     device = prepare_worker(setup)
-    amp = resolve_precision(setup.settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, setup.settings.seed, str(device))
+    amp = resolve_precision(setup.training_settings.precision, device, setup.base.model_type)
+    loaded = _loaded_base(setup.base, data.label_names, setup.training_settings.seed, str(device))
     done("base model")
-    model = build_classifier(loaded, hyperparameters, setup.settings.seed, amp)
+    model = build_classifier(loaded, hyperparameters, setup.training_settings.seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)
     done("adapter, frozen weights in the AMP type")
     predict_logits(model, data.validation, amp)
     done("evaluation: what the allocator keeps of its activations")
-    for _ in fine_tune(state, data, hyperparameters, setup.settings):
+    for _ in fine_tune(state, data, hyperparameters, setup.training_settings):
         pass
     done("training beyond that: activations, gradients, moments")
     parts["imports"] = meter.total()

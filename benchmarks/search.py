@@ -86,11 +86,14 @@ class Bench:
     def defaults(self, start: bool) -> Iterator[list[str]]:
         """Rows of what sweeps planned for each cost find: the shipped values, then others against them."""
         shipped = [self.run(SHIPPED, cost, start)[:, -1] for cost in SIZES]
-        yield [SHIPPED.name, *(f"{percent(found.mean())} ± {100 * error(found):.1f}" for found in shipped)]
+        yield [
+            SHIPPED.name,
+            *(f"{percent(results.mean())} ± {100 * error(results):.1f}" for results in shipped),
+        ]
         for contender in DEFAULTS:
-            found = [self.run(contender, cost, start)[:, -1] for cost in SIZES]
+            results = [self.run(contender, cost, start)[:, -1] for cost in SIZES]
             # The same seeds draw the same first trials, so differences are less noisy than the means.
-            pairs = [(theirs.mean(), theirs - ours) for theirs, ours in zip(found, shipped, strict=True)]
+            pairs = [(theirs.mean(), theirs - ours) for theirs, ours in zip(results, shipped, strict=True)]
             yield [
                 contender.name,
                 *(
@@ -110,10 +113,10 @@ def percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def strategy_rows(found: dict[str, np.ndarray]) -> Iterator[list[str]]:
+def strategy_rows(results: dict[str, np.ndarray]) -> Iterator[list[str]]:
     """Mean and 10th to 90th percentile at each cost, and when random's last mean is reached."""
-    goal = found[STRATEGIES[-1].name].mean(axis=0)[-1]
-    for name, best in found.items():
+    goal = results[STRATEGIES[-1].name].mean(axis=0)[-1]
+    for name, best in results.items():
         cells = []
         for cost in COSTS:
             at = best[:, cost * RUNGS - 1]
@@ -129,8 +132,8 @@ def draw(panels: dict[str, dict[str, np.ndarray]], ceiling: float, path: Path) -
     """Best accuracy so far against cost, mean and 10th to 90th percentile; a panel for each title."""
     matplotlib.use("agg")
     figure, axes = pyplot.subplots(1, len(panels), figsize=(9.2, 4.2), sharey=True, squeeze=False)
-    for axis, (title, found) in zip(axes[0], panels.items(), strict=True):
-        for colour, (name, best) in zip(COLOURS, found.items(), strict=True):
+    for axis, (title, results) in zip(axes[0], panels.items(), strict=True):
+        for colour, (name, best) in zip(COLOURS, results.items(), strict=True):
             spent = np.arange(1, best.shape[1] + 1) / RUNGS
             if name in (STRATEGIES[0].name, STRATEGIES[-1].name):  # four bands would hide each other
                 low, high = 100 * np.percentile(best, [10, 90], axis=0)
@@ -144,8 +147,8 @@ def draw(panels: dict[str, dict[str, np.ndarray]], ceiling: float, path: Path) -
         axis.grid(alpha=0.25)
     lowest = min(
         np.percentile(best[:, COSTS[0] * RUNGS - 1], 10)
-        for found in panels.values()
-        for best in found.values()
+        for results in panels.values()
+        for best in results.values()
     )
     axes[0][0].set_ylim(100 * lowest - 1, 100 * ceiling + 0.5)
     axes[0][0].set_ylabel("best validation accuracy so far, %")
@@ -165,8 +168,8 @@ def about(surrogate: Surrogate, seeds: int) -> str:
         f"{len(curves)} recorded curves, best accuracy {min(best):.1%} to {max(best):.1%} "
         f"(median {middle:.1%}), {sum(len(curve.scores) < RUNGS for curve in curves)} diverged; "
         f"{seeds} seeds.\n"
-        f"The surrogate's mean absolute error, a curve told by its nearest neighbour: "
-        f"{100 * errors.nearest:.1f} points ({100 * errors.mean:.1f} if told by the mean of all others), "
+        f"The surrogate's mean absolute error, a curve predicted by its nearest neighbour: "
+        f"{100 * errors.nearest:.1f} points ({100 * errors.mean:.1f} if predicted by the mean of all others), "
         f"rank correlation {errors.rank_correlation:.2f}. An accuracy over {VALIDATION_ROWS} rows has itself a "
         f"standard error of about {100 * np.sqrt(middle * (1 - middle) / VALIDATION_ROWS):.1f} points, so luck "
         "too chooses the best curve; it is the same luck for every contender."
@@ -174,7 +177,7 @@ def about(surrogate: Surrogate, seeds: int) -> str:
 
 
 def main() -> None:
-    """Replay, print, and write if asked to."""
+    """Replay, print, and write if wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -195,8 +198,8 @@ def main() -> None:
     if options.write or not options.defaults:
         head = ["strategy", *(f"cost {cost}" for cost in COSTS), f"cost to reach random alone's {COSTS[-1]}"]
         for start in starts:
-            found = panels[titles[start]] = bench.strategies(start)
-            parts += [f"## {titles[start]}", STRATEGY_NOTE, table(head, strategy_rows(found))]
+            results = panels[titles[start]] = bench.strategies(start)
+            parts += [f"## {titles[start]}", STRATEGY_NOTE, table(head, strategy_rows(results))]
     if options.write or options.defaults:
         head = ["TPE + ASHA", *(f"cost {cost}" for cost in SIZES)]
         for start in starts:

@@ -1,7 +1,7 @@
 """Where the time of a sweep goes: spans with a cause, which each of its processes writes as JSON lines.
 
 A span's beginning and its end are lines of their own, so that a process that Ray ends in the middle of a trial has
-still told what it was doing. Nothing is written unless the variable `LORASWEEP_SPANS` names a folder.
+still recorded what it was doing. Nothing is written unless the variable `LORASWEEP_SPANS` names a folder.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _write(folder: str, entry: dict[str, Any]) -> None:
 
 def read_spans(folder: Path) -> list[Span]:
     """All spans of all processes by their start. One without an end stops with its process's last line."""
-    found = []
+    spans = []
     for path in folder.glob("*.jsonl"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         last = max(line["time"] for line in lines)
@@ -136,5 +136,5 @@ def read_spans(folder: Path) -> list[Span]:
             if "begin" in line:
                 end = ends.get(line["begin"], {"time": last, "cpu": 0.0})
                 cause, main = Cause(line["cause"]), bool(line["main"])
-                found.append(Span(cause, line["time"], end["time"], end["cpu"], int(path.stem), main))
-    return sorted(found, key=lambda span: span.start)
+                spans.append(Span(cause, line["time"], end["time"], end["cpu"], int(path.stem), main))
+    return sorted(spans, key=lambda span: span.start)

@@ -59,7 +59,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Errors:
-    """How well a curve's best accuracy is told by its nearest neighbour, the curve itself left out.
+    """How well a curve's best accuracy is predicted by its nearest neighbour, the curve itself left out.
 
     `nearest` and `mean` are mean absolute errors in accuracy: of the neighbour, and of all others' mean.
     """
@@ -84,16 +84,16 @@ class Surrogate:
     def leave_one_out(self) -> Errors:
         """Each curve predicted by the others."""
         best = np.array([curve.best for curve in self.curves])
-        told = np.empty_like(best)
+        predicted = np.empty_like(best)
         for number, curve in enumerate(self.curves):
             squares = self._squares(curve.settings)
             squares[number] = np.inf
-            told[number] = best[np.argmin(squares)]
+            predicted[number] = best[np.argmin(squares)]
         others = (best.sum() - best) / (len(best) - 1)
         return Errors(
-            nearest=float(np.abs(told - best).mean()),
+            nearest=float(np.abs(predicted - best).mean()),
             mean=float(np.abs(others - best).mean()),
-            rank_correlation=float(spearmanr(told, best).statistic),
+            rank_correlation=float(spearmanr(predicted, best).statistic),
         )
 
     def _squares(self, settings: Mapping[str, Any]) -> np.ndarray:

@@ -101,8 +101,8 @@ def run(name: str, shape: Shape, folder: Path, store: Path, environment: Mapping
     if code:
         raise RuntimeError(f"{name} ended with {code}:\n{(folder / 'output.txt').read_text()[-3000:]}")
     times = sweep_times(read_spans(spans), process.pid, started, ended, shape.concurrency)
-    kept = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
-    return Outcome(times, kept["best"], kept["tried"])
+    outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+    return Outcome(times, outcome["best"], outcome["tried"])
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, list[Outcome]]:
@@ -110,22 +110,22 @@ def measure(shape: Shape, rounds: int) -> dict[str, list[Outcome]]:
     # As it is now: what lorasweep keeps quiet in its own process, the other side has as its libraries have it.
     environment = dict(os.environ)
     quiet_environment()
-    found: dict[str, list[Outcome]] = {name: [] for name in SCRIPTS}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in SCRIPTS}
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         store = Path(temporary) / "store"
         prepare_store(f"sqlite:///{store / 'mlflow.db'}", store)
         for round_ in range(rounds):
             for name in SCRIPTS:
                 folder = Path(temporary) / f"{round_}-{name.replace(' ', '-')}"
-                found[name].append(run(name, shape, folder, store, environment))
-                seconds = found[name][-1].times.wall
+                outcomes[name].append(run(name, shape, folder, store, environment))
+                seconds = outcomes[name][-1].times.wall
                 print(f"round {round_ + 1} of {rounds}: {name} {seconds:.0f} s", file=sys.stderr)
                 shutil.rmtree(folder)
-    return found
+    return outcomes
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print, and write if wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,8 +134,8 @@ def main() -> None:
     options = parser.parse_args()
     rounds = 1 if options.short else 3
     shape = quickstart(options.short)
-    found = measure(shape, rounds)
-    parts = report(found, shape)
+    outcomes = measure(shape, rounds)
+    parts = report(outcomes, shape)
     command = f"python benchmarks/sweep.py{' --short' * options.short} --write"
     finish(parts, "sweep.md", command, LIBRARIES, write=options.write)
 

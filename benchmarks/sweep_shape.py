@@ -68,7 +68,7 @@ class Shape:
 
     @classmethod
     def read(cls, folder: Path) -> Shape:
-        """What `write` kept."""
+        """What `write` has written."""
         return cls(**json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8")))
 
 

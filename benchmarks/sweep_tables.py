@@ -29,9 +29,9 @@ class Outcome:
     tried: list[dict[str, object]]
 
 
-def wall_rows(found: dict[str, list[Outcome]]) -> Iterator[list[str]]:
+def wall_rows(measured: dict[str, list[Outcome]]) -> Iterator[list[str]]:
     """A row a side: wall time, what it trained, how well it learnt."""
-    for name, outcomes in found.items():
+    for name, outcomes in measured.items():
         times = [outcome.times for outcome in outcomes]
         yield [
             name,
@@ -44,11 +44,11 @@ def wall_rows(found: dict[str, list[Outcome]]) -> Iterator[list[str]]:
         ]
 
 
-def cause_rows(found: dict[str, list[Outcome]]) -> Iterator[list[str]]:
+def cause_rows(measured: dict[str, list[Outcome]]) -> Iterator[list[str]]:
     """A row a cause: seconds and share of the wall time, median over the rounds."""
     for cause in Cause:
         cells, most = [str(cause)], 0.0
-        for outcomes in found.values():
+        for outcomes in measured.values():
             seconds = median(outcome.times.causes[cause] for outcome in outcomes)
             share = median(outcome.times.causes[cause] / outcome.times.wall for outcome in outcomes)
             cells += [f"{seconds:.1f}", f"{share:.1%}"] if seconds else ["", ""]
@@ -57,10 +57,10 @@ def cause_rows(found: dict[str, list[Outcome]]) -> Iterator[list[str]]:
             yield cells
 
 
-def aims(found: dict[str, list[Outcome]], workers: int) -> Iterator[list[str]]:
+def aims(measured: dict[str, list[Outcome]], workers: int) -> Iterator[list[str]]:
     """A row an aim: what was wanted, what was seen."""
-    own = [outcome.times for outcome in found[LORASWEEP]]
-    other = [outcome.times for outcome in found[DOCUMENTED]]
+    own = [outcome.times for outcome in measured[LORASWEEP]]
+    other = [outcome.times for outcome in measured[DOCUMENTED]]
     faster = [b.wall / a.wall for a, b in zip(own, other, strict=True)]
     per_rung = [b.wall / b.rungs / (a.wall / a.rungs) for a, b in zip(own, other, strict=True)]
     overhead, idle = [100 * time.overhead for time in own], [100 * time.idle for time in own]
@@ -96,16 +96,16 @@ def aims(found: dict[str, list[Outcome]], workers: int) -> Iterator[list[str]]:
     ]
 
 
-def same_settings(found: dict[str, list[Outcome]], shape: Shape) -> bool:
+def same_settings(measured: dict[str, list[Outcome]], shape: Shape) -> bool:
     """Whether every sweep tried just the settings that were drawn for it."""
-    return all(outcome.tried == shape.settings for outcomes in found.values() for outcome in outcomes)
+    return all(outcome.tried == shape.settings for outcomes in measured.values() for outcome in outcomes)
 
 
-def report(found: dict[str, list[Outcome]], shape: Shape) -> list[str]:
+def report(measured: dict[str, list[Outcome]], shape: Shape) -> list[str]:
     """The result in Markdown, in parts."""
-    rounds = len(found[LORASWEEP])
+    rounds = len(measured[LORASWEEP])
     times = "once each" if rounds == 1 else f"{rounds} rounds in turn, median (least–greatest)"
-    head = ["", *(cell for name in found for cell in (f"{name}, s", "share"))]
+    head = ["", *(cell for name in measured for cell in (f"{name}, s", "share"))]
     parts = [
         "# A whole sweep",
         f"The demonstration's texts, which the project makes itself: {shape.train_rows} training and "
@@ -131,17 +131,17 @@ def report(found: dict[str, list[Outcome]], shape: Shape) -> list[str]:
                 "next trial, s",
                 "best accuracy, %",
             ],
-            wall_rows(found),
+            wall_rows(measured),
         ),
         f"From one evaluation to the next it is {shape.rung_steps} steps. *Next trial*: from a trial's last report to "
         "the first step of the next one in its place.",
-        table(head, cause_rows(found)),
+        table(head, cause_rows(measured)),
         "While trials run, a cause has the mean over the workers; what a worker waits for while MLflow holds up the "
         "driver is MLflow's. lorasweep's MLflow works on a thread beside the trials: the core's time that it takes "
-        f"there, {spread([outcome.times.mlflow_beside for outcome in found[LORASWEEP]])} s, is in the last row of "
+        f"there, {spread([outcome.times.mlflow_beside for outcome in measured[LORASWEEP]])} s, is in the last row of "
         "the next table and not in this one.",
-        table(["aim", "wanted", "seen", ""], aims(found, shape.concurrency)),
+        table(["aim", "wanted", "seen", ""], aims(measured, shape.concurrency)),
     ]
-    if not same_settings(found, shape):
+    if not same_settings(measured, shape):
         parts.append("**The two sides did not try the same settings: these figures compare nothing.**")
     return parts

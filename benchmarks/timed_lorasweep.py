@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from spans import Cause, span, timed_steps, wrap
@@ -38,65 +39,80 @@ def timed_prediction(*arguments: Any) -> Any:
     return predict_test(*arguments)
 
 
+# What is timed inside a trial. Every name here is looked up by tests/benchmarks/test_patched_names.py.
+WORKER_SPANS = {
+    "lorasweep.tuning.trials.trial.prepare_worker": Cause.STARTING,
+    "lorasweep.tuning.trials.trial.start_state": Cause.LOADING,
+    "lorasweep.training.loop.fine_tune.predict_logits": Cause.EVALUATION,
+    "lorasweep.training.loop.fine_tune.score": Cause.EVALUATION,
+    "lorasweep.tuning.trials.trial.write_checkpoint": Cause.CHECKPOINTS,
+    "ray.tune.report": Cause.REPORTING,
+    "ray.train._internal.storage.StorageContext.persist_current_checkpoint": Cause.CHECKPOINTS,
+    "lorasweep.tuning.sweep.after_trials.start_state": Cause.LOADING,
+    "lorasweep.tuning.sweep.after_trials.predict_logits": Cause.EVALUATION,
+}
+# A generator, whose time is that between its evaluations.
+TRAINING = "lorasweep.tuning.trials.trial.fine_tune"
+# What is timed around the trials. MLflow has its own thread, for which the command waits at the end.
+DRIVER_SPANS = {
+    "lorasweep.tuning.sweep.plan.load_dataset": Cause.DATA,
+    "lorasweep.tuning.sweep.plan.encode_dataset": Cause.ENCODING,
+    "lorasweep.tuning.sweep.plan.load_tokenizer": Cause.LOADING,
+    "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,
+    "lorasweep.tuning.sweep.run.start_ray": Cause.RAY_START,
+    "ray.tune.Tuner.fit": Cause.TRIALS,
+    "lorasweep.tuning.sweep.run.choose_winner": Cause.WINNER,
+    "lorasweep.tuning.sweep.run._best_adapters": Cause.ADAPTERS,
+    "lorasweep.tuning.sweep.run.stop_ray": Cause.RAY_END,
+    "lorasweep.tuning.tracking.copy._copy_report": Cause.PLOTS,
+    "lorasweep.tuning.tracking.thread.copy_sweep": Cause.MLFLOW,
+    "lorasweep.tuning.tracking.thread.MLflowCopy.end": Cause.MLFLOW,
+}
+# What stands in for a function, so that the worker records its own spans.
+REPLACED = {
+    "lorasweep.tuning.sweep.run.run_trial": timed_trial,
+    "lorasweep.tuning.sweep.winner.predict_test": timed_prediction,
+}
+CREATE_FOLDER = "lorasweep.tuning.sweep.start.create_folder"
+
+
+def replace(path: str, function: Callable[..., Any]) -> None:
+    """Put a function in the place of another one.
+
+    Raises:
+        AttributeError: there is nothing of this name to replace.
+    """
+    owner, _, name = path.rpartition(".")
+    resolve_name(path)
+    setattr(resolve_name(owner), name, function)
+
+
+def record(spans: Mapping[str, Cause]) -> None:
+    """Time functions by their paths."""
+    for path, cause in spans.items():
+        owner, _, name = path.rpartition(".")
+        wrap(resolve_name(owner), name, cause)
+
+
 def record_worker_spans() -> None:
     """Time what happens inside a trial."""
-    from ray import tune
-    from ray.train._internal.storage import StorageContext
-
-    import lorasweep.training.loop.fine_tune
-    import lorasweep.tuning.sweep.after_trials
-    import lorasweep.tuning.trials.trial
-
-    wrap(lorasweep.tuning.trials.trial, "prepare_worker", Cause.STARTING)
-    wrap(lorasweep.tuning.trials.trial, "start_state", Cause.LOADING)
-    wrap(lorasweep.tuning.trials.trial, "fine_tune", Cause.TRAINING, timed_steps)
-    wrap(lorasweep.training.loop.fine_tune, "predict_logits", Cause.EVALUATION)
-    wrap(lorasweep.training.loop.fine_tune, "score", Cause.EVALUATION)
-    wrap(lorasweep.tuning.trials.trial, "write_checkpoint", Cause.CHECKPOINTS)
-    wrap(tune, "report", Cause.REPORTING)
-    wrap(StorageContext, "persist_current_checkpoint", Cause.CHECKPOINTS)
-    wrap(lorasweep.tuning.sweep.after_trials, "start_state", Cause.LOADING)
-    wrap(lorasweep.tuning.sweep.after_trials, "predict_logits", Cause.EVALUATION)
+    record(WORKER_SPANS)
+    owner, _, name = TRAINING.rpartition(".")
+    wrap(resolve_name(owner), name, Cause.TRAINING, timed_steps)
 
 
 def record_driver_spans() -> None:
     """Time what the command does around its trials."""
-    import ray.tune
-
-    import lorasweep.tuning.command_line.main
-    import lorasweep.tuning.sweep.plan
-    import lorasweep.tuning.sweep.run
-    import lorasweep.tuning.sweep.winner
-    import lorasweep.tuning.tracking.thread
-    import lorasweep.tuning.tracking.tracking
-
-    wrap(lorasweep.tuning.sweep.plan, "load_dataset", Cause.DATA)
-    wrap(lorasweep.tuning.sweep.plan, "encode_dataset", Cause.ENCODING)
-    wrap(lorasweep.tuning.sweep.plan, "load_tokenizer", Cause.LOADING)
-    wrap(lorasweep.tuning.command_line.main, "open_store", Cause.MLFLOW)
-    wrap(lorasweep.tuning.sweep.run, "start_ray", Cause.RAY_START)
-    wrap(ray.tune.Tuner, "fit", Cause.TRIALS)
-    wrap(lorasweep.tuning.sweep.run, "choose_winner", Cause.WINNER)
-    wrap(lorasweep.tuning.sweep.run, "_best_adapters", Cause.ADAPTERS)
-    wrap(lorasweep.tuning.sweep.run, "stop_ray", Cause.RAY_END)
-    # On its own thread, for which the command waits in the end.
-    for name in ("start", "update", "finish"):
-        wrap(lorasweep.tuning.tracking.tracking.Tracking, name, Cause.MLFLOW)
-    wrap(lorasweep.tuning.tracking.tracking.Tracking, "_record_report", Cause.PLOTS)
-    wrap(lorasweep.tuning.tracking.thread.TrackingThread, "finish", Cause.MLFLOW)
-    for module, name, function in (
-        (lorasweep.tuning.sweep.run, "run_trial", timed_trial),
-        (lorasweep.tuning.sweep.winner, "predict_test", timed_prediction),
-    ):
-        setattr(module, name, function)
+    record(DRIVER_SPANS)
+    for path, function in REPLACED.items():
+        replace(path, function)
 
 
 def propose(settings: Sequence[dict[str, Any]]) -> None:
     """Let each new sweep's study propose these settings first, as its start."""
-    import lorasweep.tuning.sweep.run
     from lorasweep.tuning.search.study import open_study
 
-    create_folder = lorasweep.tuning.sweep.start.create_folder
+    create_folder = resolve_name(CREATE_FOLDER)
 
     def create(*arguments: Any, **named: Any) -> Any:
         folder = create_folder(*arguments, **named)
@@ -105,7 +121,7 @@ def propose(settings: Sequence[dict[str, Any]]) -> None:
             study.enqueue_trial(values)
         return folder
 
-    lorasweep.tuning.sweep.start.create_folder = create
+    replace(CREATE_FOLDER, create)
 
 
 def command(shape: Shape, mlruns: Path) -> list[str]:
@@ -147,7 +163,7 @@ def main() -> None:
     guard_local_ray(None)
     record_driver_spans()
     propose(shape.settings)
-    from lorasweep.tuning.command_line.main import main as lorasweep
+    from lorasweep.command_line.main import main as lorasweep
     from lorasweep.tuning.record.folder import SweepFolder
 
     sys.argv[1:] = command(shape, folder / "mlruns")

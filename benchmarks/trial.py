@@ -26,9 +26,10 @@ from levers import SETTINGS
 from rows import TOKENS, fixed_shape, take
 from transformers.utils import logging
 from trial_contenders import CONTENDERS
-from trial_tables import BERT_BASE, FIXED, HEADLINE, PAIR, Found, Plan, aims, intro, section
+from trial_tables import BERT_BASE, FIXED, HEADLINE, PAIR, Plan, Result, aims, intro, section
 from trial_task import Contender, Measured, Task, measure
 
+from lorasweep.training.amp_types import bf16_in_hardware
 from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import DataSettings, load_dataset
 from lorasweep.training.model.base_model import (
@@ -40,14 +41,14 @@ from lorasweep.training.model.base_model import (
 )
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.model.precision import bf16_in_hardware, resolve_precision
+from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import MINILM
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 MAX_LENGTH = 128
 WARM_UP_ROWS = 64
-SHORT, WHOLE = Plan(2, 640, 128, 160, 64), Plan(4, 1600, 480, 480, 256)
+SHORT, WHOLE = Plan(2, 448, 96, 128, 32), Plan(4, 1600, 480, 480, 256)
 
 
 def bert_base(label_names: tuple[str, ...], device: torch.device) -> LoadedBase:
@@ -60,7 +61,7 @@ def bert_base(label_names: tuple[str, ...], device: torch.device) -> LoadedBase:
     return LoadedBase(base, BertForSequenceClassification(config).to(device), ("classifier",))
 
 
-def in_turn(texts: str, task: Task, plan: Plan) -> Found:
+def in_turn(texts: str, task: Task, plan: Plan) -> Result:
     """Measure the contenders in turn, after a short round that is left out."""
     few = np.random.default_rng(0).permutation(len(task.data.train))[:WARM_UP_ROWS]
     validation = take(task.data.validation, np.arange(min(WARM_UP_ROWS, len(task.data.validation))))
@@ -69,18 +70,18 @@ def in_turn(texts: str, task: Task, plan: Plan) -> Found:
     )
     fresh = build_classifier(task.loaded, task.hyperparameters, 0, task.amp)
     logits = predict_logits(fresh, task.data.validation, task.amp)
-    found: dict[type[Contender], list[Measured]] = {contender: [] for contender in CONTENDERS}
+    rounds: dict[type[Contender], list[Measured]] = {contender: [] for contender in CONTENDERS}
     ceilings: list[GemmRate] = []
     for round_ in range(plan.rounds + 1):
         print(f"{texts}: {f'round {round_} of {plan.rounds}' if round_ else 'warm-up'}", file=sys.stderr)
         ceilings.append(gemm_rate(task.amp.device, task.amp.dtype or torch.float32))
         for contender in CONTENDERS:
-            found[contender].append(measure(contender, task if round_ else warm_up, round_))
-    return Found(
+            rounds[contender].append(measure(contender, task if round_ else warm_up, round_))
+    return Result(
         texts=texts,
         task=task,
         loss=score(logits, task.data.validation.labels).loss,
-        rounds={contender: values[1:] for contender, values in found.items()},
+        rounds={contender: values[1:] for contender, values in rounds.items()},
         ceilings=ceilings[1:],
     )
 
@@ -102,7 +103,7 @@ def news(kind: str, plan: Plan, folder: Path | None) -> tuple[DataSettings, str]
     return settings, f"`{name}`" if path else "the project's own made-up sample"
 
 
-def tasks(
+def workloads(
     base_name: str, device: torch.device, plan: Plan, folder: Path | None
 ) -> Iterator[tuple[str, str, Task]]:
     """Kind of texts, their source in words, and what to do with them."""
@@ -127,7 +128,7 @@ def tasks(
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print, and write if wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,12 +156,12 @@ def main() -> None:
         plan = plan.part((8 if options.base == BERT_BASE else 1) * (1 if bf16_in_hardware(device) else 2))
 
     measured, sources = [], []
-    for texts, source, task in tasks(options.base, device, plan, options.news):
+    for texts, source, task in workloads(options.base, device, plan, options.news):
         measured.append(in_turn(texts, task, plan))
         sources.append(f"{texts}: {source}")
     parts = ["# One trial", *intro(options.base, plan, measured, sources)]
-    for found in measured:
-        parts += [f"## {found.texts[0].upper()}{found.texts[1:]}", *section(found)]
+    for result in measured:
+        parts += [f"## {result.texts[0].upper()}{result.texts[1:]}", *section(result)]
     parts += ["## Aims", *aims(options.base, measured)]
     standard = options.base == MINILM and kind == "cpu"
     flags = f"--device {kind} --base {options.base}{' --short' * options.short} --write"

@@ -116,9 +116,9 @@ class TrainerDefaults(Contender):
         return float(self.trainer.train().metrics["train_runtime"])
 
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
-        found = self.trainer.predict(cast(Any, self.validation))
+        output = self.trainer.predict(cast(Any, self.validation))
         self.folder.cleanup()
-        return found.predictions, found.label_ids
+        return output.predictions, output.label_ids
 
 
 class TrainerAtItsBest(TrainerDefaults):
@@ -183,10 +183,10 @@ class Notebook(Contender):
         logits, seen = [], []
         for ids, mask, types, labels in self._batches(self.task.data.validation, shuffle=False):
             with self.task.amp.autocast():
-                found = self.model(
+                output = self.model(
                     input_ids=ids.to(device), attention_mask=mask.to(device), token_type_ids=types.to(device)
                 ).logits
-            logits.append(found.float().cpu().numpy())
+            logits.append(output.float().cpu().numpy())
             seen.append(labels.numpy())
         return np.concatenate(logits), np.concatenate(seen)
 

@@ -52,7 +52,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Found:
+class Result:
     """All rounds on one kind of texts.
 
     Attributes:
@@ -76,18 +76,18 @@ class Found:
         """Nominal work over training time, as a share of the ceiling, round by round."""
         work = StepWork.of(self.task.loaded, self.task.hyperparameters)
         pairs = zip(self.rounds[contender], self.ceilings, strict=True)
-        return [work.flops(found.shapes) / found.seconds / ceiling.rate for found, ceiling in pairs]
+        return [work.flops(run.shapes) / run.seconds / ceiling.rate for run, ceiling in pairs]
 
 
-def _training(found: Measured) -> float:
-    return found.training
+def _training(run: Measured) -> float:
+    return run.training
 
 
-def _evaluation(found: Measured) -> float:
-    return found.evaluation
+def _evaluation(run: Measured) -> float:
+    return run.evaluation
 
 
-def intro(base: str, plan: Plan, measured: Sequence[Found], sources: Sequence[str]) -> Iterator[str]:
+def intro(base: str, plan: Plan, measured: Sequence[Result], sources: Sequence[str]) -> Iterator[str]:
     """What was measured, and how to read the tables."""
     task = measured[0].task
     amp, work = task.amp, StepWork.of(task.loaded, task.hyperparameters)
@@ -115,9 +115,9 @@ def intro(base: str, plan: Plan, measured: Sequence[Found], sources: Sequence[st
         "leaves out of frozen layers. `Trainer` sorts in pools of at most a quarter of the rows, so the fewer they "
         "are, the more it pads; lorasweep's pools hold 50 batches."
     )
-    rates = [ceiling.rate for found in measured for ceiling in found.ceilings]
+    rates = [ceiling.rate for result in measured for ceiling in result.ceilings]
     best = max(
-        (ceiling for found in measured for ceiling in found.ceilings), key=lambda ceiling: ceiling.rate
+        (ceiling for result in measured for ceiling in result.ceilings), key=lambda ceiling: ceiling.rate
     )
     yield (
         f"The ceiling is the fastest of several matrix products in {amp.name}, each kept up for {SECONDS:g} s at the "
@@ -128,9 +128,9 @@ def intro(base: str, plan: Plan, measured: Sequence[Found], sources: Sequence[st
     )
 
 
-def section(found: Found) -> Iterator[str]:
+def section(result: Result) -> Iterator[str]:
     """The table of one kind of texts."""
-    memory, real = found.task.amp.device.type == "cuda", found.texts != FIXED
+    memory, real = result.task.amp.device.type == "cuda", result.texts != FIXED
     head = [
         "",
         "training, samples/s",
@@ -145,8 +145,8 @@ def section(found: Found) -> Iterator[str]:
         *["GPU memory, MiB"] * memory,
     ]
     rows = []
-    for contender, measured in found.rounds.items():
-        gains = [found.gains(contender, rate) for rate in (_training, _evaluation)]
+    for contender, measured in result.rounds.items():
+        gains = [result.gains(contender, rate) for rate in (_training, _evaluation)]
         ours = contender is Lorasweep
         cells = [
             contender.name,
@@ -155,23 +155,25 @@ def section(found: Found) -> Iterator[str]:
             spread([entry.evaluation for entry in measured], 0),
             "" if ours else f"{spread(gains[1], 2)} times",
             f"{median(entry.padding for entry in measured):.2f}",
-            f"{spread([100 * share for share in found.shares(contender)], 0)} %",
+            f"{spread([100 * share for share in result.shares(contender)], 0)} %",
         ]
         cells += [f"{median(entry.loss for entry in measured):.2f}"] * real
         rows.append(cells + [f"{median(entry.memory for entry in measured) / 2**20:,.0f}"] * memory)
     yield table(head, rows)
     if real:
-        rises = [c.name for c, runs in found.rounds.items() if median(run.loss for run in runs) >= found.loss]
-        yield f"Loss on the rows predicted: {found.loss:.2f} before training; " + (
+        rises = [
+            c.name for c, runs in result.rounds.items() if median(run.loss for run in runs) >= result.loss
+        ]
+        yield f"Loss on the rows predicted: {result.loss:.2f} before training; " + (
             f"it did not fall for {', '.join(rises)}." if rises else "it fell for every contender."
         )
     else:
         yield "Nothing is padded here, so the notebook's loop shows what plain PEFT and autocast reach."
 
 
-def aims(base: str, measured: Sequence[Found]) -> Iterator[str]:
+def aims(base: str, measured: Sequence[Result]) -> Iterator[str]:
     """Each aim of this base and device, and what was seen."""
-    by_texts = {found.texts: found for found in measured}
+    by_texts = {result.texts: result for result in measured}
     pair, fixed = by_texts[PAIR], by_texts[FIXED]
     amp = fixed.task.amp
     seen: list[tuple[str, float, list[float]]] = []

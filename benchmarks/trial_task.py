@@ -125,8 +125,8 @@ class Contender(ABC):
 
 def measure(contender: type[Contender], task: Task, seed: int) -> Measured:
     """One contender's round, and nothing left of it."""
-    found = contender(task, seed).measure()
+    measured = contender(task, seed).measure()
     gc.collect()
     if task.amp.device.type == "cuda":
         torch.cuda.empty_cache()
-    return found
+    return measured

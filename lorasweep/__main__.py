@@ -1,6 +1,6 @@
 """The command `lorasweep`, also as `python -m lorasweep`."""
 
-from lorasweep.tuning.command_line.main import main
+from lorasweep.command_line.main import main
 
 if __name__ == "__main__":
     main()

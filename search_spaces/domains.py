@@ -34,9 +34,50 @@ def show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+class Domain:
+    """The values that one searched hyperparameter may take: a `Choice`, a `Range` or an `IntRange`."""
+
+    def distribution(self) -> CategoricalDistribution | FloatDistribution | IntDistribution:
+        """The domain as Optuna knows it."""
+        raise NotImplementedError
+
+    def written(self) -> dict[str, Any]:
+        """The domain as it stands in YAML."""
+        raise NotImplementedError
+
+    def check(self, name: str) -> None:
+        """Raise `SettingsError` unless the hyperparameter `name` takes every value of the domain."""
+        kind = self.distribution()
+        for value in kind.choices if isinstance(kind, CategoricalDistribution) else (kind.low, kind.high):
+            check_value(name, value)
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """A value of the domain, proposed by the trial's sampler."""
+        kind = self.distribution()
+        value: Value
+        if isinstance(kind, CategoricalDistribution):
+            value = trial.suggest_categorical(name, kind.choices)
+        elif isinstance(kind, FloatDistribution):
+            value = trial.suggest_float(name, kind.low, kind.high, log=kind.log)
+        else:
+            value = trial.suggest_int(name, kind.low, kind.high, log=kind.log, step=kind.step)
+        return value
+
+    def __contains__(self, value: object) -> bool:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return from_distribution(self.distribution())
+
+
 @dataclass(frozen=True)
-class Choice:
-    """One of at least two single values, without an order."""
+class Choice(Domain):
+    """One of at least two single values, without an order.
+
+    Example:
+        >>> Choice((4, 8, 16)).values
+        (4, 8, 16)
+    """
 
     values: tuple[Value, ...]
 
@@ -56,31 +97,21 @@ class Choice:
     def __contains__(self, value: object) -> bool:
         return value in self.values
 
-    def __str__(self) -> str:
-        return ", ".join(show(value) for value in self.values)
-
-    def check(self, name: str) -> None:
-        """Raise `SettingsError` unless the hyperparameter `name` takes every value of the domain."""
-        for value in self.values:
-            check_value(name, value)
-
     def written(self) -> dict[str, Any]:
-        """The domain as it stands in YAML."""
         return {"choice": list(self.values)}
 
-    def distribution(self) -> BaseDistribution:
-        """The domain as Optuna knows it."""
+    def distribution(self) -> CategoricalDistribution:
         return CategoricalDistribution(self.values)
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """A value of the domain, proposed by the trial's sampler."""
-        value: Value = trial.suggest_categorical(name, self.values)
-        return value
 
 
 @dataclass(frozen=True)
-class Range:
-    """Fractions from `low` to `high`, both included; `log`: as many from 1 to 10 as from 10 to 100."""
+class Range(Domain):
+    """Fractions from `low` to `high`, both included; with `log`, 1 to 10 is as likely as 10 to 100.
+
+    Example:
+        >>> Range(1e-4, 1e-2, log=True)
+        Range(low=0.0001, high=0.01, log=True)
+    """
 
     low: float
     high: float
@@ -98,35 +129,28 @@ class Range:
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
-    def __str__(self) -> str:
-        return f"{show(self.low)} ... {show(self.high)}" + (" (log)" if self.log else "")
-
     def check(self, name: str) -> None:
-        """Raise `SettingsError` unless the hyperparameter `name` takes both ends of the domain."""
         if not takes_fractions(name):
             raise SettingsError(
                 f"{name}: {self.kind} draws fractions, but it takes {allowed(name)}; use int or choice"
             )
-        check_value(name, float(self.low))
-        check_value(name, float(self.high))
+        super().check(name)
 
     def written(self) -> dict[str, Any]:
-        """The domain as it stands in YAML."""
         return {self.kind: [self.low, self.high]}
 
-    def distribution(self) -> BaseDistribution:
-        """The domain as Optuna knows it."""
+    def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log)
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """A value of the domain, proposed by the trial's sampler."""
-        value: float = trial.suggest_float(name, self.low, self.high, log=self.log)
-        return value
 
 
 @dataclass(frozen=True)
-class IntRange:
-    """Whole numbers from `low` to `high`, both included, every `step`; `log` as in `Range`."""
+class IntRange(Domain):
+    """Whole numbers from `low` to `high`, both included, every `step`; `log` as in `Range`.
+
+    Example:
+        >>> IntRange(4, 64, step=4)
+        IntRange(low=4, high=64, log=False, step=4)
+    """
 
     low: int
     high: int
@@ -155,35 +179,14 @@ class IntRange:
             )
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int):
-            return False
-        return self.low <= value <= self.high and (value - self.low) % self.step == 0
-
-    def __str__(self) -> str:
-        step = f" (step {self.step})" if self.step > 1 else ""
-        return f"{self.low} ... {self.high}" + (" (log)" if self.log else step)
-
-    def check(self, name: str) -> None:
-        """Raise `SettingsError` unless the hyperparameter `name` takes both ends of the domain."""
-        check_value(name, self.low)
-        check_value(name, self.high)
+        return isinstance(value, int) and value in range(self.low, self.high + 1, self.step)
 
     def written(self) -> dict[str, Any]:
-        """The domain as it stands in YAML."""
         step = {"step": self.step} if self.step > 1 else {}
         return {"int": [self.low, self.high]} | ({"log": True} if self.log else step)
 
-    def distribution(self) -> BaseDistribution:
-        """The domain as Optuna knows it."""
+    def distribution(self) -> IntDistribution:
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """A value of the domain, proposed by the trial's sampler."""
-        value: int = trial.suggest_int(name, self.low, self.high, log=self.log, step=self.step)
-        return value
-
-
-Domain = Choice | Range | IntRange
 
 
 def _check_ends(kind: str, low: object, high: object) -> None:

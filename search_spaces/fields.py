@@ -14,8 +14,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.target_modules import compile_pattern, is_preset
 from lorasweep.training.settings import Hyperparameters
 
-type_names = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
-bounds = {
+TYPE_NAMES = {"integer": "a whole number", "number": "a number", "string": "text", "null": "null"}
+BOUNDS = {
     "minimum": "at least {:g}",
     "exclusiveMinimum": "above {:g}",
     "maximum": "at most {:g}",
@@ -34,6 +34,16 @@ def field_names() -> tuple[str, ...]:
     return tuple(Hyperparameters.model_fields)
 
 
+def short_names() -> dict[str, str]:
+    """Names for narrow tables, of the hyperparameters that have one."""
+    return {name: schema["short"] for name, schema in _schema().items() if "short" in schema}
+
+
+def adapter_settings() -> tuple[str, ...]:
+    """Hyperparameters that full fine-tuning has no use for, whatever was drawn for them."""
+    return tuple(name for name, schema in _schema().items() if schema.get("adapter_only"))
+
+
 def takes_fractions(name: str) -> bool:
     """False for a hyperparameter that takes whole numbers only."""
     return _schema()[name].get("type") != "integer"
@@ -48,15 +58,15 @@ def allowed(name: str) -> str:
 def _in_words(option: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in option:
         return "one of " + ", ".join(option["enum"])
-    words = type_names[option["type"]]
-    limits = [text.format(option[key]) for key, text in bounds.items() if key in option]
+    words = TYPE_NAMES[option["type"]]
+    limits = [text.format(option[key]) for key, text in BOUNDS.items() if key in option]
     if option["type"] == "string":
         return f"{words} ({schema['description']})"
     return f"{words}, {' and '.join(limits)}" if limits else words
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A question to append to a refusal, such as " (did you mean rank?)", or nothing."""
+    """A hint for a message, such as " (did you mean rank?)", or nothing."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -72,8 +82,8 @@ def check_name(name: object) -> None:
 def check_value(name: str, value: object) -> None:
     """Raise `SettingsError` unless the hyperparameter `name` takes `value` as it is written.
 
-    Strict where pydantic would be lenient: `"8"`, `8.0` and `true` are no ranks. A target pattern is
-    compiled here; whether it fits the model is known only with the model.
+    Stricter than pydantic: `"8"`, `8.0` and `true` are not ranks. A pattern for target modules must compile;
+    whether it matches anything depends on the model.
     """
     check_name(name)
     try:
@@ -90,7 +100,7 @@ def check_value(name: str, value: object) -> None:
 
 
 def make_hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
-    """Validated hyperparameters from `values`; what is not in them keeps its default.
+    """Validated hyperparameters from `values`; the rest keeps its defaults.
 
     Raises `SettingsError` with the first name or value that is not allowed.
     """

@@ -10,61 +10,89 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import optuna
 
 from lorasweep.search_spaces.domains import from_distribution
 from lorasweep.search_spaces.fields import make_hyperparameters
+from lorasweep.search_spaces.function_source import function_source
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 
 PROBES = 32
-"""Trial runs of a function before a sweep: enough to meet the branches of a usual condition."""
+"""Calls of a function before a sweep: enough to reach the branches of a usual condition."""
 
 
 @dataclass(frozen=True)
 class FunctionSpace:
-    """`function(trial)` from the Python file at `path`.
+    """`function(trial)` of the Python file at `path`, or of a file's `text`.
 
-    The function suggests hyperparameters by their names, and may return a dict of those that it works
-    out itself. A suggested name that begins with an underscore is a helper: it is searched, but is no
-    hyperparameter (a ratio, say, from which alpha follows). The function may run many times and in a
-    process of its own, so it should only suggest.
+    The function suggests hyperparameters by name, and may return a dict of those that it works out itself. A
+    suggested name that begins with an underscore is a helper: it is searched, but is no hyperparameter (a
+    ratio, say, from which alpha follows). The function runs many times and perhaps in another process, so it
+    should only suggest.
 
-    The file is loaded when first needed, so a space travels between processes as its path and name.
+    The code is loaded when first needed: a space travels between processes as path, name and text.
     """
 
     path: Path
     function: str
+    text: str | None = None
+
+    # Where to start and what is constant only the function knows.
+    start: ClassVar[Mapping[str, Any]] = {}
+    constants: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any]) -> FunctionSpace:
+        """A space from a function of a program or a notebook, which is kept as its source.
+
+        The source takes with it what the function uses of its module: imports, plain constants, and other
+        functions of the same file. What runs is this source from the first trial on, so that a resumed sweep
+        searches the same space.
+
+        Raises:
+            SettingsError: a lambda, a closure, a method, or a function whose source cannot be read.
+        """
+        text = function_source(function)
+        return cls(Path("function"), inspect.unwrap(function).__name__, text)
 
     @property
     def name(self) -> str:
-        """The file's name and the function's, as the space is shown."""
+        """The file's name and the function's; `function:NAME` for a function that came without a file."""
         return f"{self.path.name}:{self.function}"
+
+    @cached_property
+    def source(self) -> str:
+        """The Python code in which the function is defined.
+
+        Raises `SettingsError` when there is no such file, or none that Python can read.
+        """
+        if self.text is not None:
+            return self.text
+        if not self.path.is_file():
+            raise SettingsError(f"{self.path}: no such file")
+        if self.path.suffix != ".py":
+            raise SettingsError(f"{self.path}: not a Python file; its name must end with .py")
+        try:
+            return importlib.util.decode_source(self.path.read_bytes())
+        except (OSError, SyntaxError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{self.path}: cannot be read ({error}); write it as UTF-8 text") from None
 
     @property
     def about(self) -> str:
         """First line of the function's docstring, or nothing."""
         return (inspect.getdoc(self._loaded) or "").partition("\n")[0]
 
-    @property
-    def start(self) -> dict[str, Any]:
-        """Empty: where the start should be is for the function's sampler alone."""
-        return {}
-
     def start_point(self) -> dict[str, Any]:
         """Empty, as `start`."""
         return {}
 
     @property
-    def constants(self) -> dict[str, Any]:
-        """Empty: what is constant only the function knows."""
-        return {}
-
-    @property
     def searched(self) -> tuple[str, ...]:
-        """Names that the function suggested, on any of its branches, in trial runs."""
+        """Names that the function suggests on any of its branches, as far as test calls show."""
         return tuple(self._suggested)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -79,14 +107,14 @@ class FunctionSpace:
             raise self._failure("failed", error) from error
         if returned is not None and not isinstance(returned, Mapping):
             raise SettingsError(
-                f"{self.path}: {self.function} must return a dict or nothing, not {returned!r}"
+                f"{self._place}: {self.function} must return a dict or nothing, not {returned!r}"
             )
         values = {**trial.params, **(returned or {})}
         self.hyperparameters(values)
         return values
 
     def hyperparameters(self, values: Mapping[str, Any]) -> Hyperparameters:
-        """`values` of a trial, without helpers, validated; what they leave out keeps its default.
+        """A trial's `values` without helpers, validated; the rest keeps its defaults.
 
         Raises `SettingsError` for a name or a value that is not allowed.
         """
@@ -95,29 +123,33 @@ class FunctionSpace:
                 {name: value for name, value in values.items() if not str(name).startswith("_")}
             )
         except SettingsError as error:
-            raise SettingsError(f"{self.path}: {self.function}: {error}") from None
+            raise SettingsError(f"{self._place}: {self.function}: {error}") from None
 
     def describe(self) -> list[tuple[str, str]]:
-        """Rows (name, values) for display, from trial runs; branches that differ are joined by "or"."""
+        """Rows (name, values) for display, from test calls; branches that differ are joined by "or"."""
         return [(name, " or ".join(texts)) for name, texts in self._suggested.items()]
 
     def check(self) -> None:
-        """Run the function some times. Raises `SettingsError` when it fails or searches nothing."""
+        """Call the function some times. Raises `SettingsError` when it fails or searches nothing."""
         if not self._suggested:
             raise SettingsError(
-                f"{self.path}: {self.function} suggests nothing, so there is nothing to search"
+                f"{self._place}: {self.function} suggests nothing, so there is nothing to search"
             )
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self.describe())
 
+    @property
+    def _place(self) -> str:
+        return "space" if self.text is not None else str(self.path)
+
     def __getstate__(self) -> dict[str, Any]:
-        # What is cached beside the fields came from the user's file and cannot be pickled.
-        return {"path": self.path, "function": self.function}
+        # Cached values come from the user's file and cannot be pickled.
+        return {"path": self.path, "function": self.function, "text": self.text}
 
     @cached_property
     def _suggested(self) -> dict[str, list[str]]:
-        """What trial runs suggested: name → its domain in words, one for each branch that differs."""
+        """What test calls suggested: name → its domain in words, one for each branch that differs."""
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
@@ -136,35 +168,36 @@ class FunctionSpace:
 
     @cached_property
     def _loaded(self) -> Callable[[optuna.Trial], object]:
-        if not self.path.is_file():
-            raise SettingsError(f"{self.path}: no such file")
-        spec = importlib.util.spec_from_file_location(f"search_space_of_{self.path.stem}", self.path)
-        if spec is None or spec.loader is None:
-            raise SettingsError(f"{self.path}: not a Python file; its name must end with .py")
-        module = importlib.util.module_from_spec(spec)
+        source = self.source
+        module = ModuleType(f"search_space_of_{self.path.stem}")
+        module.__file__ = str(self.path)
         # Dataclasses look their module up there.
-        sys.modules[spec.name] = module
+        sys.modules[module.__name__] = module
         try:
-            spec.loader.exec_module(module)
+            exec(compile(source, str(self.path), "exec"), vars(module))
         except Exception as error:
             raise self._failure("cannot be loaded", error) from error
         function = getattr(module, self.function, None)
         if not callable(function):
             names = [n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_")]
             raise SettingsError(
-                f"{self.path}: no function {self.function!r}; it has {', '.join(names) or 'none'}"
+                f"{self._place}: no function {self.function!r}; it has {', '.join(names) or 'none'}"
             )
         loaded: Callable[[optuna.Trial], object] = function
         return loaded
 
     def _failure(self, what: str, error: Exception) -> SettingsError:
-        """The user's own exception in one line, with the last line of their file that it passed."""
+        """The user's own exception in one line, with the last line of their code that it passed."""
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
             if frame.filename == str(self.path)
         ]
         last = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if self.text is not None:
+            # Nobody has seen the text that was made of their function: its line numbers would mislead.
+            at = f" at `{self.text.splitlines()[last - 1].strip()}`" if last else ""
+            return SettingsError(f"{self._place}: {self.function} {what}{at}: {problem}")
         line = f" line {last}" if last else ""
-        problem = " ".join(str(error).split())
-        return SettingsError(f"{self.path}{line}: {self.function} {what}: {type(error).__name__}: {problem}")
+        return SettingsError(f"{self.path}{line}: {self.function} {what}: {problem}")

@@ -1,22 +1,21 @@
-"""Search spaces: what a sweep varies, where it begins, and which settings stay as they are."""
+"""Search spaces: what a sweep varies, where it starts, and which hyperparameters stay constant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution
 
-from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Value, parse, show
+from lorasweep.search_spaces.domains import Domain, Value, parse, show
 from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.files.yaml_file import parse_yaml, read_yaml
+from lorasweep.training.files.yaml_file import dump_yaml, parse_yaml, read_yaml
 from lorasweep.training.settings import Hyperparameters
 
 SHIPPED = Path(__file__).parent
@@ -26,9 +25,18 @@ SHIPPED = Path(__file__).parent
 class SearchSpace:
     """Domains and constants by the names of `Hyperparameters`' fields.
 
-    `start` holds the known-good settings that a sweep tries first: one value for each searched name,
-    inside its domain, or nothing at all. `about` says in a line when to use the space. A hyperparameter
-    that is not named keeps its default. Raises `SettingsError` for whatever cannot be searched.
+    A hyperparameter that is not named keeps its default. Raises `SettingsError` for what cannot be searched.
+
+    Attributes:
+        name: how the space is shown.
+        parameters: name → domain or constant.
+        start: hyperparameters that a sweep tries first: a value for each searched name, or nothing.
+        about: when to use the space, in a line.
+
+    Example:
+        >>> space = SearchSpace("mine", {"rank": Choice((4, 8)), "learning_rate": Range(1e-3, 1e-2, log=True)})
+        >>> list(space.searched)
+        ['rank', 'learning_rate']
     """
 
     name: str
@@ -39,7 +47,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name, domain in self.parameters.items():
             check_name(name)
-            if isinstance(domain, Choice | Range | IntRange):
+            if isinstance(domain, Domain):
                 domain.check(name)
             else:
                 check_value(name, domain)
@@ -60,7 +68,7 @@ class SearchSpace:
             with _place("start"):
                 check_value(name, value)
             domain = self.parameters[name]
-            if isinstance(domain, Choice | Range | IntRange):
+            if isinstance(domain, Domain):
                 if value not in domain:
                     raise SettingsError(f"start: {name}: {show(value)} is outside the space; it has {domain}")
             elif value != domain:
@@ -74,30 +82,22 @@ class SearchSpace:
     @property
     def searched(self) -> dict[str, Domain]:
         """The hyperparameters that vary, with their domains."""
-        return {
-            name: domain
-            for name, domain in self.parameters.items()
-            if isinstance(domain, Choice | Range | IntRange)
-        }
+        return {name: domain for name, domain in self.parameters.items() if isinstance(domain, Domain)}
 
     @property
     def constants(self) -> dict[str, Value]:
-        """The hyperparameters that the space holds still, with their values."""
-        return {
-            name: value
-            for name, value in self.parameters.items()
-            if not isinstance(value, Choice | Range | IntRange)
-        }
+        """The hyperparameters that are the same in all trials, with their values."""
+        return {name: value for name, value in self.parameters.items() if not isinstance(value, Domain)}
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """All settings of the space for one trial: the searched ones from its sampler, and the constants.
+        """All values of one trial: searched ones from its sampler, and the constants.
 
-        In Optuna's define-by-run style, so that it serves `OptunaSearch(space=space.suggest)` of Ray Tune.
+        In Optuna's define-by-run style, as `OptunaSearch(space=space.suggest)` of Ray Tune takes it.
         """
         return {name: domain.suggest(trial, name) for name, domain in self.searched.items()} | self.constants
 
     def hyperparameters(self, values: Mapping[str, Any]) -> Hyperparameters:
-        """`values` of a trial over the space's constants, validated; the rest keeps its defaults.
+        """A trial's `values` and the space's constants, validated; the rest keeps its defaults.
 
         Raises `SettingsError` for a name or a value that is not allowed.
         """
@@ -114,7 +114,7 @@ class SearchSpace:
     def describe(self) -> list[tuple[str, str]]:
         """Rows (name, values) for display: "4, 8, 16", "1e-4 ... 1e-2 (log)", or the constant."""
         return [
-            (name, str(domain) if isinstance(domain, Choice | Range | IntRange) else show(domain))
+            (name, str(domain) if isinstance(domain, Domain) else show(domain))
             for name, domain in self.parameters.items()
         ]
 
@@ -122,9 +122,9 @@ class SearchSpace:
         return "\n".join(f"{name}: {text}" for name, text in self.describe())
 
     def to_mapping(self) -> dict[str, Any]:
-        """The space as it stands in YAML, without its name; `from_mapping` reads it back."""
+        """The space as it stands in YAML, without its name; `from_dict` reads it back."""
         parameters = {
-            name: domain.written() if isinstance(domain, Choice | Range | IntRange) else domain
+            name: domain.written() if isinstance(domain, Domain) else domain
             for name, domain in self.parameters.items()
         }
         head = {"about": self.about} if self.about else {}
@@ -134,42 +134,51 @@ class SearchSpace:
         """The space as YAML, one line for each hyperparameter; `from_yaml` reads it back."""
         lines = [
             # The outer braces would put the whole space on one line.
-            yaml.safe_dump(
-                {name: value}, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
-            )[1:-2]
+            dump_yaml({name: value}, default_flow_style=True, width=10**6)[1:-2]
             for name, value in self.to_mapping().items()
         ]
         return "\n".join(lines) + "\n"
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], name: str, where: str | None = None) -> SearchSpace:
-        """A space from what its YAML holds; `where` (or else `name`) is its place in errors.
+    def from_dict(
+        cls, entries: Mapping[str, Any], name: str = "space", where: str | None = None
+    ) -> SearchSpace:
+        """A space from what its YAML holds, where a domain may also be a `Choice`, `Range` or `IntRange`.
 
-        Raises `SettingsError` with the key and what is allowed.
+        >>> SearchSpace.from_dict({"rank": {"choice": [4, 8]}, "dropout": Range(0.0, 0.2)}).searched
+        {'rank': Choice(values=(4, 8)), 'dropout': Range(low=0.0, high=0.2, log=False)}
+
+        Args:
+            name: how the space is shown.
+            where: its place in errors; else its name.
+
+        Raises:
+            SettingsError: with the key and what is allowed.
         """
         with _place(where or name):
-            rest = dict(mapping)
+            rest = dict(entries)
             about, start = rest.pop("about", ""), rest.pop("start", {})
             if not isinstance(about, str):
                 raise SettingsError(f"about: {about!r} is not text; say in a line when to use the space")
             if not isinstance(start, Mapping):
-                raise SettingsError(f"start: {start!r} is no mapping; write {{rank: 16, ...}}")
+                raise SettingsError(f"start: {start!r} is not a mapping; write {{rank: 16, ...}}")
             parameters: dict[str, Domain | Value] = {}
             for key, written in rest.items():
                 check_name(key)
                 with _place(key):
-                    parameters[key] = parse(written)
+                    is_domain = isinstance(written, Domain)
+                    parameters[key] = written if is_domain else parse(written)
             return cls(name=name, parameters=parameters, start=dict(start), about=" ".join(about.split()))
 
     @classmethod
     def from_yaml(cls, text: str, name: str) -> SearchSpace:
         """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
-        return cls.from_mapping(parse_yaml(text, name), name)
+        return cls.from_dict(parse_yaml(text, name), name)
 
 
 @contextmanager
 def _place(where: str) -> Iterator[None]:
-    """Put the place in front of a refusal from within."""
+    """Begin the message of a `SettingsError` from inside with where it happened."""
     try:
         yield
     except SettingsError as error:
@@ -177,7 +186,32 @@ def _place(where: str) -> Iterator[None]:
 
 
 Space = SearchSpace | FunctionSpace
-"""What `load_space` gives: a file's space, or a function's."""
+"""What a sweep searches: domains by name, or a function."""
+
+
+def as_space(value: str | Path | Mapping[str, Any] | Callable[..., Any] | Space) -> Space:
+    """The search space that was passed from Python, checked. Its `name` can be written into a configuration.
+
+    Args:
+        value: a name or path as in `load_space`, a mapping as in `SearchSpace.from_dict`, a function as in
+            `FunctionSpace.from_function`, or a space.
+
+    Raises:
+        SettingsError: there is no such space, it has mistakes, or a function cannot be kept.
+    """
+    if isinstance(value, SearchSpace):
+        return value
+    if isinstance(value, str | Path):
+        return load_space(str(value))
+    if isinstance(value, Mapping):
+        return SearchSpace.from_dict(value, name="dict")
+    if not isinstance(value, FunctionSpace) and not callable(value):
+        raise SettingsError(
+            f"space: {value!r:.80} is no search space; pass a name, a file, a dict or a function of a trial"
+        )
+    space = value if isinstance(value, FunctionSpace) else FunctionSpace.from_function(value)
+    space.check()
+    return space
 
 
 def shipped_spaces() -> list[SearchSpace]:
@@ -188,8 +222,8 @@ def shipped_spaces() -> list[SearchSpace]:
 def load_space(spec: str) -> Space:
     """The space that `spec` names: a shipped one, a YAML file, or `file.py:function`.
 
-    A function is tried before it is handed out. Raises `SettingsError` when there is no such space, or
-    when it has mistakes: with the file, the key or line, and what is allowed.
+    A function is tried first. Raises `SettingsError` when there is no such space or it has mistakes, with the
+    file, the key or line, and what is allowed.
     """
     shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
     if spec in shipped:
@@ -211,4 +245,4 @@ def load_space(spec: str) -> Space:
 
 
 def _from_file(path: Path, where: str) -> SearchSpace:
-    return SearchSpace.from_mapping(read_yaml(path), path.stem, where=where)
+    return SearchSpace.from_dict(read_yaml(path), path.stem, where=where)

@@ -76,7 +76,7 @@ def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
         assert trial.state.name == OPTUNA_STATES[record.state]
         scores = {evaluation.rung: evaluation.score for evaluation in record.evaluations}
         assert trial.intermediate_values == scores
-        assert trial.params.items() <= record.settings.items()
+        assert trial.params.items() <= record.hyperparameters.model_dump().items()
 
 
 def wait_for(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 180) -> None:

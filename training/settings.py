@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from lorasweep.training.amp_types import Precision as Precision
+
 Method = Literal["lora", "rslora", "dora", "full"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
 
@@ -34,59 +35,115 @@ class DataSettings(Settings):
     """Where the texts are, which columns count, and how the rows are split."""
 
     path: str | None = Field(
-        default=None, description="file of (training) rows; none = the embedded sample news"
+        None, description="File of texts and labels; the embedded sample news if none is given."
     )
     validation_path: str | None = Field(
-        default=None, description="file of validation rows; none = a part of the training rows"
+        None, description="File of validation rows; otherwise they are split off the training rows."
     )
     test_path: str | None = Field(
-        default=None, description="file of test rows; none = a part of the training rows"
+        None, description="File of test rows; otherwise they are split off the training rows."
     )
-    text: Names = Field(default=(), description="one text column, or two read as a pair; none = recognised")
-    label: str | None = Field(default=None, description="label column; none = recognised")
-    columns: Names = Field(default=(), description="column names of a CSV or TSV without a header line")
-    split_column: str | None = Field(default=None, description="column that says train, validation or test")
+    text: Names = Field(
+        (), description="Text column, or two to read as a pair; usual names are recognised if none is given."
+    )
+    label: str | None = Field(
+        None, description="Label column; `category`, `label` or `class` is recognised if none is given."
+    )
+    columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
+    split_column: str | None = Field(
+        None, description="Column that assigns each row to train, validation or test."
+    )
     split_by: Literal["random", "date"] = Field(
-        default="random", description="how splits are carved: stratified by seed, or the newest rows as test"
+        "random", description="Split at random, stratified, or by date with the newest rows as the test."
     )
-    date: str | None = Field(default=None, description="date column of a split by date; none = recognised")
+    date: str | None = Field(
+        None, description="Column to split by date; the one called `date` if none is given."
+    )
     merge_labels: str | None = Field(
-        default=None, description="shipped map of labels that mean the same, or a YAML file with one"
+        None, description="Merge synonymous labels: `huffpost` or a YAML file of groups."
     )
     max_train_rows: int | None = Field(
-        default=None, ge=1, description="a stratified part of the training rows"
+        None, ge=1, description="Train on at most this many rows, with every class in proportion."
     )
     max_validation_rows: int | None = Field(
-        default=None, ge=1, description="a stratified part of the validation rows"
+        None,
+        ge=1,
+        description="Evaluate on at most this many rows; by default a quarter of the training limit.",
     )
     keep_small_classes: bool = Field(
-        default=False, description="keep classes too small to stand in every split"
+        False, description="Keep classes that have too few rows to appear in every split."
     )
 
 
 class Hyperparameters(Settings):
     """What a search space may vary from trial to trial.
 
+    This is the place to add a hyperparameter: a field here, and the code of a trial that uses it. Search spaces,
+    tables, cards and plots take its name, limits and description. In `json_schema_extra` it may have a `short` name
+    for narrow tables, and be `adapter_only`: not used in full fine-tuning.
+
     The defaults are a good start for LoRA on short texts: every linear layer of the encoder, and a
     learning rate about ten times that of full fine-tuning (Schulman et al., "LoRA Without Regret", 2025).
+
+    Example:
+        >>> Hyperparameters(rank=8, learning_rate=2e-3).warmup
+        0.06
     """
 
-    method: Method = Field("lora", description="lora, rslora (alpha / sqrt(rank)), dora, or full fine-tuning")
-    rank: int = Field(16, ge=1, le=1024, description="rank of the update B·A")
-    alpha: float = Field(32, gt=0, description="numerator of the update's scale, alpha / rank")
+    method: Method = Field(
+        "lora", description="LoRA, rank-stabilised LoRA (scale alpha / sqrt(rank)), DoRA or full fine-tuning."
+    )
+    rank: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Rank of the weight update B·A.",
+        json_schema_extra={"adapter_only": True},
+    )
+    alpha: float = Field(
+        32,
+        gt=0,
+        description="Numerator of the update's scale, alpha / rank.",
+        json_schema_extra={"adapter_only": True},
+    )
     target_modules: str = Field(
-        "all-linear", min_length=1, description="preset name, or a regular expression over module names"
+        "all-linear",
+        min_length=1,
+        description="Layers to adapt: a preset, or a regular expression over full module names.",
+        json_schema_extra={"short": "targets", "adapter_only": True},
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW's peak learning rate")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in front of the LoRA matrices")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="Peak learning rate of AdamW.", json_schema_extra={"short": "rate"}
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout rate in front of the LoRA matrices.",
+        json_schema_extra={"adapter_only": True},
+    )
     base_dropout: float | None = Field(
-        None, ge=0, lt=1, description="dropout inside the base model; none = 0 for adapters, its own for full"
+        None,
+        ge=0,
+        lt=1,
+        description="Dropout inside the base model; by default off, except for the method full.",
     )
-    batch_size: int = Field(32, ge=1, description="rows of one optimiser step")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay, matrices only")
-    warmup: float = Field(0.06, ge=0, le=1, description="share of all steps in which the rate rises from 0")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
+    batch_size: int = Field(
+        32, ge=1, description="Rows per optimiser step.", json_schema_extra={"short": "batch"}
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="Decoupled weight decay of AdamW, applied to matrices only.",
+        json_schema_extra={"short": "decay"},
+    )
+    warmup: float = Field(
+        0.06, ge=0, le=1, description="Share of all steps in which the learning rate rises from 0."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Clip gradients to this global norm.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each target that is spread evenly over all labels."
+    )
 
 
 UNTUNED = Hyperparameters(rank=8, alpha=16, target_modules="query-value", learning_rate=2e-5)
@@ -96,16 +153,20 @@ UNTUNED = Hyperparameters(rank=8, alpha=16, target_modules="query-value", learni
 class TrainingSettings(Settings):
     """What all trials of a sweep share, so that settings are compared and not luck."""
 
-    epochs: int = Field(3, ge=1, description="passes over the training rows in a full trial")
-    evaluations_per_epoch: int = Field(2, ge=1, description="evaluations in an epoch; each is a rung of ASHA")
-    precision: Precision = Field("auto", description="auto: bf16 in hardware, else fp16 on CUDA, else fp32")
-    max_length: int = Field(128, ge=4, description="tokens of a text that are read; the rest is cut off")
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="rows on the device at once; fewer than the batch size accumulates gradients"
+    epochs: int = Field(3, ge=1, description="Epochs of a trial that runs to its end.")
+    evaluations_per_epoch: int = Field(
+        2, ge=1, description="Evaluations per epoch; each is a rung at which ASHA may stop a trial."
     )
-    class_weights: bool = Field(False, description="weigh the loss by inverse class frequency")
-    metric: Metric = Field("accuracy", description="the validation score that trials are compared by")
-    seed: int = Field(0, ge=0, description="seed of splits, data order, new layers and dropout")
+    precision: Precision = Field(
+        "auto", description="Mixed precision; `auto` is bf16 in hardware, else fp16 on CUDA, else fp32."
+    )
+    max_length: int = Field(128, ge=4, description="Tokens per text; longer texts are cut off.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
+    )
+    class_weights: bool = Field(False, description="Weight the loss by inverse class frequency.")
+    metric: Metric = Field("accuracy", description="Validation score that trials are ranked by.")
+    seed: int = Field(0, ge=0, description="Seed of splits, data order, new layers and dropout.")
 
     @property
     def rungs(self) -> int:

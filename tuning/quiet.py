@@ -1,4 +1,4 @@
-"""Keeps the libraries quiet: a sweep prints its own few lines and nothing else."""
+"""Silences the libraries, so that a sweep prints only its own lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# Read by the libraries when they are imported, so set before that; a user's own values are left alone.
+# The libraries read these when they are imported. A user's own values stay.
 ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "true",
@@ -30,27 +30,27 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # A failed trial reports its error and no score.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # The sweep has its own handler, which says what happens and then lets Ray stop cleanly.
+    # `clean_stop` handles Ctrl-C.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
 def quiet_environment() -> None:
-    """Set the variables that quiet libraries at import; call it before they are imported."""
+    """Set the environment variables that silence libraries; call it before they are imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def quiet_libraries() -> None:
-    """Silence progress bars, load reports and warnings of the libraries that are in use."""
+    """Silence progress bars, load reports and warnings of the imported libraries."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Ray's list of trials that did not complete, where each has a record that says why; and its failures to
-    # save its own state, which no resume reads: what fills the disk is told by the sweep, in one line.
+    # Ray lists trials that did not complete, whose records say why, and complains when it cannot save its own
+    # state, which no resume reads. The sweep reports a full disk itself.
     for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
@@ -58,7 +58,7 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def silenced(names: Iterable[str]) -> Iterator[None]:
-    """Inside it these loggers, and Python's warnings, say nothing."""
+    """Silence these loggers and Python's warnings inside the block."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -19,7 +19,10 @@ def test_every_hyperparameter_is_a_name_and_takes_its_own_default():
         ("alpha", "a number, above 0"),
         ("dropout", "a number, at least 0 and below 1"),
         ("base_dropout", "a number, at least 0 and below 1, or null"),
-        ("target_modules", "text (preset name, or a regular expression over module names)"),
+        (
+            "target_modules",
+            "text (Layers to adapt: a preset, or a regular expression over full module names.)",
+        ),
     ],
 )
 def test_allowed_in_words(name, words):

@@ -159,7 +159,7 @@ class TestOne:
         ("rank: 4", "nothing to search; give a hyperparameter a domain"),
         ("start: {rank: 4}", "nothing to search"),
         ("about: [a]\nrank: {choice: [4, 8]}", "about: ['a'] is not text"),
-        ("start: 4\nrank: {choice: [4, 8]}", "start: 4 is no mapping"),
+        ("start: 4\nrank: {choice: [4, 8]}", "start: 4 is not a mapping"),
         ("start: {rank: 16}\nrank: {choice: [4, 8]}", "start: rank: 16 is outside the space; it has 4, 8"),
         ("start: {rank: '4'}\nrank: {choice: [4, 8]}", "start: rank: '4' is not allowed"),
         ("start: {alpha: 8}\nrank: {choice: [4, 8]}", "start: alpha is not in this space; it has rank"),

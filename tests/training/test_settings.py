@@ -1,12 +1,13 @@
 """What the settings of a trial refuse, and that nobody changes them on the way."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from lorasweep.training.settings import UNTUNED, Hyperparameters, TrainingSettings
+from lorasweep.training.settings import UNTUNED, DataSettings, Hyperparameters, Settings, TrainingSettings
 
 
 @pytest.mark.parametrize(
@@ -58,9 +59,10 @@ def test_unknown_names_are_refused(tree: type[Hyperparameters] | type[TrainingSe
         tree(lerning_rate=1e-3)
 
 
-@pytest.mark.parametrize("tree", [Hyperparameters, TrainingSettings])
-def test_every_field_is_explained(tree: type[Hyperparameters] | type[TrainingSettings]) -> None:
-    assert [name for name, field in tree.model_fields.items() if not field.description] == []
+@pytest.mark.parametrize("tree", [DataSettings, Hyperparameters, TrainingSettings])
+def test_every_field_is_explained_in_a_sentence(tree: type[Settings]) -> None:
+    helps = {name: field.description or "" for name, field in tree.model_fields.items()}
+    assert [name for name, text in helps.items() if not re.fullmatch(r"[A-Z][^\n]{9,99}\.", text)] == []
 
 
 def test_settings_do_not_change() -> None:

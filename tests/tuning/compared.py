@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, RowLatency, RowOperator
+from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, Latency, OperatorUse
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.record.folder import TestScores
 
@@ -18,7 +18,7 @@ MACHINE = {"cpu": "A Processor", "cores": 2, "gpus": [], "python": "3.11.7", "pa
 
 def compared(number: int, plan: Any, accuracy: float) -> ComparedRow:
     """A row whose figures follow from its number."""
-    forms = ["whole"] if plan.settings.method == "full" else ["adapter", "merged"]
+    forms = ["whole"] if plan.hyperparameters.method == "full" else ["adapter", "merged"]
     return ComparedRow(
         plan=plan,
         precision="fp32" if plan.precision == "fp32" else "bf16",
@@ -32,13 +32,13 @@ def compared(number: int, plan: Any, accuracy: float) -> ComparedRow:
         stored_bytes=90_000_000 if forms == ["whole"] else 310_000,
         peak_bytes=500_000_000,
         latencies=tuple(
-            RowLatency(form=form, precision=name, batch=batch, median=10.0 * batch / (1 + number), p95=99.0)
+            Latency(form=form, precision=name, batch=batch, median=10.0 * batch / (1 + number), p95=99.0)
             for form in forms
             for name in ("fp32", "bf16")
             for batch in (1, 32)
         ),
         operators=tuple(
-            RowOperator(name=name, milliseconds=50.0, megabytes=100.0 / (1 + number))
+            OperatorUse(name=name, milliseconds=50.0, megabytes=100.0 / (1 + number))
             for name in ("linear (addmm, mm)", "gelu", "layer norm", "dropout", "other")
         ),
         machine=MACHINE,

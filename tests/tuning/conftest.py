@@ -6,13 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 from reported_sweeps import finished_sweep
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.report import page as report_page
-from lorasweep.tuning.report.plots import settings as plot_settings
-from lorasweep.tuning.report.plots import trials as plot_trials
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +27,11 @@ def folder(finished: SweepFolder, tmp_path: Path) -> SweepFolder:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, but not painted; the interactive page is not made."""
-    monkeypatch.setattr(report_page, "_interactive", lambda sweep: "")
-    monkeypatch.setattr(report_page, "png", lambda figure: b"\x89PNG" + bytes(28))
+    """Plots are drawn, but Plotly's own code is not in the page."""
+    monkeypatch.setattr(report_page, "get_plotlyjs", lambda: "")
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-    """The trials' figures are not even made: for what is about tables and texts."""
-    for room, names in (
-        (plot_trials, ("learning_curves", "history", "adapter_sizes")),
-        (plot_settings, ("slices", "parallel_coordinates")),
-    ):
-        for name in names:
-            monkeypatch.setattr(room, name, lambda *arguments: Figure())
+    """No plots: for what is about tables and texts."""
+    monkeypatch.setattr(report_page, "draw_plots", lambda data: {})

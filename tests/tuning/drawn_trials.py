@@ -1,4 +1,4 @@
-"""Records of a small sweep, and what is read back from the figures that are drawn of it."""
+"""Records of a small sweep, for the tests of plots."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from lorasweep.training.settings import Hyperparameters
+from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.folder import TrialRecord
 from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.report.plots.data import PlotData, plot_data
 
 KINDS: dict[str, BaseDistribution] = {
     "rank": CategoricalDistribution((4, 8, 16, 32)),
@@ -61,12 +60,6 @@ TRIALS = [
 ]
 
 
-def only(figure: Figure | None) -> Axes:
-    """The first axes of a figure that must be there."""
-    assert figure is not None
-    return figure.axes[0]
-
-
-def texts(figure: Figure) -> list[str]:
-    """All texts of a figure's legend."""
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+def drawn(trials: Sequence[TrialRecord], metric: Metric = "accuracy", winner: str | None = None) -> PlotData:
+    """What plots show of these trials, by the space's distributions."""
+    return plot_data(trials, metric, winner, kinds=KINDS)

@@ -40,5 +40,5 @@ def export_adapter(
     weights = out.with_name(f"{out.name}-weights")
     save_weights(model, weights)
     options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card"}
-    export_weights(weights, base, LABELS, out, merged=False, method=method, **options)
+    export_weights(weights, base, LABELS, out, method=method, **options)
     return out

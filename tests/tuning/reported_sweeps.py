@@ -179,21 +179,24 @@ def finished_sweep(mlruns: Path) -> SweepFolder:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags with attributes, its text, and the cells of each table row."""
+    """What a browser makes of a page: tags with attributes, its text, its scripts, and the cells of each table row."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
         self._cell = False
-        self._style = False
+        self._code = ""
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._style = tag == "style"
+        self._code = tag if tag in ("style", "script") else ""
+        if tag == "script":
+            self.scripts.append("")
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -201,11 +204,13 @@ class Page(HTMLParser):
             self._cell = True
 
     def handle_endtag(self, tag: str) -> None:
-        self._style = False
+        self._code = ""
         self._cell &= tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
-        if self._style:
+        if self._code == "script":
+            self.scripts[-1] += data
+        if self._code:
             return
         self.text += data
         if self._cell:

@@ -21,23 +21,21 @@ TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
     ("sentence",),
     ("title",),
 )
-"""Taken for the texts when no column is named, the first that is there: HuffPost's, then usual ones."""
+"""Recognised as the texts when no column is named; the first that is present: HuffPost's, then usual ones."""
 
 LABEL_COLUMNS = ("category", "label", "class")
-"""Taken for the labels when no column is named; a table with two of them is refused, not guessed at."""
-
-DATE_COLUMN = "date"
-"""Taken for the dates of a split by date when no column is named."""
+DATE_COLUMNS = ("date",)
+"""Recognised when no column is named; a table with two of them is refused, not guessed at."""
 
 
 def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
     """The one or two text columns: those named in `text`, else recognised among the columns not in `taken`.
 
-    Recognition ignores case. Raises `SettingsError` for more than two names or one name twice, `DataError`
-    for a column that is not there or stands there twice; both list the columns present.
+    Recognition ignores case. Raises `SettingsError` for more than two names or a name given twice, `DataError`
+    for a column that is missing or appears twice; both list the columns present.
     """
     if len(text) > 2 or len(set(text)) < len(text):
-        raise SettingsError(f"--text {shown(text)}: name one column, or two that are read as a pair")
+        raise SettingsError(f"--text {shown(text)}: name one column, or two to be read as a pair")
     if text:
         return tuple(_present(table, name, "--text") for name in text)
     free = {name.casefold(): name for name in _names(table) if name not in taken}
@@ -49,33 +47,31 @@ def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) ->
 
 def find_label(table: Table, label: str | None, taken: Sequence[str] = ()) -> str:
     """The label column: `label`, else recognised among the columns not in `taken`; raises `DataError`."""
-    if label is not None:
-        return _present(table, label, "--label")
-    free = [name for name in _names(table) if name not in taken and name.casefold() in LABEL_COLUMNS]
-    if len(free) > 1:
-        raise DataError(f"{table.name}: {shown(free)} could each be the label; choose one with --label")
-    if not free:
-        raise DataError(f"{table.name}: no label column recognised, name it with --label; {_listed(table)}")
-    return _present(table, free[0], "--label")
+    return _find(table, label, "label", LABEL_COLUMNS, taken)
 
 
 def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
-    """The date column: `date`, else one called "date" among those not in `taken`; raises `DataError`."""
-    if date is not None:
-        return _present(table, date, "--date")
-    free = [name for name in _names(table) if name not in taken and name.casefold() == DATE_COLUMN]
+    """The date column: `date`, else recognised among the columns not in `taken`; raises `DataError`."""
+    return _find(table, date, "date", DATE_COLUMNS, taken)
+
+
+def _find(table: Table, name: str | None, kind: str, usual: tuple[str, ...], taken: Sequence[str]) -> str:
+    flag = f"--{kind}"
+    if name is not None:
+        return _present(table, name, flag)
+    free = [column for column in _names(table) if column not in taken and column.casefold() in usual]
+    if len(free) > 1:
+        raise DataError(f"{table.name}: {shown(free)} could each be the {kind}; choose one with {flag}")
     if not free:
-        raise DataError(
-            f"{table.name}: no column {DATE_COLUMN!r} to split by; name it with --date; {_listed(table)}"
-        )
-    return _present(table, free[0], "--date")
+        raise DataError(f"{table.name}: no {kind} column recognised, name it with {flag}; {_listed(table)}")
+    return _present(table, free[0], flag)
 
 
 def strings(table: Table, column: str, flag: str = "") -> list[str]:
     """A column's values as stripped strings without NULs, "" where a value is missing.
 
-    Whole numbers lose their ".0" (files keep integer labels with gaps as floats), booleans become "True" and
-    "False". Raises `DataError` for a column that is not there and for values that are lists or objects.
+    Whole numbers lose their ".0" (integer labels with gaps are kept as floats), booleans become "True" and
+    "False". Raises `DataError` for a column that is missing and for values that are lists or objects.
     """
     series = table.frame[_present(table, column, flag)]
     if isinstance(series.dtype, pd.StringDtype):
@@ -90,7 +86,7 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
 def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str] | None]:
     """Texts of one or two columns, row by row; "" where a row has none.
 
-    Of two columns one may be empty in a row: the other is then its text, as it was in training.
+    If one of two columns is empty in a row, the other is its text, as in training.
     """
     texts = strings(table, columns[0], "--text")
     if len(columns) == 1:

@@ -1,4 +1,4 @@
-"""Yesterday's rows for training, the newest ones for the test: what a classifier does on tomorrow's texts."""
+"""A split by date: older rows for training, the newest for the test, as for a classifier of tomorrow's texts."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ from lorasweep.training.errors import DataError, shown
 from lorasweep.training.files.tables import MAX_BAD_SHARE, Table
 
 MOST_OFF = 2.0
-"""Whole days stay together while a split comes out at most this many times larger or smaller than wanted."""
+"""Days are kept whole as long as no split is more than this many times larger or smaller than wanted."""
 
 
 def divide_by_date(rows: pd.DataFrame, where: str) -> Division:
-    """Puts the newest tenth of the rows into test, the tenth before it into validation, the rest into training.
+    """Put the newest tenth of the rows into test, the tenth before it into validation, the rest into training.
 
-    `rows["date"]` holds times without gaps; the rows come back from the oldest to the newest. Texts are the
-    same as in `splits.divide`; of equal ones the oldest stays, so that no split holds an old text
-    again. Rows of one day stay together, or of one time where days are too few for splits of that size. A class
-    without a training row is left out with all its rows, since nothing can be learnt of it; a class that
-    stands in training alone stays there.
+    `rows["date"]` holds no missing times; rows are returned from the oldest to the newest. Duplicate texts are
+    those of `splits.divide`; the oldest stays, so that no split repeats an old text. Rows of one day stay
+    together, or rows of one time where there are too few days for splits of that size. A class without a
+    training row is left out, since it cannot be learnt; one with training rows alone stays.
 
-    Raises `DataError`, which names the column by `where`, when there are fewer than three different dates, a
-    split would stay empty, or training has fewer than two classes.
+    Raises `DataError`, naming the column by `where`, for fewer than three different dates, an empty split, or
+    fewer than two classes in training.
     """
     dropped: dict[str, int] = {}
     rows = distinct(rows.sort_values("date", kind="stable").assign(split=TRAIN), (), dropped)
     first, second = _cuts(rows["date"], where)
     split = np.repeat(SPLITS, [first, second - first, len(rows) - second])
     rows = rows.assign(split=split.astype(object))
-    known = set(rows.loc[rows["split"] == TRAIN, "label"])
-    at_least_two(sorted(known), {})
-    unknown = rows.loc[~rows["label"].isin(known), "label"]
+    trained = set(rows.loc[rows["split"] == TRAIN, "label"])
+    at_least_two(sorted(trained), {})
+    unknown = rows.loc[~rows["label"].isin(trained), "label"]
     left_out = {str(label): int(count) for label, count in unknown.value_counts().sort_index().items()}
     rows = rows.drop(index=unknown.index)
     for name in (VALIDATION, TEST):
@@ -55,10 +54,10 @@ def divide_by_date(rows: pd.DataFrame, where: str) -> Division:
 
 
 def undated(dates: pd.Series[pd.Timestamp], table: Table, column: str) -> int:
-    """How many rows have no readable date; raises `DataError`, naming the first, when they are more than a few.
+    """Number of rows without a readable date; more than a few raise `DataError`, naming the first.
 
     Args:
-        dates: of the rows that count, by their number in the table from 0.
+        dates: of the rows that count, indexed by their number in the table from 0.
     """
     missing = dates.index[dates.isna()].tolist()
     if len(missing) > MAX_BAD_SHARE * len(dates):
@@ -81,24 +80,24 @@ def day_spans(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
 def _cuts(dates: pd.Series[pd.Timestamp], where: str) -> tuple[int, int]:
     """Rows before the validation split, and before the test split; `dates` are sorted."""
     rows = len(dates)
-    found = None
+    cuts = None
     for units in (dates.dt.floor("D"), dates):
-        # Where one day ends and the next begins: the only places for a cut.
+        # A cut is only possible where one day ends and the next begins.
         ends = np.cumsum(units.value_counts(sort=False).sort_index().to_numpy())[:-1]
         if len(ends) < len(SPLITS) - 1:
             continue
         second = _nearest(ends[1:], rows * (1 - CARVED_SHARE))
         first = _nearest(ends[ends < second], second - rows * CARVED_SHARE)
-        found = first, second
+        cuts = first, second
         sizes = (second - first, rows - second)
         if all(1 / MOST_OFF <= size / (rows * CARVED_SHARE) <= MOST_OFF for size in sizes):
             break
-    if found is None:
+    if cuts is None:
         raise DataError(
             f"{where} holds {dates.nunique()} different dates, and a split by date needs three; "
             "name another column with --date, or split at random"
         )
-    return found
+    return cuts
 
 
 def _nearest(ends: np.ndarray, wanted: float) -> int:

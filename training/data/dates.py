@@ -1,4 +1,4 @@
-"""Dates as files hold them, read to one clock: ISO 8601, common written forms, seconds or more since 1970."""
+"""Dates in the forms that files hold, read as UTC: ISO 8601, common written forms, numbers since 1970."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ FORMATS = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
 )
-"""Written forms beside ISO 8601; of a column that is not ISO one of them is meant throughout."""
+"""Written forms beside ISO 8601; a column that is not ISO uses one of them throughout."""
 
-# Digits alone: eight are a day (20180228), four a year; more count from 1970, in a unit told by their size.
+# Digits alone: eight are a day (20180228), four a year; more count from 1970, and their size tells the unit.
 _SINCE_1970 = re.compile(r"-?\d{9,19}(\.\d+)?")
 _UNITS = ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (float("inf"), 1e-9))
 
 
 def read_dates(values: Sequence[str], where: str) -> pd.Series[pd.Timestamp]:
-    """Each value as a time in UTC, without a time zone; NaT where it is empty or no date.
+    """Each value as a time in UTC, stored without a zone; NaT where it is empty or no date.
 
-    A time without a zone counts as UTC. Raises `DataError`, which names the column by `where`, when dates such
-    as 02/03/2018 could be read with the day or with the month in front.
+    A time without a zone counts as UTC. Raises `DataError`, naming the column by `where`, if dates such as
+    02/03/2018 could begin with the day or with the month.
     """
     codes, distinct = pd.factorize(pd.Series(values, dtype=object))
     texts = pd.Series([str(value) for value in distinct], dtype=object)
-    found = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
+    times = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
     counted = texts.map(lambda text: _SINCE_1970.fullmatch(text) is not None).astype(bool)
     if counted.any():
         seconds = texts[counted].map(_seconds).astype(float)
-        found[counted] = _read(seconds, unit="s")
+        times[counted] = _read(seconds, unit="s")
     # pandas would also read words such as "now".
     written = ~counted & texts.str.contains(r"\d").astype(bool)
     if written.any():
-        found[written] = _read(texts[written], format="ISO8601")
-    rest = texts[written & found.isna()]
+        times[written] = _read(texts[written], format="ISO8601")
+    rest = texts[written & times.isna()]
     if len(rest):
-        found[rest.index] = _by_one_format(rest, where)
-    return found.iloc[codes].reset_index(drop=True)
+        times[rest.index] = _by_one_format(rest, where)
+    return times.iloc[codes].reset_index(drop=True)
 
 
 def _seconds(text: str) -> float:
@@ -71,7 +71,7 @@ def _read(values: pd.Series, **how: str) -> pd.Series[pd.Timestamp]:
 
 
 def _by_one_format(texts: pd.Series[str], where: str) -> pd.Series[pd.Timestamp]:
-    """By the format that reads the most; a few may read equally many only where they mean the same days."""
+    """Read by the format that fits the most texts; several that fit equally many must agree on the days."""
     best = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us]")
     most = 0
     doubtful = False
@@ -85,7 +85,7 @@ def _by_one_format(texts: pd.Series[str], where: str) -> pd.Series[pd.Timestamp]
     if doubtful:
         example = texts[best.notna()].iloc[0]
         raise DataError(
-            f"{where}: dates like {example!r} may have the day or the month in front, and no row tells which; "
+            f"{where}: dates like {example!r} may begin with the day or the month, and no row tells which; "
             "write them as 2018-02-28"
         )
     return best

@@ -1,4 +1,4 @@
-"""Texts tokenised once for a whole sweep, and batches of similar length made from them."""
+"""Texts tokenised once per sweep, and batches of similar length made from them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lorasweep.training.data.load import Dataset, Texts
+    from lorasweep.training.data.dataset import Dataset, Texts
 
-# Batches in one pool: rows are shuffled, cut into pools, and sorted by length only inside a pool. Large
-# enough that a batch holds rows of nearly one length, small enough that the order stays random.
+# Rows are shuffled, cut into pools of this many batches, and sorted by length only within a pool: large enough
+# for batches of nearly one length, small enough for a random order.
 POOL_BATCHES = 50
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """One split as flat arrays, which Ray's object store shares between processes without a copy.
+    """One split as flat arrays, which processes can share without a copy.
 
     Attributes:
         input_ids: token ids of all rows end to end; int32, shape (tokens,).
@@ -29,8 +29,8 @@ class EncodedTexts:
             uint8, shape (tokens,).
         offsets: row i is input_ids[offsets[i]:offsets[i + 1]]; int64, shape (rows + 1,).
         labels: index into the label names, -1 where unknown; int64, shape (rows,).
-        pad_id: token id that fills a batch's short rows.
-        truncated: rows whose text was longer than the maximum length.
+        pad_id: token id that pads a batch's short rows.
+        truncated: rows cut off at the maximum length.
     """
 
     input_ids: np.ndarray
@@ -78,7 +78,7 @@ def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """The three splits of a data set, ready for every trial of a sweep."""
+    """The three splits of a data set, ready for training."""
 
     train: EncodedTexts
     validation: EncodedTexts
@@ -86,7 +86,7 @@ class EncodedDataset:
     label_names: tuple[str, ...]
 
     def token_summary(self) -> dict[str, Any]:
-        """Token lengths of the training rows (median, 95th percentile, maximum) and rows cut off anywhere."""
+        """Token lengths of the training rows (median, 95th percentile, maximum), and truncated rows of all splits."""
         lengths = self.train.lengths
         return {
             "median": int(np.median(lengths)),
@@ -111,7 +111,7 @@ class EncodedDataset:
     def class_weights(self) -> np.ndarray:
         """Inverse class frequency in the training rows, with mean 1 over the rows; float32, shape (classes,).
 
-        The weights that scikit-learn calls "balanced": rows / (classes · rows of the class).
+        scikit-learn's "balanced" weights: rows / (classes · rows of the class).
         """
         counts = np.bincount(self.train.labels, minlength=len(self.label_names))
         return (len(self.train) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
@@ -124,12 +124,12 @@ def encode_texts(
     labels: np.ndarray | None,
     max_length: int,
 ) -> EncodedTexts:
-    """Tokenise rows, cut off at `max_length` tokens (special tokens included).
+    """Tokenise rows, truncated to `max_length` tokens (special tokens included).
 
-    An empty second text is encoded as an empty second segment, as transformers does.
+    An empty second text becomes an empty second segment, as in transformers.
     """
     options = {"truncation": True, "max_length": max_length, "padding": False, "return_attention_mask": False}
-    # A tokenizer cannot be called with no rows at all.
+    # A tokenizer refuses an empty list.
     encoded = tokenizer(list(text), list(pair) if pair is not None else None, **options) if len(text) else {}
     rows: list[list[int]] = encoded.get("input_ids", [])
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
@@ -143,7 +143,7 @@ def encode_texts(
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
         pad_id=0 if pad_id is None else int(pad_id),
-        # A row of just the maximum length is counted as cut off: to tell them apart would cost a second pass.
+        # A row of exactly the maximum length counts too: telling them apart would take a second pass.
         truncated=int((lengths >= max_length).sum()),
     )
 
@@ -160,14 +160,14 @@ def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Rows of each training batch of an epoch, in order: random, but of similar length inside a batch.
+    """Rows of each training batch of an epoch, in order: random, but of similar length within a batch.
 
-    Depends on nothing but its arguments, so a resumed trial finds its place by epoch and batch number.
-    Padding a batch to its own longest row then wastes little: on headlines with descriptions this trains
-    1.5 to 1.9 times as many rows a second as batches of random rows.
+    Depends on its arguments alone, so a resumed trial finds its place by epoch and batch number. Batches are
+    padded to their own longest row, so little is wasted: headlines with descriptions train at 1.5 to 1.9
+    times the rows per second of random batches.
 
     Returns:
-        ceil(rows / batch_size) arrays of row numbers; the shorter one, if any, is not always the last.
+        ceil(rows / batch_size) arrays of row numbers; a shorter one may come anywhere.
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
@@ -183,7 +183,7 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 def evaluation_batches(
     lengths: np.ndarray, max_rows: int = 128, max_tokens: int = 4096
 ) -> Iterator[np.ndarray]:
-    """Rows of each evaluation batch: sorted by length, bounded in rows and in padded tokens."""
+    """Rows of each evaluation batch: sorted by length, limited in rows and in padded tokens."""
     order = np.argsort(lengths, kind="stable")
     start = 0
     while start < len(order):

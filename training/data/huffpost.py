@@ -1,4 +1,4 @@
-"""The HuffPost News Category data set: what the whole of it holds, and whether a file is that."""
+"""The HuffPost News Category data set: what it holds, and whether a file holds all of it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ CLASSES: Final = frozenset(
 
 @dataclass(frozen=True)
 class HuffPostFile:
-    """What a file of the set holds."""
+    """The contents of a file of the set."""
 
     file: str
     sha256: str
-    """Of the file as it lies there, packed or not; hexadecimal."""
+    """Of the file as it is, packed or not; hexadecimal."""
     bytes: int
     rows: int
     classes: dict[str, int]
@@ -49,23 +49,25 @@ class HuffPostFile:
     last_date: str
 
     def problems(self) -> list[str]:
-        """In what the file is not the whole set; empty where it is."""
-        found = []
+        """What is missing or unexpected, one phrase each; empty for the whole set."""
+        problems = []
         if self.rows != ROWS:
-            found.append(
+            problems.append(
                 f"{self.rows:,} of {ROWS:,} rows" if self.rows < ROWS else f"{self.rows:,} rows, not {ROWS:,}"
             )
-        known = CLASSES & self.classes.keys()
-        if len(known) < len(CLASSES):
-            found.append(f"{len(known)} of {len(CLASSES)} categories")
+        present = CLASSES & self.classes.keys()
+        if len(present) < len(CLASSES):
+            problems.append(f"{len(present)} of {len(CLASSES)} categories")
         if unknown := sorted(self.classes.keys() - CLASSES):
-            found.append(f"unknown categories {shown(unknown, 4)}")
+            problems.append(f"unknown categories {shown(unknown, 4)}")
         if not str(FIRST_YEAR) <= self.first_date[:4] <= self.last_date[:4] <= str(LAST_YEAR):
-            found.append(f"dates from {self.first_date} to {self.last_date}, not {FIRST_YEAR} to {LAST_YEAR}")
-        return found
+            problems.append(
+                f"dates from {self.first_date} to {self.last_date}, not {FIRST_YEAR} to {LAST_YEAR}"
+            )
+        return problems
 
     def write(self, path: Path) -> None:
-        """Keep this as JSON, so that a later reader can tell whether the file is still the same."""
+        """Write this as JSON, so that a later reader can tell whether the file has changed."""
         entries = {"source": PAGE} | asdict(self)
         path.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
@@ -74,13 +76,13 @@ def check_huffpost(path: str | Path) -> HuffPostFile:
     """Read a file of the set, plain or packed, and count what it holds.
 
     Raises:
-        DataError: it cannot be read, has not the set's keys, or rows without a category or a date.
+        DataError: it cannot be read, or its rows lack one of the set's keys, a category or a date.
     """
     table = read_table(path, max_bad_share=0.0)
     columns = [str(name) for name in table.frame.columns]
     if missing := [key for key in KEYS if key not in columns]:
         raise DataError(
-            f"{path}: has no {shown(missing)} in its rows ({shown(columns, 8)}); this is no file of {PAGE}"
+            f"{path}: has no {shown(missing)} in its rows ({shown(columns, 8)}); download the set from {PAGE}"
         )
     categories = strings(table, "category")
     if "" in categories:
@@ -89,7 +91,9 @@ def check_huffpost(path: str | Path) -> HuffPostFile:
     dates = read_dates(written, f"{path}, key 'date'")
     if dates.isna().any():
         row = int(dates.isna().to_numpy().argmax())
-        raise DataError(f"{path}, row {row + 1}: {shown([written[row]])} is no date; download the file again")
+        raise DataError(
+            f"{path}, row {row + 1}: {shown([written[row]])} is not a date; download the file again"
+        )
     with Path(path).expanduser().open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
@@ -105,7 +109,7 @@ def check_huffpost(path: str | Path) -> HuffPostFile:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """The sha256 in a record that `HuffPostFile.write` wrote; None where there is none."""
+    """The sha256 in a record that `HuffPostFile.write` has written; None without one."""
     try:
         return str(json.loads(path.read_text("utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):

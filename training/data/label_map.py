@@ -1,4 +1,4 @@
-"""Labels that mean the same merged into one, by a shipped map or one's own."""
+"""Synonymous labels merged into one, by a shipped map or the user's own."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ PREFIX = "labels_"
 
 @dataclass(frozen=True)
 class LabelMap:
-    """`merged`: name of a merged class → the labels that go into it; other labels stay as they are."""
+    """Which labels are merged; other labels stay as they are."""
 
     name: str
     """Of the shipped map, or of the file without its folder."""
     merged: dict[str, tuple[str, ...]]
+    """Merged class → its labels."""
 
     def apply(self, labels: Collection[str]) -> dict[str, str]:
-        """Each of the `labels` → the name it goes by now.
+        """Each of the `labels` → its name after merging.
 
-        Raises `DataError` when the map names none of them: it is then another data set's.
+        Raises `DataError` if the map names none of them: it is another data set's.
         """
         new = {label: name for name, group in self.merged.items() for label in group}
         if not any(label in new for label in labels):
             raise DataError(
                 f"--merge-labels {self.name}: names {shown(list(new), 4)}, and none of the data's labels "
-                f"({shown(sorted(labels), 8)}); give a map of these"
+                f"({shown(sorted(labels), 8)}); name a map of these"
             )
         return {label: new.get(label, label) for label in labels}
 
 
 def shipped_maps() -> list[str]:
-    """Names of the maps that come with the package."""
+    """Names of the maps in the package."""
     return sorted(path.stem.removeprefix(PREFIX) for path in SHIPPED.glob(f"{PREFIX}*.yaml"))
 
 
 def load_label_map(spec: str) -> LabelMap:
-    """The shipped map of this name, else the YAML file at this path: `MERGED NAME: [LABEL, LABEL]` a line.
+    """The shipped map of this name, else the YAML file at this path, with lines `MERGED NAME: [LABEL, LABEL]`.
 
-    Raises `SettingsError` for a file that cannot be read, and for a map that is no map: labels that are no
-    list of texts, a label that stands twice, a merged name that is itself merged into another.
+    Raises `SettingsError` for a file that cannot be read, labels that are not a list of texts, a label that
+    appears twice, and a merged name that is itself merged into another.
     """
     where = f"--merge-labels {spec}"
     if spec in shipped_maps():
@@ -66,19 +67,19 @@ def load_label_map(spec: str) -> LabelMap:
         for label in labels:
             if not isinstance(label, str):
                 raise SettingsError(
-                    f"{where}: {name!r} holds {label!r}, which is no text; put the label in quotes"
+                    f"{where}: {name!r} holds {label!r}, which is not a text; put the label in quotes"
                 )
             if label in place:
                 raise SettingsError(
-                    f"{where}: the label {label!r} stands twice, in {place[label]!r} and in {name!r}; a label "
-                    "goes into one class"
+                    f"{where}: the label {label!r} appears twice, in {place[label]!r} and in {name!r}; list it "
+                    "under one class"
                 )
             place[label] = name
         merged[name] = tuple(labels)
     for name in merged:
         if place.get(name, name) != name:
             raise SettingsError(
-                f"{where}: {name!r} is a merged class and also goes into {place[name]!r}; name all labels of "
-                "that class in one list"
+                f"{where}: {name!r} is a merged class and is also merged into {place[name]!r}; list all labels "
+                "of that class in one place"
             )
     return LabelMap(spec if spec in shipped_maps() else path.name, merged)

@@ -1,28 +1,21 @@
-"""From the files that a user names to three clean splits, and to rows that wait for a prediction."""
+"""Files or frames in, three clean splits out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from lorasweep.training.data.columns import find_date, find_label, find_text, strings, texts_and_pairs
-from lorasweep.training.data.dataset import (
-    Dataset,
-    Summary,
-    Texts,
-    describe,
-    fingerprint,
-    summary_lines,
-    texts_of,
-)
+from lorasweep.training.data.dataset import Dataset, Texts, fingerprint, texts_of
 from lorasweep.training.data.date_split import day_spans, divide_by_date, undated
 from lorasweep.training.data.dates import read_dates
 from lorasweep.training.data.label_map import load_label_map
 from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
+from lorasweep.training.data.summary import Summary, describe, summary_lines
 from lorasweep.training.errors import DataError, SettingsError, shown
-from lorasweep.training.files.tables import Table, read_lines, read_table
-from lorasweep.training.files.unpacked import table_format
+from lorasweep.training.files.tables import Table, read_table, table_of
 from lorasweep.training.settings import DataSettings
 
 __all__ = [
@@ -32,11 +25,17 @@ __all__ = [
     "Texts",
     "describe",
     "load_dataset",
-    "read_texts",
     "summary_lines",
 ]
 
 SAMPLE_SOURCE = "sample news (made up)"
+FRAME_NAMES = {
+    TRAIN: "DataFrame",
+    VALIDATION: "DataFrame of validation rows",
+    TEST: "DataFrame of test rows",
+}
+"""What messages call rows that a program has in memory, where they would name a path. As a path in settings
+"DataFrame" says that a sweep's rows were such."""
 
 SPLIT_VALUES = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -46,32 +45,30 @@ SPLIT_VALUES = {
 """What a split column may hold, whatever its case."""
 
 
-def load_dataset(settings: DataSettings, seed: int) -> Dataset:
-    """Reads, cleans and splits; the same settings, files and seed give the same rows in the same order.
+def load_dataset(
+    data_settings: DataSettings, seed: int, frames: Mapping[str, pd.DataFrame] | None = None
+) -> Dataset:
+    """Read, clean and split rows; the same settings, rows and seed give the same splits in the same order.
 
-    Rows without a text or a label are dropped (of two text columns one may be empty: the other then is the
-    text) and labels are merged; then `splits.divide` sees to equal texts, small classes and missing
-    splits, or `date_split.divide_by_date` does.
-    Every row read is in a split, in `dropped` or in `left_out_classes`.
+    Rows without a text or a label are dropped (of two text columns one may be empty: the other is then the
+    text) and labels are merged. Duplicate texts, small classes and missing splits are left to
+    `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in a split, in `dropped` or in
+    `left_out_classes`.
 
-    Raises `DataError` for files and columns that do not hold what is wanted, `SettingsError` for settings
-    that contradict each other.
+    Args:
+        frames: rows in memory by split ("train", "validation", "test"), read in place of that split's path.
+
+    Raises:
+        DataError: a file, a frame or a column does not hold what is needed.
+        SettingsError: settings contradict each other.
     """
-    label_map = load_label_map(settings.merge_labels) if settings.merge_labels is not None else None
-    tables = _tables(settings)
+    label_map = load_label_map(data_settings.merge_labels) if data_settings.merge_labels is not None else None
+    sources = _sources(data_settings, frames or {})
+    tables = _tables(data_settings, frames or {}, sources)
     main = next(iter(tables.values()))
-    named = [settings.label, settings.split_column, settings.date]
-    text = find_text(main, settings.text, taken=[name for name in named if name is not None])
-    label = find_label(main, settings.label, taken=[*text, settings.split_column or ""])
-    date = _date_column(main, settings, taken=[*text, label])
-    others = {"--split-column": settings.split_column, "--date": date}
-    if label in text or any(column in (*text, label) for column in others.values()):
-        also = "".join(f", {flag} {column!r}" for flag, column in others.items() if column is not None)
-        raise SettingsError(
-            f"--text {shown(text)}, --label {label!r}{also} name a column twice; each has a column of its own"
-        )
+    text, label, date = _columns(main, data_settings)
     rows = pd.concat(
-        [_rows(table, text, label, settings.split_column, split) for split, table in tables.items()],
+        [_rows(table, text, label, data_settings.split_column, split) for split, table in tables.items()],
         ignore_index=True,
     )
     if date is not None:
@@ -90,12 +87,12 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
         dropped["no readable date"] = undated(rows["date"], main, date)
         division = divide_by_date(rows[rows["date"].notna()], f"{main.name}, column {date!r}")
     else:
-        division = divide(rows, given, seed, settings.keep_small_classes)
+        division = divide(rows, given, seed, data_settings.keep_small_classes)
     dropped |= division.dropped
     rows = division.rows
     for split, size, flag in (
-        (TRAIN, settings.max_train_rows, "--max-train-rows"),
-        (VALIDATION, settings.max_validation_rows, "--max-validation-rows"),
+        (TRAIN, data_settings.max_train_rows, "--max-train-rows"),
+        (VALIDATION, data_settings.max_validation_rows, "--max-validation-rows"),
     ):
         if size is not None:
             labels = rows.loc[rows["split"] == split, "label"]
@@ -105,7 +102,7 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
 
     label_names = tuple(sorted(rows["label"].unique().tolist()))
     originals = tuple(sorted(rows["original"].unique().tolist()))
-    # Where each label only has another name now, there is nothing to compare with.
+    # Where labels were only renamed there is nothing to compare with.
     originals = originals if len(originals) > len(label_names) else ()
     splits = {
         split: texts_of(rows[rows["split"] == split], label_names, len(text) == 2, originals)
@@ -116,7 +113,7 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
         label_names=label_names,
         text_columns=text,
         label_column=label,
-        source=_source(settings),
+        source=" + ".join(Path(source).name for source in sources.values()) or SAMPLE_SOURCE,
         fingerprint=fingerprint(splits, label_names),
         rows_read=rows_read,
         dropped={reason: count for reason, count in dropped.items() if count},
@@ -127,60 +124,79 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
     )
 
 
-def read_texts(
-    path: str | Path, text: tuple[str, ...] = (), columns: tuple[str, ...] = ()
-) -> tuple[list[str], list[str] | None, pd.DataFrame]:
-    """Rows to predict on: texts, pairs (None for one text column) and the file's own columns, row by row.
-
-    No row of a table is dropped, so the three stay aligned with the file: a row without a text gives "".
-    A .txt file holds one text a line (blank lines are left out); where two columns are wanted its pairs
-    are "". Raises `DataError` as `load_dataset` does, and for any JSON row that cannot be read.
-    """
-    if table_format(path) == ".txt":
-        lines = read_lines(path)
-        return lines, [""] * len(lines) if len(text) == 2 else None, pd.DataFrame({"text": lines})
-    table = read_table(path, columns, max_bad_share=0.0)
-    found = find_text(table, text)
-    texts, pairs = _texts(table, found)
-    return texts, pairs if len(found) == 2 else None, table.frame
+def _sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The path of each split that is given, or what a frame is called; empty for the sample news."""
+    if unknown := sorted(set(frames) - set(SPLITS)):
+        raise SettingsError(f"{shown(unknown)} names no split; name the DataFrames {', '.join(SPLITS)}")
+    paths = (data_settings.path, data_settings.validation_path, data_settings.test_path)
+    return {
+        split: FRAME_NAMES[split] if path is None or split in frames else path
+        for split, path in zip(SPLITS, paths, strict=True)
+        if path is not None or split in frames
+    }
 
 
-def _tables(settings: DataSettings) -> dict[str, Table]:
-    """The files by the split that they hold; a single file that is still to be split counts as training."""
-    others = {VALIDATION: settings.validation_path, TEST: settings.test_path}
-    named = [path for path in others.values() if path is not None]
-    given = [*named, *([settings.split_column] if settings.split_column is not None else [])]
-    if settings.split_by == "date" and given:
+def _tables(
+    data_settings: DataSettings, frames: Mapping[str, pd.DataFrame], sources: dict[str, str]
+) -> dict[str, Table]:
+    """The tables by the split that they hold; a single one that is still to be split counts as training."""
+    held_out = [source for split, source in sources.items() if split != TRAIN]
+    split_column = data_settings.split_column
+    given = [*held_out, *([split_column] if split_column is not None else [])]
+    if data_settings.split_by == "date" and given:
         raise SettingsError(
             f"--split-by date makes the splits itself, and {shown(given)} brings splits; leave one of them out"
         )
-    if settings.split_by != "date" and settings.date is not None:
+    if data_settings.split_by != "date" and data_settings.date is not None:
         raise SettingsError(
-            f"--date {settings.date} is for a split by date; add --split-by date, or leave it out"
+            f"--date {data_settings.date} is for a split by date; add --split-by date, or leave it out"
         )
-    if settings.path is None:
-        if named:
-            raise SettingsError(f"{shown(named)} is given without training rows; name their file with --data")
+    if TRAIN not in sources:
+        if held_out:
+            raise SettingsError(
+                f"{shown(held_out)} is given without training rows; name their file with --data"
+            )
         from lorasweep.training.sample_news.sample import sample_news
 
         return {TRAIN: Table(sample_news(), SAMPLE_SOURCE)}
-    if named and settings.split_column is not None:
+    if held_out and split_column is not None:
         raise SettingsError(
-            f"the splits come from a column ({settings.split_column!r}) or from files ({shown(named)}), "
+            f"the splits come from a column ({split_column!r}) or from files ({shown(held_out)}), "
             "not from both; leave one of them out"
         )
-    paths = {TRAIN: settings.path} | {split: path for split, path in others.items() if path is not None}
-    return {split: read_table(path, settings.columns) for split, path in paths.items()}
+    gone = [
+        source for split, source in sources.items() if source == FRAME_NAMES[TRAIN] and split not in frames
+    ]
+    if gone:
+        raise DataError(f"{gone[0]}: these rows were in memory; pass them again, or name a file with --data")
+    if frames and data_settings.columns:
+        raise SettingsError(
+            "--columns is for CSV and TSV without a header line; a DataFrame names its columns"
+        )
+    return {
+        split: table_of(frames[split], source)
+        if split in frames
+        else read_table(source, data_settings.columns)
+        for split, source in sources.items()
+    }
 
 
-def _date_column(table: Table, settings: DataSettings, taken: list[str]) -> str | None:
-    """The column that the rows are split by; None for a split that knows no dates."""
-    return find_date(table, settings.date, taken) if settings.split_by == "date" else None
-
-
-def _source(settings: DataSettings) -> str:
-    paths = (settings.path, settings.validation_path, settings.test_path)
-    return " + ".join(Path(path).name for path in paths if path is not None) or SAMPLE_SOURCE
+def _columns(table: Table, data_settings: DataSettings) -> tuple[tuple[str, ...], str, str | None]:
+    """The text columns, the label column, and the date column of a split by date."""
+    split_column = data_settings.split_column
+    named = [data_settings.label, split_column, data_settings.date]
+    text = find_text(table, data_settings.text, taken=[name for name in named if name is not None])
+    label = find_label(table, data_settings.label, taken=[*text, split_column or ""])
+    date = None
+    if data_settings.split_by == "date":
+        date = find_date(table, data_settings.date, taken=[*text, label])
+    others = {"--split-column": split_column, "--date": date}
+    if label in text or any(column in (*text, label) for column in others.values()):
+        also = "".join(f", {flag} {column!r}" for flag, column in others.items() if column is not None)
+        raise SettingsError(
+            f"--text {shown(text)}, --label {label!r}{also} name a column twice; each has a column of its own"
+        )
+    return text, label, date
 
 
 def _rows(

@@ -1,7 +1,7 @@
-"""Training, validation and test rows that share no text, with every class on each side.
+"""Training, validation and test splits that share no text, with every class in each.
 
-Rows are a frame with the columns `text`, `pair`, `label` (strings) and `split`. What a file already divides
-stays divided; a split that is not given is carved from the training rows, stratified by a seed.
+Rows are a frame with the columns `text`, `pair`, `label` (strings) and `split`. Splits that are given stay;
+a missing one is carved from the training rows, stratified, by a seed.
 """
 
 from __future__ import annotations
@@ -17,36 +17,35 @@ from lorasweep.training.errors import DataError, SettingsError, shown
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 CARVED_SHARE = 0.1
-"""Share of each class's rows that goes into a split which is not given: 80/10/10 where neither is."""
+"""Share of each class's rows that goes into a carved split: 80/10/10 where neither is given."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """Rows that have all found their split, in the order they came in, and what became of the others."""
+    """Rows that all have a split, in their original order, and what became of the others."""
 
     rows: pd.DataFrame
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason → rows."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Class too small to stand in every split → its rows."""
+    """Class too small for every split → its rows."""
 
 
 def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_classes: bool) -> Division:
-    """Removes texts that stand twice, leaves out small classes, carves the splits that are not `given`.
+    """Drop duplicate texts, leave out small classes, carve the splits that are not `given`.
 
-    `rows["split"]` holds "train" or one of the `given` splits ("validation", "test"). Texts are the same when
+    `rows["split"]` holds "train" or one of the `given` splits ("validation", "test"). Texts are duplicates if
     both columns are equal but for case and white space.
 
-    - A given test split is left as it is: validation and training rows with one of its texts are dropped,
-      then training rows with a text of a given validation split. Among the training rows the first of equal
-      texts stays, so that a carved split cannot share a text with them.
-    - A class is small when it has fewer than 3 rows in all, or fewer training rows than the splits that are
-      filled from them. It is left out of every split, or with `keep_small_classes` stays where it is,
-      training rows in training.
-    - In a given split every label must be known from the training rows, and every label of the training rows
-      must stand in it (unless `keep_small_classes`): a score over other classes compares with nothing.
+    - A given test split stays as it is: validation and training rows with one of its texts are dropped, then
+      training rows with a text of a given validation split. Of duplicates among the training rows the first
+      stays, so a carved split shares no text with them.
+    - A class is small if it has fewer than 3 rows in all, or fewer training rows than the splits that are
+      filled from them. It is left out of every split; with `keep_small_classes` its rows stay where they are.
+    - A given split may hold only labels of the training rows, and (without `keep_small_classes`) must hold all
+      of them: scores over other classes cannot be compared.
 
-    Raises `DataError` where a split has no rows, a label is missing in one, or fewer than two classes remain.
+    Raises `DataError` if a split has no rows or lacks a label, or fewer than two classes remain.
     """
     dropped: dict[str, int] = {}
     rows = distinct(rows, given, dropped)
@@ -74,7 +73,7 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
             if absent:
                 raise DataError(
                     f"the {split} split has no row with {_labels(absent)} of the training rows; add rows, or "
-                    "accept that with --keep-small-classes"
+                    "allow it with --keep-small-classes"
                 )
         left_out = {str(label): int(count) for label, count in counts[small].sum(axis=1).items()}
         rows = rows[~rows["label"].isin(left_out)]
@@ -90,10 +89,10 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
 
 
 def stratified_part(labels: pd.Series[str], size: int, seed: int, flag: str) -> np.ndarray:
-    """A random part of `size` rows in which each class keeps its share, and at least one row.
+    """A random sample of `size` rows in which each class keeps its share, and at least one row.
 
-    Returns a mask over `labels`. One row goes to each class, the rest in proportion to the rows a class has
-    left, by largest remainder. Raises `SettingsError`, naming `flag`, when there are more classes than rows.
+    Returns a mask over `labels`. Each class gets one row, and the rest in proportion to its other rows, by
+    largest remainder. Raises `SettingsError`, naming `flag`, for fewer rows than classes.
     """
     codes, counts = _codes(labels)
     if size >= len(codes):
@@ -109,8 +108,8 @@ def stratified_part(labels: pd.Series[str], size: int, seed: int, flag: str) -> 
 
 
 def distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]) -> pd.DataFrame:
-    """Rows without the texts that stand twice, as `divide` tells; how many went why is added to `dropped`."""
-    # NUL parts the columns: it is neither white space nor left in any cleaned text.
+    """Rows without duplicate texts, as `divide` describes; adds to `dropped` how many went and why."""
+    # NUL separates the columns: it is not white space, and no cleaned text holds it.
     keys = [
         " ".join(f"{text} \0 {pair}".casefold().split())
         for text, pair in zip(rows["text"].tolist(), rows["pair"].tolist(), strict=True)
@@ -139,11 +138,11 @@ def _without(rows: pd.DataFrame, drop: pd.Series[bool], reason: str, dropped: di
 
 
 def _carve(rows: pd.DataFrame, carved: list[str], seed: int) -> pd.DataFrame:
-    """Gives each class's training rows to the carved splits: a tenth of them to each, and at least one."""
+    """Give each carved split a tenth of every class's training rows, and at least one."""
     split = rows["split"].copy()
     train = rows.loc[split == TRAIN, "label"]
     codes, counts = _codes(train)
-    # train_test_split(stratify=...) may leave a class of few rows out of the small part; this cannot.
+    # train_test_split(stratify=...) may leave a class of few rows out of the small part; this does not.
     sizes = np.maximum(1, np.floor(counts * CARVED_SHARE + 0.5)).astype(np.int64)
     sizes[counts < 1 + len(carved)] = 0
     part = _rank_in_class(codes, seed) // np.maximum(sizes, 1)[codes]
@@ -159,7 +158,7 @@ def _codes(labels: pd.Series[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rank_in_class(codes: np.ndarray, seed: int) -> np.ndarray:
-    """Each row's place in a random order of its class's rows, from 0."""
+    """Each row's rank, from 0, in a random order of its class's rows."""
     order = np.random.default_rng(seed).permutation(len(codes))
     shuffled = pd.Series(codes[order])
     rank = np.empty(len(codes), dtype=np.int64)
@@ -172,7 +171,7 @@ def _labels(labels: list[str]) -> str:
 
 
 def at_least_two(labels: list[str], left_out: dict[str, int]) -> None:
-    """Raises `DataError` for fewer than two labels; `left_out` are those that went before."""
+    """Raise `DataError` for fewer than two labels; `left_out` are those that were left out before."""
     if len(labels) >= 2:
         return
     after = f" once classes too small to split are left out ({shown(list(left_out), 8)})" if left_out else ""

@@ -1,38 +1,39 @@
-"""Any table that a user may bring, as a pandas frame: JSON, CSV, TSV or Parquet, plain or packed.
+"""Any table that a user may bring: a file as a whole or a chunk at a time, or a DataFrame.
 
 The format is told by the file's suffix and never guessed from its content, except that a JSON file may hold
-an object a line or one array of objects. Whatever is wrong with a file ends in a `DataError` of one line.
+an object a line or one array of objects. Whatever is wrong with a file raises a `DataError` of one line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from lorasweep.training.errors import DataError, shown
-from lorasweep.training.files.unpacked import decoded, unpacked
+from lorasweep.training.errors import DataError
+from lorasweep.training.files.cells import mended
+from lorasweep.training.files.formats import FORMATS, TEXT
+from lorasweep.training.files.unpacked import Source, find_source, table_format
 
-JSON = (".json", ".jsonl", ".ndjson")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-FORMATS = (*JSON, *DELIMITERS, ".parquet")
+TABLES = tuple(suffix for suffix in FORMATS if suffix != TEXT)
 
 MAX_BAD_SHARE = 0.05
 """Share of a JSON file's rows that may be unreadable before the file itself is refused."""
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+CHUNK_ROWS = 2048
+"""Rows read at once: enough that sorting them by length leaves batches with little padding."""
+
+SCAN_ROWS = 16_384
+"""Rows read at once where no model is at work."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's rows, and what a message about them needs."""
+    """Rows, and what a message about them needs."""
 
     frame: pd.DataFrame
     name: str
@@ -43,166 +44,163 @@ class Table:
     """The column names are the first line of a CSV or TSV, which may have been a row."""
 
 
+class RowStream:
+    """A file that is read a chunk at a time, as often as needed.
+
+    Attributes:
+        source: the file.
+        columns: names of all columns, in the file's order. A CSV file may have one twice.
+        types: Parquet's type of each column; of the others a type that holds all its values.
+        rows: rows of the file; like `columns` and `types` it is found by `scan`.
+        unreadable: rows of a JSON file that were skipped.
+        header_guessed: the columns' names are the first line of a CSV or TSV, which may have been a row.
+    """
+
+    def __init__(self, source: Source, given: tuple[str, ...]) -> None:
+        self.source, self.given, self.format = source, given, FORMATS[source.suffix]
+        self.columns: tuple[str, ...] = ()
+        self.types: tuple[pa.DataType, ...] = ()
+        self.rows = self.unreadable = 0
+        self.header_guessed = self.format.has_header_line and not given
+        if given and not self.format.has_header_line:
+            raise DataError(
+                f"{source.name}: --columns is for CSV and TSV without a header line; this file names its own "
+                "columns"
+            )
+
+    def frames(self, size: int, max_bad_share: float = 0.0) -> Iterator[pd.DataFrame]:
+        """The file's rows from the beginning, as its reader gives them: a chunk of JSON may lack columns.
+
+        Raises `DataError` for a file that cannot be read, too many unreadable rows, or no row.
+        """
+        rows, unreadable, first = 0, 0, ""
+        for part in self.format.read(self.source, size, self.given):
+            if isinstance(part, str):
+                unreadable, first = unreadable + 1, first or part
+            elif len(part):
+                rows += len(part)
+                yield part
+        total = rows + unreadable
+        if unreadable > max_bad_share * total:
+            allowed = f"more than {max_bad_share:.0%} " if max_bad_share else ""
+            raise DataError(
+                f"{self.source.name}, {first}; {unreadable} of {total} rows, {allowed}cannot be read: JSON is "
+                "read as one object a line or one array of objects"
+            )
+        self._hold(rows)
+        self.unreadable = unreadable
+
+    def scan(self) -> None:
+        """Find columns, types and number of rows, holding one chunk in memory; raises `DataError`."""
+        if self.format.outline is not None:
+            names, types, rows = self.format.outline(self.source)
+            self._hold(rows)
+        else:
+            columns: dict[Any, tuple[str, set[str]]] = {}
+            for frame in self.frames(SCAN_ROWS):
+                for number, name in enumerate(frame):
+                    # A CSV file may name two columns alike; a JSON file's chunks may differ in theirs.
+                    key = number if self.format.has_header_line else name
+                    columns.setdefault(key, (str(name), set()))[1].update(map(_kind, frame.iloc[:, number]))
+            names = [name for name, _ in columns.values()]
+            types = [_type_of(kinds) for _, kinds in columns.values()]
+        self.columns, self.types = tuple(names), tuple(types)
+
+    def heading(self) -> Table:
+        """No rows, but all columns."""
+        empty = pd.DataFrame(columns=pd.Index(self.columns))
+        return Table(empty, self.source.name, header_guessed=self.header_guessed)
+
+    def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[Table]:
+        """The rows in order, at most so many at once, as values of Python's own types.
+
+        None is a null, pd.NA an entry that a JSON object lacks. Raises `DataError` when the file has
+        changed meanwhile.
+        """
+        first = 1
+        for frame in self.frames(rows):
+            # Messages count rows from the chunk's own first.
+            name = self.source.name if first == 1 else f"{self.source.name}, from row {first} on"
+            frame = _aligned(frame, self.columns).astype(object)
+            yield Table(frame, name, header_guessed=self.header_guessed)
+            first += len(frame)
+
+    def _hold(self, rows: int) -> None:
+        if not rows:
+            raise DataError(f"{self.source.name} holds no rows; give a file with a text in every row")
+        self.rows = rows
+
+
 def read_table(
     path: str | Path, columns: tuple[str, ...] = (), max_bad_share: float = MAX_BAD_SHARE
 ) -> Table:
-    """Reads a whole file.
+    """Read a whole file.
 
     `columns` names the columns of a CSV or TSV that has no header line. JSON values keep their Python type,
     CSV and TSV values are strings and nothing in them counts as missing, so the label "NA" stays itself.
 
     Raises `DataError` for a path that is no readable file, an unknown suffix, a file that is empty or not
     what its suffix says, text that is not UTF-8, a zip without exactly one table, `columns` that do not fit,
-    and JSON of which more than `max_bad_share` does not parse.
+    and JSON of which more than `max_bad_share` cannot be read.
     """
-    name, suffix, content = unpacked(str(path), FORMATS)
-    if columns and suffix not in DELIMITERS:
-        raise DataError(
-            f"{name}: --columns is for CSV and TSV without a header line; this file names its own columns"
-        )
-    unparsable = 0
-    if suffix == ".parquet":
-        frame = _parquet(content, name)
-    elif suffix in DELIMITERS:
-        frame = _delimited(decoded(content, name), name, DELIMITERS[suffix], columns)
-    else:
-        frame, unparsable = _json(decoded(content, name), name, max_bad_share)
+    stream = RowStream(find_source(path, TABLES), columns)
+    frames = list(stream.frames(SCAN_ROWS, max_bad_share))
+    names = tuple(frames[0].columns)
+    if any(tuple(frame.columns) != names for frame in frames):
+        names = tuple(dict.fromkeys(name for frame in frames for name in frame.columns))
+    frame = pd.concat([_aligned(frame, names) for frame in frames], ignore_index=True)
+    return Table(frame, stream.source.name, stream.unreadable, stream.header_guessed)
+
+
+def open_table(path: str | Path, columns: tuple[str, ...] = ()) -> RowStream:
+    """Scan a file and make it ready for reading in chunks; memory holds one of them at a time.
+
+    So a broken line is named before anybody has waited for a model. A JSON array and a packed Parquet file
+    are held in memory whole.
+
+    Args:
+        columns: names for a CSV or TSV without a header line.
+
+    Raises:
+        DataError: as `read_table` does, and for any JSON row that cannot be read.
+    """
+    stream = RowStream(find_source(path, (TEXT,) if table_format(path) == TEXT else TABLES), columns)
+    stream.scan()
+    return stream
+
+
+def table_of(frame: pd.DataFrame, name: str = "DataFrame") -> Table:
+    """The rows of a frame that a program has in memory; its index is left out, and it is not changed.
+
+    Missing values are what pandas takes for missing, as in a Parquet file. Raises `DataError` for a frame
+    without rows or columns, and for one whose columns have several levels.
+    """
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise DataError(f"{name}: the columns have {frame.columns.nlevels} levels; flatten them to one")
     if frame.empty:
-        raise DataError(f"{name} holds no rows; give a file with a text and a label in every row")
-    return Table(frame, name, unparsable, header_guessed=suffix in DELIMITERS and not columns)
+        raise DataError(f"{name} holds no rows; give a frame with a text and a label in every row")
+    rows = frame.reset_index(drop=True).set_axis(list(map(str, frame.columns)), axis=1)
+    return Table(rows.apply(lambda column: column.map(mended) if column.dtype == object else column), name)
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a plain (or .gz, .xz) text file, blank ones left out; raises `DataError`."""
-    name, _, content = unpacked(str(path), (".txt",))
-    lines = [line.strip() for line in decoded(content, name).split("\n")]
-    return [line for line in lines if line]
+def _aligned(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    """A chunk with the columns of the whole file; its JSON objects may lack some."""
+    missing: Any = pd.NA
+    return frame if tuple(frame.columns) == names else frame.reindex(columns=list(names), fill_value=missing)
 
 
-def _parquet(content: bytes, name: str) -> pd.DataFrame:
-    try:
-        # Nullable types: an integer label column with gaps must not become 3.0.
-        frame = pd.read_parquet(io.BytesIO(content), engine="pyarrow", dtype_backend="numpy_nullable")
-    except (ValueError, OSError, TypeError, KeyError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(
-            f"{name} is not a readable Parquet file ({reason}); write or download it again"
-        ) from None
-    return frame if frame.index.names == [None] else frame.reset_index()
+def _kind(value: Any) -> str:
+    """Type of a value, as far as the type of its column goes by it."""
+    if value is None or value is pd.NA:
+        return ""
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return "large int"
+    return type(value).__name__
 
 
-def _delimited(text: str, name: str, delimiter: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    # Many TSV files are written without quoting, where a lone quote would swallow the following rows. Where
-    # every line has the same number of tabs no quoted field spans lines, so quotes need no parser.
-    unquoted = delimiter == "\t" and len({line.count("\t") for line in text.split("\n") if line.strip()}) == 1
-    try:
-        # Without a header in pandas' sense: it would take a row's surplus fields for an index in silence.
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=delimiter,
-            header=None,
-            dtype=str,
-            na_filter=False,
-            quoting=csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL,
-        )
-    except ValueError as error:
-        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        kind = "tab-separated" if delimiter == "\t" else "comma-separated"
-        raise DataError(
-            f"{name} is not a well-formed {kind} file ({reason}); quote fields that hold the separator"
-        ) from None
-    if unquoted:
-        frame = unquoted_fields(frame)
-    first = [str(value).strip() for value in frame.iloc[0]]
-    if not columns:
-        frame.columns = pd.Index(first)
-        return frame.iloc[1:].reset_index(drop=True)
-    if len(columns) != len(first):
-        raise DataError(
-            f"{name} has {len(first)} columns (first row: {shown(first)}), --columns names {len(columns)} "
-            f"({shown(columns)}); name every column"
-        )
-    frame.columns = pd.Index(columns)
-    return frame.iloc[1:].reset_index(drop=True) if first == list(columns) else frame
-
-
-def unquoted_fields(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of texts whose fields lose the quotes around them, in place; for files read without quoting."""
-    for column in frame:
-        quoted = frame[column].str.fullmatch(r'"(?:[^"]|"")*"')
-        frame[column] = frame[column].where(~quoted, frame[column].str[1:-1].str.replace('""', '"'))
-    return frame
-
-
-def _json(text: str, name: str, max_bad_share: float) -> tuple[pd.DataFrame, int]:
-    values = _json_array(text, name)
-    unit = "line" if values is None else "row"
-    rows: list[dict[str, Any]] = []
-    bad, first_bad = 0, ""
-    for number, value in enumerate(_json_lines(text) if values is None else values, start=1):
-        if isinstance(value, dict):
-            rows.append(value)
-        elif value is not _BLANK:
-            bad += 1
-            reason = value if isinstance(value, _Unreadable) else "not a JSON object"
-            first_bad = first_bad or f"{unit} {number}: {reason}"
-    total = len(rows) + bad
-    if bad > max_bad_share * total:
-        allowed = f"more than {max_bad_share:.0%} " if max_bad_share else ""
-        raise DataError(
-            f"{name}, {first_bad}; {bad} of {total} rows, {allowed}cannot be read: JSON is read "
-            "as one object a line or one array of objects"
-        )
-    escapes = "\\ud" in text or "\\uD" in text
-    return _without_lone_surrogates(rows) if escapes else pd.DataFrame(rows, dtype=object), bad
-
-
-class _Unreadable(str):
-    """Why a line is not JSON."""
-
-
-_BLANK = _Unreadable("blank")
-
-
-def _json_array(text: str, name: str) -> list[Any] | None:
-    """The array that the whole text is, or None where it has to be read line by line."""
-    if not text[:1000].lstrip().startswith("["):
-        return None
-    try:
-        values: list[Any] = json.loads(text)
-        return values
-    except json.JSONDecodeError as error:
-        # Extra data: the first line is an array of its own, one bad line among others.
-        if error.msg == "Extra data":
-            return None
-        raise DataError(f"{name}, line {error.lineno}: broken JSON array ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: broken JSON array ({error})") from None
-
-
-def _json_lines(text: str) -> Iterator[object]:
-    """What each line holds: a parsed value, `_BLANK` or another `_Unreadable`."""
-    # Not splitlines(): it would also split at U+2028 and its like, which stand unescaped in JSON strings.
-    for line in text.split("\n"):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            blank = not line or line.isspace()
-            yield _BLANK if blank else _Unreadable(f"{error.msg} at character {error.pos + 1}")
-        except (ValueError, RecursionError) as error:
-            yield _Unreadable(str(error))
-
-
-def _without_lone_surrogates(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A frame in which an escaped half of a surrogate pair, which UTF-8 cannot hold, is U+FFFD."""
-    try:
-        frame = pd.DataFrame(rows, dtype=object)
-        for column in frame:
-            "".join([value for value in frame[column] if isinstance(value, str)]).encode()
-        return frame
-    except UnicodeEncodeError:
-
-        def mended(value: Any) -> Any:
-            return _LONE_SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
-
-        return pd.DataFrame([{mended(k): mended(v) for k, v in row.items()} for row in rows], dtype=object)
+def _type_of(kinds: set[str]) -> pa.DataType:
+    """A type for all values of a column; that of a text where they have no other in common."""
+    present = kinds - {""}
+    if present and present <= {"int", "float"}:
+        return pa.int64() if present == {"int"} else pa.float64()
+    return pa.bool_() if present == {"bool"} else pa.string()

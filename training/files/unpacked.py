@@ -1,6 +1,6 @@
-"""A file that a user names, as its unpacked bytes: plain, .gz, .xz, or the one table in a .zip.
+"""The file that a user names, as a stream of its unpacked bytes: plain, .gz, .xz, or the one table in a .zip.
 
-Whatever is wrong with the file ends in a `DataError` of one line.
+Whatever is wrong with the file raises a `DataError` of one line.
 """
 
 from __future__ import annotations
@@ -8,69 +8,135 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeVar
 
 from lorasweep.training.errors import DataError, shown
 
+Value = TypeVar("Value")
+
 PACKED = (".gz", ".xz", ".zip")
 
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
-_UNPACKING_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stream of bytes that can be opened as often as needed.
+
+    Attributes:
+        name: for messages: the path as given, for a zip followed by the table's name in it.
+        suffix: tells the format, such as ".csv" for news.csv.gz.
+        open: the bytes from the beginning, still packed by gzip or xz.
+    """
+
+    name: str
+    suffix: str
+    open: Callable[[], IO[bytes]]
+
+    @contextmanager
+    def unpacked(self) -> Iterator[IO[bytes]]:
+        """The unpacked bytes; inside the context, a file that cannot be read raises `DataError`."""
+        packing = PurePosixPath(self.name.lower()).suffix
+        try:
+            with ExitStack() as stack:
+                content = stack.enter_context(self.open())
+                yield stack.enter_context(_UNPACK[packing](content)) if packing in _UNPACK else content
+        except UnicodeDecodeError:
+            raise self._undecodable() from None
+        except _BROKEN as error:
+            packing = packing if packing in _UNPACK else ".zip"
+            raise DataError(
+                f"{self.name} is not a complete {packing} file ({error}); download it again"
+            ) from None
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
+
+    @contextmanager
+    def text(self, newline: str = "\n") -> Iterator[IO[str]]:
+        r"""The content, decoded from UTF-8 without its byte order mark.
+
+        Lines end at "\n" alone; `newline` is that of Python's `open`.
+        """
+        with self.unpacked() as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
+            yield text
+
+    def _undecodable(self) -> DataError:
+        with self.unpacked() as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    byte = f"byte 0x{line[error.start]:02x}"
+                    return DataError(
+                        f"{self.name}, line {number}: not UTF-8 text ({byte}); save the file as UTF-8"
+                    )
+        return DataError(f"{self.name}: not UTF-8 text; save the file as UTF-8")
+
+
+def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+    """The values in lists of at most `size`."""
+    rest = iter(values)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def table_format(path: str | Path) -> str:
     """The suffix that tells the format: ".csv" for news.csv.gz, "" where there is none."""
     name = PurePosixPath(str(path).lower())
-    if name.suffix in (".gz", ".xz"):
+    if name.suffix in _UNPACK:
         name = name.with_suffix("")
     return name.suffix
 
 
-def unpacked(path: str, formats: tuple[str, ...]) -> tuple[str, str, bytes]:
-    """Name for messages, format suffix and unpacked content of the file at `path`.
+def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
+    """The file at `path`, or the one file in the zip at `path`, whose suffix is one of `formats`.
 
-    Raises `DataError` for a path that is no readable file, a suffix that is none of `formats`, a file that is
-    empty or broken, and a zip that does not hold exactly one file of those formats.
+    Raises `DataError` for a path that is no readable file, another suffix, an empty file, and a zip that
+    does not hold exactly one file of those formats.
     """
     try:
-        file = Path(path).expanduser()
+        file, suffix = Path(path).expanduser(), table_format(path)
         if file.is_dir():
             raise DataError(f"{path or repr(path)} is a folder; name one file in it ({', '.join(formats)})")
         if not file.exists():
             raise DataError(f"{path}: no such file; check the path (relative paths start at {Path.cwd()})")
-        name, suffix = path, table_format(path)
         if suffix not in (*formats, ".zip"):
             raise DataError(
-                f"{name}: the format is told by the suffix, and {suffix or 'none'!r} is not one of "
+                f"{path}: the format is told by the suffix, and {suffix or 'none'!r} is not one of "
                 f"{', '.join(formats)} (each also with {', '.join(PACKED)}); rename or convert the file"
             )
-        content = file.read_bytes()
+        if not file.stat().st_size:
+            raise DataError(f"{path} is empty (0 bytes) and holds no rows; was it downloaded completely?")
     except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{shown([path])} cannot be read ({reason}); check the path and its permissions"
-        ) from None
-    if not content:
-        raise DataError(f"{path} is empty (0 bytes); was it downloaded completely?")
+        raise _unreadable(str(path), error) from None
     if suffix == ".zip":
-        name, suffix, content = _only_table(content, path, formats)
-    packing = PurePosixPath(name.lower()).suffix
-    if packing in _UNPACK:
-        try:
-            content = _UNPACK[packing](content)
-        except _UNPACKING_ERRORS as error:
-            raise DataError(f"{name} is not a complete {packing} file ({error}); download it again") from None
-    if not content or content.isspace():
-        raise DataError(f"{name} is empty; give a file with rows")
-    return name, suffix, content
+        return _member(file, str(path), formats)
+    return Source(str(path), suffix, lambda: file.open("rb"))
 
 
-def _only_table(content: bytes, path: str, formats: tuple[str, ...]) -> tuple[str, str, bytes]:
+def standard_input() -> Source:
+    """The lines of standard input, read like those of a text file."""
+    content = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    return Source("standard input", ".txt", lambda: io.BytesIO(content))
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or error
+    return DataError(f"{shown([path])} cannot be read ({reason}); check the path and its permissions")
+
+
+def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = [
                 entry
                 for entry in archive.namelist()
@@ -87,19 +153,15 @@ def _only_table(content: bytes, path: str, formats: tuple[str, ...]) -> tuple[st
                     f"{path} holds {found} where one is wanted; unpack it and name one file "
                     f"({', '.join(formats)})"
                 )
-            return f"{path}: {tables[0]}", table_format(tables[0]), archive.read(tables[0])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *_UNPACKING_ERRORS) as error:
+            archive.open(tables[0]).close()  # an encrypted one is refused here
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(
             f"{path} cannot be unpacked as a .zip file ({error}); download or unpack it again"
         ) from None
 
+    def open_member() -> IO[bytes]:
+        # The archive may be closed at once: its handle stays open as long as the member's.
+        with zipfile.ZipFile(file) as archive:
+            return archive.open(tables[0])
 
-def decoded(content: bytes, name: str) -> str:
-    """UTF-8 text, with or without a byte order mark; raises `DataError` naming the line that is not."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{name}, line {line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save the file as UTF-8"
-        ) from None
+    return Source(f"{path}: {tables[0]}", table_format(tables[0]), open_member)

@@ -1,4 +1,4 @@
-"""Reads the YAML that people write: the safe loader, with numbers as they are meant and no key twice."""
+"""The YAML of the whole project, read and written: numbers as people mean them, and no key twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorasweep.training.errors import SettingsError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML follows YAML 1.1, where `1e-4` is text and the last of two equal keys wins in silence."""
+    """PyYAML follows YAML 1.1: `1e-4` is text, and the last of two equal keys wins in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
@@ -29,18 +29,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Puts a text such as "1e-4" in quotes, so that `_Loader` reads a text."""
+
+
+_EXPONENT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$")
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def dump_yaml(content: dict[str, Any], **options: Any) -> str:
+    """A mapping as YAML, in its order, which `parse_yaml` reads back; `options` are those of `yaml.dump`."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options))
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in `text`; `where` names its place in errors.
 
-    Raises `SettingsError` with the line for text that is not YAML, for a key that stands twice, and
-    when the whole is not a mapping with names as keys.
+    Raises `SettingsError`, with the line, for text that is not YAML and for a key that stands twice, and
+    for anything but a mapping with names as keys.
     """
     try:
         content = yaml.load(text, Loader=_Loader)
@@ -59,19 +66,18 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     return content
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in the file at `path`.
+def read_yaml(path: Path, flag: str = "") -> dict[str, Any]:
+    """The mapping in the file at `path`, which `flag` has named on the command line.
 
     Raises `SettingsError` as `parse_yaml` does, and when the file cannot be read.
     """
-    if not path.exists():
-        raise SettingsError(f"{path}: no such file")
-    if not path.is_file():
-        raise SettingsError(f"{path}: not a file; name a YAML file")
+    where = f"{flag} {path}" if flag else str(path)
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{where}: no such file") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not UTF-8 text; name a YAML file") from None
+        raise SettingsError(f"{where}: not UTF-8 text; save the file as UTF-8") from None
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse_yaml(text, str(path))
+        raise SettingsError(f"{where}: cannot be read ({error.strerror}); name a YAML file") from None
+    return parse_yaml(text, where)

@@ -1,4 +1,4 @@
-"""Exported folders: a classifier loaded from one, and its predictions."""
+"""A classifier loaded from an exported folder, and its predictions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lorasweep.training.inference.folder import (
     read_folder,
     read_json,
 )
-from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS
-from lorasweep.training.model.hub import check_attention
+from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.classifier import set_adapter_weights
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import log_softmax, predict_logits
 from lorasweep.training.settings import Precision
@@ -36,10 +36,10 @@ class Classifier:
 
     Attributes:
         model: a PEFT or transformers model in fp32 and evaluation mode.
-        tokenizer: the one that was saved with it.
+        tokenizer: from the same folder.
         label_names: in the order of the logits.
-        max_length: tokens of a text that are read.
-        text_columns: columns it was trained on, two for pairs; empty where the folder does not say.
+        max_length: tokens per text; longer texts are truncated.
+        text_columns: columns it was trained on, two for pairs; empty if unknown.
     """
 
     model: nn.Module
@@ -50,33 +50,33 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return next(self.model.parameters()).device
 
 
 def load_classifier(folder: Path, device: str = "auto") -> Classifier:
-    """Load an adapter folder (with its base model), or a folder with a whole transformers model.
+    """Load an adapter (with its base model) or a whole transformers model from a folder.
 
-    Only safetensors are read, and no code of the folder's is run.
+    Only safetensors are read, and no code from the folder is run.
 
     Args:
-        device: as torch names it; `auto` is the GPU where there is one.
+        device: as torch names it; `auto` is the GPU if there is one.
 
     Raises:
-        ModelError: no such folder, neither kind of folder, no label names, weights that are missing, broken
-            or not those of the configuration, an adapter of another kind, or a base model that is gone.
+        ModelError: no such folder, no adapter or model in it, no label names, weights that are missing, broken or
+            do not fit the configuration, an adapter of another kind, or a missing base model.
     """
-    found = read_folder(folder)
+    exported = read_folder(folder)
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     with quiet_loading():
-        tokenizer = _load_tokenizer(folder)
-        model = _load_adapter(found) if found.is_adapter else _load_model(folder)
+        tokenizer = load_tokenizer(BaseModel(str(folder), str(folder), None, ""))
+        model = _load_adapter(exported) if exported.is_adapter else _load_model(folder)
     return Classifier(
         model=model.to(place).eval(),
         tokenizer=tokenizer,
-        label_names=found.label_names,
-        max_length=found.max_length(tokenizer.model_max_length),
-        text_columns=found.text_columns,
+        label_names=exported.label_names,
+        max_length=exported.max_length(tokenizer.model_max_length),
+        text_columns=exported.text_columns,
     )
 
 
@@ -88,11 +88,10 @@ def predict(
 ) -> np.ndarray:
     """Logits of every row; float32, shape (rows, classes).
 
-    A classifier that was trained on pairs reads a text without a second one as a pair whose second is empty,
-    as it did in training.
+    For a classifier that was trained on pairs, a missing second text is empty, as in training.
 
     Raises:
-        ModelError: two texts a row for a classifier of one.
+        ModelError: two texts per row for a classifier of one.
     """
     if not text:
         return np.zeros((0, len(classifier.label_names)), dtype=np.float32)
@@ -119,7 +118,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def labels_and_scores(logits: np.ndarray, label_names: tuple[str, ...]) -> list[tuple[str, float]]:
-    """The most likely label of each row and its probability."""
+    """The most likely label of each row, and its probability."""
     if not len(logits):
         return []
     shares = probabilities(logits)
@@ -127,10 +126,10 @@ def labels_and_scores(logits: np.ndarray, label_names: tuple[str, ...]) -> list[
     return [(label_names[index], float(shares[row, index])) for row, index in enumerate(best)]
 
 
-def _load_adapter(found: ExportedFolder) -> nn.Module:
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+def _load_adapter(exported: ExportedFolder) -> nn.Module:
+    from peft import PeftConfig, get_peft_model
 
-    folder = found.path
+    folder = exported.path
     entries = read_json(folder / ADAPTER_CONFIG)
     kind, task = entries.get("peft_type"), entries.get("task_type")
     if kind != "LORA" or task != "SEQ_CLS":
@@ -144,21 +143,14 @@ def _load_adapter(found: ExportedFolder) -> nn.Module:
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder}: a broken adapter ({first_line(error)}); export it again") from error
     if not isinstance(config.base_model_name_or_path, str | None):
-        raise ModelError(f"{folder}: {ADAPTER_CONFIG} names its base model by no text; export it again")
-    base = _find_base(found, config.base_model_name_or_path, config.revision)
+        raise ModelError(
+            f"{folder}: {ADAPTER_CONFIG} does not name its base model as a text; export it again"
+        )
+    base = _load_base(exported, config.base_model_name_or_path, config.revision)
     config.inference_mode = True
     try:
         model = get_peft_model(base.model, config)
-        # PEFT itself only warns of keys that are missing, and not even of those that are too many.
-        expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-        odd = sorted(expected.keys() ^ weights.keys())
-        if odd:
-            side = "lack" if odd[0] in expected else "hold, unlike the configuration,"
-            raise ModelError(
-                f"{folder}: weights and {ADAPTER_CONFIG} do not belong together: the weights {side} {odd[0]} "
-                f"({len(odd)} such tensors); export it again"
-            )
-        set_peft_model_state_dict(model, weights)
+        set_adapter_weights(model, weights)
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             f"{folder}: the adapter does not fit its base model {base.base.name} ({first_line(error)}); "
@@ -167,29 +159,29 @@ def _load_adapter(found: ExportedFolder) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _find_base(found: ExportedFolder, name: str | None, revision: str | None) -> LoadedBase:
-    """The adapter's base model; where its folder is gone, the same weights under their other names."""
+def _load_base(exported: ExportedFolder, name: str | None, revision: str | None) -> LoadedBase:
+    """The adapter's base model; if its folder is gone, the same weights under their other names."""
     first_error: ModelError | None = None
-    for candidate in dict.fromkeys(entry for entry in (name, *found.base_names) if entry):
+    for candidate in dict.fromkeys(entry for entry in (name, *exported.base_names) if entry):
         try:
             base = resolve_base_model(candidate)
             if candidate == name and base.hub_id == name:
                 base = replace(base, revision=revision)
-            return load_base(base, found.label_names, seed=0, device=torch.device("cpu"))
+            return load_base(base, exported.label_names, seed=0, device=torch.device("cpu"))
         except ModelError as error:
             first_error = first_error or error
     if first_error is None:
         raise ModelError(
-            f"{found.path}: {ADAPTER_CONFIG} names no base model (base_model_name_or_path); export it again"
+            f"{exported.path}: {ADAPTER_CONFIG} names no base model (base_model_name_or_path); export it again"
         )
-    raise ModelError(f"{found.path}: its base model cannot be loaded: {first_error}") from first_error
+    raise ModelError(f"{exported.path}: its base model cannot be loaded: {first_error}") from first_error
 
 
 def _load_model(folder: Path) -> nn.Module:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
-        # Else the user is asked whether code that came with the folder may run.
+        # Otherwise transformers asks the user whether to run code from the folder.
         own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         check_attention(AutoConfig.from_pretrained(folder, **own), str(folder))
         model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -208,20 +200,6 @@ def _load_model(folder: Path) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the loaders raise many kinds: no such file, malformed, unknown class
-        raise ModelError(
-            f"{folder}: no tokenizer can be loaded from it ({first_line(error)}); export it again"
-        ) from error
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"{folder}: its tokenizer has no padding token; export it again")
-    return tokenizer
-
-
 def _clean(text: str) -> str:
-    # As the training rows were: stripped, and without the lone surrogates that a terminal may pass on.
+    # Like the training rows: stripped, and without lone surrogates, which a terminal may pass on.
     return text.strip().encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""What an exported folder says of itself: its files checked and read, before any model is loaded."""
+"""The files of an exported folder, checked and read before any model is loaded."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from lorasweep.training.errors import ModelError, first_line
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
-from lorasweep.training.model.hub import WEIGHTS_INDEX, check_shards
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, WEIGHTS_INDEX, check_shards
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
-# An export for other runtimes; lorasweep itself does not run it.
+# An export for other runtimes, which lorasweep does not run.
 ONNX_FILE = "model.onnx"
-# Our own entry in config.json: transformers keeps what it does not know.
+# Our entry in config.json; transformers preserves unknown ones.
 OWN_ENTRY = "lorasweep"
-# Without any of them transformers makes a tokenizer with no vocabulary, and no error.
+# Without any of them transformers silently makes a tokenizer with no vocabulary.
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-# From here on a tokenizer's limit means that it knows of none.
+# A tokenizer with a limit above this has none.
 NO_LIMIT = 10**6
-# Tokens read where neither tokenizer nor configuration says how many the model can take.
+# Maximum length where neither tokenizer nor configuration gives one.
 DEFAULT_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """An adapter folder or a whole model's folder, whose files are all there.
+    """A complete folder of an adapter or a whole model.
 
     Attributes:
-        path: where it is.
-        is_adapter: an adapter, which needs its base model; else a whole model.
+        is_adapter: an adapter, which needs its base model; otherwise a whole model.
         label_names: in the order of the logits.
-        config: config.json as it stands.
-        text_columns: columns it was trained on, two for pairs; empty where the folder does not say.
-        base_names: names of the base model that the export has noted beside the adapter's own.
+        config: the contents of config.json.
+        text_columns: columns it was trained on, two for pairs; empty if unknown.
+        base_names: other names of the base model, noted by the export.
     """
 
     path: Path
@@ -49,23 +49,24 @@ class ExportedFolder:
     base_names: tuple[str, ...] = ()
 
     def max_length(self, tokenizer_limit: int) -> int:
-        """Tokens of a text that are read: the tokenizer's limit, or what the model has positions for."""
+        """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
         if tokenizer_limit < NO_LIMIT:
             return int(tokenizer_limit)
         positions = self.config.get("max_position_embeddings")
-        # RoBERTa and its kin keep two positions for themselves.
+        # RoBERTa and similar models reserve two positions.
         return positions - 2 if isinstance(positions, int) and positions > 2 else DEFAULT_MAX_LENGTH
 
 
 def read_folder(path: Path) -> ExportedFolder:
-    """Check an exported folder's files and read what it says of itself.
+    """Check an exported folder's files and read its configuration.
 
     Raises:
-        ModelError: no such folder, neither kind of folder, an ONNX model, no label names, no safetensors, no tokenizer.
+        ModelError: no such folder, neither an adapter nor a model, an ONNX model, or no label names, safetensors or
+            tokenizer.
     """
     if not path.is_dir():
-        found = "is a file, not a folder" if path.exists() else "no such folder"
-        raise ModelError(f"{path}: {found}; name one that lorasweep export has written")
+        problem = "is a file, not a folder" if path.exists() else "no such folder"
+        raise ModelError(f"{path}: {problem}; name one that lorasweep export has written")
     is_adapter = (path / ADAPTER_CONFIG).is_file()
     if not is_adapter and not (path / MODEL_CONFIG).is_file():
         raise ModelError(
@@ -77,7 +78,7 @@ def read_folder(path: Path) -> ExportedFolder:
     _check_weights(path, (ADAPTER_WEIGHTS,) if is_adapter else (FULL_WEIGHTS, WEIGHTS_INDEX))
     check_shards(path / WEIGHTS_INDEX)
     if not any(file for name in VOCABULARY_FILES for file in path.glob(name)):
-        raise ModelError(f"{path}: no tokenizer in it ({VOCABULARY_FILES[0]}); export it again")
+        raise ModelError(f"{path}: no tokenizer ({VOCABULARY_FILES[0]}); export it again")
     own = config.get(OWN_ENTRY)
     own = own if isinstance(own, dict) else {}
     names = (own.get("base_model"), own.get("base_hub_id"))
@@ -92,7 +93,7 @@ def read_folder(path: Path) -> ExportedFolder:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's JSON object. Raises `ModelError` where it holds none."""
+    """The JSON object in a file. Raises `ModelError` if there is none."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -100,15 +101,15 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read as JSON ({first_line(error)}); export the folder again"
         ) from error
     if not isinstance(entries, dict):
-        raise ModelError(f"{path}: holds no JSON object; export the folder again")
+        raise ModelError(f"{path}: does not hold a JSON object; export the folder again")
     return entries
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Inside it transformers and PEFT print no progress and no advice; errors still come through.
+    """Silence progress and advice of transformers and PEFT, but no errors.
 
-    A head that a base model lacks, which transformers reports at length, is what an adapter brings.
+    transformers reports at length that a base model lacks the head, which the adapter brings.
     """
     from transformers.utils import logging
 
@@ -126,23 +127,16 @@ def quiet_loading() -> Iterator[None]:
 
 
 def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label")
     try:
-        if not isinstance(names, dict):
-            raise TypeError
-        found = {int(index): name for index, name in names.items()}
-        if (
-            not found
-            or sorted(found) != list(range(len(found)))
-            or not all(isinstance(n, str) for n in found.values())
-        ):
-            raise ValueError
-    except (TypeError, ValueError):
+        names = TypeAdapter(dict[int, str]).validate_python(config.get("id2label"))
+    except ValueError:
+        names = {}
+    if not names or sorted(names) != list(range(len(names))):
         raise ModelError(
             f"{folder}: no label names (id2label) in its {MODEL_CONFIG}; "
             "name a folder that lorasweep export has written"
-        ) from None
-    return tuple(found[index] for index in range(len(found)))
+        )
+    return tuple(names[index] for index in range(len(names)))
 
 
 def _check_weights(folder: Path, names: tuple[str, ...]) -> None:
@@ -150,11 +144,9 @@ def _check_weights(folder: Path, names: tuple[str, ...]) -> None:
         return
     if (folder / ONNX_FILE).is_file():
         raise ModelError(
-            f"{folder}: an ONNX model, which lorasweep does not run (its README.md shows how ONNX Runtime does); "
-            "name an export of --format adapter or merged"
+            f"{folder}: an ONNX model, which lorasweep does not run (its README.md shows how to); name an export "
+            "of --format adapter or merged"
         )
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     reason = f"only {pickles[0]}, a pickle that could run code" if pickles else "none"
-    raise ModelError(
-        f"{folder}: no weights in {names[0]} ({reason}); lorasweep reads safetensors: save it as such"
-    )
+    raise ModelError(f"{folder}: no weights in {names[0]} ({reason}); save them as safetensors")

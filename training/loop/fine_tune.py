@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +19,15 @@ from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
-# Steps between looks at the loss on a GPU: each look waits for the device.
+# Steps between checks of the loss on a GPU: each check waits for the device.
 LOSS_CHECK_STEPS = 25
-# How the one-line reason of a trial that diverged begins.
+# Beginning of the reason why a trial diverged.
 NOT_FINITE = "loss is not finite"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where a trial's rungs and its learning rate stand, in optimiser steps."""
+class Schedule:
+    """A trial's rungs and its learning rate, by optimiser steps."""
 
     steps_per_epoch: int
     steps: int
@@ -34,17 +35,17 @@ class Plan:
     warmup_steps: int
 
     @classmethod
-    def of(cls, rows: int, hyperparameters: Hyperparameters, settings: TrainingSettings) -> Plan:
-        """The plan of a full trial over `rows` training rows."""
+    def of(cls, rows: int, hyperparameters: Hyperparameters, training_settings: TrainingSettings) -> Schedule:
+        """The schedule of a full trial over `rows` training rows."""
         per_epoch = math.ceil(rows / hyperparameters.batch_size)
-        steps = per_epoch * settings.epochs
-        rungs = tuple(max(1, round(steps * k / settings.rungs)) for k in range(1, settings.rungs + 1))
-        return cls(per_epoch, steps, rungs, math.ceil(steps * hyperparameters.warmup))
+        steps, rungs = per_epoch * training_settings.epochs, training_settings.rungs
+        rung_steps = tuple(max(1, round(steps * rung / rungs)) for rung in range(1, rungs + 1))
+        return cls(per_epoch, steps, rung_steps, math.ceil(steps * hyperparameters.warmup))
 
     def rate_factor(self, step: int) -> float:
-        """The share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
+        """Share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
 
-        Runs over the trial's full budget, whether or not a scheduler stops the trial before its end.
+        The decay covers the full budget, even if a scheduler stops the trial early.
         """
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
@@ -55,49 +56,51 @@ def fine_tune(
     state: TrainingState,
     data: EncodedDataset,
     hyperparameters: Hyperparameters,
-    settings: TrainingSettings,
+    training_settings: TrainingSettings,
     *,
     batches: Callable[[int], list[np.ndarray]] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Evaluation]:
-    """Train from wherever `state` stands to the end of the budget; yield at each rung.
+    """Train from where `state` is to the end of the budget; yield at each rung.
 
-    While the generator is suspended `state` may be saved; a state that was loaded goes on with the same
-    numbers as one that never stopped.
+    `state` may be saved while the generator is suspended. Training that continues from a loaded state gives the
+    same numbers as one that never stopped.
 
     Args:
-        state: model, optimiser and place; changed as training goes on.
-        batches: row numbers of each batch of an epoch; length-bucketed batches by the settings' seed if None.
-        clock: seconds, monotonic.
+        state: model, optimiser and position; updated in place.
+        batches: epoch → row numbers of each batch; batches of similar length by the settings' seed if None.
+        clock: monotonic, in seconds.
 
     Raises:
-        TrainingError: a loss that is not finite, or memory that does not suffice for a single row.
+        TrainingError: the loss is not finite, or memory is too small for a single row.
     """
     model, amp = state.model, state.amp
-    plan = Plan.of(len(data.train), hyperparameters, settings)
-    weights = torch.from_numpy(data.class_weights()).to(amp.device) if settings.class_weights else None
-    batches = batches or (
-        lambda epoch: epoch_batches(data.train.lengths, hyperparameters.batch_size, settings.seed, epoch)
+    schedule = Schedule.of(len(data.train), hyperparameters, training_settings)
+    weights = (
+        torch.from_numpy(data.class_weights()).to(amp.device) if training_settings.class_weights else None
+    )
+    batches = batches or partial(
+        epoch_batches, data.train.lengths, hyperparameters.batch_size, training_settings.seed
     )
     check_steps = LOSS_CHECK_STEPS if amp.device.type == "cuda" else 1
     started, seconds_before = clock(), state.seconds
-    rate = hyperparameters.learning_rate * plan.rate_factor(max(0, state.step - 1))
-    for rung in range(state.rung, settings.rungs):
+    rate = hyperparameters.learning_rate * schedule.rate_factor(max(0, state.step - 1))
+    for rung in range(state.rung, training_settings.rungs):
         rung_started, rung_first_step, rows_seen = clock(), state.step, 0
         losses = torch.zeros((), device=amp.device)
-        while state.step < plan.rung_steps[rung]:
-            epoch, position = divmod(state.step, plan.steps_per_epoch)
+        while state.step < schedule.rung_steps[rung]:
+            epoch, position = divmod(state.step, schedule.steps_per_epoch)
             if position == 0 or state.step == rung_first_step:
                 order = batches(epoch)
-            rate = hyperparameters.learning_rate * plan.rate_factor(state.step)
+            rate = hyperparameters.learning_rate * schedule.rate_factor(state.step)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate
-            losses += _step(state, data.train, order[position], hyperparameters, settings, weights)
+            losses += _step(state, data.train, order[position], hyperparameters, training_settings, weights)
             rows_seen += len(order[position])
             state.step += 1
             if state.step % check_steps == 0:
                 _check_finite(float(losses), state.step, rate, amp.name)
-        # With fewer steps than rungs some rungs add no step, and repeat the one before.
+        # With fewer steps than rungs some rungs add no step and repeat the previous loss.
         if state.step > rung_first_step:
             state.train_loss = float(losses) / (state.step - rung_first_step)
         train_seconds = clock() - rung_started
@@ -109,7 +112,7 @@ def fine_tune(
         yield Evaluation(
             rung=state.rung,
             step=state.step,
-            epoch=state.step / plan.steps_per_epoch,
+            epoch=state.step / schedule.steps_per_epoch,
             learning_rate=rate,
             train_loss=state.train_loss,
             scores=scores,
@@ -124,15 +127,15 @@ def _step(
     texts: EncodedTexts,
     rows: np.ndarray,
     hyperparameters: Hyperparameters,
-    settings: TrainingSettings,
+    training_settings: TrainingSettings,
     weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """One optimiser step over the rows of a batch; returns its mean loss, on the device, shape ().
+    """One optimiser step over the rows of a batch; returns its mean loss, on the device, of shape ().
 
-    Out of memory halves the micro-batch, and the step is done again with accumulated gradients.
+    If memory runs out, the micro-batch is halved and the step repeated with accumulated gradients.
     """
     while True:
-        micro = min(state.micro_batch_size or settings.micro_batch_size or len(rows), len(rows))
+        micro = min(state.micro_batch_size or training_settings.micro_batch_size or len(rows), len(rows))
         try:
             loss = _backward(state, texts, rows, micro, hyperparameters.label_smoothing, weights)
             break
@@ -141,11 +144,11 @@ def _step(
                 raise
             if micro == 1:
                 raise TrainingError(
-                    "out of memory with a single row on the device: lower max_length, rank or "
-                    "the trials at once"
+                    "out of memory with a single row on the device: lower max_length, rank or the number of "
+                    "concurrent trials"
                 ) from error
             state.micro_batch_size = math.ceil(micro / 2)
-        # Outside the handler: the error holds the frames, and they hold the tensors to be freed.
+        # Outside the handler: the error's frames hold the tensors that are to be freed.
         state.optimizer.zero_grad(set_to_none=True)
         if state.amp.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -188,7 +191,7 @@ def _backward(
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator has no exception type of its own.
+    # The CPU's allocator has no exception class.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -196,5 +199,5 @@ def _check_finite(loss: float, step: int, rate: float, precision: str) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
             f"{NOT_FINITE} ({loss}) at step {step}, learning rate {rate:.2g}, {precision}: "
-            "training diverged; lower the learning rate, or alpha, which multiplies it"
+            "training diverged; lower the learning rate, or alpha, which scales it"
         )

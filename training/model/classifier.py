@@ -1,4 +1,4 @@
-"""A classifier for one trial: an adapter on a shared base model, or a copy that is trained whole."""
+"""A trial's classifier: an adapter on a shared base model, or a copy of it that is trained whole."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lorasweep.training.errors import ModelError
+from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
-from lorasweep.training.model.hub import BaseModel, load_pretrained
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
 from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
 from lorasweep.training.settings import Hyperparameters
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-FULL_WEIGHTS = "model.safetensors"
-
-# Attributes by which some models hold a dropout rate outside an nn.Dropout module.
+# Attributes in which some models keep a dropout rate outside an nn.Dropout module.
 DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout_prob")
 
 
@@ -32,22 +29,24 @@ def build_classifier(
 ) -> nn.Module:
     """A model ready to train: frozen base, fresh adapter, trainable head.
 
-    The frozen tensors are shared with `loaded`, which stays as it is; so many classifiers may stand on one
-    base model in memory. With the method `full` the whole model is copied.
+    The frozen tensors are shared with `loaded`, which does not change, so many classifiers can use one base
+    model in memory. With the method `full` the whole model is copied.
 
     Args:
-        seed: seed of the adapter's matrices; the head's come with the loaded base.
+        seed: of the adapter's matrices; the head comes with the loaded base.
 
     Raises:
         ModelError: the target modules match nothing in this model.
     """
     torch.manual_seed(seed)
-    if hyperparameters.method == "full":
-        model = copy.deepcopy(loaded.model).requires_grad_(True)
-        if hyperparameters.base_dropout is not None:
-            _set_dropout(model, hyperparameters.base_dropout)
-        speed_up_attention(model, amp)
-        read_first_token_only(model)
+    full = hyperparameters.method == "full"
+    model = copy.deepcopy(loaded.model).requires_grad_(True) if full else _share(loaded.model)
+    speed_up_attention(model, amp)
+    read_first_token_only(model)
+    if not full or hyperparameters.base_dropout is not None:
+        # Dropout in frozen layers costs more than it brings: the adapter has its own.
+        _set_dropout(model, hyperparameters.base_dropout or 0.0)
+    if full:
         return model.train()
 
     from peft import LoraConfig, TaskType, get_peft_model
@@ -55,11 +54,6 @@ def build_classifier(
     from lorasweep.training.model.faster.lora_linear import speed_up_lora
 
     resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
-    model = _share(loaded.model)
-    speed_up_attention(model, amp)
-    read_first_token_only(model)
-    # Random numbers for dropout in frozen layers cost more than they give: the adapter has its own dropout.
-    _set_dropout(model, hyperparameters.base_dropout or 0.0)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=hyperparameters.rank,
@@ -73,14 +67,14 @@ def build_classifier(
         revision=loaded.base.revision,
     )
     classifier = cast(nn.Module, get_peft_model(model, config))
-    if hyperparameters.method != "dora":  # DoRA takes the norm of the frozen weight itself: fp32 for that
+    if hyperparameters.method != "dora":  # DoRA takes norms of the frozen weights, in fp32
         cast_frozen_linears(classifier, amp.dtype)
     speed_up_lora(classifier)
     return classifier.train()
 
 
 def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
-    """Real names of the modules that a preset or pattern adapts, from the configuration alone.
+    """Names of the modules that a preset or pattern adapts, from the base model's configuration alone.
 
     Raises:
         ModelError: it matches nothing, or the model type has no presets.
@@ -94,7 +88,7 @@ def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """Count of the parameters that are trained: adapter and head."""
+    """Number of parameters that are trained: adapter and head."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -104,7 +98,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
-        # Not PEFT's save_pretrained: it asks the hub about the vocabulary and writes an empty model card.
+        # PEFT's save_pretrained would ask the hub about the vocabulary and write an empty model card.
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
         _save(weights, folder / ADAPTER_WEIGHTS)
         config = copy.copy(model.peft_config["default"])
@@ -116,33 +110,59 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Put back what `save_weights` wrote, into a model built with the same settings.
+    """Put back what `save_weights` wrote, into a model built with the same hyperparameters.
 
     Raises:
-        ModelError: the folder's weights are missing, broken or those of other settings.
+        ModelError: the folder's weights are missing, broken or of other hyperparameters.
     """
-    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftModel
 
     try:
         if isinstance(model, PeftModel):
-            weights = load_file(folder / ADAPTER_WEIGHTS)
-            expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-            if weights.keys() != expected.keys():
-                raise ModelError(f"{folder}: holds the weights of other settings than the trial's")
-            set_peft_model_state_dict(model, weights)
+            set_adapter_weights(model, load_file(folder / ADAPTER_WEIGHTS))
         else:
             model.load_state_dict(load_file(folder / FULL_WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder}: its weights cannot be read ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
+    except ValueError as error:
+        raise ModelError(f"{folder}: holds weights of other hyperparameters ({error})") from error
+
+
+def set_adapter_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Put an adapter's weights into a PEFT model.
+
+    Raises:
+        ValueError: tensors are missing, of which PEFT itself only warns, or there are too many.
+        RuntimeError: a tensor has another shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    odd = sorted(expected.keys() ^ weights.keys())
+    if odd:
+        side = "lack" if odd[0] in expected else "hold, unlike the configuration,"
+        raise ValueError(f"the weights {side} {odd[0]} ({len(odd)} such tensors)")
+    set_peft_model_state_dict(model, weights)
+
+
+def merge_adapter(model: nn.Module) -> nn.Module:
+    """A whole model in evaluation mode: the adapter's update is added to the base model's weights.
+
+    In fp32 the sum is exact to a rounding; merge in that type, whatever the model then runs in. The PEFT model is
+    consumed. A model without an adapter is returned itself.
+    """
+    from peft import PeftModel
+
+    return (model.merge_and_unload() if isinstance(model, PeftModel) else model).eval()
 
 
 def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
-    # Tensors that share memory (tied weights) cannot go into one safetensors file as they are.
+    # Cloned, because safetensors refuses tensors that share memory (tied weights).
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
 
 
 def _share(model: nn.Module) -> nn.Module:
-    """A copy of the module tree whose parameters are the original's own tensors, frozen."""
+    """A copy of the modules that shares the original's parameters, frozen."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})

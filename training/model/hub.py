@@ -1,4 +1,4 @@
-"""Model files that are on this machine already, and those that have to come from the model hub."""
+"""Model files on this machine, and those that come from the model hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 
 from lorasweep.training.errors import ModelError, first_line
 
+# The files that PEFT and transformers write weights to.
+ADAPTER_WEIGHTS, FULL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Where a base model is and what it is called.
+    """Where a base model is, and its names.
 
     Attributes:
-        name: as the user named it.
+        name: the user's.
         location: what transformers loads: a hub id or a folder.
-        hub_id: the hub's name of the same weights, where there is one.
+        hub_id: the hub's name of the same weights, if there is one.
         model_type: the configuration's, such as `bert`.
-        revision: commit of the hub's repository that was resolved, where it is known.
+        revision: the resolved commit of the hub's repository, if known.
     """
 
     name: str
@@ -33,7 +35,7 @@ class BaseModel:
 
 
 def cached_revision(hub_id: str) -> str | None:
-    """Commit of the hub's repository whose configuration lies in the local cache, if one does."""
+    """The commit of a hub's repository whose configuration is in the local cache, if any."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(hub_id, "config.json")
@@ -41,7 +43,7 @@ def cached_revision(hub_id: str) -> str | None:
 
 
 def hub_revision(hub_id: str) -> str | None:
-    """Newest commit of a hub's repository: asked once, with a short patience.
+    """The newest commit of a hub's repository; asked once, for at most 10 seconds.
 
     Raises:
         ModelError: no such repository, terms not accepted, or the hub cannot be reached.
@@ -53,12 +55,12 @@ def hub_revision(hub_id: str) -> str | None:
         return HfApi().model_info(hub_id, timeout=10).sha
     except GatedRepoError as error:
         raise ModelError(
-            f"base model {hub_id}: the hub wants you to accept its terms first; do so on its page and run: "
+            f"base model {hub_id}: its terms must be accepted first; accept them on the model's page and run: "
             "hf auth login"
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"base model {hub_id}: the hub has no such public model; check the name") from error
-    except Exception as error:  # no network, a proxy, time-outs: each client library has its own kinds
+    except Exception as error:  # no network, a proxy, time-outs: each client library has its own classes
         raise ModelError(
             f"base model {hub_id}: neither in the local cache nor reachable on the hub; check the name and "
             "the network, or name a local folder, or use --base-model minilm, which needs no download"
@@ -70,18 +72,18 @@ def load_pretrained(
 ) -> Any:
     """`kind.from_pretrained` of a base model: from this machine's files, else from the hub.
 
-    A loader alone asks the hub even about what is cached, and without a network it tries for minutes.
+    The loaders by themselves ask the hub even about cached files, and retry for minutes without a network.
 
     Args:
         kind: one of transformers' Auto classes.
-        whole: whether what was loaded from the cache is all there.
+        whole: whether an object loaded from the cache is complete.
 
     Raises:
-        ModelError: something is neither cached nor can the hub be reached.
-        OSError, ValueError: as the loader raises them.
+        ModelError: a file is not cached and the hub cannot be reached.
+        OSError, ValueError: raised by the loader.
     """
     on_hub = base.location == base.hub_id
-    # A stranger's repository may bring code of its own: it is never run, and nobody is asked whether to.
+    # Code in a stranger's repository is never run, and nobody is asked whether to run it.
     options |= {"revision": base.revision, "trust_remote_code": False}
     try:
         loaded = kind.from_pretrained(base.location, local_files_only=True, **options)
@@ -95,10 +97,10 @@ def load_pretrained(
 
 
 def check_weights(base: BaseModel) -> None:
-    """Refuse weights in several files that are not all safetensors, as far as they are on this machine.
+    """Refuse an index of weights, if it is on this machine, that names anything but safetensors.
 
     Raises:
-        ModelError: they are not.
+        ModelError: it does.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -112,13 +114,13 @@ def check_weights(base: BaseModel) -> None:
 def check_shards(index: Path) -> None:
     """Refuse an index of weights that names anything but safetensors beside it.
 
-    transformers itself follows such an index to a pickle, and out of the folder.
+    transformers itself would follow the index to a pickle, or out of the folder.
 
     Args:
-        index: a model's `model.safetensors.index.json`; nothing is done where there is none.
+        index: a model's `model.safetensors.index.json`; it may be missing.
 
     Raises:
-        ModelError: one of its files is no safetensors file of the same folder, or it cannot be read.
+        ModelError: it names something else than safetensors files of its folder, or cannot be read.
     """
     if not index.is_file():
         return
@@ -131,13 +133,13 @@ def check_shards(index: Path) -> None:
         raise ModelError(f"{index}: cannot be read as an index of weights ({first_line(error)})") from error
     if odd:
         raise ModelError(
-            f"{index}: names {odd[0]!r:.80}, which is no safetensors file beside it; lorasweep reads safetensors: "
-            "save the weights as such"
+            f"{index}: names {odd[0]!r:.80}, which is no safetensors file beside it; save the weights as "
+            "safetensors"
         )
 
 
 def check_attention(config: Any, name: str) -> None:
-    """Refuse a model configuration that brings attention code of its own from a hub.
+    """Refuse a model configuration that asks for attention code from a hub.
 
     Raises:
         ModelError: it does.

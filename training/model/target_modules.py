@@ -1,18 +1,17 @@
-"""Target modules: named presets as patterns per model type, and the real module names they match.
+"""Target modules: presets as patterns for each model type, and the module names that they match.
 
-PEFT matches a text given as `target_modules` against every full module name (`re.fullmatch`). The
-patterns here are anchored at the encoder's layers of transformers' sequence classification models,
-so that neither the pooler nor the classification head is ever adapted by accident.
+PEFT matches a text given as `target_modules` against full module names (`re.fullmatch`). The patterns here are
+anchored at the encoder's layers, so they never adapt the pooler or the classification head by accident.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.training.errors import ModelError, SettingsError
+from lorasweep.training.model.families import MODEL_FAMILIES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,106 +19,13 @@ if TYPE_CHECKING:
 PRESETS = ("query-value", "attention", "feed-forward", "all-linear")
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Linear layers inside one encoder layer, by their names below it.
-
-    `query_value` is the fused projection where a model has no separate ones; the key is then adapted too.
-    `extra` are linear layers that belong to no preset but all-linear.
-    """
-
-    prefix: str
-    query_value: tuple[str, ...]
-    attention: tuple[str, ...]
-    feed_forward: tuple[str, ...]
-    extra: tuple[str, ...] = ()
-
-    def pattern(self, preset: str) -> str:
-        """Regular expression over full module names; `preset` is one of `PRESETS`."""
-        names = {
-            "query-value": self.query_value,
-            "attention": self.attention,
-            "feed-forward": self.feed_forward,
-            "all-linear": self.attention + self.feed_forward + self.extra,
-        }[preset]
-        return f"{self.prefix}({'|'.join(name.replace('.', '[.]') for name in names)})"
-
-
-def _bert_like(prefix: str) -> Layers:
-    return Layers(
-        prefix=rf"{prefix}[.]encoder[.]layer[.]\d+[.]",
-        query_value=("attention.self.query", "attention.self.value"),
-        attention=(
-            "attention.self.query",
-            "attention.self.key",
-            "attention.self.value",
-            "attention.output.dense",
-        ),
-        feed_forward=("intermediate.dense", "output.dense"),
-    )
-
-
-LAYERS = {
-    "bert": _bert_like("bert"),
-    "roberta": _bert_like("roberta"),
-    "xlm-roberta": _bert_like("roberta"),
-    "camembert": _bert_like("roberta"),
-    "electra": _bert_like("electra"),
-    "distilbert": Layers(
-        prefix=r"distilbert[.]transformer[.]layer[.]\d+[.]",
-        query_value=("attention.q_lin", "attention.v_lin"),
-        attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
-        feed_forward=("ffn.lin1", "ffn.lin2"),
-    ),
-    # The projections of relative positions (DeBERTa) do not see the text: only all-linear takes them.
-    # DeBERTa-v2 and -v3 as published share them with query and key (`share_att_key`) and have none.
-    "deberta": Layers(
-        prefix=r"deberta[.]encoder[.]layer[.]\d+[.]",
-        query_value=("attention.self.in_proj",),
-        attention=("attention.self.in_proj", "attention.output.dense"),
-        feed_forward=("intermediate.dense", "output.dense"),
-        extra=(
-            "attention.self.pos_proj",
-            "attention.self.pos_q_proj",
-            "attention.self.head_logits_proj",
-            "attention.self.head_weights_proj",
-        ),
-    ),
-    "deberta-v2": Layers(
-        prefix=r"deberta[.]encoder[.]layer[.]\d+[.]",
-        query_value=("attention.self.query_proj", "attention.self.value_proj"),
-        attention=(
-            "attention.self.query_proj",
-            "attention.self.key_proj",
-            "attention.self.value_proj",
-            "attention.output.dense",
-        ),
-        feed_forward=("intermediate.dense", "output.dense"),
-        extra=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
-    ),
-    "modernbert": Layers(
-        prefix=r"model[.]layers[.]\d+[.]",
-        query_value=("attn.Wqkv",),
-        attention=("attn.Wqkv", "attn.Wo"),
-        feed_forward=("mlp.Wi", "mlp.Wo"),
-    ),
-    "mpnet": Layers(
-        prefix=r"mpnet[.]encoder[.]layer[.]\d+[.]",
-        query_value=("attention.attn.q", "attention.attn.v"),
-        attention=("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
-        feed_forward=("intermediate.dense", "output.dense"),
-    ),
-}
-"""Model type of transformers (`config.model_type`) → its encoder layers. DeBERTa-v3 is of type deberta-v2."""
-
-
 def is_preset(target_modules: str) -> bool:
-    """True for the name of a preset; anything else is a regular expression."""
+    """Whether this is a preset's name; anything else is a regular expression."""
     return target_modules in PRESETS
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """The compiled regular expression. Raises `SettingsError` when it is not one."""
+    """The compiled regular expression. Raises `SettingsError` if it does not compile."""
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -131,26 +37,32 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def target_pattern(model_type: str, target_modules: str) -> str:
     """Regular expression over full module names, as PEFT's `LoraConfig(target_modules=...)` takes it.
 
-    `target_modules` is a preset's name or a regular expression of the user's own, which is returned
-    as it is. Raises `ModelError` for a preset of a model type without presets, `SettingsError` for
-    what does not compile.
+    `target_modules` is a preset's name or a regular expression, which is returned as it is. Raises
+    `ModelError` for a preset of a model type without presets, `SettingsError` for what does not compile.
     """
     if not is_preset(target_modules):
         return compile_pattern(target_modules).pattern
-    if model_type not in LAYERS:
+    family = MODEL_FAMILIES.get(model_type)
+    if family is None:
         raise ModelError(
             f"target_modules: {target_modules} is not known for models of type {model_type!r}, only for "
-            f"{', '.join(sorted(LAYERS))}; pass a regular expression over full module names instead"
+            f"{', '.join(sorted(MODEL_FAMILIES))}; pass a regular expression over full module names instead"
         )
-    return LAYERS[model_type].pattern(target_modules)
+    names = {
+        "query-value": family.query_value,
+        "attention": family.attention,
+        "feed-forward": family.feed_forward,
+        "all-linear": family.attention + family.feed_forward + family.extra,
+    }[target_modules]
+    return f"{family.prefix}({'|'.join(name.replace('.', '[.]') for name in names)})"
 
 
 def resolve_target_modules(model: nn.Module, model_type: str, target_modules: str) -> list[str]:
     """Full names of the linear layers of `model` that `target_modules` matches, in the model's order.
 
-    `model` is a sequence classification model of transformers without an adapter. Raises `ModelError`
-    when nothing matches, or when a pattern also matches what must not be adapted: a module that is
-    not linear, or one outside the encoder (the classification head is trained whole anyway).
+    `model` is a transformers model for sequence classification, without an adapter. Raises `ModelError` if
+    nothing matches, or something that cannot be adapted: a module that is not linear, or one outside the
+    encoder (the classification head is trained whole anyway).
     """
     from torch import nn
 
@@ -161,7 +73,7 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
         raise ModelError(
             f"target_modules: {target_modules!r} matches no module of this {model_type} model"
             f"{_did_you_mean(target_modules)}; its linear layers are {_examples(linear)}; a pattern must "
-            "match the whole name, for instance by beginning with .*"
+            "match the whole name, so begin it with .*"
         )
     for name, module in matched.items():
         if not isinstance(module, nn.Linear):
@@ -176,7 +88,7 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
     ]
     if outside:
         raise ModelError(
-            f"target_modules: {target_modules!r} also matches {outside[0]}, which stands outside the "
+            f"target_modules: {target_modules!r} also matches {outside[0]}, which is outside the "
             f"encoder (pooler or classification head); narrow it to names that begin with {prefix}."
         )
     return list(matched)
@@ -188,7 +100,7 @@ def _did_you_mean(target_modules: str) -> str:
 
 
 def _examples(names: list[str], most: int = 8) -> str:
-    """One name for each kind of layer: those of further layers differ in their number only."""
+    """One name per kind of layer; others differ only in their numbers."""
     kinds: dict[str, str] = {}
     for name in names:
         kinds.setdefault(re.sub(r"\d+", "N", name), name)

@@ -1,19 +1,19 @@
-"""The project's own small news corpus, in the HuffPost format: made up, deterministic, not quite easy.
+"""A small made-up news corpus in the HuffPost format: deterministic, and not too easy.
 
-Word lists and sentence patterns stand in `sample_words.yaml`. The slots of a pattern:
+Word lists and sentence patterns are in `sample_words.yaml`. The slots of a pattern:
 
     {person} {people} {body} {agent}    someone of the row's class: one, several, an organisation, either
     {brand}                             an organisation with an invented name
     {subject} {event}                   what a text of the class is about; what has happened
     {do_over} {does_over} {do} {does}   what several or one do about it; the same words in every class
-    {anyone} {anyones}                  people who turn up in every class
-    {name} {place} {time} {past} {n}    an invented name or place, a time to come or gone by, a number
+    {anyone} {anyones}                  people who appear in every class
+    {name} {place} {time} {past} {n}    an invented name or place, a future or past time, a number
 
-`a_` in front puts the article there, `other_` takes the word from the second class of a crossed row.
+The prefix `a_` adds an article, `other_` takes the word from the second class of a crossed row.
 
-What makes it hard: nouns that every class shares (trial, court, cell, record ...), words too many to stand
-all in the training rows, rows with one telling word or none outside the description, stories that cross two
-classes, and a few that nobody could place.
+What makes it hard: nouns that all classes share (trial, court, cell, record ...), more words than the training rows
+can hold, rows with at most one telling word outside the description, stories that cross two classes, and a few that
+nobody could classify.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from importlib.resources import files
 from typing import Any, Final
 
 import pandas as pd
-import yaml
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import parse_yaml
 
 COLUMNS: Final = ("link", "headline", "category", "short_description", "authors", "date")
 CATEGORIES: Final = (
@@ -41,10 +41,10 @@ CATEGORIES: Final = (
     "TECHNOLOGY",
     "SCIENCE",
 )
-"""All classes, the largest first."""
+"""The classes, largest first."""
 
-# Kind of a row: its share in percent, its headlines, its descriptions. Tuned by hand until a tuned adapter
-# on MiniLM-L6 scores between 80 and 93 % after 1,200 training rows; see the tests for the band held.
+# Kinds of rows: share in percent, headlines, descriptions. Chosen by hand so that a tuned adapter on MiniLM-L6
+# scores 80 to 93 % with 1,200 training rows; the tests hold that range.
 _KINDS: Final = (
     (12, "plain", "details"),
     (20, "plain", "plain"),
@@ -62,12 +62,11 @@ _DAYS: Final = 730
 @cache
 def _words() -> dict[str, Any]:
     text = files("lorasweep.training.sample_news").joinpath("sample_words.yaml").read_text(encoding="utf-8")
-    words: dict[str, Any] = yaml.safe_load(text)
-    return words
+    return parse_yaml(text, "sample_words.yaml")
 
 
 def _with_article(noun: str) -> str:
-    # A written u or o may be spoken as a consonant: a union, a one-off.
+    # A written u or o may sound like a consonant: a union, a one-off.
     vowel = noun[0].lower() in "aeiou" and not noun.lower().startswith(("uni", "use", "one"))
     return f"an {noun}" if vowel else f"a {noun}"
 
@@ -86,7 +85,7 @@ def _third_person(phrase: str) -> str:
 
 
 class _Writer:
-    """Fills patterns with words, drawn by a generator of its own."""
+    """Fills patterns with words, drawn by its own generator."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -94,7 +93,7 @@ class _Writer:
         self._classes: dict[str, dict[str, list[str]]] = _words()["classes"]
 
     def pick(self, options: Sequence[str]) -> str:
-        # Of all generators, Python promises the same stream in every version only for random() itself.
+        # Python guarantees the same stream in every version for random() alone.
         return options[int(self._random.random() * len(options))]
 
     def weighted(self, weights: Sequence[int]) -> int:
@@ -110,12 +109,12 @@ class _Writer:
         return f"{self.pick(self._shared['firsts'])} {self.pick(self._shared['lasts'])}"
 
     def fill(self, pattern: str, category: str, other: str) -> str:
-        """One sentence: every slot filled, the first letter upper case."""
+        """One sentence: all slots filled, the first letter upper case."""
 
         def word(match: re.Match[str]) -> str:
             article, second, slot = match.groups()
-            found = self._word(slot, self._classes[other if second else category])
-            return _with_article(found) if article else found
+            text = self._word(slot, self._classes[other if second else category])
+            return _with_article(text) if article else text
 
         sentence = re.sub(r"\{(a_)?(other_)?(\w+)\}", word, pattern)
         return sentence[0].upper() + sentence[1:]
@@ -159,23 +158,21 @@ class _Writer:
 def sample_news(rows: int = 3600, seed: int = 0) -> pd.DataFrame:
     """A made-up corpus of short news texts in seven unequal classes.
 
-    Nothing in it is true and nobody in it exists. The same `rows` and `seed` give the same bytes on every
-    machine.
+    Nothing in it is true and nobody in it exists. The same `rows` and `seed` give the same bytes on every machine.
 
     Args:
-        rows: number of texts, at least 1. No two of them have the same headline and description.
-        seed: seed of the corpus; another seed gives another corpus of the same kind.
+        rows: number of texts, at least 1. No two have the same headline and description.
+        seed: another seed gives another corpus of the same kind.
 
     Returns:
-        `rows` rows, newest first, with HuffPost's keys as columns, all of them strings: `link`, `headline`
-        (about 9 words), `category` (one of `CATEGORIES`), `short_description` (about 13 words), `authors`
-        and `date` (ISO).
+        `rows` rows, newest first, with HuffPost's keys as string columns: `link`, `headline` (about 9 words),
+        `category` (one of `CATEGORIES`), `short_description` (about 13 words), `authors` and `date` (ISO).
 
     Raises:
         SettingsError: `rows` is below 1.
     """
     if rows < 1:
-        raise SettingsError(f"the sample corpus cannot have {rows} rows; ask for at least 1")
+        raise SettingsError(f"the sample news cannot have {rows} rows; use at least 1")
     writer = _Writer(seed)
     seen: set[tuple[str, str]] = set()
     records: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""What a fine-tuned model has to beat: the most frequent class, and a linear model over words."""
+"""Baselines that a fine-tuned model has to beat: the most frequent class, and a linear model of words."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from sklearn.linear_model import LogisticRegression
 from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.scores.scores import score
 
-# Inverse strengths of the ridge penalty; the validation split chooses.
+# Inverse strengths of the ridge penalty; the better one on the validation split is used.
 STRENGTHS = (1.0, 10.0)
-# The most frequent words and word pairs; more add minutes and no accuracy on short texts.
+# Words and word pairs, the most frequent; on short texts more take minutes and add no accuracy.
 MOST_FEATURES = 50_000
 
 
 def majority_class(dataset: Dataset) -> np.ndarray:
-    """Always the classes' shares in the training rows, whatever the text.
+    """The classes' shares in the training rows, whatever the text.
 
     Returns:
         Log probabilities of the test rows, float64, shape (rows, classes).
     """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.label_names))
-    # A class that is in no training row still has to have a finite loss.
+    # Keeps the loss of a class without training rows finite.
     shares = (counts + 1e-3) / (counts + 1e-3).sum()
     return np.tile(np.log(shares), (len(dataset.test), 1))
 
 
 def linear_model(dataset: Dataset) -> np.ndarray:
-    """TF-IDF of words and word pairs, then logistic regression, trained on the same rows as the trials.
+    """Logistic regression on TF-IDF of words and word pairs, trained on the same rows as the trials.
 
     Returns:
         Log probabilities of the test rows, float64, shape (rows, classes).
@@ -56,7 +56,7 @@ def _joined(texts: Texts) -> list[str]:
 
 
 def _log_probabilities(model: LogisticRegression, features: object, dataset: Dataset) -> np.ndarray:
-    # The model knows only the classes of the training rows, in their order.
+    # The model has only the classes of the training rows, in order.
     result = np.full((features.shape[0], len(dataset.label_names)), -np.inf)  # type: ignore[attr-defined]
     result[:, model.classes_] = model.predict_log_proba(features)
     return np.asarray(np.maximum(result, np.log(1e-12)))

@@ -1,4 +1,4 @@
-"""How far a classifier's probabilities can be believed: confidence beside accuracy."""
+"""Calibration: how well a classifier's confidence agrees with its accuracy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Rows whose confidence, the probability of the predicted label, lies in (low, high].
+    """Rows whose confidence, the probability of the predicted label, is in (low, high].
 
-    `confidence` and `accuracy` are means over the bin's rows, in [0, 1]; 0 where it has none.
+    `confidence` and `accuracy` are means over the bin's rows, in [0, 1]; 0 for an empty bin.
     """
 
     low: float
@@ -25,7 +25,7 @@ class ConfidenceBin:
 
 
 def confidence_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[ConfidenceBin]:
-    """Rows by their confidence: what a reliability diagram shows.
+    """The bins of a reliability diagram: rows by their confidence.
 
     Args:
         probabilities: float, shape (rows, classes); each row sums to 1.
@@ -34,7 +34,7 @@ def confidence_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = B
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    # A bin holds its upper edge and not its lower one. The bounds catch what rounding puts past the ends.
+    # A bin includes its upper edge, not its lower one. Rounding may put values past the ends.
     places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     rows = np.bincount(places, minlength=bins)
     shared = np.maximum(rows, 1)
@@ -47,17 +47,17 @@ def confidence_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = B
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Mean distance of confidence and accuracy over the bins, each weighted by its rows; in [0, 1].
+    """Mean difference of confidence and accuracy over the bins, weighted by rows; in [0, 1], NaN without rows.
 
     Naeini, Cooper & Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning" (AAAI 2015);
     equation 3 of Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks" (ICML 2017),
     with their 15 equal-width bins. Only the predicted label's probability counts.
 
     Args:
-        probabilities: float, shape (rows, classes); each row sums to 1. NaN where there are no rows.
+        probabilities: float, shape (rows, classes); each row sums to 1.
         labels: int, shape (rows,).
     """
     if not len(labels):
         return float("nan")
-    found = confidence_bins(probabilities, labels, bins)
-    return sum(entry.rows * abs(entry.confidence - entry.accuracy) for entry in found) / len(labels)
+    entries = confidence_bins(probabilities, labels, bins)
+    return sum(entry.rows * abs(entry.confidence - entry.accuracy) for entry in entries) / len(labels)

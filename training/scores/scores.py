@@ -15,22 +15,22 @@ from lorasweep.training.settings import Metric
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one split. Accuracy and macro-F1 lie in [0, 1]; the loss is mean cross entropy in nats."""
+    """Scores of one split. Accuracy and macro-F1 are in [0, 1]; the loss is the mean cross entropy in nats."""
 
     accuracy: float
     macro_f1: float
     loss: float
 
     def by(self, metric: Metric) -> float:
-        """The score that goes by this name."""
+        """The score of this name."""
         return float(asdict(self)[metric])
 
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
-    """Logits of every row, in the rows' own order; float32, shape (rows, classes).
+    """Logits of every row, in order; float32, shape (rows, classes).
 
-    The model's training mode is put back afterwards. Batches hold rows of one length, so little is padded.
+    The model's training mode is restored. Batches hold rows of similar length, so little is padded.
     """
     training = model.training
     model.eval()
@@ -50,7 +50,7 @@ def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Accuracy, macro-F1 over the classes that stand in `labels` or are predicted, and cross entropy.
+    """Accuracy, macro-F1 over the classes that occur in `labels` or are predicted, and cross entropy.
 
     Args:
         logits: float, shape (rows, classes).
@@ -65,9 +65,9 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def score_merged(logits: np.ndarray, labels: np.ndarray, merged: np.ndarray) -> Scores:
-    """Predictions of finer classes, scored as if each answer were its merged class's name.
+    """Scores of predictions of finer classes, each taken as its merged class.
 
-    For the loss a merged class has the sum of its classes' probabilities.
+    For the loss, a merged class has the sum of its classes' probabilities.
 
     Args:
         logits: float, shape (rows, classes).
@@ -84,9 +84,9 @@ def score_merged(logits: np.ndarray, labels: np.ndarray, merged: np.ndarray) -> 
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """The mean of the classes' F1, over those that stand in `labels` or are predicted.
+    """Mean F1 of the classes that occur in `labels` or are predicted.
 
-    As scikit-learn's, which would add 50 MB to the process of every trial.
+    Equal to scikit-learn's, which would add 50 MB to the process of every trial.
 
     Args:
         labels, predicted: int, shape (rows,).
@@ -106,7 +106,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class on a split; `rows` counts its true rows."""
+    """Scores of one class on a split; `rows` is its number of true rows."""
 
     label: str
     precision: float
@@ -131,10 +131,10 @@ def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str
 def bootstrap_intervals(
     logits: np.ndarray, labels: np.ndarray, draws: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals of a split's scores: what other rows of the same kind may have given.
+    """95 % intervals of a split's scores, for other rows of the same kind.
 
-    The percentile bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993): rows are drawn
-    with replacement, as many as there are, and the scores counted anew.
+    The percentile bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993): scores of as many rows,
+    drawn with replacement.
 
     Args:
         logits: float, shape (rows, classes).
@@ -147,14 +147,14 @@ def bootstrap_intervals(
     rows = len(logits)
     predicted = logits.argmax(axis=1)
     losses = -log_softmax(logits)[np.arange(rows), labels]
-    found: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "loss": []}
+    scores: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "loss": []}
     for _ in range(draws):
         drawn = random.integers(0, rows, rows)
         true, answer = labels[drawn], predicted[drawn]
-        found["accuracy"].append((true == answer).mean())
-        found["macro_f1"].append(macro_f1(true, answer))
-        found["loss"].append(losses[drawn].mean())
+        scores["accuracy"].append((true == answer).mean())
+        scores["macro_f1"].append(macro_f1(true, answer))
+        scores["loss"].append(losses[drawn].mean())
     return {
         name: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
-        for name, values in found.items()
+        for name, values in scores.items()
     }

@@ -1,8 +1,3 @@
-"""An adapter carried away: exported, checked, described, packed for MLflow, put to work."""
+"""What comes out of a sweep: adapters exported, checked, described, and put to work."""
 
-from __future__ import annotations
-
-from typing import Literal
-
-# An adapter, which needs its base model; a whole transformers model; an ONNX model.
-ExportFormat = Literal["adapter", "merged", "onnx"]
+from lorasweep.tuning.adapters.export.formats import ExportFormat as ExportFormat

@@ -1,43 +1,43 @@
-"""One row trained and measured in a process of its own: its memory and its threads are its alone."""
+"""One row trained and measured in a process of its own, so that memory and threads are its alone."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import LorasweepError, TrainingError
+from lorasweep.training.errors import LorasweepError, TrainingError, first_line
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.settings import Hyperparameters, Precision, TrainingSettings
-from lorasweep.tuning.compare.measure import Measured, measure
+from lorasweep.tuning.compare.measure import measure
+from lorasweep.tuning.compare.record import Costs
 
 
-@dataclass(frozen=True)
-class RowTask:
-    """What a process needs to train one row."""
+class RowTask(NamedTuple):
+    """What a process needs to train one row, in the precision of its training settings."""
 
     base: BaseModel
     data: EncodedDataset
     hyperparameters: Hyperparameters
-    settings: TrainingSettings
-    precision: Precision
+    training_settings: TrainingSettings
     threads: int
 
 
-def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Measured, str]:
+def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[np.ndarray, Costs]:
     """Train and measure a row in a new process.
 
     Args:
-        tell: called at each evaluation.
+        listen: called at each evaluation.
 
     Returns:
-        The measurements, and the precision of the training.
+        As `lorasweep.tuning.compare.measure.measure`.
 
     Raises:
         LorasweepError: as `lorasweep.tuning.compare.measure.measure`, or the process died.
@@ -49,20 +49,18 @@ def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Me
     there.close()
     try:
         while True:
-            kind, value = here.recv()
-            if kind == "evaluation":
-                tell(value)
-            elif kind == "measured":
-                measured, precision = value
-                return measured, precision
-            elif isinstance(value, LorasweepError):
-                raise value
+            message = here.recv()
+            if isinstance(message, Evaluation):
+                listen(message)
+            elif isinstance(message, LorasweepError):
+                raise message
             else:
-                raise TrainingError(f"the row broke off: {value}")
+                logits, costs = message
+                return logits, costs
     except EOFError:
         process.join()
         raise TrainingError(
-            f"its process died (exit code {process.exitcode}); the system may have killed it for want of "
+            f"its process died (exit code {process.exitcode}); the system may have killed it for lack of "
             "memory: lower --batch-size or --max-length"
         ) from None
     finally:
@@ -73,9 +71,9 @@ def measure_apart(task: RowTask, tell: Callable[[Evaluation], None]) -> tuple[Me
 
 
 def row_policy(precision: Precision, model_type: str) -> AmpPolicy:
-    """The precision that a row trains in on this machine, and the device.
+    """Device and precision of a row's training on this machine.
 
-    `auto` is fp32 where the processor has no bf16 of its own: it would emulate it, 25 times slower than fp32.
+    `auto` is fp32 on a processor without bf16, which would emulate it 25 times slower.
     """
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     return resolve_precision(precision, device, model_type)
@@ -86,17 +84,13 @@ def _work(task: RowTask, pipe: Connection) -> None:
 
     quiet_environment()
     quiet_libraries()
-    torch.set_num_threads(task.threads)
+    base, data, hyperparameters, training_settings, threads = task
+    torch.set_num_threads(threads)
     try:
-        amp = row_policy(task.precision, task.base.model_type)
-        fast = row_policy("auto", task.base.model_type)
-
-        def tell(evaluation: Evaluation) -> None:
-            pipe.send(("evaluation", evaluation))
-
-        found = measure(task.base, task.data, task.hyperparameters, task.settings, amp, fast, tell)
-        pipe.send(("measured", (found, amp.name)))
+        amp = row_policy(training_settings.precision, base.model_type)
+        fast = row_policy("auto", base.model_type)
+        pipe.send(measure(base, data, hyperparameters, training_settings, amp, fast, pipe.send))
     except LorasweepError as error:
-        pipe.send(("error", error))
-    except Exception as error:  # told in the row's own record: the other rows go on
-        pipe.send(("error", f"{type(error).__name__}: {error}".splitlines()[0][:300]))
+        pipe.send(error)
+    except Exception as error:  # goes into the row's own record: the other rows go on
+        pipe.send(TrainingError(f"training failed: {type(error).__name__}: {first_line(error)}"))

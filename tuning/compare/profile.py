@@ -1,26 +1,28 @@
-"""What a classifier costs: time for a prediction, memory, the operators that take both, bytes on disk."""
+"""What a classifier costs: latency, memory, time and memory by operator, bytes on disk."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.autograd.profiler_util import FunctionEvent
 from torch.nn import functional as F
 
 from lorasweep.training.data.encoding import EncodedTexts
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS, save_weights
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.tuning.compare.record import Latency, OperatorUse
 
 WARM_UP = 5
-# Operators as torch's profiler names them, by the part of a transformer that they stand for; the first match
-# counts. Their backward passes have names of the same kind.
+# Part of a transformer → its operators as torch's profiler names them, backward passes included; the first match
+# counts.
 OPERATORS = {
     "linear (addmm, mm)": re.compile(r"::(addmm|mm|bmm|baddbmm|linear)|mkldnn|onednn"),
     "attention": re.compile(r"scaled_dot_product|flash|efficient_attention"),
@@ -34,41 +36,13 @@ OTHER = "other"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds from token ids in memory to logits in memory, for a batch of texts.
-
-    Attributes:
-        batch: texts at once.
-        median, p95: over the repeats.
-    """
-
-    batch: int
-    median: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class OperatorUse:
-    """What one kind of operator takes in a training step, forward and backward.
-
-    Attributes:
-        milliseconds: of the device's time, callees left out.
-        megabytes: that it allocates, in units of 10^6 bytes; what is freed again later counts too.
-    """
-
-    name: str
-    milliseconds: float
-    megabytes: float
-
-
 @torch.inference_mode()
 def measure_latency(
-    model: nn.Module, texts: EncodedTexts, amp: AmpPolicy, batch: int, repeats: int = 50
+    model: nn.Module, texts: EncodedTexts, amp: AmpPolicy, batch: int, form: str = "whole", repeats: int = 50
 ) -> Latency:
-    """Time predictions of random rows, each batch padded to its own longest, as a server would.
+    """Time predictions of random rows, each batch padded to its own longest text, as a server would.
 
-    Tokenisation is left out: it is the same for every model that shares a tokenizer.
+    Tokenisation is left out: it is the same for all models with one tokenizer.
     """
     model.eval()
     random = np.random.default_rng(0)
@@ -81,15 +55,16 @@ def measure_latency(
         logits.float().cpu()  # waits for the device
         if repeat >= WARM_UP:
             times.append(1000 * (time.perf_counter() - started))
-    return Latency(batch, float(np.median(times)), float(np.percentile(times, 95)))
+    median, p95 = np.percentile(times, (50, 95)).tolist()
+    return Latency(form=form, precision=amp.name, batch=batch, median=median, p95=p95)
 
 
 def profile_step(
     model: nn.Module, texts: EncodedTexts, amp: AmpPolicy, batch: int, steps: int = 3
 ) -> list[OperatorUse]:
-    """Time and memory of each kind of operator in a training step, mean over some steps, largest time first.
+    """Time and memory of a training step by operator: the mean over some steps, most time first.
 
-    The gradients are dropped: the model stays as it is.
+    Gradients are dropped, so the model does not change.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -112,66 +87,73 @@ def profile_step(
             step()
         if cuda:
             torch.cuda.synchronize(amp.device)
-    found: dict[str, list[float]] = {}
-    for event in profiler.events() or ():
-        used = found.setdefault(_kind_of_event(event), [0.0, 0.0])
+    return operator_uses(profiler.events() or (), steps, cuda)
+
+
+def operator_uses(events: Iterable[FunctionEvent], steps: int, cuda: bool) -> list[OperatorUse]:
+    """Sum a profiler's events by kind of operator, as the mean over some steps, most time first.
+
+    On CUDA the profiler reports a kernel twice: as an event of its own, and in the time of the operator that
+    launched it. Only operators are counted.
+    """
+    used: dict[str, list[float]] = {}
+    for event in events:
+        if event.device_type != DeviceType.CPU:
+            continue
         microseconds = event.self_device_time_total if cuda else event.self_cpu_time_total
         allocated = event.self_device_memory_usage if cuda else event.self_cpu_memory_usage
-        used[0] += microseconds / 1e3 / steps
-        used[1] += max(0, allocated) / 1e6 / steps
-    uses = [OperatorUse(name, *used) for name, used in found.items()]
+        sums = used.setdefault(_kind_of_event(event), [0.0, 0.0])
+        sums[0] += microseconds / 1e3 / steps
+        sums[1] += max(0, allocated) / 1e6 / steps
+    uses = [OperatorUse(name=name, milliseconds=ms, megabytes=mb) for name, (ms, mb) in used.items()]
     return sorted(uses, key=lambda use: -use.milliseconds)
 
 
-def _kind_of_event(event: Any) -> str:
-    # An operator's memory is allocated by a helper that it calls: what is of no kind belongs to its caller.
+def _kind_of_event(event: FunctionEvent | None) -> str:
+    # An operator allocates through a helper that it calls: an event of no kind belongs to its caller.
     while event is not None:
-        kind = operator_kind(event.name)
-        if kind != OTHER:
+        if (kind := operator_kind(event.name)) != OTHER:
             return kind
         event = event.cpu_parent
     return OTHER
 
 
 def operator_kind(name: str) -> str:
-    """The kind that a profiler's operator name belongs to, `other` where it is none of the known ones."""
+    """The part of a transformer that an operator belongs to, by the profiler's name for it, or `other`."""
     return next((kind for kind, pattern in OPERATORS.items() if pattern.search(name)), OTHER)
 
 
-def stored_bytes(model: nn.Module) -> int:
-    """Bytes of the weights that have to be kept: of an adapter and its head, or of the whole model."""
-    with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-        save_weights(model, Path(temporary))
-        paths = [Path(temporary) / name for name in (ADAPTER_WEIGHTS, FULL_WEIGHTS)]
-        return sum(path.stat().st_size for path in paths if path.is_file())
+def stored_bytes(folder: Path) -> int:
+    """Size of the weights that `save_weights` wrote: of an adapter and its head, or of the whole model."""
+    paths = (folder / ADAPTER_WEIGHTS, folder / FULL_WEIGHTS)
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 class PeakMemory:
-    """The most memory that was added since it was made, in bytes: the device's, or this process's on a CPU.
+    """Bytes added at most since it was made: on the device, or to this process on a CPU.
 
-    On a GPU it is what torch has allocated at once. On a CPU it is the growth of the process's resident memory
-    as Linux counts it, so libraries that are loaded on the way count too: load them before.
+    On a GPU this is what torch has allocated. On a CPU it is the growth of the process's resident memory, which
+    includes libraries loaded in between: load them before. Only Linux counts a process's peak from a given moment;
+    elsewhere memory is read at the end, so what was freed before does not count.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         if device.type == "cuda":
+            torch.cuda.current_device()  # or the reset fails where nothing has used CUDA yet
             torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device)
         else:
-            CLEAR.write_text("5")  # sets the peak back to what is resident now
-            self._before = _status_bytes("VmRSS")
+            if CLEAR.exists():
+                CLEAR.write_text("5")  # sets the peak back to what is resident now
+            self._before = psutil.Process().memory_info().rss
 
     def read(self) -> int:
         """The peak so far."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._before
-        return max(0, _status_bytes("VmHWM") - self._before)
-
-
-def _status_bytes(name: str) -> int:
-    for line in STATUS.read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value.split()[0]) * 1024
-    raise OSError(f"{STATUS}: has no {name}")
+        peak = (
+            re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
+        )
+        resident = 1024 * int(peak[1]) if peak else psutil.Process().memory_info().rss
+        return max(0, resident - self._before)

@@ -1,74 +1,68 @@
-"""What is written down of a comparison: its settings, a record for each row, and the folder of both."""
+"""What a comparison writes to disk: its settings, a record for each row, and the folder that holds them."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.settings import DataSettings, Hyperparameters, Precision, Settings, TrainingSettings
+from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
+from lorasweep.training.settings import DataSettings, Precision, Settings, TrainingSettings
 from lorasweep.tuning.record.config import validation_line
-from lorasweep.tuning.record.files import read_record, write_bytes, write_text
-from lorasweep.tuning.record.results import Record, TestScores
+from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
+from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TestScores
+
+# A comparison's own sweep searches on a part of the training rows; the comparison trains on all of them.
+SEARCH_ROWS = 4000
 
 
 class CompareSettings(Settings):
-    """A comparison from its data to its rows; all rows share data, splits, seed and budget."""
+    """Settings of a comparison; all its rows share data, splits, seed and budget."""
 
-    name: str
-    sweep: str = Field(description="the sweep whose winner is the tuned row")
-    data: DataSettings | None = Field(None, description="the rows; none is the sweep's own prepared rows")
+    name: str = Field(description="Name of the comparison.")
+    sweep: str = Field(description="Sweep whose winner is compared.")
+    data: DataSettings | None = Field(None, description="Data to train on; none = the sweep's prepared rows.")
     base_model: str
     training: TrainingSettings
-    batch_size: int = Field(32, ge=1, description="of the rows that are not tuned")
-    full_rate: float = Field(1e-4, gt=0, description="learning rate of full fine-tuning")
-    lora_rate: float = Field(2e-5, gt=0, description="learning rate of the untuned LoRA rows")
-    tune_baseline: bool = Field(False, description="search the rates of full fine-tuning and plain LoRA too")
-    baseline_trials: int = Field(6, ge=1, description="trials of each of those searches")
-
-
-# Plain numbers of a row, by the names that `lorasweep.tuning.compare.measure.Measured` has for them.
-COSTS = (
-    "epoch_seconds",
-    "samples_per_second",
-    "seconds",
-    "trainable_parameters",
-    "stored_bytes",
-    "peak_bytes",
-)
+    batch_size: int = Field(32, ge=1, description="Batch size of untuned rows.")
+    full_rate: float = Field(1e-4, gt=0, description="Learning rate of full fine-tuning.")
+    lora_rate: float = Field(2e-5, gt=0, description="Learning rate of untuned LoRA.")
+    tune_baseline: bool = Field(False, description="Tune both learning rates, too, each in a sweep.")
+    baseline_trials: int = Field(6, ge=1, description="Trials of each of these sweeps.")
 
 
 class RowPlan(Record):
-    """One row that is to be trained.
+    """One row to be trained.
 
     Attributes:
-        id: short and plain; the name of its file.
-        name: what a person reads.
-        settings: all hyperparameters.
-        precision: of the training, `auto` being AMP as the machine does it best.
-        about: how its settings came about.
-        unmerged: trained on the labels as they were before they were merged.
+        id: name of its file.
+        name: as shown in tables.
+        precision: of the training; `auto` is the best AMP type of the machine.
+        about: where its hyperparameters come from.
+        unmerged: trained on the labels as they were before merging.
     """
 
     id: str
     name: str
-    settings: Hyperparameters
+    hyperparameters: RecordedHyperparameters = Field(alias="settings")
     precision: Precision
     about: str
     unmerged: bool = False
 
 
-class RowLatency(Record):
-    """Milliseconds for a batch of texts.
+class Latency(Record):
+    """Milliseconds from token ids in memory to logits in memory, for one batch of texts.
 
     Attributes:
-        form: `adapter` beside its base model, `merged` into it, or `whole`.
+        form: `adapter` beside the base model, `merged` into it, or `whole` for full fine-tuning.
+        precision: `fp32` or the AMP type.
+        batch: texts at once.
+        median, p95: over the repeats.
     """
 
     form: str
@@ -78,51 +72,101 @@ class RowLatency(Record):
     p95: float
 
 
-class RowOperator(Record):
-    """What a kind of operator takes in one training step, forward and backward: see `compare.profile`."""
+class OperatorUse(Record):
+    """What one kind of operator takes in a training step, forward and backward.
+
+    Attributes:
+        milliseconds: on the device, without the operators that it calls.
+        megabytes: allocated, in units of 10^6 bytes, including what is freed again later.
+    """
 
     name: str
     milliseconds: float
     megabytes: float
 
 
-class ComparedRow(Record):
-    """One row that was trained and measured.
+class Costs(Record):
+    """What a row's training took and its model needs.
 
     Attributes:
-        plan: what it was.
-        precision: that it was trained in.
-        same_as: the row that it is too, as AMP has no type to use; it was not trained again.
-        merged: scores of an unmerged row's predictions after they are merged.
-        interval: 95 % bootstrap interval of each test score, (low, high).
-        stored_bytes, peak_bytes, epoch_seconds, samples_per_second: see `lorasweep.tuning.compare.measure`.
-        error: one line, where it failed; then nothing else is known.
+        precision: of the training.
+        validation_score: of the best evaluation, by the settings' metric.
+        samples_per_second: training rows a second, the median over the intervals between evaluations; the first
+            interval (warm-up) is left out if there are others.
+        epoch_seconds: training rows divided by `samples_per_second`, so without evaluations.
+        seconds: the whole training, evaluations included.
+        stored_bytes: of the weights to keep: an adapter with its head, or the whole model.
+        peak_bytes: memory added by the training, the model included.
     """
 
-    plan: RowPlan
     precision: str = ""
-    same_as: str | None = None
-    test: TestScores | None = None
-    merged: TestScores | None = None
-    interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
     validation_score: float | None = None
-    train_rows: int = 0
     epoch_seconds: float = 0.0
     samples_per_second: float = 0.0
     seconds: float = 0.0
     trainable_parameters: int = 0
     stored_bytes: int = 0
     peak_bytes: int = 0
-    latencies: tuple[RowLatency, ...] = ()
-    operators: tuple[RowOperator, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    operators: tuple[OperatorUse, ...] = ()
+
+
+# The costs that are one number each.
+PLAIN_COSTS = (
+    "epoch_seconds",
+    "samples_per_second",
+    "seconds",
+    "trainable_parameters",
+    "stored_bytes",
+    "peak_bytes",
+)
+
+
+class ComparedRow(Costs):
+    """One row after its training.
+
+    Attributes:
+        same_as: id of an equal row that was trained in its place, where AMP is fp32.
+        interval: 95 % bootstrap interval of each test score, (low, high).
+        merged: an unmerged row's test scores after merging its predictions.
+        machine: processor, GPUs and versions; see `lorasweep.tuning.record.machine`.
+        started, ended: Unix time.
+        error: one line if it failed; then only plan, machine and times are set.
+    """
+
+    plan: RowPlan
+    same_as: str | None = None
+    test: TestScores | None = None
+    merged: TestScores | None = None
+    interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    train_rows: int = 0
     machine: dict[str, Any] = Field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
     error: str | None = None
 
+    def figures(self) -> dict[str, float]:
+        """Every number of the row, by its name in MLflow; empty if it failed."""
+        if self.test is None:
+            return {}
+        figures = {f"test/{name}": value for name, value in self.test}
+        figures |= {f"merged_after/{name}": value for name, value in self.merged or ()}
+        for name, (low, high) in self.interval.items():
+            figures |= {f"test/{name}_low": low, f"test/{name}_high": high}
+        figures |= {name: float(getattr(self, name)) for name in PLAIN_COSTS}
+        if self.validation_score is not None:
+            figures["score"] = self.validation_score
+        for latency in self.latencies:
+            key = f"latency_ms/{latency.form}_{latency.precision}_{latency.batch}"
+            figures |= {key: latency.median, f"{key}_p95": latency.p95}
+        for use in self.operators:
+            key = re.sub(r"\W+", "_", use.name).strip("_")
+            figures |= {f"step_ms/{key}": use.milliseconds, f"step_mb/{key}": use.megabytes}
+        return figures
+
 
 class ComparisonFolder:
-    """Reads and writes one comparison's folder; a row that is done is not trained again."""
+    """The folder of one comparison: `mlruns/comparisons/<name>/`."""
 
     def __init__(self, mlruns: Path, name: str) -> None:
         self.mlruns = mlruns
@@ -131,29 +175,30 @@ class ComparisonFolder:
 
     @property
     def data(self) -> Path:
-        """Folder of the prepared rows."""
+        """Folder of the prepared data."""
         return self.path / "data"
 
     def open(self, settings: CompareSettings) -> None:
-        """Make the folder, or find it with the same settings.
+        """Create the folder, or check that it has the same settings.
 
         Raises:
-            SettingsError: there is a comparison of this name with other settings, or no folder can be made.
+            SettingsError: a comparison of this name has other settings, or the folder cannot be written.
         """
         path = self.path / "settings.yaml"
         if path.is_file():
-            known = self.settings()
-            if known != settings:
-                names = [key for key in CompareSettings.model_fields if _differ(known, settings, key)]
+            before = self.settings()
+            differing = [
+                k for k in CompareSettings.model_fields if getattr(before, k) != getattr(settings, k)
+            ]
+            if differing:
                 raise SettingsError(
-                    f"comparison {self.name}: was begun with other settings ({', '.join(names)}); choose "
-                    "another --name, or give the same again to go on with it"
+                    f"comparison {self.name}: was begun with other settings ({', '.join(differing)}); choose "
+                    "another --name, or repeat the first settings to continue it"
                 )
             return
         try:
             (self.path / "rows").mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            write_text(path, text)
+            write_text(path, dump_yaml(settings.model_dump(mode="json")))
         except OSError as error:
             raise SettingsError(
                 f"{self.path}: cannot be written ({error.strerror}); name another folder with --mlruns"
@@ -163,50 +208,38 @@ class ComparisonFolder:
         """The settings it was begun with.
 
         Raises:
-            SettingsError: the file was changed, and holds no settings any more.
+            SettingsError: the file is missing or broken.
         """
         path = self.path / "settings.yaml"
         try:
-            return CompareSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return CompareSettings.model_validate(read_yaml(path))
         except ValidationError as error:
             raise SettingsError(f"{path}: {validation_line(error)}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(
-                f"{path}: cannot be read ({type(error).__name__}); choose another --name"
-            ) from error
+        except SettingsError as error:
+            raise SettingsError(f"{error}; choose another --name") from error
 
     def rows(self) -> dict[str, ComparedRow]:
-        """Id → row, of those that are done."""
+        """Id → row, of the rows on record."""
         paths = sorted((self.path / "rows").glob("*.json"))
         rows = [read_record(path, ComparedRow) for path in paths]
         return {row.plan.id: row for row in rows}
 
     def write_row(self, row: ComparedRow) -> None:
-        """Keep one row."""
+        """Write one row's record."""
         write_text(self.path / "rows" / f"{row.plan.id}.json", row.model_dump_json(indent=1))
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Write tables and pictures."""
+        """Write tables and plots, by file name."""
         for name, content in files.items():
             write_bytes(self.path / name, content)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the comparison: one process at a time.
 
         Raises:
-            SettingsError: another process works on it.
+            SettingsError: another process is working on it.
         """
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SettingsError(
-                    f"comparison {self.name}: another process is working on it; wait for it, or choose "
-                    "another --name"
-                ) from None
-            yield
-
-
-def _differ(one: CompareSettings, other: CompareSettings, key: str) -> bool:
-    return bool(getattr(one, key) != getattr(other, key))
+        return hold(
+            self.path / "lock",
+            f"comparison {self.name}: another process is working on it; wait for it, or choose another --name",
+        )

@@ -1,7 +1,10 @@
-"""Which rows a comparison has: what the study compared, and what tuning makes of it."""
+"""Which rows a comparison has: full fine-tuning and untuned LoRA as baselines, and the winner of a sweep."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from lorasweep.training.model.target_modules import PRESETS
 from lorasweep.training.settings import UNTUNED, Hyperparameters
 from lorasweep.tuning.compare.record import CompareSettings, RowPlan
 
@@ -12,7 +15,6 @@ LORA_RATE, TUNED, UNMERGED = "lora-rate", "tuned", "tuned-unmerged"
 def row_plans(
     settings: CompareSettings,
     best: Hyperparameters,
-    untuned: Hyperparameters = UNTUNED,
     full_rate: float | None = None,
     lora_rate: float | None = None,
     unmerged_classes: int = 0,
@@ -21,39 +23,45 @@ def row_plans(
 
     Args:
         best: the winner's hyperparameters.
-        untuned: rank, alpha and target modules of the LoRA rows that are not tuned.
-        full_rate, lora_rate: what a search of the rate alone has found, where there was one.
-        unmerged_classes: classes before labels were merged, or 0 where they were not.
+        full_rate, lora_rate: tuned learning rates of the baselines, if they were tuned.
+        unmerged_classes: classes before labels were merged, 0 if they were not.
     """
-    stated = f"rate {settings.full_rate:.1e} as given" if full_rate is None else f"rate {full_rate:.1e} found"
-    full = Hyperparameters(
-        method="full", learning_rate=full_rate or settings.full_rate, batch_size=settings.batch_size
-    )
-    plain = untuned.model_copy(
+
+    def row(id: str, name: str, hyperparameters: Hyperparameters, about: str, **more: Any) -> RowPlan:
+        more = {"precision": "auto"} | more
+        return RowPlan(id=id, name=name, hyperparameters=hyperparameters, about=about, **more)
+
+    rate = full_rate or settings.full_rate
+    full = Hyperparameters(method="full", learning_rate=rate, batch_size=settings.batch_size)
+    full_about = f"learning rate {rate:.1e}, {'tuned' if full_rate else 'not tuned'}"
+    lora = untuned_for(best).model_copy(
         update={"learning_rate": settings.lora_rate, "batch_size": settings.batch_size}
     )
-    about = f"rank {plain.rank}, {plain.target_modules}, rate {plain.learning_rate:.1e}: nobody has searched"
+    shape = f"rank {lora.rank}, {lora.target_modules}"
+    lora_about = f"{shape}, learning rate {lora.learning_rate:.1e}, not tuned"
     rows = [
-        RowPlan(id=FULL_FP32, name="full fine-tuning", settings=full, precision="fp32", about=stated),
-        RowPlan(id=FULL_AMP, name="full fine-tuning + AMP", settings=full, precision="auto", about=stated),
-        RowPlan(id=LORA_FP32, name="LoRA", settings=plain, precision="fp32", about=about),
-        RowPlan(id=LORA_AMP, name="LoRA + AMP", settings=plain, precision="auto", about=about),
+        row(FULL_FP32, "full fine-tuning", full, full_about, precision="fp32"),
+        row(FULL_AMP, "full fine-tuning + AMP", full, full_about),
+        row(LORA_FP32, "LoRA", lora, lora_about, precision="fp32"),
+        row(LORA_AMP, "LoRA + AMP", lora, lora_about),
     ]
     if lora_rate is not None:
-        found = plain.model_copy(update={"learning_rate": lora_rate})
-        what = (
-            f"rank {plain.rank}, {plain.target_modules}, rate {lora_rate:.1e} found: only the rate is tuned"
-        )
-        rows.append(
-            RowPlan(id=LORA_RATE, name="LoRA + AMP, rate tuned", settings=found, precision="auto", about=what)
-        )
+        tuned = lora.model_copy(update={"learning_rate": lora_rate})
+        about = f"{shape}, learning rate {lora_rate:.1e}, only the rate tuned"
+        rows.append(row(LORA_RATE, "LoRA + AMP, rate tuned", tuned, about))
     name = "tuned full + AMP" if best.method == "full" else "tuned LoRA + AMP"
-    about = f"the winner of sweep {settings.sweep}"
-    rows.append(RowPlan(id=TUNED, name=name, settings=best, precision="auto", about=about))
+    rows.append(row(TUNED, name, best, f"the winner of sweep {settings.sweep}"))
     if unmerged_classes:
-        about = f"the same settings, trained on the {unmerged_classes} classes before labels were merged"
-        name = f"{name}, {unmerged_classes} classes"
-        rows.append(
-            RowPlan(id=UNMERGED, name=name, settings=best, precision="auto", about=about, unmerged=True)
-        )
+        about = f"the winner's hyperparameters on the {unmerged_classes} classes before merging labels"
+        rows.append(row(UNMERGED, f"{name}, {unmerged_classes} classes", best, about, unmerged=True))
     return rows
+
+
+def untuned_for(winner: Hyperparameters) -> Hyperparameters:
+    """Hyperparameters of untuned LoRA.
+
+    They take the winner's target modules where these are a pattern: then the model type may have no presets.
+    """
+    if winner.method == "full" or winner.target_modules in PRESETS:
+        return UNTUNED
+    return UNTUNED.model_copy(update={"target_modules": winner.target_modules})

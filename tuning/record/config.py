@@ -1,4 +1,4 @@
-"""`SweepConfig`: everything a sweep was asked to do, as one typed tree that is saved with it."""
+"""`SweepConfig`: all settings of a sweep as one typed tree, saved with the sweep."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Settings, TrainingSettings
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-# What MLflow refuses for a registered model, and what its addresses cannot hold, is not allowed.
+# MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
@@ -22,40 +22,47 @@ MODEL_NAME_RULE = (
 
 
 class SearchSettings(Settings):
-    """How trials are proposed and how weak ones are stopped."""
+    """How trials are proposed and weak ones stopped."""
 
-    space: str = Field("lora_cpu", description="a shipped space, a YAML file, or file.py:function")
-    trials: int = Field(20, ge=1, description="trials in all")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
-    asha: bool = Field(True, description="stop weak trials early (asynchronous successive halving)")
-    reduction_factor: int = Field(3, ge=2, description="at each of ASHA's rungs the best 1/n go on")
-    grace_rungs: int = Field(1, ge=1, description="evaluations before a trial may be stopped")
-    max_failures: int = Field(2, ge=0, description="times a trial whose process died is taken up again")
-    warm_start: str | None = Field(None, description="a sweep whose results the sampler learns from")
+    space: str = Field(
+        "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
+    )
+    trials: int = Field(20, ge=1, description="Number of trials.")
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="Optuna sampler that proposes the hyperparameters."
+    )
+    asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
+    reduction_factor: int = Field(3, ge=2, description="Keep the best 1/n of trials at each rung.")
+    grace_rungs: int = Field(1, ge=1, description="Evaluations before a trial may be stopped.")
+    max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
+    warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
 
 
 class ChoiceSettings(Settings):
-    """How the winner is chosen when the trials are done."""
+    """How the winner is chosen after the trials."""
 
     rule: Literal["best", "smallest", "fastest"] = Field(
-        "best", description="the best score; or the smallest adapter or fastest training within the margin"
+        "best", description="Choose the best trial, or the smallest or fastest one within the margin."
     )
     margin: float = Field(
-        0.5, ge=0, description="points of accuracy or macro-F1 (hundredths of a nat of loss)"
+        0.5, ge=0, description="Points (hundredths) of the metric that a smaller or faster winner may cost."
     )
-    confirm: str | None = Field(None, description="KxS: the best K again on S other seeds; the mean decides")
-    baselines: bool = Field(True, description="score a linear model and the majority class too")
+    confirm: str | None = Field(
+        None,
+        description="Retrain the best K trials on S other seeds, such as 3x3, and choose by their mean score.",
+    )
+    baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
 
     @field_validator("confirm")
     @classmethod
     def _confirm_is_two_numbers(cls, confirm: str | None) -> str | None:
         if confirm is not None and not CONFIRM.fullmatch(confirm):
-            raise ValueError("write KxS, such as 3x3: the best 3 trials on 3 other seeds each")
+            raise ValueError("write KxS, such as 3x3 for the best 3 trials on 3 other seeds each")
         return confirm
 
     @property
     def confirmed(self) -> tuple[int, int]:
-        """Trials that are confirmed, and seeds for each; (0, 0) for none."""
+        """Number of trials to confirm, and seeds for each; (0, 0) for none."""
         if self.confirm is None:
             return 0, 0
         trials, seeds = self.confirm.lower().split("x")
@@ -63,20 +70,24 @@ class ChoiceSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """What a trial may use; what is left out is worked out from the machine."""
+    """What each trial gets; None is derived from the machine or cluster."""
 
-    gpus_per_trial: float | None = Field(None, ge=0, description="GPUs of a trial, or a fraction of one")
-    cpus_per_trial: int | None = Field(None, ge=1, description="cores of a trial, and its threads on a CPU")
-    concurrency: int | None = Field(None, ge=1, description="trials at once")
-    address: str | None = Field(None, description="a running Ray cluster to join; none starts Ray locally")
-    storage: str | None = Field(None, description="folder or URI for trial state that all nodes share")
+    gpus_per_trial: float | None = Field(
+        None, ge=0, description="GPUs per trial, or a fraction of one; 0 trains on CPU cores."
+    )
+    cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial.")
+    concurrency: int | None = Field(None, ge=1, description="Trials that run at the same time.")
+    address: str | None = Field(
+        None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
+    )
+    storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
 
 
 class RegistrySettings(Settings):
-    """What becomes of the winner in MLflow's model registry."""
+    """Whether and how the winner enters MLflow's model registry."""
 
-    enabled: bool = Field(True, description="make the winner a version of a registered model")
-    name: str | None = Field(None, description="the registered model; none is the sweep's name")
+    enabled: bool = Field(True, description="Register the winner as a model version in MLflow.")
+    name: str | None = Field(None, description="Name of the registered model that takes the winner.")
 
     @field_validator("name")
     @classmethod
@@ -88,29 +99,35 @@ class RegistrySettings(Settings):
     @model_validator(mode="after")
     def _name_has_a_use(self) -> RegistrySettings:
         if self.name is not None and not self.enabled:
-            raise ValueError("a name to register, and not to register: leave one of them out")
+            raise ValueError("a name, but nothing to register: leave out the name or enable the registry")
         return self
 
 
 class SweepConfig(Settings):
-    """A sweep from its data to its record. Unknown keys are refused."""
+    """All settings of one sweep. Unknown keys are refused.
 
-    name: str
+    Example:
+        >>> config = SweepConfig.model_validate({"name": "news", "search": {"trials": 40}})
+        >>> config.search.trials, config.training.metric
+        (40, 'accuracy')
+    """
+
+    name: str = Field(description="Name of the sweep.")
     data: DataSettings = DataSettings()
-    base_model: str = MINILM
+    base_model: str = Field(MINILM, description="Hub id or local folder of the base model, or minilm.")
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     choice: ChoiceSettings = ChoiceSettings()
     resources: ResourceSettings = ResourceSettings()
-    keep: int = Field(3, ge=1, description="best trials whose adapters go to MLflow")
-    compare_untuned: bool = Field(False, description="train the usual untuned settings too, and compare")
-    tracking_uri: str | None = Field(None, description="MLflow's tracking store; none is mlruns/mlflow.db")
+    keep: int = Field(3, ge=1, description="Number of best trials whose adapters are copied to MLflow.")
+    compare_untuned: bool = Field(False, description="Train the usual untuned settings, too, for comparison.")
+    tracking_uri: str | None = Field(None, description="MLflow tracking store: a database or a server.")
     registry: RegistrySettings = RegistrySettings()
-    system_metrics: bool = Field(False, description="measure the trials' processes: CPU, memory, GPU")
+    system_metrics: bool = Field(False, description="Record the CPU, memory and GPU use of each trial.")
 
     @property
     def registered_name(self) -> str:
-        """The registered model that takes the winner."""
+        """Name of the registered model for the winner."""
         return self.registry.name or self.name
 
     @field_validator("name")
@@ -121,18 +138,18 @@ class SweepConfig(Settings):
         return name
 
     def to_yaml(self) -> str:
-        """The resolved configuration, which `from_yaml` reads back as an equal one."""
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        """The configuration as YAML; `build` reads its entries back as an equal one."""
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def build(cls, entries: dict[str, Any], source: str) -> SweepConfig:
         """Validate a nested mapping.
 
         Args:
-            source: where the entries stood, for the message: a file's name or `command line`.
+            source: where the entries come from, for the message: a file or `command line`.
 
         Raises:
-            SettingsError: one line with the key, its value and what is allowed.
+            SettingsError: names the key, its value and what is allowed.
         """
         try:
             return cls.model_validate(entries)
@@ -141,30 +158,16 @@ class SweepConfig(Settings):
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """A YAML file of sweep settings as a mapping; not yet validated.
+    """Read a YAML file of sweep settings, without validating it.
 
     Raises:
-        SettingsError: no such file, not YAML, or not a mapping.
+        SettingsError: no such file, not YAML, a key that stands twice, or not a mapping.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"--config {path}: cannot be read ({type(error).__name__}); name a YAML file"
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"--config {path}: not YAML{where}; see a sweep's own config.yaml for the form"
-        ) from error
-    if not isinstance(entries, dict):
-        raise SettingsError(f"--config {path}: holds no mapping; see a sweep's own config.yaml for the form")
-    return entries
+    return read_yaml(path, "--config")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping; neither is changed."""
+    """`base` updated by `over`, mapping by mapping; returns a new mapping."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -173,11 +176,16 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def validation_line(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line: key, value, what is allowed."""
+    """The first problem of a pydantic error on one line: key, value, what is allowed."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"]) or "settings"
     if problem["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; see the README for their names"
+        return f"{key}: no such setting; any sweep's config.yaml lists them"
     if problem["type"] == "missing":
         return f"{key}: is missing"
     return f"{key}: {problem['input']!r} is not allowed: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def validation_part(train_rows: int) -> int:
+    """Validation rows that go with a part of the training rows: a quarter, but enough to choose a winner by."""
+    return max(train_rows // 4, 200)

@@ -1,7 +1,7 @@
-"""The machine and the packages that a sweep ran with, written into its plan when it starts.
+"""The machine and the package versions of a sweep, recorded in its plan when it starts.
 
-An export may be made years later and elsewhere: what it tells of the training has to be on record by then.
-Nothing that names the machine or its user is kept.
+An export may be made years later on another machine, and its model card says what the adapter was trained on.
+Nothing here identifies the machine or its user.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 PACKAGES = ("lorasweep", "torch", "transformers", "peft", "optuna", "ray")
 # A repository on a slow network must not hold up a sweep.
@@ -20,19 +23,19 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine(cuda: bool = False) -> dict[str, Any]:
-    """Processor, memory, GPUs and versions of the machine that this runs on; plain values only.
+    """Processor, memory, GPUs and versions of this machine, as plain values.
 
     Args:
-        cuda: look for GPUs. It starts CUDA in this process, so only a sweep that trains on them asks for it.
+        cuda: list the GPUs, too. This initialises CUDA in this process.
 
     Returns:
-        `cpu` (model name), `cores` (that this process may use), `memory_bytes`, `gpus` (a name for each),
-        `os`, `python`, `cuda` (version, or None) and `packages` (name → version).
+        `cpu` (model name), `cores` (usable by this process), `memory_bytes`, `gpus` (names), `os`, `python`,
+        `cuda` (version, or None) and `packages` (name → version).
     """
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpus() if cuda else [],
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -41,14 +44,21 @@ def machine(cuda: bool = False) -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system sets no limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def git_state(folder: Path | None = None) -> dict[str, Any]:
-    """The commit that a folder's repository stands at, and whether tracked files differ from it.
+    """The checked-out commit of a folder's repository, and whether tracked files differ from it.
 
     Args:
-        folder: the working directory if None: a sweep's settings and spaces are usually kept where it is started.
+        folder: the working directory if None, where a sweep's settings and spaces usually are.
 
     Returns:
-        `commit` and `changed`; nothing where there is no repository, or no git.
+        `commit` and `changed`; empty without a repository or without git.
     """
     try:
         commit, changes = (
@@ -67,18 +77,16 @@ def _git(folder: Path | None, *command: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Package → version, of those that decide what a sweep finds; one that is not installed is left out."""
-    found = {}
+    """Package → version of the packages that shape a sweep's results; missing ones are left out."""
+    versions = {}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def _cpu_model() -> str:
-    """As the kernel calls it; the architecture where it has no name, as on many ARM machines."""
+    """The kernel's name for it, or the architecture: many ARM machines have no name."""
     try:
         for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")

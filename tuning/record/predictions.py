@@ -1,4 +1,4 @@
-"""The winner's predictions of the test split as they were kept: scores of single classes without a model."""
+"""The winner's stored predictions of the test split: per-class scores without loading a model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ TEST_FILE = "test.safetensors"
 
 
 def winner_logits(folder: SweepFolder, data: Dataset, winner: Winner) -> np.ndarray | str:
-    """The winner's logits of the test split; float32, shape (rows, classes).
+    """The winner's logits of the test split.
 
     Returns:
-        The logits, or why they cannot be had: they are gone, broken, of other rows or of another winner.
+        float32, shape (rows, classes); or a sentence that says why they are missing or do not fit.
     """
     try:
         logits = np.asarray(load_file(folder.winner / TEST_FILE)["logits"])
-    except (
-        Exception
-    ) as error:  # safetensors has errors of its own for what is gone, cut off or of another kind
+    except Exception as error:  # safetensors has its own errors for missing and broken files
         return f"the winner's predictions could not be read ({type(error).__name__})"
     labels = data.test.labels
     if logits.shape != (len(labels), len(data.label_names)) or not np.isfinite(logits).all():
         return "the winner's predictions do not fit the test rows, and are left out"
     if abs(float((logits.argmax(axis=1) == labels).mean()) - winner.test.accuracy) > 1e-6:
-        return "the kept predictions are not the recorded winner's, and are left out"
+        return "the stored predictions are not the recorded winner's, and are left out"
     return logits
 
 
 def winner_class_scores(folder: SweepFolder, data: Dataset, winner: Winner) -> list[ClassScores]:
-    """Scores of each class on the test split, in the order of the label names; none without the predictions."""
+    """Scores of each class on the test split, in the order of the label names; empty without predictions."""
     logits = winner_logits(folder, data, winner)
     return [] if isinstance(logits, str) else score_classes(logits, data.test.labels, data.label_names)

@@ -1,4 +1,4 @@
-"""Names under which a trial reports, and what its failures are recognised by."""
+"""Keys of what a trial reports to Ray Tune, and how a full disk is recognised."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ RUNG = "rung"
 ERROR = "error"
 BEST_RUNG = "best_rung"
 DISK_FULL = "the disk is full"
-# As the system, SQLite, Rust's libraries (safetensors) and Arrow say it.
+# The messages of the operating system, SQLite, Rust libraries (safetensors) and Arrow.
 NO_SPACE = re.compile(
     rf"No space left on device|disk is full|os error 28\b|Errno 28\b|Disk quota exceeded|{DISK_FULL}", re.I
 )
-# The name of a trial's best evaluation so far, in every record and report.
+# The running best of the metric, in every record and report.
 SCORE = "score"
 
 
 def is_disk_full(error: BaseException | str | None) -> bool:
-    """Whether an error, or one behind it, is that of a device without space."""
+    """Whether an error, or one of its causes, says that a device has no space left."""
     while error is not None and not isinstance(error, str):
         if NO_SPACE.search(str(error)):
             return True

@@ -1,14 +1,14 @@
-"""What is written down of trials and of a sweep's end: JSON records, and their order."""
+"""JSON records of trials and of a sweep's result, and how trials are ranked."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lorasweep.training.settings import Hyperparameters, Metric
+from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 
 if TYPE_CHECKING:
     from lorasweep.training.loop.state import Evaluation
@@ -17,21 +17,21 @@ TrialState = Literal["running", "completed", "stopped", "failed"]
 SweepState = Literal["running", "finished", "interrupted", "failed"]
 
 
-# A trial's id names its files and folders; a record that somebody changed must not lead out of the sweep's.
+# A trial's id names files and folders: an edited record must not lead out of the sweep's folder.
 TrialId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 
 
 class Record(BaseModel):
-    """Base of what is written as JSON; later versions may add fields, so unknown ones are ignored."""
+    """Base of all JSON records. Unknown fields are ignored: later versions may add some."""
 
-    # Hyperparameters are written under their older name, so that every version reads every folder.
+    # Hyperparameters keep the name they had first on disk, so every version reads every folder.
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
 def _without_unknown(value: Any) -> Any:
-    """Hyperparameters that a later version of lorasweep searched are ignored, as other unknown fields are."""
-    known = Hyperparameters.model_fields
-    return {k: v for k, v in value.items() if k in known} if isinstance(value, dict) else value
+    """Hyperparameters that only a later version knows are ignored, like other unknown fields."""
+    names = Hyperparameters.model_fields
+    return {k: v for k, v in value.items() if k in names} if isinstance(value, dict) else value
 
 
 RecordedHyperparameters = Annotated[Hyperparameters, BeforeValidator(_without_unknown)]
@@ -50,7 +50,7 @@ class EvaluationRecord(Record):
         seconds: the trial's time so far, evaluations included.
         samples_per_second: training rows a second since the rung before.
         score: the best so far, by the sweep's metric.
-        system: measurements of the trial's process, with `--system-metrics`.
+        system: resource use of the trial's process, with `--system-metrics`.
     """
 
     rung: int
@@ -86,17 +86,17 @@ class TrialRecord(Record):
         id: `t` and Optuna's trial number.
         ray_id: Ray Tune's own id of it.
         hyperparameters: all of them, searched or not.
-        searched: names of those that the space searches.
-        evaluations: one a rung.
+        searched: names of those that the search space varies.
+        evaluations: one per rung.
         score: the best evaluation's, by the sweep's metric.
         best_rung: the rung of that evaluation.
         trainable_parameters: of adapter and head.
-        seconds: time the trial itself took.
+        seconds: time spent in the trial itself.
         started, ended: Unix time.
         error: one line, where it failed.
         checkpoint: of the best evaluation: a path, or a path inside `--storage`.
-        last_checkpoint: of the last evaluation, from which the trial can go on.
-        notes: what the user should know, such as a micro-batch halved for want of memory.
+        last_checkpoint: of the last evaluation; an interrupted trial continues from it.
+        notes: what the user should know, such as a micro-batch halved for lack of memory.
     """
 
     id: TrialId
@@ -119,14 +119,14 @@ class TrialRecord(Record):
 
     @property
     def reached(self) -> int:
-        """The last rung that it was evaluated at, 0 before the first."""
+        """The last rung with an evaluation, 0 before the first."""
         return self.evaluations[-1].rung if self.evaluations else 0
 
 
 class TestScores(Record):
     """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it by its name
 
     accuracy: float
     macro_f1: float
@@ -134,12 +134,12 @@ class TestScores(Record):
 
 
 class Winner(Record):
-    """The chosen trial and its one look at the test split.
+    """The chosen trial and its scores on the test split.
 
     Attributes:
         score: its best evaluation in the search, by the sweep's metric.
         interval: 95 % bootstrap interval of each test score, (low, high).
-        rule: by which it was chosen, in words.
+        rule: how it was chosen, in words.
     """
 
     id: TrialId
@@ -151,10 +151,10 @@ class Winner(Record):
 
 
 class Confirmed(Record):
-    """A trial's hyperparameters trained again on other seeds.
+    """A trial's hyperparameters retrained on other seeds.
 
     Attributes:
-        scores: validation score by seed. The search's own is left out: it was picked for being high.
+        scores: seed → validation score. The search's own score is left out: it was selected for being high.
         mean: of the scores.
         spread: their standard deviation (n - 1), 0 for a single one.
     """
@@ -166,7 +166,7 @@ class Confirmed(Record):
 
 
 class Reference(Record):
-    """The untuned settings, trained with the same budget in the same sweep."""
+    """The untuned default hyperparameters, trained with the same budget."""
 
     hyperparameters: RecordedHyperparameters = Field(alias="settings")
     score: float
@@ -175,13 +175,13 @@ class Reference(Record):
 
 
 class UnmergedReference(Record):
-    """The winner's settings trained on the labels as they were before they were merged.
+    """The winner's hyperparameters trained on the labels before merging.
 
     Attributes:
-        classes: that there are of these labels.
+        classes: number of labels before merging.
         score: best evaluation on the validation split, over these classes.
         test: scores over these classes.
-        merged: scores of the same predictions, each taken for its merged class: what the winner compares with.
+        merged: scores of the same predictions mapped to the merged labels; comparable with the winner's.
     """
 
     hyperparameters: RecordedHyperparameters = Field(alias="settings")
@@ -196,8 +196,8 @@ class RegisteredVersion(Record):
     """The winner in MLflow's registry.
 
     Attributes:
-        alias: `champion` or `challenger`, as it was decided when the version was made.
-        reason: why, in words, with both scores.
+        alias: `champion` or `challenger`, as decided on registration.
+        reason: why, with both scores.
     """
 
     name: str
@@ -211,13 +211,13 @@ class SweepResult(Record):
 
     Attributes:
         seconds: wall time, summed over its runs.
-        unmerged: the winner's settings on the labels before they were merged, where they were.
-        baselines: name → test scores of what needs no neural network.
-        confirmed: the best trials on other seeds, the best mean first.
+        unmerged: the winner's hyperparameters on the labels before merging, if labels were merged.
+        baselines: name → test scores of models without a neural network.
+        confirmed: the best trials on other seeds, best mean first.
         choices: rule → the trial that would have won by it.
-        also_tested: trials whose test score was looked at when they were the winner of fewer trials.
-        published: MLflow has all of it.
-        registered: the version that the winner was made.
+        also_tested: earlier winners, from before the sweep was extended, with their test scores.
+        published: MLflow's copy is complete.
+        registered: the winner's version in the model registry.
     """
 
     state: SweepState
@@ -235,21 +235,16 @@ class SweepResult(Record):
     error: str | None = None
 
 
-def rank_trials(trials: list[TrialRecord], higher: bool) -> list[TrialRecord]:
-    """Trials that have a score, the best first; of equal ones the smaller adapter, then the earlier."""
-    scored = [trial for trial in trials if trial.score is not None]
-    return sorted(
-        scored,
-        key=lambda trial: (
-            -(trial.score or 0.0) if higher else (trial.score or 0.0),
-            trial.trainable_parameters or 0,
-            trial.number,
-        ),
-    )
+def rank_trials(trials: Iterable[TrialRecord], metric: Metric) -> list[TrialRecord]:
+    """Trials that have a score, best first; ties go to the smaller adapter, then to the earlier trial."""
+    sign = -1.0 if higher_is_better(metric) else 1.0
+    scored = [(trial.score, trial) for trial in trials if trial.score is not None]
+    scored.sort(key=lambda pair: (sign * pair[0], pair[1].trainable_parameters or 0, pair[1].number))
+    return [trial for _, trial in scored]
 
 
 def trial_id(number: int) -> str:
-    """The name of a trial in every record: `t` and its number."""
+    """A trial's name everywhere: `t` and its number."""
     return f"t{number:03d}"
 
 

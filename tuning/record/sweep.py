@@ -1,4 +1,4 @@
-"""`SweepRecord`: a sweep's folder, each file of it read at most once, for everything that only reads."""
+"""`SweepRecord`: a sweep's folder for readers; each file is read at most once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.results import SweepResult, SweepState, TrialRecord, Winner, rank_trials
 
 
 class SweepRecord:
-    """What a sweep's folder holds, as it stood when it was first looked at.
+    """What a sweep's folder holds. Each attribute is read on first use and then stays.
 
-    A sweep that runs changes under it: make a new one to see how far it has come.
+    A running sweep moves on: make a new record to see its progress.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -45,7 +45,7 @@ class SweepRecord:
 
     @cached_property
     def result(self) -> SweepResult | None:
-        """How it ended, or None while it has not."""
+        """The result, or None before there is one."""
         return self.folder.result()
 
     @cached_property
@@ -55,17 +55,17 @@ class SweepRecord:
 
     @cached_property
     def space(self) -> Space:
-        """The search space it was started with. A space that is a function is imported, so its code runs."""
+        """The sweep's search space. A function's file is imported, so its code runs."""
         return self.folder.space(self.config.search.space)
 
     @property
     def metric(self) -> Metric:
-        """What trials are compared by."""
+        """The metric that ranks trials."""
         return self.config.training.metric
 
     @property
     def searched(self) -> list[str]:
-        """Names of the hyperparameters that the space searches."""
+        """Names of the hyperparameters that the search space varies."""
         return list(self.plan.get("searched", []))
 
     @property
@@ -74,22 +74,27 @@ class SweepRecord:
         return self.result.winner if self.result else None
 
     def ranked(self) -> list[TrialRecord]:
-        """Trials that have a score, the best first."""
-        return rank_trials(self.trials, higher_is_better(self.metric))
+        """Trials that have a score, best first."""
+        return rank_trials(self.trials, self.metric)
+
+    def outcome(self) -> SweepResult:
+        """The result in its present state; one without a winner if nothing is recorded."""
+        result = self.result or SweepResult(state=self.state, metric=self.metric)
+        return result.model_copy(update={"state": self.state})
 
     def won(self, verb: str, *, finished: bool = False) -> tuple[SweepResult, Winner]:
         """The result and its winner.
 
         Args:
-            verb: what is to be done with it, for the message.
-            finished: refuse a sweep that runs, or that is being extended.
+            verb: what the caller wants to do with it, for the message.
+            finished: refuse a sweep that is running or being extended.
 
         Raises:
             SettingsError: there is no winner.
         """
         if self.result is None or self.winner is None or (finished and self.state != "finished"):
             raise SettingsError(
-                f"sweep {self.name}: has no winner to {verb} (it is {self.state}); go on with: "
+                f"sweep {self.name}: has no winner to {verb} (it is {self.state}); continue it with: "
                 f"lorasweep resume {self.name}"
             )
         return self.result, self.winner
@@ -98,7 +103,7 @@ class SweepRecord:
         """One trial by its id.
 
         Raises:
-            SettingsError: there is none; the known ids are listed.
+            SettingsError: there is none; the message lists the ids.
         """
         for trial in self.trials:
             if trial.id == trial_id:
@@ -111,6 +116,6 @@ def read_sweep(mlruns: Path, name: str | None) -> SweepRecord:
     """The sweep of this name, or the newest one.
 
     Raises:
-        SettingsError: there is none; the known names are listed.
+        SettingsError: there is none; the message lists the names.
     """
     return SweepRecord(find_sweep(mlruns, name))

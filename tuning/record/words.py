@@ -1,28 +1,25 @@
-"""Settings, scores and counts as a person reads them, in every table and page."""
+"""Hyperparameters, scores, counts and times as text, for every table and page."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.search_spaces.domains import show
+from lorasweep.search_spaces.fields import short_names
 from lorasweep.training.settings import Hyperparameters, Metric
-from lorasweep.tuning.record.folder import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, TrialState
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
-SHORT_NAMES = {
-    "target_modules": "targets",
-    "learning_rate": "rate",
-    "batch_size": "batch",
-    "weight_decay": "decay",
-}
-# Characters that Markdown, or HTML in it, would read as more than themselves.
+SHORT_NAMES = short_names()
+# Characters with a meaning in Markdown or in the HTML inside it.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 
 
 def setting_text(value: Any) -> str:
-    """A setting as a person writes it: 0.00216 as 2.2e-3."""
+    """One value, rounded for reading: 0.00216 as 2.2e-3."""
     if isinstance(value, float) and 0 < abs(value) < 0.01:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
@@ -30,21 +27,21 @@ def setting_text(value: Any) -> str:
 
 
 def settings_line(hyperparameters: Hyperparameters, searched: Sequence[str]) -> str:
-    """The searched hyperparameters of a trial on one line."""
+    """A trial's searched hyperparameters on one line."""
     return ", ".join(
         f"{SHORT_NAMES.get(name, name)} {setting_text(getattr(hyperparameters, name))}" for name in searched
     )
 
 
 def score_text(score: float | None, metric: Metric) -> str:
-    """Accuracy and F1 in per cent, loss in nats."""
+    """Accuracy and F1 as percentages, loss in nats."""
     if score is None:
         return "-"
     return f"{score:.4f}" if metric == "loss" else f"{score:.1%}"
 
 
 def parameters_text(count: int | None) -> str:
-    """A count of parameters: 344.1 K, 1.3 M."""
+    """A number of parameters: 344.1 K, 1.3 M."""
     if count is None:
         return "-"
     if count >= 999_950:
@@ -59,15 +56,20 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def counts_text(trials: Sequence[TrialRecord]) -> str:
-    """How many trials ended in which way."""
-    words = {"completed": "completed", "stopped": "stopped by ASHA", "failed": "failed", "running": "running"}
-    counts = {state: sum(trial.state == state for trial in trials) for state in words}
-    return ", ".join(f"{count} {words[state]}" for state, count in counts.items() if count) or "no trials yet"
+def counts_text(trials: Sequence[TrialRecord], stopping: str) -> str:
+    """How many trials ended in which way.
+
+    Args:
+        stopping: label of the sweep's stopping rule, see `tuning.search.stopping`.
+    """
+    counts = Counter(trial.state for trial in trials)
+    states: tuple[TrialState, ...] = ("completed", "stopped", "failed", "running")
+    words = {"stopped": f"stopped by {stopping}"}
+    return ", ".join(f"{counts[s]} {words.get(s, s)}" for s in states if counts[s]) or "no trials yet"
 
 
 def unmerged_rows(result: SweepResult) -> list[tuple[str, TestScores]]:
-    """The winner's settings trained on the labels before they were merged: two rows below the winner."""
+    """Table rows of the winner's hyperparameters trained on the unmerged labels; none if nothing was merged."""
     if result.unmerged is None:
         return []
     return [
@@ -77,10 +79,10 @@ def unmerged_rows(result: SweepResult) -> list[tuple[str, TestScores]]:
 
 
 def escape(text: str) -> str:
-    """A text of somebody's as one line of plain Markdown, whatever characters it has."""
+    """Any text as one line of Markdown that shows it literally."""
     return SPECIAL.sub(r"\\\1", one_line(text))
 
 
 def one_line(text: str) -> str:
-    """A text without line ends, control characters and runs of blanks."""
+    """A text without line breaks, control characters and repeated blanks."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

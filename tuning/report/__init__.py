@@ -1,1 +1,1 @@
-"""A sweep's report: one page, its pictures, its tables, and the interactive plots."""
+"""What a sweep found, as one HTML page with interactive plots and as tables."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import TestScores, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
     SHORT_NAMES,
     counts_text,
@@ -21,74 +22,58 @@ from lorasweep.tuning.record.words import (
     settings_line,
     unmerged_rows,
 )
-from lorasweep.tuning.report.reading import Sweep, Tested
-from lorasweep.tuning.report.searched import ADAPTER_SETTINGS, is_number
+from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, is_number
+from lorasweep.tuning.report.reading import Tested
+from lorasweep.tuning.search.stopping import RULES, stopping_rule
 
+# Pairs of classes in the table of confusions.
 MIXED_UP = 10
 # Columns of settings in the trials' table.
 MOST_COLUMNS = 6
-# Of a longer text the page shows the beginning; mistakes.csv has the whole of it.
-TEXT_LENGTH = 500
-
-CAPTIONS = {
-    "learning_curves": "Validation scores of every trial over its training; a cross ends a trial that was "
-    "stopped early.",
-    "history": "Trials in the order in which they were proposed, and the best score up to each.",
-    "importances": "How far each setting decided which trials are among the best (Optuna's PED-ANOVA). Trials "
-    "that were stopped early are counted with the best score that they reached: a trial is stopped for not "
-    "being among the best, so this does little harm. With fewer than some 20 trials it is a hint, no more.",
-    "slices": "Each trial's score against each setting alone; names stand side by side without an order.",
-    "parallel_coordinates": "A line for each trial, the darker the better. Lines through the same choice are "
-    "spread by their score; a line has a gap where its trial has no use for a setting.",
-    "adapter_sizes": "What a larger adapter brings: rank, score, and as area the number of trained parameters.",
-    "confusion": "Rows are true classes, columns what the winner took them for, in per cent of the row.",
-}
 
 # What a browser or a table would obey or choke on: control characters, overrides of the writing direction.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def search_rows(sweep: Sweep) -> list[tuple[str, str]]:
-    """How the sweep was searched: (what, in words), without what an older sweep did not write down."""
-    config, training, search = sweep.config, sweep.config.training, sweep.config.search
-    data, base = sweep.plan.get("data", {}), sweep.plan.get("base_model", {})
-    budget, resources = sweep.plan.get("budget", {}), sweep.plan.get("resources", {})
-    rows = ", ".join(f"{name} {count:,}" for name, count in data.get("rows", {}).items())
-    spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.get("dates", {}).items())
-    columns = " + ".join(sweep.plan.get("text_columns", []))
-    halving = ", ".join(str(rung) for rung in budget.get("halving", []))
-    stopping = f"ASHA after rung {halving}: the best 1/{search.reduction_factor} go on" if halving else "ASHA"
-    if not search.asha or budget.get("halving") == []:
-        stopping = "none"
-    asked = f"{search.trials} trials of {training.epochs} epochs, {training.rungs} evaluations (rungs) each"
-    found = [
+def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
+    """What was searched and how: (name, text), without what an older sweep did not record."""
+    plan, training, search = sweep.plan, sweep.config.training, sweep.config.search
+    data, base, budget = plan.get("data", {}), plan.get("base_model", {}), plan.get("budget", {})
+    spans = [f"{name} {first} to {last}" for name, (first, last) in data.get("dates", {}).items()]
+    columns = " + ".join(plan.get("text_columns", []))
+    rule = stopping_rule(search)
+    early = rule.text(search, budget.get("halving"))
+    rows = [
         ("data", data.get("source", "")),
-        ("columns", f"{columns} → {sweep.plan.get('label_column', '')}" if columns else ""),
-        ("rows", rows),
+        ("columns", f"{columns} → {plan.get('label_column', '')}" if columns else ""),
+        ("rows", ", ".join(f"{name} {count:,}" for name, count in data.get("rows", {}).items())),
         ("classes", str(data.get("classes", ""))),
         ("labels merged by", data.get("merged_by", "")),
-        ("split by date", spans),
-        ("base model", base.get("hub_id") or Path(config.base_model).name),
+        ("split by date", ", ".join(spans)),
+        ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
-        ("early stopping", stopping),
-        ("budget", asked),
-        ("trials", counts_text(sweep.trials)),
-        ("device", f"{sweep.plan.get('device', '')} {sweep.plan.get('precision', '')}".strip()),
-        ("at once", str(resources.get("concurrency", ""))),
+        ("early stopping", "none" if early == RULES["none"].label else early),
+        (
+            "budget",
+            f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
+        ),
+        ("trials", counts_text(sweep.trials, rule.label)),
+        ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
+        ("concurrent trials", str(plan.get("resources", {}).get("concurrency", ""))),
         ("seed", str(training.seed)),
     ]
-    return [(name, text) for name, text in found if text]
+    return [(name, text) for name, text in rows if text]
 
 
-def winner_rows(sweep: Sweep) -> list[tuple[str, str, bool]]:
+def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
     """The winner's settings: (name, value, whether it was searched)."""
-    if sweep.result is None or sweep.result.winner is None:
+    if sweep.winner is None:
         return []
-    hyperparameters = sweep.result.winner.hyperparameters
+    hyperparameters = sweep.winner.hyperparameters
     unused = ADAPTER_SETTINGS if hyperparameters.method == "full" else ()
-    searched = set(searched_columns(sweep))
+    searched = searched_columns(sweep)
     return [
         (name.replace("_", " "), setting_text(value), name in searched)
         for name, value in hyperparameters.model_dump().items()
@@ -96,8 +81,8 @@ def winner_rows(sweep: Sweep) -> list[tuple[str, str, bool]]:
     ]
 
 
-def test_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """What was scored on the test split: the winner first, then what it is compared with."""
+def test_rows(sweep: SweepRecord) -> list[dict[str, Any]]:
+    """Scores on the test split: the winner first, then what it is compared with."""
     result = sweep.result
     if result is None or result.winner is None:
         return []
@@ -111,36 +96,37 @@ def test_rows(sweep: Sweep) -> list[dict[str, Any]]:
         settings = settings_line(result.untuned.hyperparameters, searched_columns(sweep))
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
-    return rows + [
-        row(f"{earlier.id}, the winner of fewer trials", earlier.test) for earlier in result.also_tested
-    ]
+    return rows + [row(f"{early.id}, the winner of fewer trials", early.test) for early in result.also_tested]
 
 
-def searched_columns(sweep: Sweep) -> list[str]:
+def searched_columns(sweep: SweepRecord) -> list[str]:
     """Searched settings that trials have on record, in the space's order."""
-    return list(dict.fromkeys(name for t in sweep.trials for name in t.searched))
+    names = dict.fromkeys(name for trial in sweep.trials for name in trial.searched)
+    return [name for name in names if name in Hyperparameters.model_fields]
 
 
-def heads(sweep: Sweep) -> list[str]:
-    """The table's columns of settings; one for all of them where they would not fit a printed page."""
+def heads(sweep: SweepRecord) -> list[str]:
+    """The table's columns of settings; a single one where they would not fit a printed page."""
     names = [SHORT_NAMES.get(name, name) for name in searched_columns(sweep)]
     return names if len(names) <= MOST_COLUMNS else ["settings"]
 
 
-def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
+def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
+    """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
     state: str = trial.state
     if state == "running" and sweep.state != "running":
         state = "interrupted"
-    ends = {"stopped": f"stopped by ASHA after rung {trial.reached}", "completed": "full budget"}
+    rule = stopping_rule(sweep.config.search).label
+    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]
     values = [setting_text(getattr(trial.hyperparameters, name)) if name in used else "–" for name in columns]
     return {
         "id": trial.id,
-        "won": trial.id == sweep.winner,
+        "won": sweep.winner is not None and trial.id == sweep.winner.id,
         "state": state,
-        "score": score_text(trial.score if is_number(trial.score) else None, sweep.config.training.metric),
+        "score": score_text(trial.score if is_number(trial.score) else None, sweep.metric),
         "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.hyperparameters, used)],
         "parameters": parameters_text(trial.trainable_parameters),
         "rungs": f"{trial.reached}/{sweep.config.training.rungs}",
@@ -150,8 +136,8 @@ def trial_row(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
 
 
 def mixed_up(tested: Tested) -> list[tuple[str, str, int, float]]:
-    """The pairs of classes that share the most mistakes: (true, predicted, rows, share of the true class)."""
-    matrix, names = tested.confusion(), tested.data.label_names
+    """The most frequent confusions of two classes: (true, predicted, rows, share of the true class)."""
+    matrix, names = tested.confusion, tested.data.label_names
     pairs = [(row, column) for row, column in np.argwhere(matrix > 0).tolist() if row != column]
     pairs.sort(key=lambda pair: -matrix[pair])
     return [
@@ -160,12 +146,6 @@ def mixed_up(tested: Tested) -> list[tuple[str, str, int, float]]:
     ]
 
 
-def shortened(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    texts = [text for text in (mistake["text"], mistake["pair"]) if isinstance(text, str) and text]
-    cut = [text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}…" for text in texts]
-    return {**mistake, "texts": cut}
-
-
 def shown_text(value: object) -> object:
-    """Every value that the template shows, before it is escaped: no control characters."""
+    """A value that the template shows, without control characters; it is escaped afterwards."""
     return CONTROL.sub(" ", value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.report.reading import Sweep
+from lorasweep.tuning.report.reading import ReportData
 from lorasweep.tuning.report.rows import CONTROL, searched_columns
 
 
-def csv_tables(sweep: Sweep) -> dict[str, str]:
+def csv_tables(data: ReportData) -> dict[str, str]:
     """File name → CSV."""
     # What was searched comes first: MLflow shows the table's left side.
-    names = list(dict.fromkeys([*searched_columns(sweep), *Hyperparameters.model_fields]))
+    names = list(dict.fromkeys([*searched_columns(data.record), *Hyperparameters.model_fields]))
     head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
     trials = [
         [
@@ -24,15 +24,15 @@ def csv_tables(sweep: Sweep) -> dict[str, str]:
             *(trial.trainable_parameters, len(trial.evaluations), trial.best_rung),
             *(trial.seconds, trial.started, trial.ended, trial.error, "; ".join(trial.notes)),
         ]
-        for trial in sweep.trials
+        for trial in data.record.trials
     ]
     tables = {"trials.csv": csv_text([[*head, "seconds", "started", "ended", "error", "notes"], *trials])}
-    if sweep.tested is None:
+    if data.tested is None:
         return tables
-    classes = [[c.label, c.precision, c.recall, c.f1, c.rows] for c in sweep.tested.classes]
-    labels = sweep.tested.data.label_names
-    matrix = zip(labels, sweep.tested.confusion().tolist(), strict=True)
-    mistakes = sweep.tested.mistakes()
+    classes = [[c.label, c.precision, c.recall, c.f1, c.rows] for c in data.tested.classes]
+    labels = data.tested.data.label_names
+    matrix = zip(labels, data.tested.confusion.tolist(), strict=True)
+    mistakes = data.tested.mistakes()
     keys = ["row", "text", "pair", "label", "predicted", "probability", "probability_of_label"]
     return tables | {
         "per_class.csv": csv_text([["label", "precision", "recall", "f1", "rows"], *classes]),
@@ -44,13 +44,14 @@ def csv_tables(sweep: Sweep) -> dict[str, str]:
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV, RFC 4180 but for `\\n` between lines."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
     return out.getvalue()
 
 
 def csv_cell(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets the apostrophe that stops it (OWASP)."""
+    """A cell; an apostrophe keeps a spreadsheet from running a text as a formula (OWASP)."""
     if not isinstance(value, str):
         return value
     text = CONTROL.sub(" ", value)

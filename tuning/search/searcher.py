@@ -1,4 +1,4 @@
-"""Optuna as Ray Tune's searcher, told the truth about how each trial ended."""
+"""Ray Tune's Optuna searcher, with a study that records how each trial really ended."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from ray.tune.search.optuna import OptunaSearch
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import ERROR, RUNG, is_disk_full
+from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE, is_disk_full
 from lorasweep.tuning.search.study import Unfinished, attach, first_number, make_sampler, open_study
 
 
 class TruthfulOptunaSearch(OptunaSearch):
     """Ray's `OptunaSearch` with three differences.
 
-    Ray tells Optuna that a trial stopped by ASHA is complete, and leaves out its last value. Here every
-    rung is an intermediate value, and a trial stopped early is PRUNED. So the study, its importances and
-    its plots tell what happened.
-
-    Steps are rungs. A trial gets a number, Optuna's own, under which all records know it. Trials that an
-    earlier run of the sweep left unfinished are handed out first.
+    - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
+      complete and drops its last value; the study's importances and plots would then mislead.
+    - Steps are rungs, and a trial's number is Optuna's.
+    - Trials that an earlier run of the sweep left unfinished come first.
     """
 
     def __init__(
@@ -44,7 +41,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         self._scores: dict[str, float] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Settings of the next trial: an unfinished one's, or what Optuna proposes."""
+        """Ray's configuration of the next trial: an unfinished one's, or what Optuna proposes."""
         if self._unfinished:
             trial = self._unfinished.pop(0)
             self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
@@ -79,20 +76,20 @@ class TruthfulOptunaSearch(OptunaSearch):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell how the trial ended: COMPLETE with its best score, PRUNED, or FAIL."""
+        """Record the end in the study: COMPLETE with the best score, PRUNED, or FAIL."""
         if trial_id in self._completed_trials:
             return
         trial = self._ot_trials[trial_id]
         result = result or {}
         if is_disk_full(str(result.get(ERROR, ""))):
-            return  # the sweep stops, and the trial goes on when it is resumed
+            return  # the sweep stops; resumed, it continues the trial
         if SCORE in result:
             self.on_trial_result(trial_id, result)
         rung = self._reported.get(trial_id, 0)
         if error or ERROR in result or not rung:
             self._ot_study.tell(trial, state=TrialState.FAIL)
         elif rung >= self._rungs:
-            # Also of a trial that was interrupted after its last rung: it goes on with no result more.
+            # A trial that was interrupted after its last rung gets here without another result.
             self._ot_study.tell(trial, self._scores[trial_id])
         else:
             self._ot_study.tell(trial, state=TrialState.PRUNED)
@@ -111,10 +108,10 @@ def make_searcher(
     study_url: str,
     unfinished: Sequence[Unfinished] = (),
 ) -> TruthfulOptunaSearch:
-    """The searcher of a sweep, on its study as it was left.
+    """The searcher of a sweep, on its existing study.
 
     Args:
-        unfinished: trials of an earlier run that are to go on.
+        unfinished: trials of an earlier run to continue.
     """
     study = open_study(study_url, study_name)
     return TruthfulOptunaSearch(

@@ -1,106 +1,98 @@
-"""ASHA that survives a restore, and the budget it is expected to need."""
+"""Stopping rules: which weak trials end early, and what a sweep is then expected to cost.
+
+To add a rule, add one entry to `RULES` and a setting that selects it to `stopping_rule`. The plan, displays, report,
+model card and MLflow take their words and numbers from the entry. Importing this module does not import Ray.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.schedulers.async_hyperband import _Bracket
-
-from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import RUNG
 
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
 
-class PatientBracket(_Bracket):
-    """A bracket whose first trials at a rung go on, until there are enough to tell the best 1/n of them.
-
-    Ray's own stops the second trial at a rung by the first one's score alone: a coin toss between two
-    settings that are nearly equal there, and the known-good start is one of the two.
-    """
-
-    def cutoff(self, recorded: dict[str, float]) -> float | None:
-        """The score below which the next trial stops, or None while too few have come."""
-        # The trial that is judged counts too, and is not among the recorded yet.
-        return super().cutoff(recorded) if len(recorded) + 1 >= self.rf else None
-
-
-class RecallingASHA(AsyncHyperBandScheduler):
-    """ASHA that can be told of rungs which trials reached in an earlier run of the sweep.
-
-    Ray's own restore brings back the searcher but loses ASHA's rungs. Here they are rebuilt from the trials'
-    records, so a resumed sweep stops trials by the same cut-offs as one that was never interrupted.
-    """
-
-    def __init__(
-        self, *, max_t: int, grace_period: int, reduction_factor: int, metric: str, mode: str, time_attr: str
-    ) -> None:
-        super().__init__(
-            max_t=max_t,
-            grace_period=grace_period,
-            reduction_factor=reduction_factor,
-            metric=metric,
-            mode=mode,
-            time_attr=time_attr,
-        )
-        self._brackets = [PatientBracket(grace_period, max_t, reduction_factor, 0)]
-
-    def recall(self, key: str, scores: Sequence[float]) -> None:
-        """Enter a trial's scores, one a rung from 1, without deciding anything about it."""
-        for rung, score in enumerate(scores, start=1):
-            self._brackets[0].on_result(_Named(key), rung, self._metric_op * score)
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Enter what a trial that goes on had reached before."""
-        super().on_trial_add(tune_controller, trial)
-        self.recall(trial.trial_id, trial.config.get("scores", ()))
+Past = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
-class _Named:
-    """All that ASHA's bracket asks of a trial."""
+class StoppingRule:
+    """A way to stop weak trials.
 
-    trial_id: str
+    Attributes:
+        label: its name in texts, as in "stopped by ASHA".
+        rungs: the rungs at which it may stop a trial, below the last one; of settings and a full trial's rungs.
+        keep: the share of trials that it keeps at each of these rungs.
+        scheduler: Ray's scheduler, of settings, metric, a full trial's rungs, and the running-best scores at each
+            rung of trials that ended in earlier runs of the sweep.
+    """
+
+    label: str
+    rungs: Callable[[SearchSettings, int], list[int]]
+    keep: Callable[[SearchSettings], Fraction]
+    scheduler: Callable[[SearchSettings, Metric, int, Past], TrialScheduler]
+
+    def text(self, settings: SearchSettings, halving: Sequence[int] | None) -> str:
+        """What it does in one sweep.
+
+        Args:
+            halving: rungs at which it may stop trials; None if they are not on record.
+        """
+        if not halving:
+            return self.label if halving is None else RULES["none"].label
+        rungs = ("rung " if len(halving) == 1 else "rungs ") + ", ".join(str(rung) for rung in halving)
+        return f"{self.label}: keep the best {self.keep(settings)} after {rungs}"
+
+
+def _asha(settings: SearchSettings, metric: Metric, rungs: int, past: Past) -> TrialScheduler:
+    from lorasweep.tuning.search.asha import make_asha
+
+    return make_asha(settings, metric, rungs, past)
+
+
+def _asha_rungs(settings: SearchSettings, rungs: int) -> list[int]:
+    """Grace · factor^k."""
+    halving, rung = [], settings.grace_rungs
+    while rung < rungs:
+        halving.append(rung)
+        rung *= settings.reduction_factor
+    return halving
+
+
+def _first_in_first_out(*_: object) -> TrialScheduler:
+    from ray.tune.schedulers import FIFOScheduler
+
+    return FIFOScheduler()
+
+
+RULES = {
+    "asha": StoppingRule("ASHA", _asha_rungs, lambda settings: Fraction(1, settings.reduction_factor), _asha),
+    "none": StoppingRule("no early stopping", lambda *_: [], lambda _: Fraction(1), _first_in_first_out),
+}
+
+
+def stopping_rule(settings: SearchSettings) -> StoppingRule:
+    """The rule that a sweep's settings select."""
+    return RULES["asha" if settings.asha else "none"]
 
 
 def make_scheduler(
-    settings: SearchSettings, metric: Metric, rungs: int, past: Mapping[str, Sequence[float]] | None = None
+    settings: SearchSettings, metric: Metric, rungs: int, past: Past | None = None
 ) -> TrialScheduler:
-    """ASHA over a trial's rungs, or first in, first out where early stopping is off.
-
-    Asynchronous successive halving: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020.
-
-    Args:
-        past: running-best scores at each rung of the trials that ended in earlier runs of the sweep.
-    """
-    if not settings.asha or rungs <= settings.grace_rungs:
-        return FIFOScheduler()
-    scheduler = RecallingASHA(
-        time_attr=RUNG,
-        metric=SCORE,
-        mode="max" if higher_is_better(metric) else "min",
-        max_t=rungs,
-        grace_period=settings.grace_rungs,
-        reduction_factor=settings.reduction_factor,
-    )
-    for key, scores in (past or {}).items():
-        scheduler.recall(key, scores)
-    return scheduler
+    """The scheduler of the sweep's stopping rule; first in, first out if no rung is left to stop at."""
+    rule = stopping_rule(settings) if halving_rungs(settings, rungs) else RULES["none"]
+    return rule.scheduler(settings, metric, rungs, past or {})
 
 
 def halving_rungs(settings: SearchSettings, rungs: int) -> list[int]:
-    """The rungs at which ASHA may stop a trial: grace · factor^k, before the last rung."""
-    if not settings.asha:
-        return []
-    found, rung = [], settings.grace_rungs
-    while rung < rungs:
-        found.append(rung)
-        rung *= settings.reduction_factor
-    return found
+    """The rungs at which trials may be stopped, below the last one."""
+    return stopping_rule(settings).rungs(settings, rungs)
 
 
 @dataclass(frozen=True)
@@ -115,24 +107,22 @@ class Budget:
 
 
 def plan_budget(settings: SearchSettings, epochs: int, rungs: int) -> Budget:
-    """Epochs at most, and as expected when at each halving 1 / reduction_factor of the trials go on.
+    """Epochs at most, and the epochs expected if the rule keeps its share of trials at each rung.
 
-    The expectation is that of synchronous halving. Asynchronous halving decides on what it has seen so far,
-    so early trials pass more easily and the true figure is somewhat higher.
+    The expectation is that of synchronous halving. Asynchronous rules judge by the trials seen so far, so early
+    trials pass more easily and the true figure is somewhat higher.
     """
-    halving = halving_rungs(settings, rungs)
-    epochs_per_rung = epochs / rungs
+    halving, keep = halving_rungs(settings, rungs), float(stopping_rule(settings).keep(settings))
     alive, spent, last = 1.0, 0.0, 0
     for rung in halving:
         spent += alive * (rung - last)
-        alive, last = alive / settings.reduction_factor, rung
+        alive, last = alive * keep, rung
     spent += alive * (rungs - last)
-    # At least one trial runs to the end.
-    expected = max(
-        spent * settings.trials, float(rungs) + (settings.trials - 1) * min(rungs, *(halving or [rungs]))
-    )
+    # At least one trial runs to the end, and all others to the first rung at which they may stop.
+    least = float(rungs) + (settings.trials - 1) * min([rungs, *halving])
+    expected = max(spent * settings.trials, least) * epochs / rungs
     at_most = float(epochs * settings.trials)
-    return Budget(settings.trials, rungs, tuple(halving), at_most, min(at_most, expected * epochs_per_rung))
+    return Budget(settings.trials, rungs, tuple(halving), at_most, min(at_most, expected))
 
 
 def format_epochs(epochs: float) -> str:

@@ -1,10 +1,10 @@
-"""A sweep's study on disk: made once, opened by Optuna's own tools, kept in line with the trials' records."""
+"""A sweep's Optuna study on disk, its samplers, and its reconciliation with the trials' records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.samplers._lazy_random_state import LazyRandomState
@@ -15,10 +15,9 @@ from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import TrialRecord, now, trial_id
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
 
-# Trials of an older sweep that stand in front of this one's own, which count from 0 after them.
+# Number of trials from a warm start. They come first in the study; the sweep's own count from 0 after them.
 WARM = "lorasweep.warm_start"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 ENDS = {state: name for name, state in STATES.items()}
@@ -26,10 +25,11 @@ ENDS = {state: name for name, state in STATES.items()}
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A trial that an earlier run of the sweep left running: handed out again, to go on where it stood.
+    """A trial that an earlier run of the sweep left running; it continues from its checkpoint.
 
     Attributes:
-        evaluations: those on record. One whose checkpoint was not written yet is reached again, and stands.
+        evaluations: those on record. The last one may be repeated if its checkpoint was not written; the record
+            counts.
     """
 
     number: int
@@ -39,17 +39,18 @@ class Unfinished:
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The running best at each rung on record."""
+        """The running best at each recorded rung."""
         return tuple(evaluation.score for evaluation in self.evaluations if evaluation.score is not None)
 
 
 def create_study(
     url: str, name: str, metric: Metric, start: Mapping[str, Any], earlier: Sequence[FrozenTrial] = ()
 ) -> None:
-    """Make a sweep's study; its first proposal is `start`, where there is one.
+    """Make a sweep's study.
 
     Args:
-        earlier: trials of an older sweep that the sampler is to learn from.
+        start: hyperparameters of the first trial; the sampler proposes them if empty.
+        earlier: trials of another sweep for the sampler to learn from.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(url)
@@ -63,10 +64,10 @@ def create_study(
 
 
 def open_study(url: str, name: str, sampler: optuna.samplers.BaseSampler | None = None) -> Study:
-    """A sweep's study as it stands.
+    """Open a sweep's study.
 
     Raises:
-        SettingsError: the file is gone, or holds no study of this name.
+        SettingsError: the file is missing, or holds no study of this name.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -78,35 +79,36 @@ def open_study(url: str, name: str, sampler: optuna.samplers.BaseSampler | None 
 
 
 def first_number(study: Study) -> int:
-    """Optuna's number of the sweep's own first trial."""
+    """Optuna's number of the sweep's first own trial."""
     return int(study.user_attrs.get(WARM, 0))
 
 
 def attach(study: Study, number: int) -> optuna.Trial:
-    """The trial of this number, of the sweep's own, to go on with."""
-    storage = study._storage
-    found = storage.get_trial_id_from_study_id_trial_number(study._study_id, number + first_number(study))
-    return optuna.Trial(study, found)
+    """The sweep's own trial of this number, to continue it."""
+    trial = study._storage.get_trial_id_from_study_id_trial_number(
+        study._study_id, number + first_number(study)
+    )
+    return optuna.Trial(study, trial)
 
 
 def reconcile(
     study: Study, space: Space, records: Sequence[TrialRecord]
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
-    """Bring study and records in line after a driver died, in whatever moment.
+    """Bring study and records in line after the driver died, at whatever moment.
 
-    Ray tells the searcher of a trial's end a moment before the recorder, and a trial of its own failure a
-    moment after it. So what only one of them knows is told to the other, and nothing is told twice. A
-    proposal that never became a record keeps its number and its settings.
+    Ray reports a trial's end to the searcher just before the recorder, and a failure just after it. So copy each
+    event that only one side saw, and skip those that both saw. A proposal that never became a record keeps its
+    number and its hyperparameters.
 
     Returns:
-        All records, some of them changed or new, by number; and the trials that are to go on.
+        All records by number, some of them changed or new; and the trials to continue.
     """
-    known = {record.number: record for record in records}
+    by_number = {record.number: record for record in records}
     unfinished: list[Unfinished] = []
     first = first_number(study)
     for frozen in study.get_trials(deepcopy=False)[first:]:
         number = frozen.number - first
-        record = known.get(number)
+        record = by_number.get(number)
         if frozen.state == TrialState.WAITING:
             continue
         if frozen.state in ENDS:
@@ -119,23 +121,23 @@ def reconcile(
                 )
             if record.state == "running":
                 ended = {"state": ENDS[frozen.state], "ended": now()}
-                known[number] = record.model_copy(update=ended)
+                by_number[number] = record.model_copy(update=ended)
         elif record is None:
-            # The sampler proposes what it had proposed: what a trial was given before stays its own.
+            # Optuna returns the values that the trial was given before.
             values = space.suggest(attach(study, number))
             unfinished.append(Unfinished(number, space.hyperparameters(values)))
         elif record.state == "running":
-            # It may have died between the record of an evaluation and Optuna's.
+            # The driver may have died between the recorder's and Optuna's copy of an evaluation.
             _report(attach(study, number), frozen, record)
             unfinished.append(
                 Unfinished(number, record.hyperparameters, record.last_checkpoint, record.evaluations)
             )
         else:
-            _tell(study, number, frozen, record)
-    return [known[number] for number in sorted(known)], unfinished
+            _finish(study, number, frozen, record)
+    return [by_number[number] for number in sorted(by_number)], unfinished
 
 
-def _tell(study: Study, number: int, frozen: FrozenTrial, record: TrialRecord) -> None:
+def _finish(study: Study, number: int, frozen: FrozenTrial, record: TrialRecord) -> None:
     trial = attach(study, number)
     _report(trial, frozen, record)
     value = record.score if record.state == "completed" else None
@@ -149,18 +151,16 @@ def _report(trial: Trial, frozen: FrozenTrial, record: TrialRecord) -> None:
 
 
 def startup_trials(trials: int, concurrency: int) -> int:
-    """Random trials before TPE proposes: a quarter of the sweep, at most 10, and those that start at once.
+    """Random trials before TPE proposes: a quarter of the sweep, at most 10, at least those that start at once.
 
-    With fewer than run at once, TPE would propose before it has seen a result.
+    With fewer, TPE would propose before it has seen a result.
     """
     return max(min(10, trials // 4), concurrency, 2)
 
 
 def make_sampler(settings: SearchSettings, seed: int, concurrency: int) -> optuna.samplers.BaseSampler:
-    """Optuna's TPE, or plain random sampling; what a trial is proposed depends on no earlier process."""
-    if settings.sampler == "random":
-        return SeededRandomSampler(seed)
-    return SeededTPESampler(seed, startup_trials(settings.trials, concurrency))
+    """The sampler that a sweep's settings name; its proposals do not depend on earlier processes."""
+    return SAMPLERS[settings.sampler].make(seed, startup_trials(settings.trials, concurrency))
 
 
 def _reseed(state: LazyRandomState, seed: int, number: int) -> None:
@@ -168,10 +168,10 @@ def _reseed(state: LazyRandomState, seed: int, number: int) -> None:
 
 
 class SeededRandomSampler(optuna.samplers.RandomSampler):
-    """Random sampling whose draws depend on seed and trial number alone.
+    """Random sampling whose draws depend only on seed and trial number.
 
-    Optuna's own goes through one stream of random numbers, which a resumed sweep would begin anew: it would
-    propose its first random trials a second time.
+    Optuna's sampler draws from one stream, which a resumed sweep would restart: it would propose the first random
+    trials again.
     """
 
     def __init__(self, seed: int) -> None:
@@ -179,19 +179,38 @@ class SeededRandomSampler(optuna.samplers.RandomSampler):
         self._seed = seed
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Start this trial's own stream."""
+        """Seed this trial's draws."""
         _reseed(self._rng, self._seed, trial.number)
 
 
 class SeededTPESampler(optuna.samplers.TPESampler):
-    """TPE whose draws depend on seed, trial number and the study alone, as `SeededRandomSampler`'s do."""
+    """TPE whose draws depend only on seed, trial number and study; see `SeededRandomSampler`."""
 
     def __init__(self, seed: int, startup: int) -> None:
         super().__init__(seed=seed, n_startup_trials=startup)
         self._seed = seed
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Start this trial's own streams."""
+        """Seed this trial's draws."""
         _reseed(self._rng, self._seed, trial.number)
         _reseed(self._random_sampler._rng, self._seed, trial.number)
         super().before_trial(study, trial)
+
+
+class Sampler(NamedTuple):
+    """A way to propose hyperparameters.
+
+    Attributes:
+        label: its name in texts.
+        make: the sampler, of a seed and the number of random trials before it learns.
+    """
+
+    label: str
+    make: Callable[[int, int], optuna.samplers.BaseSampler]
+
+
+# To add a sampler, add an entry here and its name to `SearchSettings.sampler`.
+SAMPLERS = {
+    "tpe": Sampler("TPE", SeededTPESampler),
+    "random": Sampler("random search", lambda seed, startup: SeededRandomSampler(seed)),
+}

@@ -1,4 +1,4 @@
-"""What runs beside the trials: a look at the test split, settings trained again, baselines."""
+"""What runs after the trials: test predictions, retraining, baselines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import WEIGHTS_FOLDER, TrainingState
 from lorasweep.training.model.classifier import load_weights, save_weights
-from lorasweep.training.scores.scores import predict_logits, score
-from lorasweep.training.settings import Hyperparameters, higher_is_better
-from lorasweep.tuning.record.folder import TestScores
+from lorasweep.training.scores.scores import predict_logits, score, score_merged
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.cluster import Resources
 from lorasweep.tuning.trials.trial import TrialSetup, prepare_worker, start_state
@@ -24,9 +25,9 @@ from lorasweep.tuning.trials.trial import TrialSetup, prepare_worker, start_stat
 
 @dataclass(frozen=True)
 class TestedClassifier:
-    """A trained classifier's test logits (float32, shape (rows, classes)), and its validation score."""
+    """A trained classifier's test logits (float32, shape (rows, classes)) and best validation score."""
 
-    __test__ = False
+    __test__ = False  # pytest would collect it by its name
 
     logits: np.ndarray
     validation_score: float
@@ -34,7 +35,7 @@ class TestedClassifier:
 
 
 def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
-    """Run a function in a Ray worker that has what a trial has; arguments may be object references."""
+    """Run a function in a Ray worker with a trial's resources; arguments may be object references."""
     import ray
 
     options = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
@@ -42,10 +43,10 @@ def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
 
 
 def run_alone(address: str | None, resources: Resources, function: Any, *arguments: Any) -> Any:
-    """Run a function when the trials are done, and wait for what it returns.
+    """Run a function after the trials and return its result.
 
-    On this machine in this process: it has imported what a new worker would spend seconds on. In a cluster where
-    the resources are; this process may run where they are not.
+    Without a cluster it runs in this process, which saves a new worker's imports; in a cluster, where the resources
+    are.
 
     Args:
         address: of the cluster, or None.
@@ -54,7 +55,7 @@ def run_alone(address: str | None, resources: Resources, function: Any, *argumen
 
     if address is not None:
         return ray.get(run_remote(resources, function, *arguments))
-    return function(*(ray.get(given) if isinstance(given, ray.ObjectRef) else given for given in arguments))
+    return function(*(ray.get(value) if isinstance(value, ray.ObjectRef) else value for value in arguments))
 
 
 def predict_test(
@@ -63,8 +64,8 @@ def predict_test(
     """Predict the test split with a trial's best checkpoint.
 
     Returns:
-        The logits, float32 of shape (rows, classes), and the checkpoint's files by name, the optimiser's left
-        out: the driver may be on another machine than the storage.
+        The logits, float32, shape (rows, classes); and the checkpoint's files by name, without the optimiser's. The
+        driver may have no access to the storage.
     """
     device = prepare_worker(setup)
     state = start_state(data, setup, hyperparameters, device)
@@ -75,7 +76,7 @@ def predict_test(
         files = {
             str(path.relative_to(folder)): path.read_bytes()
             for path in sorted(Path(folder).rglob("*"))
-            if path.is_file() and path.name not in ("optimizer.safetensors",)
+            if path.is_file() and path.name != "optimizer.safetensors"
         }
     return predict_logits(state.model, data.test, state.amp), files
 
@@ -83,7 +84,7 @@ def predict_test(
 def train_reference(
     hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup
 ) -> TestedClassifier:
-    """Train settings with the full budget, outside the search, and predict the test split with their best."""
+    """Train hyperparameters with the full budget and predict the test split with the best evaluation's weights."""
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         state, best = _train_to_best(hyperparameters, data, setup, Path(temporary))
         load_weights(state.model, Path(temporary))
@@ -93,34 +94,31 @@ def train_reference(
 def train_again(
     hyperparameters: Hyperparameters, seed: int, data: EncodedDataset, setup: TrialSetup
 ) -> float:
-    """Train settings with the full budget on another seed of data order and new layers.
+    """Train hyperparameters with the full budget on another seed of data order and new layers.
 
     Returns:
-        The best validation score, as the trials of the search are scored. The test split is not touched.
+        The best validation score, as in the search. The test split is not used.
     """
-    setup = replace(setup, settings=setup.settings.model_copy(update={"seed": seed}))
+    seeded = setup.training_settings.model_copy(update={"seed": seed})
+    setup = replace(setup, training_settings=seeded)
     return _train_to_best(hyperparameters, data, setup, None)[1]
 
 
 def _train_to_best(
-    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup, keep: Path | None
+    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup, weights: Path | None
 ) -> tuple[TrainingState, float]:
-    """Train to the end; the state there, and the best validation score, whose weights go into `keep`."""
+    """Train to the end; returns the final state and the best validation score, whose weights go to `weights`."""
     device = prepare_worker(setup)
     state = start_state(data, setup, hyperparameters, device)
-    sign = 1.0 if higher_is_better(setup.settings.metric) else -1.0
-    best = -float("inf")
-    for evaluation in fine_tune(state, data, hyperparameters, setup.settings):
-        validation = sign * evaluation.scores.by(setup.settings.metric)
-        if validation >= best:
-            best = validation
-            if keep is not None:
-                save_weights(state.model, keep)
-    return state, sign * best
+    best = Best(setup.training_settings.metric)
+    for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings):
+        if best.update(evaluation.scores.by(best.metric), evaluation.rung) and weights is not None:
+            save_weights(state.model, weights)
+    return state, best.score
 
 
 def test_baselines(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Name → log probabilities of the test rows by what needs no neural network."""
+    """Name → log probabilities of the test rows, from models without a neural network."""
     from lorasweep.training.scores.baselines import linear_model, majority_class
 
     return {
@@ -133,5 +131,21 @@ test_baselines.__test__ = False  # type: ignore[attr-defined]
 
 
 def score_test(logits: np.ndarray, labels: np.ndarray) -> TestScores:
-    """The three scores that are recorded of a test."""
+    """The recorded scores of predictions; logits of shape (rows, classes)."""
     return TestScores(**asdict(score(logits, labels)))
+
+
+def unmerged_data(dataset: Dataset, encoded: EncodedDataset) -> EncodedDataset:
+    """The rows with their labels from before merging."""
+    splits = dataset.splits().items()
+    labels = {name: texts.original for name, texts in splits if texts.original is not None}
+    return encoded.relabelled(labels, dataset.original_names)
+
+
+def score_after_merging(dataset: Dataset, logits: np.ndarray) -> TestScores:
+    """Test scores of predictions of unmerged classes, mapped to the merged classes.
+
+    Args:
+        logits: float, shape (rows, unmerged classes).
+    """
+    return TestScores(**asdict(score_merged(logits, dataset.test.labels, dataset.merge_index())))

@@ -1,9 +1,10 @@
-"""Everything that can be known and refused before the first trial: data, model, space, resources, budget."""
+"""Plans a sweep: resolves and checks data, model, space, resources and budget before the first trial."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,17 +20,20 @@ from lorasweep.training.model.target_modules import PRESETS
 from lorasweep.training.settings import UNTUNED, Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
-from lorasweep.tuning.search.stopping import Budget, plan_budget
+from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.trials.cluster import Resources, find_resources, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep that has passed every check and has not begun.
+    """A sweep that has passed every check and not started.
 
     Attributes:
-        target_modules: each choice of target modules → the real module names it adapts.
+        target_modules: choice of target modules → names of the modules that it adapts.
     """
 
     config: SweepConfig
@@ -43,9 +47,12 @@ class SweepPlan:
     target_modules: dict[str, list[str]]
 
     def summary(self) -> dict[str, Any]:
-        """What is kept beside the sweep and shown before it: plain values only."""
+        """Plain values for `plan.json`, displays and MLflow."""
         data = describe(self.dataset)
         return {
+            "name": self.config.name,
+            "metric": self.config.training.metric,
+            "stopping": stopping_rule(self.config.search).label,
             "data": asdict(data)
             | {"fingerprint": self.dataset.fingerprint, "tokens": self.encoded.token_summary()},
             "text_columns": list(self.dataset.text_columns),
@@ -63,15 +70,21 @@ class SweepPlan:
         }
 
 
-def plan_sweep(config: SweepConfig, dataset: Dataset | None = None, space: Space | None = None) -> SweepPlan:
-    """Check and resolve everything.
+def plan_sweep(
+    config: SweepConfig,
+    dataset: Dataset | None = None,
+    space: Space | None = None,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+) -> SweepPlan:
+    """Resolve and check everything.
 
     Args:
-        dataset: the prepared rows of a sweep that goes on; read from the configuration's files if None.
-        space: the search space of a sweep that goes on; loaded by the configuration's name of it if None.
+        dataset: prepared rows; read from the configuration's files if None.
+        space: the search space; loaded as `config.search.space` names it if None.
+        frames: tables to read in place of the configuration's files; see `load_dataset`.
 
     Raises:
-        LorasweepError: whatever of data, base model, target modules, space or resources cannot work.
+        LorasweepError: data, base model, target modules, space or resources do not fit.
     """
     space = space or load_space(config.search.space)
     resources = resolve_resources(
@@ -81,7 +94,7 @@ def plan_sweep(config: SweepConfig, dataset: Dataset | None = None, space: Space
     base = resolve_base_model(config.base_model)
     amp = resolve_precision(config.training.precision, device, base.model_type)
     if dataset is None:
-        dataset = load_dataset(config.data, config.training.seed)
+        dataset = load_dataset(config.data, config.training.seed, frames)
     choices = target_module_choices(space)
     target_modules = {choice: target_module_names(base, choice) for choice in choices}
     encoded = encode_dataset(dataset, load_tokenizer(base), config.training.max_length)
@@ -90,9 +103,9 @@ def plan_sweep(config: SweepConfig, dataset: Dataset | None = None, space: Space
 
 
 def target_module_choices(space: Space) -> list[str]:
-    """Every value of `target_modules` that the space can propose; none where nothing is adapted."""
+    """Every value of `target_modules` that the space can propose; empty for full fine-tuning."""
     if not isinstance(space, SearchSpace):
-        # What a function may choose is known only as it chooses; the trials check it.
+        # A function's choices show only when it runs; each trial checks its own.
         return []
     methods = choices_of(space, "method")
     if methods and all(method == "full" for method in methods):
@@ -101,7 +114,7 @@ def target_module_choices(space: Space) -> list[str]:
 
 
 def choices_of(space: SearchSpace, name: str) -> list[Any]:
-    """The values that a hyperparameter may take in a space: a choice's, a constant, or the default."""
+    """All values that a space gives a hyperparameter: its choices, its constant, or the default."""
     domain = space.parameters.get(name)
     if isinstance(domain, Choice):
         return list(domain.values)
@@ -109,7 +122,7 @@ def choices_of(space: SearchSpace, name: str) -> list[Any]:
 
 
 def alone(plan: SweepPlan) -> Resources:
-    """What one task gets that runs when the trials are done: the cores of all of them, on this machine."""
+    """Resources of a single training after the trials; on this machine, the cores of all of them."""
     resources = plan.resources
     if plan.config.resources.address is not None:
         return resources
@@ -117,10 +130,10 @@ def alone(plan: SweepPlan) -> Resources:
 
 
 def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
-    """What all trials of a planned sweep share."""
+    """The setup that all trials of a sweep share."""
     return TrialSetup(
         base=plan.base,
-        settings=plan.config.training,
+        training_settings=plan.config.training,
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
         storage=plan.config.resources.storage,
@@ -129,6 +142,6 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
 
 
 def untuned_settings(plan: SweepPlan) -> Hyperparameters:
-    """The usual untuned settings; for a model without presets with the first pattern of the space."""
+    """The untuned default hyperparameters; for a model without presets with the space's first pattern."""
     patterns = [choice for choice in plan.target_modules if choice not in PRESETS]
     return UNTUNED.model_copy(update={"target_modules": patterns[0]}) if patterns else UNTUNED

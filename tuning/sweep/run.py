@@ -1,57 +1,60 @@
-"""A sweep from its plan to its result: trials, winner, record; and on from where it was interrupted."""
+"""Runs a planned sweep to its result: trials, winner, record; also from where it was interrupted."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import ray
 from ray import tune
 
 from lorasweep.training.errors import LorasweepError, SweepStoppedError, TrainingError, first_line
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import (
-    SweepFolder,
-    SweepResult,
-    TrialRecord,
-    rank_trials,
-)
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
-from lorasweep.tuning.search.study import Unfinished
+from lorasweep.tuning.search.study import Unfinished, open_study, reconcile
 from lorasweep.tuning.sweep.choice import contenders
-from lorasweep.tuning.sweep.listeners import Display, Store
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
-from lorasweep.tuning.sweep.start import reconcile_records
 from lorasweep.tuning.sweep.winner import choose_winner
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
-from lorasweep.tuning.trials.failures import StopOnFailures
 from lorasweep.tuning.trials.interrupt import clean_stop
-from lorasweep.tuning.trials.recorder import Listener, Recorder, past_scores, ray_trial_name
+from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 
 log = logging.getLogger("lorasweep")
 
 
-def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Store) -> SweepResult:
+def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepListener] = ()) -> SweepResult:
     """Run a planned sweep in its folder, from the beginning or from where its records stand.
 
-    Finished trials stay as they are, those that were left running go on from their last checkpoint, and the
-    rest is proposed. What has finished is on disk before anything else happens with it.
+    Finished trials stay, unfinished ones continue from their last checkpoint, and the rest is proposed. Everything
+    is written to the folder before a listener hears of it.
+
+    Args:
+        listeners: followers of the sweep. One that is an `StoreCopy` also registers the winner.
+
+    Returns:
+        The result; `interrupted` after Ctrl-C.
 
     Raises:
-        TrainingError: every trial failed, or several in a row for one reason; that reason is named.
-        SweepStoppedError: the disk is full; the sweep can go on when there is space.
+        TrainingError: every trial failed, or several in a row for the same reason.
+        SweepStoppedError: the disk is full; the sweep can be resumed when there is space.
     """
     started = time.monotonic()
     earlier = folder.result()
     seconds_before = earlier.seconds if earlier else 0.0
     metric = plan.config.training.metric
+    everyone = Listeners(listeners)
 
     def result(**fields: object) -> SweepResult:
         seconds = seconds_before + time.monotonic() - started
@@ -60,21 +63,18 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
     with folder.lock():
         ended = result(state="interrupted")
         if earlier is not None and earlier.state == "finished":
-            # It is being extended: killed from here on, it has not finished any more.
+            # The sweep is being extended: if it is killed from here on, it is no longer finished.
             _write_end(folder, ended, earlier)
         try:
-            store.start(plan.summary())
-            past, unfinished = reconcile_records(plan, folder)
-            display.begin(plan, past)
+            past, unfinished = _reconcile_records(plan, folder)
+            everyone.begin(plan.summary(), past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
-            import ray
-
             data = ray.put(plan.encoded)
-            trials = _run_trials(plan, folder, data, past, unfinished, [store, display], display)
+            trials = _run_trials(plan, folder, data, past, unfinished, everyone)
             if len(trials) == plan.config.search.trials and all(trial.state != "running" for trial in trials):
                 ended = result(state="failed")
-                fields = choose_winner(plan, folder, data, trials, display.phase, earlier)
+                fields = choose_winner(plan, folder, data, trials, everyone.phase, earlier)
                 ended = result(state="finished", **fields)
         except LorasweepError as error:
             state = "interrupted" if isinstance(error, SweepStoppedError) else "failed"
@@ -89,31 +89,44 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, display: Display, store: Sto
             ended = result(state="interrupted", error=str(stopped))
             raise stopped from error
         finally:
+            copies = [listener for listener in listeners if isinstance(listener, StoreCopy)]
+            others = [listener for listener in listeners if listener not in copies]
+            adapters: dict[str, Path] = {}
             try:
                 _write_end(folder, ended, earlier)
-                display.phase("writing the best adapters and the record")
-                published = store.finish(ended, _best_adapters(plan, folder, ended))
-                if published and ended.state == "finished":
-                    ended = register_winner(ended, plan.config, store, display.phase)
-                    _write_end(folder, ended, earlier)
+                everyone.phase("writing the best adapters and the record")
+                adapters = _best_adapters(plan, folder, ended)
+                Listeners(copies).end(ended, adapters)
+                for copy in copies:
+                    if copy.published and ended.state == "finished":
+                        ended = register_winner(ended, plan.config, copy.register, everyone.phase)
+                        _write_end(folder, ended, earlier)
             finally:
-                # Also on a Ctrl-C meanwhile: a terminal wants its cursor back.
-                display.end()
+                # Even after Ctrl-C: a display has to give the terminal its cursor back.
+                Listeners(others).end(ended, adapters)
                 stop_ray()
     return ended
 
 
 def register_winner(
-    result: SweepResult, config: SweepConfig, store: Store, tell: Callable[[str], None]
+    result: SweepResult,
+    config: SweepConfig,
+    register: Callable[[str], RegisteredVersion],
+    phase: Callable[[str], None],
 ) -> SweepResult:
-    """The result of a sweep that the store has all of, its winner registered where that is asked for."""
+    """The result of a sweep that MLflow has completely, with its winner registered if the settings say so.
+
+    Args:
+        register: makes the winner a version of the model of this name.
+        phase: called with the present step.
+    """
     result = result.model_copy(update={"published": True})
     if not config.registry.enabled or result.winner is None:
         return result
-    tell("registering the winner")
+    phase("registering the winner")
     try:
-        return result.model_copy(update={"registered": store.register(config.registered_name)})
-    except Exception as error:  # the sweep is done and on record, whatever becomes of this
+        return result.model_copy(update={"registered": register(config.registered_name)})
+    except Exception as error:  # the sweep is finished and on record, whatever happens here
         later = f"lorasweep register {config.name} --name {config.registered_name}"
         log.warning("the winner is not registered (%s); later: %s", first_line(error), later)
         log.debug("why the winner is not registered", exc_info=True)
@@ -122,35 +135,43 @@ def register_winner(
 
 def _write_end(folder: SweepFolder, ended: SweepResult, earlier: SweepResult | None) -> None:
     if ended.state != "finished" and earlier is not None:
-        # A sweep that was being extended: what is known of the test split stays known.
+        # The sweep was being extended: test scores that were computed stay on record.
         tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])]
-        kept = {"also_tested": tuple(tested), "untuned": earlier.untuned, "baselines": earlier.baselines}
-        ended = ended.model_copy(update=kept)
-    with suppress(OSError):  # a full disk has been told of already, and without this file a sweep goes on too
+        scores = {"also_tested": tuple(tested), "untuned": earlier.untuned, "baselines": earlier.baselines}
+        ended = ended.model_copy(update=scores)
+    with suppress(OSError):  # a full disk is reported already, and a sweep resumes without this file
         folder.write_result(ended)
 
 
 def _no_space(folder: SweepFolder) -> SweepStoppedError:
     return SweepStoppedError(
-        f"sweep {folder.name}: the disk is full; what had finished is kept. Free some space, then: "
+        f"sweep {folder.name}: the disk is full; finished trials are safe. Free some space, then: "
         f"lorasweep resume {folder.name}"
     )
+
+
+def _reconcile_records(plan: SweepPlan, folder: SweepFolder) -> tuple[list[TrialRecord], list[Unfinished]]:
+    """All trials so far, reconciled with Optuna's study and written; and those to continue."""
+    before = folder.trials()
+    records, unfinished = reconcile(open_study(folder.study_url, folder.name), plan.space, before)
+    for record in records:
+        if record not in before:
+            folder.write_trial(record)
+    return records, unfinished
 
 
 def _run_trials(
     plan: SweepPlan,
     folder: SweepFolder,
-    data: object,
+    data: ray.ObjectRef,
     past: list[TrialRecord],
     unfinished: list[Unfinished],
-    listeners: list[Listener],
-    display: Display,
+    listener: SweepListener,
 ) -> list[TrialRecord]:
     config, settings, resources = plan.config, plan.config.training, plan.resources
     ended = sum(trial.state != "running" for trial in past)
     if ended >= config.search.trials:
         return past
-    higher = higher_is_better(settings.metric)
     searcher = make_searcher(
         plan.space,
         config.search,
@@ -162,16 +183,16 @@ def _run_trials(
         study_url=folder.study_url,
         unfinished=unfinished,
     )
-    may_win = partial(contenders, config=config)
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listeners, past, may_win)
+    can_win = partial(contenders, config=config)
+    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
     recorder.prune()
     setup = trial_setup(plan, resources)
-    # Each run of a sweep has a folder of its own: a trial that goes on counts its checkpoints anew.
+    # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
     storage = config.resources.storage
     attempt = folder.next_attempt()
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, data=_get(data), setup=setup),
+            tune.with_parameters(run_trial, data=ray.get(data), setup=setup),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
@@ -189,35 +210,34 @@ def _run_trials(
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=1,
                 checkpoint_score_attribute=RUNG_SCORE,
-                checkpoint_score_order="max" if higher else "min",
+                checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
             ),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-            stop=StopOnFailures(recorder.watch),
+            stop=recorder.watch,
             callbacks=[recorder],
             verbose=0,
         ),
     )
-    with clean_stop(display.stopping):
+    with clean_stop(listener.stopping):
         tuner.fit()
     if recorder.watch.disk_full:
         raise _no_space(folder)
     if recorder.watch.reason:
         raise TrainingError(
-            f"sweep {folder.name}: {recorder.watch.reason}; mend that, then: lorasweep resume {folder.name}"
+            f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: lorasweep resume {folder.name}"
         )
     return sorted(recorder.trials.values(), key=lambda trial: trial.number)
 
 
 def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) -> dict[str, Path]:
-    """Write the best trials as checked adapter folders; what cannot be written is told and left out."""
+    """Export the best trials as verified adapter folders; one that fails is logged and left out."""
     from lorasweep.tuning.adapters.export.sweep import export_sweep
 
     if result.state != "finished" or result.winner is None:
         return {}
-    ranked = rank_trials(folder.trials(), higher_is_better(plan.config.training.metric))
-    best = [trial.id for trial in ranked if trial.checkpoint][: plan.config.keep]
+    best = [trial.id for trial in SweepRecord(folder).ranked() if trial.checkpoint][: plan.config.keep]
     adapters: dict[str, Path] = {}
-    # A winner by size, speed or other seeds need not be among the best by score.
+    # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
         try:
@@ -227,9 +247,3 @@ def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) ->
         except LorasweepError as error:
             log.warning("%s", error)
     return adapters
-
-
-def _get(reference: object) -> object:
-    import ray
-
-    return ray.get(reference)

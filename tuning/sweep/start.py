@@ -1,50 +1,216 @@
-"""A sweep's folder made or taken up again."""
+"""Starts, extends, resumes and publishes sweeps: everything a verb does between asking and printing.
+
+Each of three functions checks everything and writes nothing; `begin` does the rest:
+
+    prepared = prepare(config, mlruns)                        # a new sweep
+    prepared = extend(folder, extended_config(sweep, more))   # more trials for an existing one (see `extend.py`)
+    prepared = resume(folder)                                 # an interrupted one; None: only MLflow lacks it
+
+    result = begin(prepared, [display])                       # MLflow's store, the folder, trials, winner
+    result = publish(folder)                                  # fill MLflow from the folder
+
+`prepared.plan` and `prepared.notes` are what a user wants to see in between. Importing this module loads neither
+torch nor Ray: the functions set up the environment of both before they import them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial
-
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
-from lorasweep.tuning.search.study import Unfinished, create_study, open_study, reconcile
-from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
+from lorasweep.tuning.trials.ray_access import guard_local_ray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lorasweep.search_spaces.space import Space
+    from lorasweep.tuning.sweep.plan import SweepPlan
+    from lorasweep.tuning.sweep.warm_start import WarmStart
 
 
-def resume_plan(folder: SweepFolder, config: SweepConfig | None = None) -> SweepPlan:
-    """The plan of a sweep that exists, with its own rows and its own configuration, or an extended one."""
-    config = config or folder.config()
-    return plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that has passed every check. Nothing is written yet.
+
+    Attributes:
+        folder: of the sweep; `begin` makes it for a new one.
+        new: the sweep has no folder yet.
+        warm: trials of another sweep to learn from.
+    """
+
+    plan: SweepPlan
+    folder: SweepFolder
+    new: bool = False
+    warm: WarmStart | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before it starts, a sentence each."""
+        return self.warm.notes if self.warm else []
 
 
-def create_folder(
-    plan: SweepPlan, mlruns: Path, earlier: Sequence[FrozenTrial] = (), start: Mapping[str, Any] | None = None
-) -> SweepFolder:
-    """Make a new sweep's folder, whole or not at all: configuration, plan, space, prepared rows, study.
+def prepare(
+    config: SweepConfig,
+    mlruns: Path,
+    *,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+    space: Space | None = None,
+) -> Prepared:
+    """Check a new sweep.
 
     Args:
-        earlier: trials of an older sweep that the sampler learns from.
-        start: settings that are tried first; the space's own start if None.
+        frames: tables to read in place of the configuration's files; see `load_dataset`.
+        space: the search space; loaded as `config.search.space` names it if None.
+
+    Raises:
+        LorasweepError: the name is in use, or data, model, space, resources or warm start do not fit.
     """
+    folder = SweepFolder(mlruns, config.name)
+    folder.check_free()
+    _set_up(config)
+    from lorasweep.tuning.sweep.plan import plan_sweep
+    from lorasweep.tuning.sweep.warm_start import earlier_trials
+
+    plan = plan_sweep(config, space=space, frames=frames)
+    other = config.search.warm_start
+    warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
+    return Prepared(plan, folder, new=True, warm=warm)
+
+
+def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
+    """Check an existing sweep with more trials.
+
+    Args:
+        config: from `extended_config`.
+    """
+    return _existing(folder, config)
+
+
+def resume(folder: SweepFolder) -> Prepared | None:
+    """Check an interrupted sweep. None if it finished and only MLflow's copy is incomplete: `publish` it.
+
+    Raises:
+        SettingsError: the sweep is running, or finished and published.
+    """
+    sweep = SweepRecord(folder)
+    if sweep.state == "running":
+        raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
+    if sweep.state != "finished":
+        return _existing(folder, sweep.config)
+    if sweep.result is not None and sweep.result.published:
+        raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
+    return None
+
+
+def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepResult:
+    """Run a prepared sweep; MLflow's copy joins the listeners.
+
+    Raises:
+        LorasweepError: the folder or MLflow's store cannot be written, or what `run_sweep` raises.
+    """
+    from lorasweep.tuning.sweep.run import run_sweep
+    from lorasweep.tuning.tracking.thread import MLflowCopy
+
+    plan, folder = prepared.plan, prepared.folder
+    uri = open_store(plan.config, folder.mlruns)
+    if prepared.new:
+        create_folder(plan, folder.mlruns, prepared.warm)
+    elif plan.config != folder.config():
+        folder.write_config(plan.config)
+        folder.write_plan(plan.summary())
+    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)])
+
+
+def publish(
+    folder: SweepFolder, tracking_uri: str | None = None, phase: Callable[[str], None] = lambda text: None
+) -> SweepResult | None:
+    """Fill MLflow from a sweep's folder with what it lacks, and register the winner of a finished sweep.
+
+    Args:
+        tracking_uri: a store other than the sweep's own.
+        phase: called with the present step.
+
+    Returns:
+        The result as recorded, or None before there is one.
+
+    Raises:
+        SettingsError: MLflow does not take all of it.
+    """
+    from lorasweep.tuning.tracking.store import prepare_store, tracking_store
+    from lorasweep.tuning.tracking.thread import MLflowCopy
+
+    sweep = SweepRecord(folder)
+    uri = tracking_store(tracking_uri or sweep.config.tracking_uri, folder.mlruns)
+    prepare_store(uri, folder.mlruns)
+    phase("publishing")
+    copy = MLflowCopy(folder, uri)
+    copy.publish()
+    if sweep.result is None or sweep.state != "finished":
+        return sweep.result
+    _set_up(sweep.config)
+    from lorasweep.tuning.sweep.run import register_winner
+
+    result = register_winner(sweep.result, sweep.config, copy.register, phase)
+    if uri == tracking_store(sweep.config.tracking_uri, folder.mlruns):
+        folder.write_result(result)
+    return result
+
+
+def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) -> SweepFolder:
+    """Make a new sweep's folder, complete or not at all: configuration, plan, space, prepared rows, study.
+
+    Raises:
+        SettingsError: the name is in use, or the folder cannot be written.
+    """
+    from lorasweep.tuning.search.study import create_study
+
     folder = SweepFolder(mlruns, plan.config.name)
     with folder.making(plan.config) as making:
         making.write_plan(plan.summary())
         making.write_space(plan.space)
         plan.dataset.save(making.data)
-        start = plan.space.start_point() if start is None else start
-        create_study(making.study_url, folder.name, plan.config.training.metric, start, earlier)
+        start = warm.start if warm else plan.space.start_point()
+        metric = plan.config.training.metric
+        create_study(making.study_url, folder.name, metric, start, warm.trials if warm else ())
     return folder
 
 
-def reconcile_records(plan: SweepPlan, folder: SweepFolder) -> tuple[list[TrialRecord], list[Unfinished]]:
-    """All trials so far, settled with what Optuna knows and on disk, and those that are to go on."""
-    before = folder.trials()
-    records, unfinished = reconcile(open_study(folder.study_url, folder.name), plan.space, before)
-    for record in records:
-        if record not in before:
-            folder.write_trial(record)
-    return records, unfinished
+def open_store(config: SweepConfig, mlruns: Path) -> str:
+    """URI of the sweep's MLflow store, which is made if missing. A server that is away is filled later.
+
+    Raises:
+        SettingsError: the store cannot be made or written.
+    """
+    from lorasweep.tuning.tracking.store import StoreAwayError, prepare_store, tracking_store
+
+    uri = tracking_store(config.tracking_uri, mlruns)
+    # MLflow's copy says so on one line, as for a server that goes away in the middle.
+    with suppress(StoreAwayError):
+        prepare_store(uri, mlruns)
+    return uri
+
+
+def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
+    """A sweep with its own rows and search space, under this configuration."""
+    _set_up(config)
+    from lorasweep.training.data.dataset import Dataset
+    from lorasweep.tuning.sweep.plan import plan_sweep
+
+    plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
+    return Prepared(plan, folder)
+
+
+def _set_up(config: SweepConfig) -> None:
+    quiet_environment()
+    guard_local_ray(config.resources.address)
+    quiet_libraries()

@@ -1,4 +1,4 @@
-"""The end of a sweep: the best confirmed on other seeds, a winner chosen, and scored once on the test split."""
+"""The end of a sweep: confirm the best trials, choose the winner, score it once on the test split."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ from safetensors.numpy import save_file
 
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.scores import bootstrap_intervals
-from lorasweep.training.settings import higher_is_better
-from lorasweep.tuning.record.folder import (
+from lorasweep.training.settings import Hyperparameters, higher_is_better
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.predictions import TEST_FILE
+from lorasweep.tuning.record.results import (
     Confirmed,
     Reference,
-    SweepFolder,
     SweepResult,
     TrialRecord,
+    UnmergedReference,
     Winner,
     rank_trials,
 )
-from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.sweep.after_trials import (
     predict_test,
     run_alone,
     run_remote,
+    score_after_merging,
     score_test,
     test_baselines,
     train_again,
     train_reference,
+    unmerged_data,
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
-from lorasweep.tuning.sweep.unmerged import unmerged_reference
+from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.trial import TrialSetup
 
-Tell = Callable[[str], None]
+Phase = Callable[[str], None]
 
 
 def choose_winner(
@@ -47,21 +51,20 @@ def choose_winner(
     folder: SweepFolder,
     data: object,
     trials: Sequence[TrialRecord],
-    tell: Tell,
+    phase: Phase,
     earlier: SweepResult | None = None,
 ) -> dict[str, Any]:
     """The fields of a finished sweep's result.
 
     Args:
         data: Ray's reference to the encoded data set.
-        tell: called with what is being done now.
-        earlier: the result of fewer trials, where the sweep was extended: a test score that was looked at
-            then is not looked at again, and stays on record.
+        phase: called with the present step.
+        earlier: the result before the sweep was extended. Its test scores stay on record and are not computed again.
 
     Raises:
-        TrainingError: every trial failed; the first one's reason is named.
+        TrainingError: every trial failed; the message gives the first one's reason.
     """
-    confirmed = confirm(plan, folder, data, trials, tell)
+    confirmed = confirm(plan, folder, data, trials, phase)
     best = choose(trials, plan.config, confirmed)
     if best is None:
         reason = next(
@@ -75,9 +78,9 @@ def choose_winner(
     tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
     winner = next((entry for entry in tested if entry.id == best.id), None)
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
-        tell(f"scoring {best.id} on the test split")
+        phase(f"scoring {best.id} on the test split")
         logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
-        keep_winner(folder.winner, files, logits)
+        write_winner(folder.winner, files, logits)
         winner = Winner(
             id=best.id,
             score=best.score or 0.0,
@@ -94,12 +97,12 @@ def choose_winner(
         "baselines": earlier.baselines if earlier else {},
     }
     if plan.config.choice.baselines and not fields["baselines"]:
-        tell("training a linear model for comparison")
-        one = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
-        found = run(one, test_baselines, plan.dataset)
-        fields["baselines"] = {name: score_test(values, labels) for name, values in found.items()}
+        phase("training a linear model for comparison")
+        one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
+        predicted = run(one_core, test_baselines, plan.dataset)
+        fields["baselines"] = {name: score_test(values, labels) for name, values in predicted.items()}
     if plan.config.compare_untuned and fields["untuned"] is None:
-        tell("training the untuned settings for comparison")
+        phase("training the untuned settings for comparison")
         untuned = untuned_settings(plan)
         reference = run(resources, train_reference, untuned, data, setup)
         fields["untuned"] = Reference(
@@ -108,22 +111,22 @@ def choose_winner(
             test=score_test(reference.logits, labels),
             seconds=reference.seconds,
         )
-    fields["unmerged"] = unmerged_reference(plan, folder, best.hyperparameters, resources, setup, tell)
+    fields["unmerged"] = unmerged_reference(plan, folder, best.hyperparameters, resources, setup, phase)
     return fields
 
 
 def confirm(
-    plan: SweepPlan, folder: SweepFolder, data: object, trials: Sequence[TrialRecord], tell: Tell
+    plan: SweepPlan, folder: SweepFolder, data: object, trials: Sequence[TrialRecord], phase: Phase
 ) -> tuple[Confirmed, ...]:
-    """Train the best trials' settings again on other seeds; the best mean first. Nothing without `--confirm`.
+    """Retrain the best trials on other seeds, best mean first; empty without `--confirm`.
 
-    Each score is on disk as soon as it is known, and is not trained for again.
+    Each score is written at once, so an interrupted sweep does not train for it again.
     """
     import ray
 
     count, seeds = plan.config.choice.confirmed
-    higher = higher_is_better(plan.config.training.metric)
-    best = rank_trials([trial for trial in trials if trial.checkpoint], higher)[:count]
+    metric = plan.config.training.metric
+    best = rank_trials((trial for trial in trials if trial.checkpoint), metric)[:count]
     first = plan.config.training.seed + 1
     scores = folder.confirmations()
     waiting: dict[Any, tuple[str, str]] = {}
@@ -135,14 +138,14 @@ def confirm(
                 waiting[task] = (trial.id, str(seed))
     total = len(waiting)
     while waiting:
-        tell(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
+        phase(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
         trial_id, seed_name = waiting.pop(done)
         scores[trial_id][seed_name] = ray.get(done)
         folder.write_confirmations(scores)
     wanted = [str(seed) for seed in range(first, first + seeds)]
-    found = [_confirmed(trial.id, {seed: scores[trial.id][seed] for seed in wanted}) for trial in best]
-    return tuple(sorted(found, key=lambda entry: -entry.mean if higher else entry.mean))
+    entries = [_confirmed(trial.id, {seed: scores[trial.id][seed] for seed in wanted}) for trial in best]
+    return tuple(sorted(entries, key=lambda entry: entry.mean, reverse=higher_is_better(metric)))
 
 
 def _confirmed(trial_id: str, scores: dict[str, float]) -> Confirmed:
@@ -151,9 +154,44 @@ def _confirmed(trial_id: str, scores: dict[str, float]) -> Confirmed:
     return Confirmed(id=trial_id, scores=scores, mean=mean(values), spread=spread)
 
 
-def keep_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
-    """Keep the winner's weights and its test logits in the sweep's folder, apart from Ray's."""
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier winner, where the sweep was extended
+def unmerged_reference(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    hyperparameters: Hyperparameters,
+    resources: Resources,
+    setup: TrialSetup,
+    phase: Phase,
+) -> UnmergedReference | None:
+    """Train hyperparameters on the unmerged labels of the same rows, with the same budget and seed.
+
+    Written at once and read again by a resumed sweep. None if no labels were merged.
+    """
+    dataset = plan.dataset
+    if not dataset.original_names:
+        return None
+    written = folder.unmerged()
+    if written is not None and written.hyperparameters == hyperparameters:
+        return written
+    phase("training the winner's settings on the unmerged labels")
+    data = unmerged_data(dataset, plan.encoded)
+    trained = run_alone(
+        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup
+    )
+    reference = UnmergedReference(
+        hyperparameters=hyperparameters,
+        classes=len(dataset.original_names),
+        score=trained.validation_score,
+        test=score_test(trained.logits, data.test.labels),
+        merged=score_after_merging(dataset, trained.logits),
+        seconds=trained.seconds,
+    )
+    folder.write_unmerged(reference)
+    return reference
+
+
+def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
+    """Write the winner's weights and test logits into the sweep's folder, apart from Ray's."""
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier winner's, if the sweep was extended
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

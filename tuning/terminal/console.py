@@ -1,4 +1,4 @@
-"""The terminal that the commands print to. What a text says to the terminal itself never reaches it."""
+"""The console that the commands print to. Control characters in texts never reach the terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
-# All control characters but the tab and the line end. An escape sequence in somebody's label or file name could
-# otherwise move the cursor, change the window's title or hide what stands beside it.
+# All control characters except tab and newline. An escape sequence in a label or a file name could otherwise move the
+# cursor, change the window's title or hide other text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class PlainConsole(Console):
-    """A console that shows control characters in texts as `?`; rich's own colours and cursor moves stay."""
+    """A console that prints control characters in texts as `?`; rich's own colours and cursor moves work."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Lay out as rich does, without the texts' control characters."""
+        """Render as rich does, without the texts' control characters."""
         for segment in super().render(renderable, options):
             if segment.control or not CONTROL.search(segment.text):
                 yield segment
@@ -39,7 +39,7 @@ def print_json(value: Any) -> None:
 
 
 def next_steps(console: Console, steps: Sequence[tuple[str, str]]) -> None:
-    """The next commands, each with what it does."""
+    """Print the next commands, each with what it does."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(style="cyan", overflow="fold")

@@ -1,4 +1,4 @@
-"""What a sweep will do and what it may cost, as a person reads it before the first trial."""
+"""The plan of a sweep as text: what it will do and what it may cost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.training.data.load import describe, summary_lines
+from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
+from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
 from lorasweep.tuning.sweep.plan import SweepPlan
 
 
 def plan_text(plan: SweepPlan) -> RenderableType:
-    """What a sweep will do and what it may cost, shown before the first trial."""
+    """A table of what the sweep will do, shown before the first trial."""
     config, resources, budget = plan.config, plan.resources, plan.budget
     tokens = plan.encoded.token_summary()
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
@@ -22,8 +24,8 @@ def plan_text(plan: SweepPlan) -> RenderableType:
     table.add_column(overflow="fold")
     lines = summary_lines(describe(plan.dataset))
     lines.append(
-        f"tokens a row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
-        f"{tokens['truncated']:,} rows cut off at {config.training.max_length}"
+        f"tokens per row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
+        f"{tokens['truncated']:,} rows truncated at {config.training.max_length}"
     )
     table.add_row("data", escape("\n".join(lines)))
     columns = " + ".join(plan.dataset.text_columns)
@@ -43,31 +45,26 @@ def plan_text(plan: SweepPlan) -> RenderableType:
     )
     table.add_row(
         "trials",
-        f"{budget.trials} by {config.search.sampler.upper()}, "
+        f"{budget.trials} by {SAMPLERS[config.search.sampler].label}, "
         f"{resources.concurrency} at once with {where} each",
     )
-    halving = ", ".join(str(rung) for rung in budget.halving)
-    stopping = (
-        f"ASHA stops weak ones after rung {halving}: the best 1/{config.search.reduction_factor} go on"
-        if budget.halving
-        else "none is stopped early"
-    )
-    table.add_row("rungs", f"{budget.rungs} evaluations a full trial; {stopping}")
+    stopping = stopping_rule(config.search).text(config.search, budget.halving)
+    table.add_row("rungs", f"{budget.rungs} evaluations per full trial; {stopping}")
     count, seeds = config.choice.confirmed
-    confirming = f", the best {count} trained again on {seeds} other seeds" if count else ""
+    confirming = f", of the best {count} trials" if count else ""
     table.add_row("winner", f"{rule_text(config, bool(count))}{confirming}")
     table.add_row(
         "cost",
-        f"{budget.epochs_at_most:.3g} epochs of {len(plan.dataset.train):,} rows at most, "
-        f"about {budget.epochs_expected:.3g} as expected"
-        + (f", and {count * seeds * config.training.epochs} to confirm" if count else "")
-        + (f", and {config.training.epochs} on the unmerged labels" if plan.dataset.original_names else ""),
+        f"at most {format_epochs(budget.epochs_at_most)} epochs of {len(plan.dataset.train):,} rows"
+        + (f"; about {format_epochs(budget.epochs_expected)} with early stopping" if budget.halving else "")
+        + (f"; {count * seeds * config.training.epochs} to confirm" if count else "")
+        + (f"; {config.training.epochs} on the unmerged labels" if plan.dataset.original_names else ""),
     )
     return table
 
 
 def kinds_of(names: Sequence[str]) -> str:
-    """Module names with their layer numbers left out, each kind once, such as `attention.self.query`."""
+    """Module names without layer numbers, each once, such as `attention.self.query`."""
     kinds = dict.fromkeys(_last_parts(name) for name in names)
     return ", ".join(kinds)
 

@@ -1,10 +1,12 @@
-"""A sweep as it goes: a live table on a terminal, a log where there is none."""
+"""A running sweep: a live table on a terminal, else a log."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -13,61 +15,67 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
-from lorasweep.training.settings import higher_is_better
-from lorasweep.tuning.record.folder import TrialRecord, rank_trials
+from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
-from lorasweep.tuning.sweep.plan import SweepPlan
+
+STOPPING = "stopping; Ctrl-C again to stop at once"
 
 
-class Progress:
-    """What both displays know: the trials so far, the best of them, time spent and left."""
+class Progress(SweepListener):
+    """The state behind a display: trials so far, the best one, time spent and left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._plan: SweepPlan | None = None
+        # Empty until the sweep begins.
+        self._budget: Mapping[str, Any] = {}
+        self._metric: Metric = "accuracy"
+        self._searched: Sequence[str] = ()
+        self._stopping = ""
         self._trials: dict[int, TrialRecord] = {}
         self._before: dict[int, int] = {}
         self._started = time.monotonic()
         self._text = "starting Ray"
 
-    def begin(self, plan: SweepPlan, past: Sequence[TrialRecord]) -> None:
-        """The trials begin."""
-        self._plan = plan
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        """The trials are about to start."""
+        self._budget, self._metric = plan_summary["budget"], plan_summary["metric"]
+        self._searched, self._stopping = plan_summary["searched"], plan_summary["stopping"]
         self._trials = {trial.number: trial for trial in past}
         self._before = {trial.number: len(trial.evaluations) for trial in past}
         self._started = time.monotonic()
 
     def update(self, trial: TrialRecord) -> None:
-        """A trial began, reached a rung, or ended."""
-        # Made anew, not changed: a live display's thread may be counting the trials just now.
+        """A trial started, was evaluated, or ended."""
+        # A new dictionary: a live display's thread may be iterating over the old one.
         self._trials = self._trials | {trial.number: trial}
         self._text = ""
 
     def best(self) -> TrialRecord | None:
         """The best trial so far."""
-        if self._plan is None:
-            return None
-        ranked = rank_trials(list(self._trials.values()), higher_is_better(self._plan.config.training.metric))
+        ranked = rank_trials(self._trials.values(), self._metric)
         return ranked[0] if ranked else None
 
     def best_line(self) -> str:
-        """The best trial so far with its settings, on one line."""
+        """The best trial so far with its hyperparameters, on one line."""
         best = self.best()
-        if best is None or self._plan is None:
+        if best is None:
             return "none yet"
-        metric = self._plan.config.training.metric
-        score = f"{score_text(best.score, metric)} {METRIC_NAMES[metric]}"
-        return f"{score}, {best.id}: {settings_line(best.hyperparameters, list(self._plan.space.searched))}"
+        score = f"{score_text(best.score, self._metric)} {METRIC_NAMES[self._metric]}"
+        return f"{score}, {best.id}: {self.settings(best)}"
+
+    def settings(self, trial: TrialRecord) -> str:
+        """A trial's searched hyperparameters on one line."""
+        return settings_line(trial.hyperparameters, self._searched)
 
     def work_done(self) -> float:
         """Share of the expected rungs that are done, in [0, 1]."""
-        if self._plan is None:
-            return 0.0
         expected = self._rungs_done() + self._rungs_left()
         return self._rungs_done() / expected if expected else 0.0
 
     def seconds_left(self) -> float | None:
-        """Time left by the pace of this run, or None before there is a pace."""
+        """Time left at the pace of this run, or None while there is too little to tell."""
         fresh = sum(len(trial.evaluations) - self._before.get(n, 0) for n, trial in self._trials.items())
         if fresh < 2:
             return None
@@ -77,18 +85,23 @@ class Progress:
         return sum(len(trial.evaluations) for trial in self._trials.values())
 
     def _rungs_left(self) -> float:
-        """Rungs to come: for each trial that runs or will run what one is expected to take."""
-        if self._plan is None:
+        """Expected rungs still to come, of running and of future trials."""
+        if not self._budget:
             return 0.0
-        budget = self._plan.budget
-        per_trial = budget.rungs * budget.epochs_expected / max(budget.epochs_at_most, 1e-9)
-        running = [trial for trial in self._trials.values() if trial.state == "running"]
-        # A running trial that is past the average goes, likely, to the end.
-        left = sum(
-            max(per_trial - len(trial.evaluations), 0.0) or budget.rungs - len(trial.evaluations)
-            for trial in running
-        )
-        return left + (budget.trials - len(self._trials)) * per_trial
+        rungs, share = self._budget["rungs"], self._budget["epochs_expected"] / self._budget["epochs_at_most"]
+        running = [len(trial.evaluations) for trial in self._trials.values() if trial.state == "running"]
+        # A running trial that is past the average most likely runs to the end.
+        left = sum(max(rungs * share - done, 0.0) or rungs - done for done in running)
+        return float(left + (self._budget["trials"] - len(self._trials)) * rungs * share)
+
+    def done(self) -> str:
+        """Trials that ended, of all."""
+        ended = sum(trial.state != "running" for trial in self._trials.values())
+        return f"{ended} of {self._budget['trials']} done"
+
+    def rung(self, trial: TrialRecord) -> str:
+        """A trial's evaluations, of a full trial's."""
+        return f"{len(trial.evaluations)}/{self._budget['rungs']}"
 
     def time_line(self) -> str:
         """Time spent and left."""
@@ -98,40 +111,39 @@ class Progress:
 
 
 class LiveDisplay(Progress):
-    """A few lines that are drawn again as the sweep goes."""
+    """A few lines that are redrawn while the sweep runs."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._spinner = Spinner("dots")
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
-    def begin(self, plan: SweepPlan, past: Sequence[TrialRecord]) -> None:
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """Draw from now on."""
-        super().begin(plan, past)
+        super().begin(plan_summary, past)
         self._live.start()
 
     def phase(self, text: str) -> None:
-        """What is being done now, when it is not trials."""
+        """Show what is done now."""
         self._text = text
 
     def stopping(self) -> None:
-        """The user asked to stop."""
-        self._text = "stopping; Ctrl-C again to stop at once"
+        """Show that the sweep is stopping."""
+        self._text = STOPPING
 
-    def end(self) -> None:
-        """Clear the lines: the result is printed in their place."""
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        """Clear the lines; the result is printed in their place."""
         self._live.stop()
 
     def _draw(self) -> RenderableType:
         table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        if self._plan is None:
+        if not self._budget:
             return table
-        trials, budget = list(self._trials.values()), self._plan.budget
-        ended = sum(trial.state != "running" for trial in trials)
+        trials = list(self._trials.values())
         table.add_row("sweep", ProgressBar(total=1.0, completed=self.work_done(), width=40))
-        table.add_row("trials", f"{ended} of {budget.trials} done: {counts_text(trials)}")
+        table.add_row("trials", f"{self.done()}: {counts_text(trials, self._stopping)}")
         table.add_row("best", escape(self.best_line()))
         table.add_row("time", self.time_line())
         for trial in trials:
@@ -143,60 +155,47 @@ class LiveDisplay(Progress):
         return table
 
     def _running_line(self, trial: TrialRecord) -> str:
-        assert self._plan is not None
-        metric, searched = self._plan.config.training.metric, list(self._plan.space.searched)
-        rung = f"rung {len(trial.evaluations)}/{self._plan.budget.rungs}"
-        score = score_text(trial.score, metric)
-        return f"{trial.id} {rung} {score:>6}  {settings_line(trial.hyperparameters, searched)}"
+        score = score_text(trial.score, self._metric)
+        return f"{trial.id} rung {self.rung(trial)} {score:>6}  {self.settings(trial)}"
 
 
 class LogDisplay(Progress):
-    """A line for each thing that happens, for files and continuous integration."""
+    """One line per event, for files and continuous integration."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._seen: dict[int, tuple[str, int]] = {}
-        # A signal's handler logs too, maybe in the middle of a line that this very thread prints.
+        # Reentrant: a signal handler may log while this very thread prints a line.
         self._lock = threading.RLock()
 
     def phase(self, text: str) -> None:
-        """What is being done now, when it is not trials."""
+        """Log what is done now."""
         self._log(text)
 
     def stopping(self) -> None:
-        """The user asked to stop."""
-        self._log("stopping; Ctrl-C again to stop at once")
-
-    def end(self) -> None:
-        """Nothing to clear."""
+        """Log that the sweep is stopping."""
+        self._log(STOPPING)
 
     def update(self, trial: TrialRecord) -> None:
-        """One line for a rung or an end."""
+        """Log a start, a rung or an end, each once."""
         super().update(trial)
         seen, before = (trial.state, len(trial.evaluations)), self._seen.get(trial.number)
-        if self._plan is None or before == seen:
+        if before == seen:
             return
         self._seen[trial.number] = seen
-        metric, searched = self._plan.config.training.metric, list(self._plan.space.searched)
-        score = score_text(trial.score, metric)
-        ended = sum(other.state != "running" for other in self._trials.values())
+        score = score_text(trial.score, self._metric)
         if trial.state == "running" and not trial.evaluations:
-            self._log(f"{trial.id} begins: {settings_line(trial.hyperparameters, searched)}")
+            event = f"starts: {self.settings(trial)}"
         elif trial.state == "running" and before is None:
-            rung = f"{len(trial.evaluations)}/{self._plan.budget.rungs}"
-            self._log(
-                f"{trial.id} goes on after rung {rung}: {settings_line(trial.hyperparameters, searched)}"
-            )
+            event = f"continues after rung {self.rung(trial)}: {self.settings(trial)}"
         elif trial.state == "running":
-            self._log(f"{trial.id} rung {len(trial.evaluations)}/{self._plan.budget.rungs}: {score}")
+            event = f"rung {self.rung(trial)}: {score}"
         elif trial.state == "failed":
-            self._log(f"{trial.id} failed: {trial.error}")
+            event = f"failed: {trial.error}"
         else:
-            how = "completed" if trial.state == "completed" else "stopped by ASHA"
-            self._log(
-                f"{trial.id} {how}: {score}; {ended} of {self._plan.budget.trials} done; "
-                f"best {self.best_line()}"
-            )
+            how = "completed" if trial.state == "completed" else f"stopped by {self._stopping}"
+            event = f"{how}: {score}; {self.done()}; best {self.best_line()}"
+        self._log(f"{trial.id} {event}")
 
     def _log(self, text: str) -> None:
         with self._lock:
@@ -205,7 +204,7 @@ class LogDisplay(Progress):
 
 
 def make_display(console: Console) -> LiveDisplay | LogDisplay:
-    """A live table where there is a terminal to draw on, else a log."""
+    """A live table on a terminal, else a log."""
     return (
         LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LogDisplay(console)
     )

@@ -1,4 +1,4 @@
-"""What a person reads during and after a sweep: lines and tables that fit 80 columns."""
+"""A sweep's result as text: tables that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.settings import Metric, higher_is_better
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
     METRIC_NAMES,
     SHORT_NAMES,
@@ -21,15 +22,16 @@ from lorasweep.tuning.record.words import (
     settings_line,
     unmerged_rows,
 )
+from lorasweep.tuning.search.stopping import stopping_rule
 
-# More columns than these would each be cut to a letter or two in 80 columns.
+# With more, 80 columns would leave a letter or two for each.
 MOST_COLUMNS = 5
 
 
 def trials_table(
     trials: Sequence[TrialRecord], metric: Metric, searched: Sequence[str], rungs: int, most: int = 5
 ) -> Table:
-    """The best trials: settings, trainable parameters, rungs reached, time."""
+    """The best trials: hyperparameters, trainable parameters, rungs reached, time."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("trial", no_wrap=True)
     table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
@@ -44,7 +46,7 @@ def trials_table(
     table.add_column("params", justify="right", no_wrap=True)
     table.add_column("rungs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    for trial in rank_trials(list(trials), higher_is_better(metric))[:most]:
+    for trial in rank_trials(trials, metric)[:most]:
         settings = [setting_text(getattr(trial.hyperparameters, name)) for name in columns]
         table.add_row(
             trial.id,
@@ -57,32 +59,32 @@ def trials_table(
     return table
 
 
-def result_text(
-    folder: SweepFolder,
-    result: SweepResult,
-    trials: Sequence[TrialRecord],
-    searched: Sequence[str],
-    rungs: int,
-) -> RenderableType:
-    """A sweep's end: the best trials, the winner on the test split, and beside it the untuned settings."""
+def result_text(sweep: SweepRecord, result: SweepResult | None = None) -> RenderableType:
+    """The best trials, the winner on the test split, and what it is compared with.
+
+    Args:
+        result: the sweep's, if it could not be written; as recorded if None.
+    """
+    result = result or sweep.outcome()
+    stopping = stopping_rule(sweep.config.search).label
     parts: list[RenderableType] = [
-        f"[bold]{escape(folder.name)}[/bold] {result.state} after {duration(result.seconds)}: "
-        + counts_text(trials),
+        f"[bold]{escape(sweep.name)}[/bold] {result.state} after {duration(result.seconds)}: "
+        + counts_text(sweep.trials, stopping),
         "",
-        trials_table(trials, result.metric, searched, rungs),
+        trials_table(sweep.trials, result.metric, sweep.searched, sweep.config.training.rungs),
     ]
-    failed = [trial for trial in trials if trial.error]
+    failed = [trial for trial in sweep.trials if trial.error]
     for trial in failed[:3]:
         parts.append(f"{trial.id} failed: {escape(trial.error or '')}")
     if result.confirmed:
         parts += ["", _confirmed_table(result)]
     if result.winner:
-        parts += ["", _test_table(result), *_winner_lines(result, searched)]
+        parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
     return Group(*parts)
 
 
 def _confirmed_table(result: SweepResult) -> Table:
-    """The best trials on other seeds: mean and spread, and what the search had seen."""
+    """The best trials on other seeds: mean, spread and each score."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("on other seeds", no_wrap=True)
     for column in ("mean", "spread", "each"):
@@ -95,7 +97,7 @@ def _confirmed_table(result: SweepResult) -> Table:
 
 
 def _test_table(result: SweepResult) -> Table:
-    """The winner on the test split, with its interval, above what it is compared with."""
+    """The winner's test scores with their interval, above those of what it is compared with."""
     assert result.winner is not None
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("test split", no_wrap=True)
@@ -117,7 +119,7 @@ def _test_table(result: SweepResult) -> Table:
 
 
 def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
-    """Why it won, who would have won otherwise, and what tuning added."""
+    """Why it won, which trials other rules choose, and what tuning gained."""
     assert result.winner is not None
     rows = [("chosen by", result.winner.rule)] if result.winner.rule else []
     if others := {rule: trial for rule, trial in result.choices.items() if trial != result.winner.id}:
@@ -134,11 +136,11 @@ def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[Renderab
         )
     if result.unmerged:
         gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)
-        rows.append(("merging first", f"{gain:+.1f} points over merging the answers afterwards"))
+        rows.append(("merging first", f"{gain:+.1f} points over merging the predictions afterwards"))
     linear = max((test.accuracy for test in result.baselines.values()), default=0.0)
     if linear > result.winner.test.accuracy:
         rows.append(
-            ("but", "a model without a neural network does better: this adapter is not worth its cost")
+            ("but", "a model without a neural network scores higher: this adapter is not worth its cost")
         )
     if result.registered:
         version = result.registered

@@ -1,4 +1,4 @@
-"""A sweep's records in MLflow's terms: params, metrics, tags. Nothing here speaks to a store."""
+"""A sweep's records as MLflow's params, metrics and tags. Nothing here talks to a store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -21,76 +21,78 @@ SWEEP, KIND, TRIAL, STATE, METRIC = (
     f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
-# What only this program reads: MLflow's pages hide the tags that begin like its own.
+# Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
 )
 
-# MLflow refuses more characters than these.
+# Limits of MLflow, in characters.
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 DATASET_NAME_LENGTH, PROFILE_LENGTH = 500, 16_000
-# It takes 36, but shows them in each row of the table; the whole fingerprint is among the params.
+# MLflow allows 36 but shows them in each row of its table; the whole fingerprint is a param.
 DIGEST_LENGTH = 10
 FORBIDDEN = re.compile(r"[^\w.\- ]")
 
-# MLflow has two pages of charts: how good the model is, and, for what begins with `system/`, how the run went.
+# MLflow draws what begins with `system/` on a page of its own.
 EVALUATION_METRICS = {
     "accuracy": "val_accuracy",
     "macro_f1": "val_macro_f1",
     "loss": "val_loss",
     "train_loss": "train_loss",
     "learning_rate": "system/learning_rate",
-    "epoch": "system/epoch",
     "seconds": "system/seconds",
     "samples_per_second": "system/samples_per_second",
 }
+# Passes over the training rows; grows from rung to rung.
+RUNG_METRIC = "system/epoch"
 
-# MLflow has no status for a run that was stopped early on purpose. FAILED and KILLED would paint a trial red
-# that did what it should, so it is FINISHED, and the tags say how.
+# MLflow has no status for a run that was stopped early on purpose. FAILED and KILLED would show it in red, so it
+# is FINISHED, and the tags say how.
 TRIAL_STATUS = {"running": "RUNNING", "completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
-    """The resolved configuration, nested names joined by dots, and whatever else is known of the sweep."""
-    # What is not set is left out: among a hundred params it would only be in the way.
+    """The resolved configuration and the plan's summary, nested names joined by dots, unset entries left out."""
     return params_of(summary) | params_of(config.model_dump(mode="json", exclude_none=True))
 
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
-    """All hyperparameters of a trial, searched or not, and the size of what it trains once that is known."""
+    """All hyperparameters of a trial, searched or not, and its trainable parameters once they are counted."""
     entries = trial.hyperparameters.model_dump()
     if trial.trainable_parameters is not None:
         entries["trainable_parameters"] = trial.trainable_parameters
     return params_of(entries)
 
 
-def trial_tags(trial: TrialRecord, rungs: int) -> dict[str, str]:
-    """How a trial stands.
+def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) -> dict[str, str | None]:
+    """How a trial stands; None for a tag that it is not to have.
 
     Args:
         rungs: evaluations of a full trial.
+        stopping: label of the sweep's stopping rule.
     """
-    tags: dict[str, str] = {STATE: trial.state}
-    if trial.state == "completed":
-        tags[ENDED] = f"completed {rungs} rungs"
-    elif trial.state == "stopped":
-        tags[ENDED] = f"stopped by ASHA at rung {trial.reached} of {rungs}"
-    elif trial.state == "failed":
-        tags[ENDED] = f"failed after rung {trial.reached} of {rungs}"
-    if trial.error:
-        tags[ERROR] = trial.error[:TAG_LENGTH]
-    if trial.notes:
-        tags[NOTES] = "; ".join(trial.notes)[:TAG_LENGTH]
-    return tags
+    ends = {
+        "completed": f"completed {rungs} rungs",
+        "stopped": f"stopped by {stopping} at rung {trial.reached} of {rungs}",
+        "failed": f"failed after rung {trial.reached} of {rungs}",
+    }
+    return {
+        METRIC: metric,
+        STATE: trial.state,
+        ENDED: ends.get(trial.state),
+        ERROR: (trial.error or "")[:TAG_LENGTH] or None,
+        NOTES: "; ".join(trial.notes)[:TAG_LENGTH] or None,
+    }
 
 
 def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, float]]:
-    """Rung → MLflow's metrics of that evaluation, with `score`, the best one up to it by the sweep's metric.
+    """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
 
-    A value that is missing or not finite is left out: MLflow would draw it as 0 or as 1.8e308.
+    A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
+    comes last.
     """
     rungs: dict[int, dict[str, float]] = {}
     scores: list[float] = []
@@ -107,45 +109,48 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
             numbers["score"] = best(scores, metric)
         system = (evaluation.system or {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
+        if evaluation.epoch is not None and is_finite(evaluation.epoch):
+            numbers[RUNG_METRIC] = evaluation.epoch
         rungs[evaluation.rung] = numbers
     return rungs
 
 
 def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
-    """The sweep's own metrics; `test/*` are the winner's, the others those of what it is compared with.
+    """The sweep's own metrics: `test/*` are the winner's, the others those of what it is compared with.
 
-    `unmerged/*` are over the classes before labels were merged, `merged_after/*` the same predictions merged.
-    MLflow draws the charts of what stands before a slash as one group.
+    `unmerged/*` are over the classes before labels were merged, `merged_after/*` score the same predictions
+    after the merge. MLflow groups charts by the part before the slash.
     """
     numbers = {"system/seconds": result.seconds}
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
-        numbers |= {f"test/{name}": value for name, value in result.winner.test.model_dump().items()}
-        # Named as the trials' own, so that one column sorts both.
+        numbers |= _named("test/{}", result.winner.test)
+        # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
     elif scores:
         numbers["score"] = best(scores, result.metric)
     if result.untuned:
-        numbers |= {f"untuned/test_{name}": value for name, value in result.untuned.test.model_dump().items()}
-        numbers["untuned/score"] = result.untuned.score
+        numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:
-        numbers |= {
-            f"unmerged/test_{name}": value for name, value in result.unmerged.test.model_dump().items()
+        numbers |= _named("unmerged/test_{}", result.unmerged.test) | {
+            "unmerged/score": result.unmerged.score
         }
-        merged = result.unmerged.merged.model_dump()
-        numbers |= {f"merged_after/test_{name}": value for name, value in merged.items()}
-        numbers["unmerged/score"] = result.unmerged.score
+        numbers |= _named("merged_after/test_{}", result.unmerged.merged)
     for name, test in result.baselines.items():
         # "TF-IDF + logistic regression" → baseline/tf_idf_logistic_regression_accuracy
         key = re.sub(r"\W+", "_", name.lower())
-        numbers |= {f"baseline/{key}_{score}": value for score, value in test.model_dump().items()}
+        numbers |= _named(f"baseline/{key}_{{}}", test)
     return {name: value for name, value in numbers.items() if is_finite(value)}
 
 
+def _named(pattern: str, test: TestScores) -> dict[str, float]:
+    return {pattern.format(name): value for name, value in test.model_dump().items()}
+
+
 def git_tags(summary: Mapping[str, Any]) -> dict[str, str | None]:
-    """The commit of the directory that the sweep was started in, under the names that MLflow knows it by."""
+    """The commit of the directory that the sweep was started in, as the tags that MLflow reads."""
     git = summary.get("git", {})
     if "commit" not in git:
         return {}
@@ -156,11 +161,7 @@ def git_tags(summary: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def dataset_input(summary: Mapping[str, Any]) -> DatasetInput | None:
-    """A sweep's data as MLflow notes where a run's data came from; None where the summary tells nothing of it.
-
-    Args:
-        summary: as `SweepPlan.summary` gives it.
-    """
+    """A sweep's data as an input of its runs; None where the plan's summary does not describe it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data = summary.get("data", {})
@@ -169,14 +170,14 @@ def dataset_input(summary: Mapping[str, Any]) -> DatasetInput | None:
     names = [*summary.get("text_columns", ()), summary.get("label_column", "label")]
     columns = [{"name": str(name), "type": "string", "required": True} for name in names]
     source = hide_passwords(str(data["source"]))
-    kept = {name: data[name] for name in ("rows", "classes") if name in data}
+    counts = {name: data[name] for name in ("rows", "classes") if name in data}
     dataset = Dataset(
         name=PurePath(source).name[:DATASET_NAME_LENGTH] or source[:DATASET_NAME_LENGTH],
         digest=str(data["fingerprint"])[:DIGEST_LENGTH],
         source_type="local",
         source=json.dumps({"uri": source}, ensure_ascii=False),
         schema=json.dumps({"mlflow_colspec": columns}, ensure_ascii=False),
-        profile=json.dumps(kept, ensure_ascii=False)[:PROFILE_LENGTH],
+        profile=json.dumps(counts, ensure_ascii=False)[:PROFILE_LENGTH],
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation, test")])
 
@@ -187,18 +188,18 @@ def best(scores: Iterable[float], metric: Metric) -> float:
 
 
 def is_finite(value: object) -> bool:
-    """Whether this is a number that can be drawn."""
+    """Whether this is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def milliseconds(seconds: float) -> int:
-    """Unix time as MLflow counts it."""
+    """Unix time in MLflow's unit."""
     return int(seconds * 1000)
 
 
 def params_of(entries: Mapping[str, Any]) -> dict[str, str]:
     """Nested entries as MLflow's params, names joined by dots, passwords hidden."""
-    # Two levels, as the configuration has; what lies deeper, such as rows a class, is one value.
+    # Two levels, as in the configuration; what is nested deeper, such as rows per class, is one value.
     pairs: list[tuple[str, Any]] = []
     for key, value in entries.items():
         inner = value.items() if isinstance(value, Mapping) else ()
@@ -206,6 +207,6 @@ def params_of(entries: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in pairs:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        # A key may be a regular expression or a label, and MLflow allows few characters in names.
+        # A key may be a regular expression or a label; MLflow allows few characters in names.
         flat[FORBIDDEN.sub("_", key)[:KEY_LENGTH]] = hide_passwords(text)[:PARAM_LENGTH]
     return flat

@@ -1,53 +1,44 @@
-"""The descriptions that MLflow shows on top of a run's page, as Markdown."""
+"""The descriptions on top of a run's page in MLflow, as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, escape, score_text, setting_text
+from lorasweep.tuning.search.stopping import stopping_rule
 
-# A regular expression as target modules, or a traceback as an error, may be pages long.
+# Characters of one value: target modules may be a long regular expression, an error a traceback.
 LONGEST = 500
 
 
-def sweep_note(
-    folder: SweepFolder,
-    result: SweepResult,
-    trials: Sequence[TrialRecord],
-    searched: Sequence[str],
-    trials_page: str,
-    winner_page: str | None,
-) -> str:
-    """What came of a sweep: the winner, what it is compared with, how the trials ended, what to do next.
+def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner_page: str | None) -> str:
+    """The outcome of a sweep: the winner, what it is compared with, how the trials ended, what to do next.
 
     Args:
-        searched: the settings that the sweep has varied.
         trials_page, winner_page: links within MLflow.
     """
-    metric = result.metric
-    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(trials)}."]
+    metric, trials, name = result.metric, sweep.trials, sweep.name
+    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(sweep)}."]
     if result.winner is not None:
-        name = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
+        winner = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         settings = ", ".join(
             f"{escape(key)} {_short(setting_text(getattr(result.winner.hyperparameters, key)))}"
-            for key in searched
+            for key in sweep.searched
         )
         rule = f", chosen by {_short(result.winner.rule)}" if result.winner.rule else ""
-        # MLflow shows the first few lines and folds the rest.
+        # First, as MLflow folds all but a few lines.
         parts.insert(
             0,
-            f"**Winner: {name}**, {_against(result)}. Validation {METRIC_NAMES[metric]} "
+            f"**Winner: {winner}**, {_against(result)}. Validation {METRIC_NAMES[metric]} "
             f"{score_text(result.winner.score, metric)}{rule}: {settings}",
         )
         parts.insert(1, _scores(result))
-        commands = [
-            f"lorasweep export {folder.name} --out best-adapter",
-            f"lorasweep report {folder.name} --interactive",
-        ]
+        commands = [f"lorasweep export {name} --out best-adapter", f"lorasweep report {name}"]
     else:
-        commands = [f"lorasweep resume {folder.name}"]
+        commands = [f"lorasweep resume {name}"]
     if result.error:
         parts.append(f"**{escape(result.state)}**: {_short(result.error)}")
     parts += [f"{trial.id} failed: {_short(trial.error)}" for trial in trials if trial.error][:3]
@@ -55,24 +46,25 @@ def sweep_note(
     return "\n\n".join(parts)
 
 
-def ends_text(trials: Sequence[TrialRecord]) -> str:
-    """How the trials of a sweep that runs no more have ended."""
-    return counts_text(trials).replace(" running", " interrupted")
+def ends_text(sweep: SweepRecord) -> str:
+    """How many trials ended in which way, once the sweep has ended."""
+    label = stopping_rule(sweep.config.search).label
+    return counts_text(sweep.trials, label).replace(" running", " interrupted")
 
 
 def trial_note(trial: TrialRecord) -> str | None:
-    """Why a trial failed, and what happened to it on the way; None where there is nothing to tell."""
+    """Why a trial failed, and its notes; None if there is neither."""
     parts = [f"**Failed**: {_short(trial.error)}"] if trial.error else []
     parts += [_short(note) for note in trial.notes]
     return "\n\n".join(parts) or None
 
 
 def trial_name(trial: TrialRecord, rungs: int, *, interrupted: bool = False) -> str:
-    """A trial and how it ended, which MLflow's status does not tell: all that end well are FINISHED.
+    """A trial's id and how it ended: MLflow's status is FINISHED for completed and stopped ones alike.
 
     Args:
         rungs: evaluations of a full trial.
-        interrupted: the sweep has ended and took the trial with it.
+        interrupted: the sweep ended before the trial did.
     """
     if trial.state == "completed":
         return f"{trial.id} completed"

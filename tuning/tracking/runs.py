@@ -1,14 +1,15 @@
-"""The runs of one sweep in an MLflow store: found again by their tags, written without doubles."""
+"""The runs of one sweep in an MLflow store: found by their tags, written without duplicates."""
 
 from __future__ import annotations
 
 import getpass
 import hashlib
 import json
+import math
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from lorasweep.tuning.tracking.entries import (
     KIND,
     NOTE_VERSION,
     REPORT,
+    RUNG_METRIC,
     STATE,
     SWEEP,
     TRIAL,
@@ -30,13 +32,11 @@ from lorasweep.tuning.tracking.store import connect, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput
 
-# MLflow cuts a batch at 1000 metrics and writes each piece by itself. A rung has nine, and up to four of the
-# system: so many are never cut.
-RUNGS_PER_BATCH = 60
-# Every rung has this metric, and a rung's metrics are written together or not at all: it tells what is there.
-RUNG_METRIC = "system/epoch"
+EXPERIMENT = "lorasweep"
+# The most that MLflow gives in one answer.
+MOST_RUNS = 50_000
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 IDENTITY_FILE = "mlflow.json"
@@ -44,7 +44,13 @@ IDENTITY_FILE = "mlflow.json"
 
 @dataclass
 class TrackedRun:
-    """What the store is known to hold of a run, so that only what is missing is sent."""
+    """What the store holds of a run, so that only what is missing is sent.
+
+    Attributes:
+        metrics: the last value of each.
+        artifacts: paths at the top level; None until they are listed.
+        copied: the record that the run was last brought in line with.
+    """
 
     id: str
     name: str = ""
@@ -52,21 +58,26 @@ class TrackedRun:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    rungs: set[int] | None = None
     artifacts: set[str] | None = None
-    data: bool = False
+    has_data: bool = False
+    copied: object = None
 
 
 class SweepRuns:
-    """A sweep's parent run and its children, one a trial.
+    """A sweep's parent run and its children, one for each trial.
 
-    Every method may raise whatever the store raises; what it was about to write can then be sent again.
+    Every method may raise whatever the store raises. What it was about to write can then be sent again.
 
     Args:
-        sweep: the sweep's name, a tag on every run.
+        experiment: name of MLflow's experiment; made if there is none.
+        artifacts: where artifacts go if this process writes them itself; a server has a place of its own.
+        sweep: the sweep's name, a tag of every run.
         identity: tells this sweep from others of its name; the runs are found again by it.
-        kinds: what parent and children are, a tag on each.
-        artifacts: where artifacts go if this process is to write them; a server has a place of its own.
+        kinds: what parent and children are, a tag of each.
+
+    Attributes:
+        experiment: id of the experiment that has the runs.
+        trials: trial → its run, of those that have one.
     """
 
     def __init__(
@@ -79,49 +90,39 @@ class SweepRuns:
         kinds: tuple[str, str] = ("sweep", "trial"),
     ) -> None:
         self._client: MlflowClient = connect(uri)
+        self._kinds = kinds
         self._tags = {SWEEP: sweep, ID: identity, "mlflow.source.name": "lorasweep"}
         with suppress(KeyError, OSError):  # a container's user may have no name
             self._tags["mlflow.user"] = getpass.getuser()
         self._experiment_tags: dict[str, str] = {}
-        self._experiment_id = self._open_experiment(
+        self.experiment = self._open_experiment(
             experiment, None if is_server(uri) else str(artifacts / experiment)
         )
-        self._kinds = kinds
         parents: list[TrackedRun] = []
         trials: dict[str, list[TrackedRun]] = {}
-        for run in self._search(identity):
-            found = TrackedRun(
+        mine, oldest_first = f"tags.`{ID}` = '{identity}'", ["attributes.start_time ASC"]
+        for run in self._client.search_runs(
+            [self.experiment], mine, max_results=MOST_RUNS, order_by=oldest_first
+        ):
+            tracked = TrackedRun(
                 run.info.run_id,
                 run.info.run_name,
                 run.info.status,
                 dict(run.data.params),
                 dict(run.data.tags),
                 dict(run.data.metrics),
-                rungs=None if RUNG_METRIC in run.data.metrics else set(),
-                data=bool(run.inputs and run.inputs.dataset_inputs),
+                has_data=bool(run.inputs and run.inputs.dataset_inputs),
             )
-            if found.tags.get(KIND) == kinds[0]:
-                parents.append(found)
+            if tracked.tags.get(KIND) == kinds[0]:
+                parents.append(tracked)
             else:
-                trials.setdefault(found.tags.get(TRIAL, ""), []).append(found)
+                trials.setdefault(tracked.tags.get(TRIAL, ""), []).append(tracked)
         children = Counter(run.tags.get(PARENT) for runs in trials.values() for run in runs)
-        self._parent = self._one(parents, lambda run: children[run.id]) if parents else None
-        self._trials = {
-            trial: self._one(runs, lambda run: len(run.metrics)) for trial, runs in trials.items()
-        }
-        for run in self._trials.values():
-            if self._parent is not None and run.tags.get(PARENT) != self._parent.id:
+        self._parent = self._only(parents, lambda run: children[run.id]) if parents else None
+        self.trials = {name: self._only(runs, lambda run: len(run.metrics)) for name, runs in trials.items()}
+        if self._parent is not None:
+            for run in self.trials.values():
                 self.send(run, {}, {PARENT: self._parent.id})
-
-    @property
-    def trials(self) -> Mapping[str, TrackedRun]:
-        """Trial → its run, of those that have one."""
-        return self._trials
-
-    @property
-    def experiment(self) -> str:
-        """The id of the experiment that has the runs."""
-        return self._experiment_id
 
     def parent(self, started: float) -> TrackedRun:
         """The sweep's own run; made, with this Unix time as its start, if there is none."""
@@ -131,37 +132,59 @@ class SweepRuns:
 
     def trial(self, trial_id: str, started: float) -> TrackedRun:
         """A trial's run under the parent; made if there is none."""
-        if trial_id not in self._trials:
+        if trial_id not in self.trials:
             tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
-            self._trials[trial_id] = self._create(trial_id, started, tags)
-        return self._trials[trial_id]
+            self.trials[trial_id] = self._create(trial_id, started, tags)
+        return self.trials[trial_id]
 
-    def send(self, run: TrackedRun, params: Mapping[str, str], tags: Mapping[str, str | None]) -> None:
-        """Write params and tags; a param that is there stays as it is, a tag that is None is taken away."""
-        from mlflow.entities import Param, RunTag
+    def send(
+        self,
+        run: TrackedRun,
+        params: Mapping[str, str],
+        tags: Mapping[str, str | None],
+        rungs: Sequence[tuple[int, float, Mapping[str, float]]] = (),
+    ) -> None:
+        """Write params, tags and the metrics of rungs, as one request where any of them is missing.
+
+        Args:
+            params: one that the run has already stays as it is.
+            tags: None takes a tag away.
+            rungs: rung, Unix time and metrics of each evaluation, in order. `RUNG_METRIC` is the last of a
+                rung's metrics and grows from rung to rung, so its value tells how many rungs have arrived.
+        """
+        from mlflow.entities import Metric, Param, RunTag
 
         # MLflow does not let a param change, and refuses all others with it.
         missing = {key: value for key, value in params.items() if key not in run.params}
         changed = {
             key: value for key, value in tags.items() if value is not None and run.tags.get(key) != value
         }
-        if missing or changed:
-            self._client.log_batch(
-                run.id,
-                params=[Param(key, value) for key, value in missing.items()],
-                tags=[RunTag(key, value) for key, value in changed.items()],
-            )
+        reached = run.metrics.get(RUNG_METRIC, -math.inf)
+        news = [rung for rung in rungs if rung[2].get(RUNG_METRIC, math.inf) > reached]
+        points = [
+            Metric(name, value, milliseconds(at), rung)
+            for rung, at, metrics in news
+            for name, value in metrics.items()
+        ]
+        self._client.log_batch(
+            run.id,
+            metrics=points,
+            params=[Param(key, value) for key, value in missing.items()],
+            tags=[RunTag(key, value) for key, value in changed.items()],
+        )
         run.params |= missing
         run.tags |= changed
+        for _, _, metrics in news:
+            run.metrics |= metrics
         for key in [key for key, value in tags.items() if value is None and key in run.tags]:
             self._client.delete_tag(run.id, key)
             del run.tags[key]
 
     def send_experiment_tags(self, tags: Mapping[str, str]) -> None:
-        """Write tags of the experiment, where they are not there already."""
+        """Write tags of the experiment."""
         for key, value in tags.items():
             if self._experiment_tags.get(key) != value:
-                self._client.set_experiment_tag(self._experiment_id, key, value)
+                self._client.set_experiment_tag(self.experiment, key, value)
                 self._experiment_tags[key] = value
 
     def send_note(self, run: TrackedRun, text: str | None) -> None:
@@ -171,50 +194,21 @@ class SweepRuns:
             return
         self.send(run, {}, {NOTE: text, NOTE_VERSION: None if text is None else _version(text)})
 
-    def set_name(self, run: TrackedRun, name: str) -> None:
-        """Name a run as it is to be shown; it is found again by its tags."""
-        if run.name != name:
-            self._client.update_run(run.id, name=name)
-            run.name = name
-
-    def send_rungs(self, run: TrackedRun, rungs: Mapping[int, tuple[float, Mapping[str, float]]]) -> None:
-        """Write the metrics of those rungs that the run lacks.
-
-        Args:
-            rungs: rung → Unix time of the evaluation and its metrics.
-        """
-        from mlflow.entities import Metric
-
-        if run.rungs is None:
-            run.rungs = {point.step for point in self._client.get_metric_history(run.id, RUNG_METRIC)}
-        missing = sorted(set(rungs) - run.rungs)
-        for first in range(0, len(missing), RUNGS_PER_BATCH):
-            batch = missing[first : first + RUNGS_PER_BATCH]
-            points = [
-                Metric(name, value, milliseconds(rungs[rung][0]), rung)
-                for rung in batch
-                for name, value in rungs[rung][1].items()
-            ]
-            self._client.log_batch(run.id, metrics=points)
-            run.rungs |= set(batch)
-
     def send_metrics(self, run: TrackedRun, metrics: Mapping[str, float], at: float) -> None:
-        """Write single values, where they are not the ones that the run shows already."""
+        """Write single values, where the run shows others."""
         from mlflow.entities import Metric
 
         changed = {name: value for name, value in metrics.items() if run.metrics.get(name) != value}
         points = [Metric(name, value, milliseconds(at), 0) for name, value in changed.items()]
-        if points:
-            self._client.log_batch(run.id, metrics=points)
+        self._client.log_batch(run.id, metrics=points)
         run.metrics |= changed
 
-    def set_status(self, run: TrackedRun, status: str, ended: float) -> None:
-        """Let a run go on (`RUNNING`), or end it at this Unix time."""
-        if status == run.status:
-            return
-        if status == "RUNNING":
-            self._client.update_run(run.id, status)
-        else:
+    def set_status(self, run: TrackedRun, status: str, ended: float, name: str | None = None) -> None:
+        """Let a run go on (`RUNNING`), or end it at this Unix time; and name it."""
+        if name not in (None, run.name) or (status == "RUNNING" and status != run.status):
+            self._client.update_run(run.id, status if status == "RUNNING" else None, name)
+            run.name = name or run.name
+        if status not in ("RUNNING", run.status):
             self._client.set_terminated(run.id, status, milliseconds(ended))
         run.status = status
 
@@ -226,14 +220,16 @@ class SweepRuns:
             self._client.log_text(run.id, text, name)
             run.artifacts.add(name)
 
-    def send_data(self, run: TrackedRun, data: DatasetInput) -> None:
-        """Note the data set that a run has used, unless it is noted already."""
-        if not run.data:
+    def send_data(self, run: TrackedRun, data: DatasetInput | None) -> None:
+        """Note the data set that a run has used, unless one is noted."""
+        if data is not None and not run.has_data:
             self._client.log_inputs(run.id, [data])
-            run.data = True
+            run.has_data = True
 
     def send_report(self, run: TrackedRun, files: Mapping[str, bytes], version: str) -> None:
-        """Keep a report's files, by their paths, as the run's artifacts."""
+        """Keep a report's files, by their paths, as the run's artifacts, unless this version is there whole."""
+        if run.tags.get(REPORT) == version:
+            return
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             for name, content in files.items():
                 path = Path(temporary) / name
@@ -259,47 +255,33 @@ class SweepRuns:
     def _open_experiment(self, name: str, location: str | None) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
             except MlflowException:
                 # Another sweep may have made it in the meantime.
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        self._experiment_tags = dict(found.tags)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        self._experiment_tags = dict(experiment.tags)
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
-    def _one(self, twins: list[TrackedRun], worth: Callable[[TrackedRun], int]) -> TrackedRun:
-        # A server may carry out what its caller has given up and asked for again: then there are two. The one
-        # that holds less goes, and if that takes something along, it is sent again.
-        kept = max(twins, key=worth)
+    def _only(self, twins: list[TrackedRun], worth: Callable[[TrackedRun], int]) -> TrackedRun:
+        # A server may carry out a request that its caller has given up and repeated: then there are two runs.
+        # The one that holds less is deleted; whatever it held alone is sent again.
+        best = max(twins, key=worth)
         for run in twins:
-            if run is not kept:
+            if run is not best:
                 self._client.delete_run(run.id)
-        return kept
-
-    def _search(self, identity: str) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id],
-                f"tags.`{ID}` = '{identity}'",
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return best
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> TrackedRun:
         tags = self._tags | {STATE: "running"} | dict(tags)
-        run = self._client.create_run(self._experiment_id, milliseconds(started), tags, name)
-        return TrackedRun(run.info.run_id, name, tags=dict(tags), rungs=set(), artifacts=set())
+        run = self._client.create_run(self.experiment, milliseconds(started), tags, name)
+        return TrackedRun(run.info.run_id, name, tags=dict(tags), artifacts=set())
 
 
 def identity_of(folder: Path) -> str:

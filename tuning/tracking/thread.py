@@ -1,126 +1,196 @@
-"""MLflow on a thread of its own: a store that is slow, or hangs, holds up no trial."""
+"""`MLflowCopy`: keeps a sweep's copy in MLflow up to date, on a thread of its own."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from lorasweep.tuning.record.folder import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.training.errors import LorasweepError, SettingsError
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, now
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.tracking.copy import copy_sweep
+from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of
+from lorasweep.tuning.tracking.store import artifact_root, hide_passwords, quiet, reason
 
-log = logging.getLogger("lorasweep")
+if TYPE_CHECKING:
+    from lorasweep.tuning.tracking.models.registry import Registered
 
 PATIENCE = 300.0
+log = logging.getLogger("lorasweep")
 
 
-class Tracked(Protocol):
-    """What `Tracking` does with a store; any call may take long, and none raises for what the store does."""
+class MLflowCopy(SweepListener):
+    """A sweep's copy in an MLflow store.
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        """The sweep begins or goes on."""
-
-    def update(self, trial: TrialRecord) -> None:
-        """A trial began, reached a rung, or ended."""
-
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        """The sweep ended; whether the store has all of it now."""
-
-    def register(self, name: str) -> RegisteredVersion:
-        """Make the winner a version of a registered model."""
-
-
-class TrackingThread:
-    """Hands a sweep's news to `Tracking` on a thread of its own, which alone speaks with the store meanwhile.
-
-    Records that wait are not lined up: of each trial the newest waits, which holds all that the older ones
-    held. So a store that takes a second for each of them falls behind and catches up, and the line never
-    grows longer than there are trials. What a sweep that dies has not sent is in its folder, as ever.
+    While the sweep runs, a thread copies it whenever something has changed. Nobody waits for that thread
+    before the end: records that come while it is busy are copied together next time, the newest of each trial.
+    A store that fails is reported in the log, once, and tried again later; it never stops the sweep. What MLflow
+    lacks in the end, `publish` copies from the sweep's folder.
 
     Args:
-        patience: seconds that the end of a sweep waits for the store to take all of it.
+        folder: of the sweep. It keeps the identity by which the runs are found again: the store may hold another
+            sweep of this name, somebody else's or one whose folder was removed.
+        uri: a store that `prepare_store` has passed.
+        experiment: name of MLflow's experiment for the runs.
+        patience: seconds that `end` waits for the thread.
+        retry_after: seconds before another try once the store has failed.
+
+    Attributes:
+        published: whether MLflow has all of the sweep.
     """
 
-    def __init__(self, tracking: Tracked, patience: float = PATIENCE) -> None:
-        self._tracking = tracking
+    def __init__(
+        self,
+        folder: SweepFolder,
+        uri: str,
+        experiment: str = EXPERIMENT,
+        *,
+        patience: float = PATIENCE,
+        retry_after: float = 30.0,
+    ) -> None:
+        self.published = False
+        self._folder = folder
+        self._uri = uri
+        self._experiment = experiment
         self._patience = patience
+        self._retry_after = retry_after
+        self._runs: SweepRuns | None = None
+        self._failing = ""
         self._news = threading.Condition()
-        self._summary: Mapping[str, Any] | None = None
-        self._waiting: dict[str, TrialRecord] = {}
+        self._trials: dict[str, TrialRecord] = {}
+        self._changed = False
         self._end: tuple[SweepResult, Mapping[str, Path]] | None = None
-        self._complete = False
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        # A daemon, so that a store that hangs does not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
-    def start(self, summary: Mapping[str, Any]) -> None:
-        """The sweep begins or goes on."""
-        with self._news:
-            self._summary = summary
-        self._run()
+    def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        """Open the parent run, or find it again and let it go on."""
+        self._note(*past)
+        self._thread.start()
 
     def update(self, trial: TrialRecord) -> None:
-        """A trial began, reached a rung, or ended."""
-        with self._news:
-            self._waiting[trial.id] = trial
-            self._news.notify()
+        """Copy how a trial stands: its hyperparameters, its evaluations, how it ended."""
+        self._note(trial)
 
-    def finish(self, result: SweepResult, adapters: Mapping[str, Path]) -> bool:
-        """Wait until the store has all of the sweep, but no longer than patience lasts.
-
-        Returns:
-            Whether it has.
-        """
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        """Copy the whole sweep from its folder once more, and wait for that while patience lasts."""
         with self._news:
-            # The end reads every trial from the sweep's folder.
-            self._waiting.clear()
             self._end = (result, adapters)
             self._news.notify()
-        thread = self._run()
-        thread.join(self._patience)
-        if thread.is_alive():
-            log.warning(
-                "MLflow is too slow to wait for: it has had %.0f s for the end of the sweep, which is whole in "
-                "its folder; fill MLflow with: lorasweep publish",
-                self._patience,
-            )
-            return False
+        if not self._thread.ident:
+            self._thread.start()
+        self._thread.join(self._patience)
         if self._error is not None:
             raise self._error
-        return self._complete
+        if not self.published:
+            why = f"MLflow is too slow: it has had {self._patience:.0f} s for the end of the sweep"
+            log.warning(
+                "%s; sweep %s is complete in %s; copy it into MLflow later with: lorasweep publish %s",
+                why if self._thread.is_alive() else self._failing,
+                self._folder.name,
+                self._folder.path,
+                self._folder.name,
+            )
 
-    def register(self, name: str) -> RegisteredVersion:
-        """Make the winner a version of a registered model, once the store has all of the sweep."""
-        return self._tracking.register(name)
+    def publish(self) -> None:
+        """Copy what MLflow lacks of the sweep and its exported adapters, on the caller's thread.
 
-    def _run(self) -> threading.Thread:
-        if self._thread is None:
-            # A daemon, so that a store that hangs does not keep the process from ending.
-            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-            self._thread.start()
-        return self._thread
+        Raises:
+            SettingsError: the store fails.
+        """
+        adapters = {path.name: path for path in sorted((self._folder.path / "best").glob("t*"))}
+        self.published = self._copy(SweepRecord(self._folder), adapters)
+        if not self.published:
+            raise SettingsError(f"{self._failing}; try again later: lorasweep publish {self._folder.name}")
+
+    def register(self, name: str, *, self_contained: bool = False) -> Registered:
+        """Make the winner a version of a registered model; see `lorasweep.tuning.tracking.models.registry.register`.
+
+        Raises:
+            LorasweepError: no winner, no adapter folder of it, or a store that fails: one line.
+        """
+        from lorasweep.tuning.tracking.models.registry import register
+
+        sweep = SweepRecord(self._folder)
+        winner = sweep.won("register")[1].id
+        if self._runs is None or not self.published:
+            self.publish()
+        assert self._runs is not None
+        run = self._runs.trial(winner, now())
+        adapter = self._folder.path / "best" / winner
+        return register(sweep, self._uri, name, adapter, run.id, self_contained=self_contained)
+
+    def _note(self, *trials: TrialRecord) -> None:
+        with self._news:
+            self._trials |= {trial.id: trial for trial in trials}
+            self._changed = True
+            self._news.notify()
 
     def _work(self) -> None:
         try:
-            while self._send_next():
-                pass
-        except BaseException as error:  # a bug of ours: it is told where the sweep waits for the end
+            sweep = SweepRecord(self._folder)
+            sweep.state = "running"
+            while self._wait():
+                with self._news:
+                    self._changed = False
+                    sweep.trials = list(self._trials.values())
+                if not self._copy(sweep):
+                    self._changed = True
+            assert self._end is not None
+            result, adapters = self._end
+            sweep = SweepRecord(self._folder)
+            sweep.result, sweep.state = result, result.state
+            # Opened anew: a request that was given up may have been carried out since, which makes a run twice.
+            self._runs = None
+            # A person who has just pressed Ctrl-C waits for the end, not for plots.
+            report = result.state == "finished"
+            self.published = self._copy(sweep, adapters, report=report, ended=now())
+        except BaseException as error:  # a bug, or a broken record: raised where the sweep waits
             self._error = error
 
-    def _send_next(self) -> bool:
+    def _wait(self) -> bool:
+        """Wait for news; False at the end of the sweep."""
         with self._news:
-            self._news.wait_for(lambda: self._summary is not None or self._waiting or self._end is not None)
-            summary, self._summary = self._summary, None
-            end = self._end
-            trial = None
-            if summary is None and end is None:
-                trial = self._waiting.pop(next(iter(self._waiting)))
-        # Not under the lock: this is what takes long.
-        if summary is not None:
-            self._tracking.start(summary)
-        elif trial is not None:
-            self._tracking.update(trial)
-        elif end is not None:
-            self._complete = self._tracking.finish(*end)
-            return False
-        return True
+            if self._failing:
+                self._news.wait_for(lambda: self._end is not None, self._retry_after)
+            self._news.wait_for(lambda: self._changed or self._end is not None)
+            return self._end is None
+
+    def _copy(self, sweep: SweepRecord, adapters: Mapping[str, Path] | None = None, **options: Any) -> bool:
+        """Call `copy_sweep`; twice where the store has not failed before, as a line may have been cut.
+
+        MLflow's own retries are off: they repeat a request blindly, and make a run twice. Here each try first
+        looks for what is there.
+        """
+        error: Exception | None = None
+        for _ in range(1 if self._failing else 2):
+            try:
+                with quiet():
+                    self._runs = self._runs or self._open()
+                    copy_sweep(sweep, self._runs, adapters, **options)
+            except LorasweepError:  # the sweep's folder cannot be read
+                raise
+            # Databases, servers and artifact stores each raise errors of their own, and none may end a sweep.
+            except Exception as caught:
+                error, self._runs = caught, None
+            else:
+                self._failing = ""
+                return True
+        assert error is not None
+        before = self._failing
+        self._failing = f"MLflow at {hide_passwords(self._uri)} cannot be written to ({reason(error)})"
+        log.debug("why MLflow cannot be written to", exc_info=error)
+        if sweep.state == "running" and not before:
+            log.warning("%s; the sweep goes on, and its records are sent later", self._failing)
+        return False
+
+    def _open(self) -> SweepRuns:
+        folder = self._folder
+        artifacts = artifact_root(folder.mlruns)
+        return SweepRuns(self._uri, self._experiment, artifacts, folder.name, identity_of(folder.path))

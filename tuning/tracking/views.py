@@ -1,8 +1,8 @@
-"""How MLflow's table of runs opens: saved views with the columns that tell trials apart, and links to them.
+"""Saved views of MLflow's table of runs, with the columns that tell trials apart, and links to them.
 
 MLflow 3 keeps a saved view as a tag of the experiment: `mlflow.sharedViewState.KEY` holds its name and, as JSON,
-which columns are shown and how the runs are sorted; a page with `viewStateShareKey=KEY` opens so, and the menu
-"Views" lists it. An MLflow that does not know a name in it leaves that name out.
+the columns and their order. A page with `viewStateShareKey=KEY` opens it, and the menu "Views" lists it. MLflow
+ignores names in it that it does not know.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from lorasweep.tuning.tracking.entries import ENDED, KIND, METRIC
 from lorasweep.tuning.tracking.store import connect, store_errors
 
 VIEW = "mlflow.sharedViewState."
-# Without this, and `MODE` in the address, MLflow takes the experiment for one about language models' answers,
-# and opens another page.
+# Without this, and `MODE` in the address, MLflow opens the page for experiments with language models' answers.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MODE = "workflowType=machine_learning"
 SWEEPS = "sweeps"
 SETTINGS = ("rank", "alpha", "target_modules", "learning_rate", "trainable_parameters")
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
-# In pixels, so that a page of 1400 shows them all once its menu is folded.
+# In pixels; together they fit a window of 1400 whose menu is folded.
 WIDTHS = {
     **dict(zip(FIRST, (225, 135, 75), strict=True)),
     "metrics.`score`": 85,
@@ -36,24 +35,26 @@ WIDTHS = {
     "params.`trainable_parameters`": 110,
     f"tags.`{ENDED}`": 215,
 }
-# MLflow shows when a view was made; the same moment each time, so that it is written once.
+# MLflow shows when a view was made. The same moment each time, so that it is written once.
 MADE = 1_767_225_600_000
 
 
 def experiment_tags(metric: Metric) -> dict[str, str]:
-    """Tags of an experiment that give it the views that sweeps by this metric need."""
+    """The tags of an experiment that hold the views for sweeps by this metric."""
+    settings = [*_columns("params", SETTINGS), *_columns("tags", (ENDED,))]
+    others = [f"val_{other}" for other in METRIC_NAMES if other != metric]
     return EXPERIMENT_TAGS | {
         f"{VIEW}{SWEEPS}": _view(
             "Sweeps",
-            [*_columns("metrics", ("score", "test/accuracy", "test/macro_f1")), *_setting_columns()],
-            # Runs are nested only while they are sorted by their start.
+            [*_columns("metrics", ("score", "test/accuracy", "test/macro_f1")), *settings],
+            # MLflow nests trials below their sweep only in this order.
             {"orderByKey": "attributes.start_time", "orderByAsc": False},
         ),
         f"{VIEW}{trials_key(metric)}": _view(
             f"Trials by {METRIC_NAMES[metric]}",
-            [*_columns("metrics", ("score", *_other_metrics(metric))), *_setting_columns()],
+            [*_columns("metrics", ("score", *others)), *settings],
             {
-                # The sweeps' own runs have a score, too, and would stand among their trials.
+                # The sweeps' own runs have a score, too.
                 "searchFilter": f"tags.`{KIND}` = 'trial' and tags.`{METRIC}` = '{metric}'",
                 "orderByKey": "metrics.`score`",
                 "orderByAsc": not higher_is_better(metric),
@@ -68,12 +69,12 @@ def trials_key(metric: Metric) -> str:
 
 
 def view_page(experiment: str, key: str) -> str:
-    """Where a view is, from MLflow's own address on."""
+    """A view's page, relative to MLflow's address."""
     return f"#/experiments/{experiment}/runs?{MODE}&viewStateShareKey={key}"
 
 
 def run_page(experiment: str, run_id: str) -> str:
-    """Where a run is, from MLflow's own address on."""
+    """A run's page, relative to MLflow's address."""
     return f"#/experiments/{experiment}/runs/{run_id}?{MODE}"
 
 
@@ -82,34 +83,25 @@ def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]
 
     Args:
         uri: of the store.
-        experiment: its name.
-        address: where MLflow's interface on that store is.
+        experiment: name of the experiment.
+        address: of MLflow's pages on that store.
 
     Raises:
         SettingsError: the store fails.
     """
     with store_errors(uri):
-        found = connect(uri).get_experiment_by_name(experiment)
-    if found is None:
+        entry = connect(uri).get_experiment_by_name(experiment)
+    if entry is None:
         return []
     views = {SWEEPS: SWEEPS} | {
-        trials_key(metric): f"trials by {METRIC_NAMES[metric]}" for metric in METRIC_NAMES
+        trials_key(metric): f"trials by {name}" for metric, name in METRIC_NAMES.items()
     }
     base = address.rstrip("/")
     return [
-        (name, f"{base}/{view_page(found.experiment_id, key)}")
+        (name, f"{base}/{view_page(entry.experiment_id, key)}")
         for key, name in views.items()
-        if VIEW + key in found.tags
+        if VIEW + key in entry.tags
     ]
-
-
-def _other_metrics(metric: Metric) -> list[str]:
-    # The score is the best of its own metric already.
-    return [f"val_{other}" for other in METRIC_NAMES if other != metric]
-
-
-def _setting_columns() -> list[str]:
-    return [*_columns("params", SETTINGS), *_columns("tags", (ENDED,))]
 
 
 def _columns(group: str, names: Sequence[str]) -> list[str]:
@@ -117,10 +109,6 @@ def _columns(group: str, names: Sequence[str]) -> list[str]:
 
 
 def _view(name: str, columns: Sequence[str], sorting: dict[str, Any]) -> str:
-    # MLflow takes the widths of those columns alone whose order it is told.
-    state = sorting | {
-        "selectedColumns": columns,
-        "columnOrder": [*FIRST, *columns],
-        "columnWidths": WIDTHS,
-    }
+    # MLflow ignores the width of a column that `columnOrder` does not name.
+    state = sorting | {"selectedColumns": columns, "columnOrder": [*FIRST, *columns], "columnWidths": WIDTHS}
     return json.dumps({"name": name, "createdAt": MADE, "updatedAt": MADE, "state": json.dumps(state)})

@@ -1,7 +1,7 @@
-"""Checkpoints that nobody needs any more, removed: disks do not fill with a long sweep's.
+"""Writes, opens and removes checkpoints.
 
-Ray keeps of each trial that runs its best and its last checkpoint, and a third while it is written. It knows
-nothing of other runs of the sweep, nor of which trials can still win.
+Ray keeps the best and the last checkpoint of each running trial, and a third while writing it. It does not know about
+other runs of the sweep, or which trials can still win: `prune` removes what is no longer needed.
 """
 
 from __future__ import annotations
@@ -15,32 +15,31 @@ from ray import tune
 from safetensors.numpy import save_file
 
 from lorasweep.training.loop.state import Evaluation, TrainingState
-from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
-from lorasweep.tuning.record.reported import RUNG
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.reported import RUNG, SCORE
+from lorasweep.tuning.record.results import TrialRecord
 
-# Validation rows whose logits go into each checkpoint: an export is compared with them.
+# Each checkpoint holds the logits of this many validation rows: exports are compared with them.
 PROBE_ROWS = 64
 PROBE_FILE = "probe.safetensors"
 BEST_FILE = "best.json"
-
-
 CHECKPOINT = "checkpoint_"
 
 
 def prune(
     folder: SweepFolder, trials: Sequence[TrialRecord], contenders: Collection[str], storage: str | None
 ) -> list[TrialRecord]:
-    """Keep of a trial that has ended its best checkpoint if it can still be chosen, else none.
+    """Remove checkpoints that are no longer needed.
 
-    Of a trial that runs, what earlier runs of the sweep left is removed, but for the checkpoints that its
-    record names; those of the present run are Ray's own business.
+    A trial that ended keeps its best checkpoint if it can still win, else none. A running trial keeps what its
+    record names of earlier runs; Ray manages those of the present run.
 
     Args:
         contenders: ids of the trials that can still be chosen.
-        storage: of the sweep, where it is not its folder.
+        storage: `--storage` of the sweep, if any.
 
     Returns:
-        The records of trials that have ended and no longer name what was removed.
+        The changed records of trials that ended, without the removed paths.
     """
     filesystem, root = storage_of(folder, storage)
     runs = sorted(
@@ -57,7 +56,7 @@ def prune(
         best = trial.checkpoint if running or trial.id in contenders else None
         tidy = trial if running else trial.model_copy(update={"checkpoint": best, "last_checkpoint": None})
         if tidy == trial and not running:
-            continue  # done before
+            continue  # pruned before
         for run in runs[:-1] if running else runs:
             selector = pyarrow.fs.FileSelector(f"{run}/{trial.id}", allow_not_found=True)
             for entry in filesystem.get_file_info(selector):
@@ -70,7 +69,7 @@ def prune(
 
 
 def storage_of(folder: SweepFolder, storage: str | None) -> tuple[pyarrow.fs.FileSystem, str]:
-    """File system and path under which the `run-N` folders of a sweep lie."""
+    """File system and path of the folder that holds a sweep's `run-N` folders."""
     if storage is None:
         return pyarrow.fs.LocalFileSystem(), str(folder.ray.resolve())
     if "://" not in storage:
@@ -85,7 +84,7 @@ def _number(run: str) -> int:
 
 
 def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | None:
-    """A checkpoint by the path that its record holds: on this machine, or on the sweep's shared storage."""
+    """The checkpoint at a recorded path: on this machine, or on the sweep's shared storage."""
     if path is None:
         return None
     if storage is None or "://" not in storage:
@@ -97,7 +96,7 @@ def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | 
 def write_checkpoint(
     state: TrainingState, evaluation: Evaluation, best: float, best_rung: int, folder: Path
 ) -> None:
-    """What the trial needs to go on, its best so far included, and what an export is compared with."""
+    """Write all that the trial needs to continue, and the logits that exports are compared with."""
     state.save(folder)
     (folder / BEST_FILE).write_text(json.dumps({SCORE: best, RUNG: best_rung}))
     save_file({"logits": evaluation.logits[:PROBE_ROWS]}, folder / PROBE_FILE)

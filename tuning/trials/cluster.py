@@ -1,32 +1,34 @@
-"""Ray: started quietly on this machine, or a running cluster joined; and what a trial gets of it."""
+"""Start Ray on this machine or join a cluster, and share its cores and GPUs among trials."""
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from dataclasses import dataclass
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import ResourceSettings
+from lorasweep.tuning.record.machine import usable_cores
 
-# More trials at once than this help little: each proposal would be made before most results are known.
+# With more trials at once, the sampler would propose most of them before it has results to learn from.
 DEFAULT_CONCURRENCY = 4
-# Threads beyond these add little to a trial whose work is on the GPU.
+# A trial on a GPU gains little from more threads.
 GPU_TRIAL_CPUS = 4
-# Ray itself asks an address where nothing listens for minutes.
+# Ray itself keeps trying a dead address for minutes.
 ANSWER_SECONDS = 10
+# Whether the Ray of this process is ours to end.
+_started = False
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a sweep's trials get, resolved.
+    """What each trial of a sweep gets.
 
     Attributes:
         cpus, gpus: of the machine or the whole cluster.
-        cpus_per_trial: cores that a trial reserves; its threads when it runs on them.
+        cpus_per_trial: cores reserved by a trial, and its number of threads.
         gpus_per_trial: GPUs, or a fraction of one.
-        concurrency: trials at once.
+        concurrency: trials at the same time.
     """
 
     cpus: int
@@ -37,7 +39,7 @@ class Resources:
 
 
 def find_resources(address: str | None) -> tuple[int, float]:
-    """Cores and GPUs: of this machine, or of the cluster that is joined.
+    """Number of cores and GPUs: of this machine, or of the cluster at `address`, which is joined.
 
     Raises:
         SettingsError: the cluster cannot be reached.
@@ -45,7 +47,7 @@ def find_resources(address: str | None) -> tuple[int, float]:
     if address is None:
         import torch
 
-        return len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
+        return usable_cores(), float(torch.cuda.device_count())
     import ray
 
     start_ray(address)
@@ -54,10 +56,10 @@ def find_resources(address: str | None) -> tuple[int, float]:
 
 
 def resolve_resources(settings: ResourceSettings, trials: int, cpus: int, gpus: float) -> Resources:
-    """What each trial gets, so that threads × trials at once never exceed the cores.
+    """Share cores and GPUs so that threads × concurrent trials never exceed the cores.
 
     Raises:
-        SettingsError: more is asked for than there is.
+        SettingsError: the settings need more than there is.
     """
     if cpus < 1:
         raise SettingsError("--address: the cluster has no cores; start its nodes with: ray start --num-cpus")
@@ -96,22 +98,26 @@ def resolve_resources(settings: ResourceSettings, trials: int, cpus: int, gpus: 
 
 
 def gpu_slots(gpus: float, gpus_per_trial: float) -> int:
-    """Trials that GPUs hold at once. A fraction lies on one GPU: two GPUs hold two trials of 0.6."""
+    """Trials that fit on the GPUs. A fraction stays on one GPU: two GPUs hold two trials of 0.6."""
     if gpus_per_trial >= 1:
         return int(gpus / gpus_per_trial)
     return int(gpus) * int(1 / gpus_per_trial + 1e-9)
 
 
 def start_ray(address: str | None, cpus: int | None = None, gpus: float | None = None) -> None:
-    """Start Ray on this machine without its dashboard, or join a running cluster; once a process.
+    """Start Ray on this machine without its dashboard, or join a running cluster; once per process.
+
+    A Ray that the caller's program has started itself is used as it is.
 
     Raises:
         SettingsError: the cluster at `address` cannot be reached.
     """
     import ray
 
+    global _started
     if ray.is_initialized():
         return
+    _started = True
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
@@ -123,20 +129,22 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
                 "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
             ) from error
         return
-    # An address in the environment would join a cluster that nobody asked for.
+    # Without "local", Ray would join a cluster named in the environment.
     ray.init(address="local", num_cpus=cpus, num_gpus=gpus or None, include_dashboard=False, **quiet)
 
 
 def _knock(address: str) -> None:
-    """Raise `OSError` unless something listens at `host:port`; other forms of an address are left to Ray."""
+    """Raise `OSError` unless something listens at `host:port`; Ray checks other forms of an address."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
 
 
 def stop_ray() -> None:
-    """End the local Ray, or leave the cluster."""
+    """End the Ray that `start_ray` started, or leave the cluster that it joined."""
     import ray
 
-    if ray.is_initialized():
+    global _started
+    if _started and ray.is_initialized():
         ray.shutdown()
+    _started = False

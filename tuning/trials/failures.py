@@ -1,4 +1,4 @@
-"""What stops a whole sweep: a full disk, or trials that fail one after the other for the same reason."""
+"""Stops a sweep whose disk is full, or whose trials keep failing for the same reason."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ray import tune
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.reported import DISK_FULL
 
-# Trials in a row: one more would most likely fail too, and each may cost an hour.
+# After this many in a row the next one would most likely fail, too.
 FAILURES_IN_A_ROW = 3
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
-class FailureWatch:
-    """Counts failures in a row.
+class FailureWatch(tune.Stopper):
+    """Counts consecutive failures, and ends Ray Tune's loop once there are too many; running trials stay resumable.
 
     Attributes:
-        reason: why the sweep has to stop, once it has to.
-        disk_full: that reason is a full disk, so nothing is wrong with any trial.
+        reason: why the sweep has to stop, or None.
+        disk_full: the reason is a full disk, not a trial.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class FailureWatch:
     def failed(self, error: str) -> None:
         """A trial failed."""
         if NOT_FINITE in error and self._scored:
-            # An answer about its settings, which the search may ask about again; nothing is broken.
+            # Bad hyperparameters diverge, which the search may well try again; nothing is broken.
             return
         kind = NUMBER.sub("#", error)
         self._count = self._count + 1 if kind == self._last else 1
@@ -45,20 +45,13 @@ class FailureWatch:
             self.reason = f"{self._count} trials in a row failed for the same reason: {error}"
 
     def no_space(self, place: object) -> None:
-        """Something could not be written."""
+        """A file could not be written: the disk is full."""
         self.reason, self.disk_full = f"{DISK_FULL}: {place} cannot be written", True
 
-
-class StopOnFailures(tune.Stopper):
-    """Ends Ray Tune's loop once the watch has a reason; trials that run are left as they stand."""
-
-    def __init__(self, watch: FailureWatch) -> None:
-        self._watch = watch
-
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """No single trial is stopped."""
+        """Whether to stop this trial: never."""
         return False
 
     def stop_all(self) -> bool:
         """Whether the sweep has to end."""
-        return self._watch.reason is not None
+        return self.reason is not None

@@ -1,20 +1,21 @@
-"""Writes each trial's record as Ray Tune goes, and tells those who listen."""
+"""Writes each trial's record as Ray Tune runs it, then tells the sweep's listeners."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord, now, trial_id
-from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
+from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
 from lorasweep.tuning.trials.checkpoints import prune
 from lorasweep.tuning.trials.failures import FailureWatch
 
@@ -22,25 +23,19 @@ from lorasweep.tuning.trials.failures import FailureWatch
 FRAME = re.compile(r'\s+File ".*", line \d+')
 
 
-class Listener(Protocol):
-    """Somebody who wants to know how trials get on: MLflow, the terminal."""
-
-    def update(self, trial: TrialRecord) -> None:
-        """A trial began, reached a rung, or ended."""
-
-
 class Recorder(tune.Callback):
-    """The driver's side of a sweep: one record a trial, on disk before anybody else hears of it.
+    """Ray Tune's callback in the driver: one record per trial, written before any listener is called.
 
     Args:
         rungs: evaluations of a full trial.
-        past: the trials so far of a sweep that goes on.
-        contenders: of all trials, the ids of those that can still be chosen; when a trial has ended, the
-            checkpoints of the others go. All are kept if None.
+        searched: hyperparameters that the search space varies.
+        past: records from earlier runs of the sweep.
+        contenders: returns, of all trials, the ids of those that can still be chosen; when a trial ends, the
+            checkpoints of the others are removed. All are kept if None.
 
     Attributes:
         trials: every trial's record by number.
-        watch: what it has seen of failures; the sweep stops when it has a reason.
+        watch: consecutive failures; it stops the sweep once it has a reason.
     """
 
     def __init__(
@@ -48,21 +43,21 @@ class Recorder(tune.Callback):
         folder: SweepFolder,
         rungs: int,
         searched: Sequence[str],
-        listeners: Sequence[Listener] = (),
+        listener: SweepListener | None = None,
         past: Sequence[TrialRecord] = (),
         contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
     ) -> None:
         self._folder = folder
         self._rungs = rungs
         self._searched = tuple(searched)
-        self._listeners = list(listeners)
+        self._listener = listener or SweepListener()
         self._contenders = contenders
         self._storage = folder.config().resources.storage
         self.watch = FailureWatch()
         self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A new record, or the one of a trial that goes on."""
+        """A trial starts or continues."""
         self._write(
             self._record(trial).model_copy(
                 update={"ray_id": trial.trial_id, "state": "running", "ended": None}
@@ -72,7 +67,7 @@ class Recorder(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """One rung more. A rung that is done again after a restart takes the place of its first version."""
+        """One more rung. A rung that is repeated after a restart replaces its first version."""
         record = self._record(trial)
         if ERROR in result:
             self._fail(record, str(result[ERROR]))
@@ -81,9 +76,9 @@ class Recorder(tune.Callback):
             return
         rung = int(result[RUNG])
         evaluation = EvaluationRecord.model_validate({**result["evaluation"], SCORE: result[SCORE]})
-        kept = tuple(earlier for earlier in record.evaluations if earlier.rung < rung)
+        earlier = tuple(entry for entry in record.evaluations if entry.rung < rung)
         update: dict[str, Any] = {
-            "evaluations": (*kept, evaluation),
+            "evaluations": (*earlier, evaluation),
             "score": result[SCORE],
             "best_rung": result[BEST_RUNG],
             "trainable_parameters": result["trainable_parameters"],
@@ -97,7 +92,7 @@ class Recorder(tune.Callback):
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
     ) -> None:
-        """The rung's checkpoint lies on the storage: from now on the trial can go on from here."""
+        """The rung's checkpoint is on the storage: from now on the trial can continue from it."""
         record = self._record(trial)
         update = {"last_checkpoint": checkpoint.path}
         if record.evaluations and record.best_rung == record.reached:
@@ -105,7 +100,7 @@ class Recorder(tune.Callback):
         self._write(record.model_copy(update=update))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The end: of the full budget, or earlier by ASHA."""
+        """The trial ended: with its full budget, or earlier by the stopping rule."""
         record = self._record(trial)
         if record.state == "failed" or not record.evaluations:
             return
@@ -115,17 +110,17 @@ class Recorder(tune.Callback):
         self.prune()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's process broke, and it is taken up again from its last checkpoint."""
+        """The trial's process broke; Ray restarts the trial from its last checkpoint."""
         record = self._record(trial)
-        note = f"taken up again after a failure: {error_line(_report(trial))}"
+        note = f"restarted after a crash: {error_line(_report(trial))}"
         self._write(record.model_copy(update={"notes": _with_note(record, note)}))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial broke, and was not tried again."""
+        """The trial broke and is not restarted."""
         self._fail(self._record(trial), error_line(_report(trial)))
 
     def prune(self) -> None:
-        """Remove the checkpoints that nobody needs any more."""
+        """Remove the checkpoints that are no longer needed."""
         if self._contenders is not None:
             records = list(self.trials.values())
             for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
@@ -134,7 +129,7 @@ class Recorder(tune.Callback):
 
     def _fail(self, record: TrialRecord, error: str) -> None:
         if is_disk_full(error):
-            # Nothing is wrong with the trial: it goes on when there is space.
+            # Nothing is wrong with the trial: it continues when there is space.
             self.watch.no_space(error.removeprefix(f"{DISK_FULL}: "))
             return
         self._write(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
@@ -157,20 +152,19 @@ class Recorder(tune.Callback):
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            # Ray would only log it. What is not on disk has not happened: the rung is done again.
+            # Ray would only log it. What is not on disk has not happened: the rung will be repeated.
             self.watch.no_space(self._folder.path)
             return
         self.trials[record.number] = record
-        for listener in self._listeners:
-            listener.update(record)
+        self._listener.update(record)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles its callbacks for a restore of its own; a sweep goes on from its records instead.
+        # Ray pickles its callbacks for its own restore; a sweep resumes from its records instead.
         return {}
 
 
 def ray_trial_name(trial: Trial) -> str:
-    """The same name for Ray's own records and folders."""
+    """The trial's id as the name of Ray's records and folders."""
     return trial_id(int(trial.config["number"]))
 
 
@@ -179,16 +173,16 @@ def _with_note(record: TrialRecord, note: str) -> tuple[str, ...]:
 
 
 def _report(trial: Trial) -> str:
-    # Not `trial.get_error()`: that looks on the storage, where Ray copies the file only later.
+    # Not `trial.get_error()`: it reads from the storage, where Ray copies the file only later.
     path = trial.error_file
     return Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
 
 
 def error_line(report: str) -> str:
-    """What broke a trial, as one line; the whole of it stays in Ray's log of the trial.
+    """What broke a trial, on one line; Ray's log of the trial has all of it.
 
     Args:
-        report: Ray's account of the failure: a traceback, or how the trial's process died.
+        report: Ray's error file: a traceback, or how the trial's process died.
     """
     lines = report.splitlines()
     frames = [number for number, line in enumerate(lines) if FRAME.match(line)]
@@ -199,17 +193,17 @@ def error_line(report: str) -> str:
             return raised[0][:500]
     if "actor died" in report or "actor is dead" in report:
         return (
-            "its process died; the system may have killed it for want of memory: lower --concurrency, "
+            "its process died; the system may have killed it for lack of memory: lower --concurrency, "
             "or see Ray's log of the trial"
         )
-    told = [line for line in lines if line.strip() and not line.startswith("Failure #")]
-    return told[0][:500] if told else "the trial ended without saying why; its process may have been killed"
+    rest = [line for line in lines if line.strip() and not line.startswith("Failure #")]
+    return rest[0][:500] if rest else "the trial ended without saying why; its process may have been killed"
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
-    """Running-best scores at each rung of trials that have ended, for ASHA to recall.
+    """Trial id → running-best score at each rung of trials that ended, for the stopping rule.
 
-    Failed ones too: ASHA does not forget the rungs that a trial reached before it broke.
+    Failed trials are included: in an uninterrupted sweep the rule would have seen their rungs, too.
     """
     return {
         trial.id: [e.score for e in trial.evaluations if e.score is not None]

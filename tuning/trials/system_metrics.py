@@ -1,4 +1,4 @@
-"""What a trial's process uses of the machine, sampled beside the training."""
+"""CPU, memory and GPU use of a trial's process, sampled during training."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ Step = TypeVar("Step")
 def monitored(
     steps: Iterable[Step], device: torch.device | None, interval: float = SAMPLING_SECONDS
 ) -> Iterator[tuple[Step, dict[str, float]]]:
-    """Each step, with what this process used of the machine while it was made.
+    """Yield each step with this process's resource use while the step was computed.
 
     Args:
         device: that the steps compute on; None measures nothing.
         interval: seconds between two samples.
 
     Yields:
-        The step, and by name: `cpu_percent`, mean, 100 being one core; `memory_mb`, the highest resident memory
-        that was seen; on CUDA `gpu_memory_mb`, the highest that torch had allocated, and `gpu_percent`, the
-        mean use of the whole GPU, where its driver's Python package (nvidia-ml-py) is installed. Megabytes are
-        10^6 bytes.
+        The step, and by name: `cpu_percent`, the mean, 100 per core; `memory_mb`, the highest resident memory seen;
+        on CUDA `gpu_memory_mb`, the most that torch had allocated, and `gpu_percent`, the mean use of the whole GPU
+        if nvidia-ml-py is installed. Megabytes are 10^6 bytes.
     """
     if device is None:
         for step in steps:
@@ -42,7 +41,7 @@ def monitored(
 
 
 class ProcessMonitor:
-    """Samples this process in a thread of its own while it is entered."""
+    """Samples this process in a background thread; a context manager."""
 
     def __init__(self, device: torch.device, interval: float = SAMPLING_SECONDS) -> None:
         self._device = device
@@ -63,20 +62,20 @@ class ProcessMonitor:
         self._thread.join()
 
     def take(self) -> dict[str, float]:
-        """What was seen since the last call, in one number a name."""
+        """Resource use since the last call, one number per name."""
         with self._lock:
-            # One sample at least, however short the step.
+            # At least one sample, however short the step.
             self._sample()
             samples, self._samples = self._samples, {}
         before, self._since = self._since, (time.monotonic(), self._cpu_seconds())
         seconds, used = self._since[0] - before[0], self._since[1] - before[1]
-        found = {"cpu_percent": 100 * used / max(seconds, 1e-6), "memory_mb": max(samples["memory_mb"])}
+        use = {"cpu_percent": 100 * used / max(seconds, 1e-6), "memory_mb": max(samples["memory_mb"])}
         if "gpu_percent" in samples:
-            found["gpu_percent"] = mean(samples["gpu_percent"])
+            use["gpu_percent"] = mean(samples["gpu_percent"])
         if self._device.type == "cuda":
-            found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / MEGABYTE
+            use["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / MEGABYTE
             torch.cuda.reset_peak_memory_stats(self._device)
-        return found
+        return use
 
     def _cpu_seconds(self) -> float:
         times = self._process.cpu_times()
@@ -90,7 +89,7 @@ class ProcessMonitor:
     def _sample(self) -> None:
         self._samples.setdefault("memory_mb", []).append(self._process.memory_info().rss / MEGABYTE)
         if self._device.type == "cuda":
-            # Absent package, a card cut into slices, a driver that refuses: the rest is still worth having.
+            # No package, a GPU in MIG slices, a driver that refuses: the other numbers are still useful.
             with suppress(Exception):
                 used = float(torch.cuda.utilization(self._device))
                 self._samples.setdefault("gpu_percent", []).append(used)

@@ -1,4 +1,4 @@
-"""The Ray Tune function: a thin bridge from `fine_tune` to `tune.report`."""
+"""The function that Ray Tune runs: a thin bridge from `fine_tune` to `tune.report`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import LorasweepError
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.settings import Hyperparameters, TrainingSettings, higher_is_better
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, is_disk_full
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
@@ -33,17 +33,17 @@ RUNG_SCORE = "rung_score"
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What all trials of a sweep share beside the encoded texts.
+    """What all trials of a sweep share, besides the encoded texts.
 
     Attributes:
         threads: CPU threads of a trial.
-        gpu_share: GPUs of a trial; a fraction bounds its share of the device's memory.
-        storage: where checkpoints lie that the nodes of a cluster share, if anywhere.
-        system_metrics: whether to measure the trials' processes.
+        gpu_share: GPUs of a trial; a fraction also limits its share of the GPU's memory.
+        storage: checkpoint storage shared by the nodes of a cluster, or None.
+        system_metrics: whether to measure resource use.
     """
 
     base: BaseModel
-    settings: TrainingSettings
+    training_settings: TrainingSettings
     threads: int
     gpu_share: float
     storage: str | None = None
@@ -53,8 +53,8 @@ class TrialSetup:
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     """Train one proposal; report the best score so far at each rung, with a checkpoint.
 
-    Goes on from the trial's last checkpoint where it has one. What a user could mend, such as a loss that is
-    not finite, ends the trial with one line under `error`: trying again would end the same way.
+    Continues from the trial's last checkpoint if it has one. Errors that a retry cannot fix, such as a loss that is
+    not finite, end the trial with one line under `error`.
     """
     try:
         _train_and_report(config, data, setup)
@@ -71,37 +71,35 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     hyperparameters = Hyperparameters(**config["hyperparameters"])
     state = start_state(data, setup, hyperparameters, device)
     parameters = trainable_parameters(state.model)
-    best: float | None = None
-    best_rung = 0
+    best = Best(setup.training_settings.metric)
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state.load(Path(folder))
-            kept = json.loads((Path(folder) / BEST_FILE).read_text())
-            best, best_rung = float(kept[SCORE]), int(kept[RUNG])
-    metric = setup.settings.metric
-    higher = higher_is_better(metric)
-    # Killed between an evaluation's record and its checkpoint, the trial reaches that evaluation again. The one
-    # on record stands: MLflow and Optuna have it, and a GPU may not repeat itself to the last digit.
-    known = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
+            stored = json.loads((Path(folder) / BEST_FILE).read_text())
+            best = Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
+    # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
+    # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
+    recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
     for evaluation, system in monitored(
-        fine_tune(state, data, hyperparameters, setup.settings), device if setup.system_metrics else None
+        fine_tune(state, data, hyperparameters, setup.training_settings),
+        device if setup.system_metrics else None,
     ):
-        on_record = known.get(evaluation.rung)
-        score = on_record.by(metric) if on_record else evaluation.scores.by(metric)
+        on_record = recorded.get(evaluation.rung)
+        score = on_record.by(best.metric) if on_record else evaluation.scores.by(best.metric)
         assert score is not None
-        # Ray keeps the later of two equal checkpoints, and so do we.
-        if best is None or (score >= best if higher else score <= best):
-            best, best_rung = score, evaluation.rung
+        best.update(score, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-            write_checkpoint(state, evaluation, best, best_rung, Path(temporary))
+            write_checkpoint(state, evaluation, best.score, best.rung, Path(temporary))
             tune.report(
                 {
-                    SCORE: best,
+                    SCORE: best.score,
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
-                    BEST_RUNG: best_rung,
-                    "evaluation": (on_record or EvaluationRecord.of(evaluation, best, system)).model_dump(),
+                    BEST_RUNG: best.rung,
+                    "evaluation": (
+                        on_record or EvaluationRecord.of(evaluation, best.score, system)
+                    ).model_dump(),
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
                 },
@@ -112,15 +110,16 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
 def start_state(
     data: EncodedDataset, setup: TrialSetup, hyperparameters: Hyperparameters, device: torch.device
 ) -> TrainingState:
-    """A trial's beginning: a fresh adapter on the worker's base model."""
-    amp = resolve_precision(setup.settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, setup.settings.seed, str(device))
-    model = build_classifier(loaded, hyperparameters, setup.settings.seed, amp)
+    """A trial's initial state: a fresh adapter on the worker's base model."""
+    settings = setup.training_settings
+    amp = resolve_precision(settings.precision, device, setup.base.model_type)
+    loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
+    model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     return TrainingState.start(model, hyperparameters, amp)
 
 
 def prepare_worker(setup: TrialSetup) -> torch.device:
-    """Set the process up for one trial: threads, quiet libraries, its share of a GPU."""
+    """Set up this process for one trial: threads, quiet libraries, its share of a GPU."""
     from lorasweep.tuning.quiet import quiet_libraries
 
     quiet_libraries()
@@ -128,12 +127,12 @@ def prepare_worker(setup: TrialSetup) -> torch.device:
     if setup.gpu_share <= 0 or not torch.cuda.is_available():
         return torch.device("cpu")
     if setup.gpu_share < 1:
-        # Ray only counts fractions of a GPU; without this one trial may take the memory of all.
+        # Ray only counts fractions of a GPU; nothing else keeps one trial from taking all of its memory.
         torch.cuda.set_per_process_memory_fraction(setup.gpu_share)
     return torch.device("cuda", 0)
 
 
 @lru_cache(maxsize=1)
 def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: str) -> LoadedBase:
-    # Kept by the worker process from trial to trial.
+    # The worker process reuses it from trial to trial.
     return load_base(base, label_names, seed, torch.device(device))

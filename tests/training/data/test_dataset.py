@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lorasweep.training.data.dataset import Dataset, Texts, describe, fingerprint, summary_lines
+from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
+from lorasweep.training.data.summary import describe, summary_lines
 from lorasweep.training.errors import DataError
 
 
@@ -103,8 +104,8 @@ def test_the_summary_counts() -> None:
     assert summary_lines(summary) == [
         "news.json: 1,300 rows read",
         "dropped: no text 2, a same text 1",
-        "classes left out (too few rows to stand in every split): tiny 2",
+        "classes left out (too few rows for every split): tiny 2",
         "rows: train 4, validation 1, test 3",
         "3 classes, from ü (1 rows) to NA (4 rows)",
-        "always answering with the most frequent class: 33.3% of the test rows",
+        "always predicting the most frequent class: 33.3% of the test rows correct",
     ]

@@ -51,6 +51,6 @@ def test_one_row_tells_whether_the_day_is_in_front() -> None:
     # Read either way these are the same days.
     assert read("02/02/2018", "03/03/2018") == ["2018-02-02 00:00:00", "2018-03-03 00:00:00"]
     with pytest.raises(
-        DataError, match=r"rows\.csv, column 'date': dates like '02/03/2018' may have the day"
+        DataError, match=r"rows\.csv, column 'date': dates like '02/03/2018' may begin with the day"
     ):
         read("02/03/2018", "04/05/2018")

@@ -79,7 +79,7 @@ def test_what_is_not_the_whole_set_is_told() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"date": "soon"}, "row 4: 'soon' is no date"),
+        ({"date": "soon"}, "row 4: 'soon' is not a date"),
         ({"category": ""}, "row 4: has no category"),
         ({"category": None}, "row 4: has no category"),
     ],

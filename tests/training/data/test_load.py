@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.data.load import (
     Dataset,
     DataSettings,
     describe,
     load_dataset,
-    read_texts,
     summary_lines,
 )
-from lorasweep.training.errors import DataError, SettingsError
+from lorasweep.training.errors import DataError, LorasweepError, SettingsError
+from lorasweep.training.files.tables import read_table
 
 
 def news(count: int, **more: Any) -> list[dict[str, Any]]:
@@ -94,9 +95,8 @@ def test_every_row_read_is_accounted_for(tmp_path: Path) -> None:
 
 
 def test_a_row_with_only_its_second_text_keeps_it_as_the_text(tmp_path: Path) -> None:
-    texts, pairs, _ = read_texts(
-        write(tmp_path / "a.jsonl", [*news(1), *news(1, headline=" "), *news(1, short_description="")])
-    )
+    path = write(tmp_path / "a.jsonl", [*news(1), *news(1, headline=" "), *news(1, short_description="")])
+    texts, pairs = texts_and_pairs(read_table(path), ("headline", "short_description"))
     assert texts == ["Headline 0", "What happened 0", "Headline 0"]
     assert pairs == ["What happened 0", "", ""]
 
@@ -258,7 +258,7 @@ def test_a_split_by_date(tmp_path: Path) -> None:
     assert dataset.dates["train"][1] < dataset.dates["validation"][0]
     lines = summary_lines(describe(dataset))
     assert any(line.startswith("split by date: train 2020-01-0") for line in lines)
-    assert "classes left out (no row as old as training): new 1" in lines
+    assert "classes left out (no training row): new 1" in lines
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
     write(tmp_path / "a.jsonl", rows[::-1])
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
@@ -308,7 +308,7 @@ def test_a_split_by_date_that_cannot_be(
 def test_without_a_date_column(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": ["a", "b"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(DataError, match="no column 'date' to split by; name it with --date; columns present"):
+    with pytest.raises(DataError, match="no date column recognised, name it with --date; columns present"):
         load_dataset(DataSettings(path=str(tmp_path / "a.csv"), split_by="date"), 0)
 
 
@@ -341,7 +341,7 @@ def test_a_map_that_merges_nothing_leaves_nothing_to_compare(tmp_path: Path) -> 
     dataset = load_dataset(DataSettings(path=path, merge_labels=str(tmp_path / "map.yaml")), 0)
     assert dataset.label_names == ("a", "c", "d", "other")
     assert (dataset.original_names, dataset.train.original) == ((), None)
-    assert "labels by map.yaml: no two of the data's are merged" in summary_lines(describe(dataset))
+    assert "labels merged by map.yaml: none of the data's" in summary_lines(describe(dataset))
 
 
 def test_labels_that_are_merged_may_label_one_text(tmp_path: Path) -> None:
@@ -362,23 +362,83 @@ def test_no_path_means_the_sample_news() -> None:
     assert (len(dataset.label_names), dataset.left_out_classes) == (7, {})
 
 
-def test_texts_to_predict_on_stay_in_line_with_their_file(tmp_path: Path) -> None:
-    rows = news(3)
-    rows[1] = {"headline": None, "other": 1}
-    texts, pairs, frame = read_texts(write(tmp_path / "a.jsonl", rows), text=("headline",))
-    assert (texts, pairs, len(frame)) == (["Headline 0", "", "Headline 2"], None, 3)
-    (tmp_path / "a.jsonl").write_text('{"headline": "x"}\n' * 100 + "{")
-    with pytest.raises(DataError, match="line 101"):
-        read_texts(tmp_path / "a.jsonl")
-    with pytest.raises(DataError, match="no column 'body'"):
-        read_texts(write(tmp_path / "a.jsonl", rows), text=("body",))
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series([1.0, 2.0, None] * 20),
+        pd.Series([3, 4, 5] * 20),
+        pd.Series(["a", "b", None] * 20, dtype="category"),
+        pd.Series([True, False, False] * 20),
+    ],
+)
+def test_a_frame_is_read_like_the_same_table_in_parquet(labels: pd.Series, tmp_path: Path) -> None:
+    index = pd.Index(range(100, 160), name="row")
+    frame = pd.DataFrame({"text": [f"t{n}" for n in range(60)], "label": labels.tolist()}).set_index(index)
+    frame["label"] = labels.set_axis(index)
+    before = frame.copy()
+    frame.to_parquet(tmp_path / "a.parquet")
+    of_file = load_dataset(DataSettings(path=str(tmp_path / "a.parquet")), 0)
+    of_frame = load_dataset(DataSettings(), 0, {"train": frame})
+    assert (of_frame.fingerprint, of_frame.dropped) == (of_file.fingerprint, of_file.dropped)
+    assert (of_frame.source, of_file.source) == ("DataFrame", "a.parquet")
+    pd.testing.assert_frame_equal(frame, before)
 
 
-def test_a_txt_file_holds_a_text_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    texts, pairs, frame = read_texts(tmp_path / "a.txt", text=("headline", "short_description"))
-    assert (texts, pairs, frame["text"].tolist()) == (["one", "two"], ["", ""], ["one", "two"])
-    assert read_texts(tmp_path / "a.txt", text=("headline",))[1] is None
+def test_frames_take_the_place_of_paths(tmp_path: Path) -> None:
+    test = pd.DataFrame(news(8)).assign(headline=[f"Headline {number} t" for number in range(8)])
+    path = write(tmp_path / "test.jsonl", test.to_dict("records"))
+    frames = {"test": test, "train": pd.DataFrame(news(40))}
+    of_frames = load_dataset(DataSettings(path="gone.csv"), 0, frames)
+    of_both = load_dataset(DataSettings(test_path=path), 0, {"train": frames["train"]})
+    assert of_frames.fingerprint == of_both.fingerprint
+    assert of_frames.test.text == test["headline"].tolist()
+    assert of_frames.source == "DataFrame + DataFrame of test rows"
+    assert of_both.source == "DataFrame + test.jsonl"
+    three = load_dataset(DataSettings(), 0, frames | {"validation": pd.DataFrame(news(8, authors="v"))})
+    assert three.dropped == {"text also in the validation split": 8}
+
+
+def test_half_a_surrogate_pair_in_a_frame_does_not_stop_the_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame(news(40), dtype=object)
+    frame.loc[0, "headline"] = "a \ud800 b"
+    dataset = load_dataset(DataSettings(), 0, {"train": frame})
+    dataset.save(tmp_path)
+    assert "a \ufffd b" in [text for texts in dataset.splits().values() for text in texts.text]
+
+
+@pytest.mark.parametrize(
+    ("frames", "settings", "message"),
+    [
+        ({"train": pd.DataFrame({"text": []})}, {}, "DataFrame holds no rows"),
+        ({"train": pd.DataFrame({"a": ["x"]})}, {}, "DataFrame: no text column recognised"),
+        ({"train": pd.DataFrame({"text": ["x"], "label": [["a"]]})}, {}, "DataFrame, row 1: column 'label'"),
+        (
+            {"train": pd.DataFrame(news(40)), "test": pd.DataFrame({"headline": ["x"]})},
+            {},
+            "DataFrame of test rows: no column 'short_description'",
+        ),
+        ({"test": pd.DataFrame(news(4))}, {}, "'DataFrame of test rows' is given without training rows"),
+        (
+            {"train": pd.DataFrame(news(4)), "test": pd.DataFrame(news(4))},
+            {"split_by": "date"},
+            "'DataFrame of test rows' brings splits",
+        ),
+        ({"train": pd.DataFrame(news(4))}, {"columns": ("a", "b")}, "--columns is for CSV and TSV"),
+        ({}, {"path": "DataFrame"}, "DataFrame: these rows were in memory; pass them again"),
+        (
+            {"valid": pd.DataFrame(news(4))},
+            {},
+            "'valid' names no split; name the DataFrames train, validation",
+        ),
+    ],
+)
+def test_frames_that_cannot_be_used(
+    frames: dict[str, pd.DataFrame], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LorasweepError) as error:
+        load_dataset(DataSettings(**settings), 0, frames)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_settings_take_one_name_as_a_tuple_and_refuse_the_unknown() -> None:

@@ -18,11 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorasweep.training.data.columns import texts_and_pairs
-from lorasweep.training.data.load import read_texts
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.row_stream import RowStream
-from lorasweep.training.files.streams import open_table
-from lorasweep.training.files.tables import Table, read_table
+from lorasweep.training.files.tables import RowStream, Table, open_table, read_table
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -214,7 +211,7 @@ def test_a_message_about_a_later_chunk_says_where_it_begins(tmp_path: Path) -> N
 def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("lorasweep.training.files.text_streams.SCAN_ROWS", 200)
+    monkeypatch.setattr("lorasweep.training.files.tables.SCAN_ROWS", 200)
 
     def peak(rows: int) -> int:
         frame = pd.DataFrame({"text": [f"{'film star ' * 20}{row}" for row in range(rows)]})
@@ -246,6 +243,6 @@ def test_texts_of_one_and_of_two_columns(tmp_path: Path) -> None:
 
 def test_pairs_are_those_of_training(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "title,text\nx,y\n,z\nw,\n")
-    texts, pairs, _ = read_texts(path, ("title", "text"))
     (table,) = open_table(path).chunks()
-    assert texts_and_pairs(table, ("title", "text")) == (texts, pairs)
+    assert texts_and_pairs(table, ("title", "text")) == (["x", "z", "w"], ["y", "", ""])
+    assert texts_and_pairs(read_table(path), ("title", "text")) == (["x", "z", "w"], ["y", "", ""])

@@ -1,5 +1,6 @@
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lorasweep.training.data.columns import strings
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import read_lines, read_table
+from lorasweep.training.files.tables import open_table, read_table, table_of
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -105,8 +107,13 @@ def test_more_bad_json_lines_than_one_in_twenty_stop_with_the_first(tmp_path: Pa
             b"text,label\none,a\ntwo, three,b\n",
             "comma-separated file (Expected 2 fields in line 3, saw 3)",
         ),
-        ("a.csv", b'text,label\n"one,a\n', "EOF inside string"),
+        ("a.csv", b'text,label\n"one,a\n', "a quote is not closed in the row that begins in line 2"),
         ("a.tsv", b"text\tlabel\none\ta\tb\n", "tab-separated file (Expected 2 fields"),
+        (
+            "a.csv",
+            b'text,label\n"two\nlines",a\n\none,a,b\n',
+            "comma-separated file (Expected 2 fields in line 5, saw 3)",
+        ),
         ("a.csv", b"text,label\n\xe9,a\n", "line 2: not UTF-8"),
         ("a.parquet", b"text,label\n", "not a readable Parquet file"),
         ("a.parquet", as_parquet(pd.DataFrame(ROWS))[:-40] + b"PAR1", "not a readable Parquet file"),
@@ -130,6 +137,44 @@ def test_a_tsv_without_quoting_keeps_rows_that_begin_with_a_quote(tmp_path: Path
     assert read_table(path).frame["text"].tolist() == ['"Yes, he said', "no", 'quoted "word"', 'the "end"']
 
 
+@pytest.mark.parametrize("read", [read_table, open_table])
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        # Two texts that begin with a quote would join all rows between them.
+        ("a.csv", 'text,label\none,a\n"Yes, he said,a\ntwo,b\n"No, she said,b\n', 3),
+        # One short line, and a lone quote is no longer known to be part of the text.
+        ("a.tsv", 'text\tlabel\none\n"Yes\ta\ntwo\tb\n"No\tb\n', 3),
+        ("a.csv", 'text,label\n"two\nlines",a\n"said \\"no\\", twice",b\n', 4),
+        ("a.csv", 'text,label\n\n\n"closed" too early,a\n', 4),
+    ],
+)
+def test_quotes_that_are_not_quoting_are_refused(
+    tmp_path: Path, read: Callable[[Path], object], name: str, content: str, line: int
+) -> None:
+    place = rf"text after a closing quote in the row that begins in line {line}\)"
+    with pytest.raises(DataError, match=place):
+        read(written(tmp_path / name, content.encode()))
+
+
+def test_quotes_within_a_text_need_no_quoting(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", b'text,label\n5" screen,a\nthe "end",b\n"a ""b"", c",d\n')
+    assert read_table(path).frame["text"].tolist() == ['5" screen', 'the "end"', 'a "b", c']
+
+
+def test_blank_lines_are_rows_of_one_column_only(tmp_path: Path) -> None:
+    one = written(tmp_path / "one.csv", b"\n\ntext\nfirst\n\nthird\n  \nfifth\n")
+    assert read_table(one).frame["text"].tolist() == ["first", "", "third", "  ", "fifth"]
+    two = written(tmp_path / "two.csv", b"\ntext,label\n\nfirst,a\n \n,b\n\n")
+    assert read_table(two).frame.values.tolist() == [["first", "a"], ["", "b"]]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_lines_may_end_in_any_way(tmp_path: Path, end: str) -> None:
+    path = written(tmp_path / "a.csv", end.join(["text,label", '"a\rb\r\nc",x', "d,y"]).encode())
+    assert read_table(path).frame.values.tolist() == [["a\rb\r\nc", "x"], ["d", "y"]]
+
+
 def test_columns_name_a_file_without_a_header(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", b"a,one\nb,two\n")
     table = read_table(path, columns=("label", "text"))
@@ -151,11 +196,34 @@ def test_columns_are_for_files_that_name_none(tmp_path: Path) -> None:
         read_table(written(tmp_path / "a.jsonl", as_json_lines()), columns=("a", "b"))
 
 
-def test_read_lines_leaves_blank_lines_out(tmp_path: Path) -> None:
-    assert read_lines(written(tmp_path / "a.txt", "\ufeffone\r\n\n  two \u2028 x\n".encode())) == [
-        "one",
-        "two \u2028 x",
-    ]
+def test_a_frame_gives_its_rows_without_its_index() -> None:
+    frame = pd.DataFrame(
+        {"text": ["a", None, "c"], 0: [1.0, None, 3.0]}, index=pd.Index([7, 5, 7], name="id")
+    )
+    before = frame.copy()
+    table = table_of(frame)
+    assert (table.name, table.unparsable, table.header_guessed) == ("DataFrame", 0, False)
+    assert table.frame.columns.tolist() == ["text", "0"]
+    assert table.frame.index.tolist() == [0, 1, 2]
+    assert (strings(table, "text"), strings(table, "0")) == (["a", "", "c"], ["1", "", "3"])
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_half_a_surrogate_pair_in_a_frame_becomes_a_replacement_character() -> None:
+    frame = pd.DataFrame({"text": ["x\ud800", "y"], "n": [1, 2]}, dtype=object)
+    assert table_of(frame).frame.values.tolist() == [["x\ufffd", 1], ["y", 2]]
+
+
+def test_an_index_without_a_name_is_no_column_of_a_parquet_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", as_parquet(pd.DataFrame(ROWS, index=pd.Index([7, 5, 3]))))
+    assert read_table(path).frame.columns.tolist() == ["text", "label"]
+
+
+def test_a_frame_that_is_no_table() -> None:
+    with pytest.raises(DataError, match=r"^rows holds no rows"):
+        table_of(pd.DataFrame({"text": []}), "rows")
+    with pytest.raises(DataError, match=r"^DataFrame: the columns have 2 levels"):
+        table_of(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])))
 
 
 def written(path: Path, content: bytes) -> Path:

@@ -1,12 +1,14 @@
 import gzip
+import io
 import lzma
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lorasweep.training.errors import DataError, shown
-from lorasweep.training.files.unpacked import decoded, table_format, unpacked
+from lorasweep.training.files.unpacked import find_source, standard_input, table_format
 
 CSV = b"text,label\none,a\n"
 
@@ -22,18 +24,17 @@ def test_plain_and_packed_files_hold_the_same(tmp_path: Path) -> None:
         archive.writestr("folder/.a.csv", b"x")
         archive.writestr("LICENSE.txt", b"x")
     for name in ("a.csv", "a.CSV.GZ", "a.csv.xz", "archive.zip"):
-        _, _, content = unpacked(str(tmp_path / name), (".csv",))
-        assert content == CSV, name
+        source = find_source(tmp_path / name, (".csv",))
+        for _ in range(2):
+            with source.unpacked() as content:
+                assert content.read() == CSV, name
 
 
 def test_a_zip_is_named_with_its_table(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("rows.json", b"{}")
-    assert unpacked(str(tmp_path / "a.zip"), (".json",)) == (
-        f"{tmp_path / 'a.zip'}: rows.json",
-        ".json",
-        b"{}",
-    )
+    source = find_source(tmp_path / "a.zip", (".json",))
+    assert (source.name, source.suffix) == (f"{tmp_path / 'a.zip'}: rows.json", ".json")
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,6 @@ def test_a_zip_without_exactly_one_table(tmp_path: Path, members: list[str], mes
     ("name", "content", "message"),
     [
         ("a.csv", b"", "is empty (0 bytes)"),
-        ("a.csv", b" \n\n", "is empty"),
-        ("a.csv.gz", gzip.compress(b""), "is empty"),
         ("a.xlsx", CSV, "'.xlsx' is not one of .csv, .json (each also with .gz, .xz, .zip)"),
         ("a.gz", CSV, "'none' is not one of .csv"),
         ("a", CSV, "'none' is not one of .csv"),
@@ -82,10 +81,30 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     refused("a\0.csv", "no such file")
 
 
-def test_text_that_is_not_utf8_is_refused_with_its_line() -> None:
-    assert decoded("\ufeffé".encode(), "a") == "é"
-    with pytest.raises(DataError, match=r"^a\.csv, line 2: not UTF-8 text \(byte 0xe9\)"):
-        decoded("ok\né".encode("latin-1"), "a.csv")
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress("\ufeffé".encode()))
+    assert text_of(path) == "é"
+    path.write_bytes(gzip.compress(b"ok\n" * 50_000 + "é".encode("latin-1")))
+    with pytest.raises(DataError, match=r"a\.csv\.gz, line 50001: not UTF-8 text \(byte 0xe9\)"):
+        text_of(path)
+
+
+def test_lines_of_text_end_at_line_feeds_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("a\u2028\x85\x0b\x0c\rb\nc".encode())
+    with find_source(path, (".csv",)).text() as lines:
+        assert list(lines) == ["a\u2028\x85\x0b\x0c\rb\n", "c"]
+
+
+@pytest.mark.parametrize("given", [b"a\xc2\x85b\nc", None])
+def test_standard_input_can_be_read_again(monkeypatch: pytest.MonkeyPatch, given: bytes | None) -> None:
+    stdin = None if given is None else SimpleNamespace(buffer=io.BytesIO(given))
+    monkeypatch.setattr("sys.stdin", stdin)
+    source = standard_input()
+    for _ in range(2):
+        with source.unpacked() as content:
+            assert content.read() == (given or b"")
 
 
 def test_shown_cuts_long_values_and_long_lists() -> None:
@@ -103,8 +122,13 @@ def test_table_format() -> None:
     ]
 
 
+def text_of(path: Path | str) -> str:
+    with find_source(path, (".csv", ".json")).text() as text:
+        return text.read()
+
+
 def refused(path: Path | str, message: str) -> None:
     with pytest.raises(DataError) as error:
-        unpacked(str(path), (".csv", ".json"))
+        text_of(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,7 +1,7 @@
 import pytest
 
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.files.yaml_file import parse_yaml, read_yaml
+from lorasweep.training.files.yaml_file import dump_yaml, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_merge_keys_may_repeat_names():
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.yaml: no such file"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(SettingsError, match="not a file"):
+    with pytest.raises(SettingsError, match=r"cannot be read \(Is a directory\)"):
         read_yaml(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"rank: \xff\xfe")
     with pytest.raises(SettingsError, match=r"binary\.yaml: not UTF-8 text"):
@@ -65,3 +65,24 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_a_file_is_read(tmp_path):
     (tmp_path / "space.yaml").write_text("rank: 4\nabout: größer\n", encoding="utf-8")
     assert read_yaml(tmp_path / "space.yaml") == {"rank": 4, "about": "größer"}
+
+
+def test_what_is_written_is_read_back():
+    content = {
+        "z": "1e-4",
+        "a": 1e-4,
+        "é": ["4", 4, None, True, "yes", "2e3", 2e300],
+        "b": {"c": "line\nfeed"},
+    }
+    text = dump_yaml(content)
+    assert parse_yaml(text, "x.yaml") == content
+    assert list(parse_yaml(text, "x.yaml")) == ["z", "a", "é", "b"]
+    assert "é" in text
+
+
+def test_an_option_that_named_the_file_is_in_the_message(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1\na: 2\n")
+    with pytest.raises(SettingsError) as refusal:
+        read_yaml(tmp_path / "a.yaml", "--config")
+    path = tmp_path / "a.yaml"
+    assert str(refusal.value) == f"--config {path} line 2: not valid YAML: a stands twice (first on line 1)"

@@ -24,7 +24,7 @@ from tiny_trials import (
 from torch import nn
 
 from lorasweep.training.data.encoding import epoch_batches
-from lorasweep.training.loop.fine_tune import Plan, fine_tune
+from lorasweep.training.loop.fine_tune import Schedule, fine_tune
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.settings import Hyperparameters
@@ -132,19 +132,21 @@ class TestPlan:
         ],
     )
     def test_rungs(self, rows: int, epochs: int, per_epoch: int, expected: tuple[int, ...]) -> None:
-        plan = Plan.of(rows, hyperparameters(), settings(epochs=epochs, evaluations_per_epoch=per_epoch))
-        assert plan.rung_steps == expected
-        assert plan.steps == expected[-1] == -(-rows // 8) * epochs
+        schedule = Schedule.of(
+            rows, hyperparameters(), settings(epochs=epochs, evaluations_per_epoch=per_epoch)
+        )
+        assert schedule.rung_steps == expected
+        assert schedule.steps == expected[-1] == -(-rows // 8) * epochs
 
     @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.06, 1.0])
     def test_warm_up_and_decay_are_linear(self, warmup: float) -> None:
-        plan = Plan.of(400, hyperparameters(warmup=warmup), settings())
-        factors = [plan.rate_factor(step) for step in range(plan.steps + 1)]
-        rising, falling = factors[: plan.warmup_steps], factors[plan.warmup_steps :]
-        assert plan.warmup_steps == int(np.ceil(100 * warmup))
+        schedule = Schedule.of(400, hyperparameters(warmup=warmup), settings())
+        factors = [schedule.rate_factor(step) for step in range(schedule.steps + 1)]
+        rising, falling = factors[: schedule.warmup_steps], factors[schedule.warmup_steps :]
+        assert schedule.warmup_steps == int(np.ceil(100 * warmup))
         assert rising == pytest.approx([(k + 1) / len(rising) for k in range(len(rising))])
         assert falling == pytest.approx(
-            np.linspace(min(1, plan.steps - len(rising)), 0, len(falling)).tolist()
+            np.linspace(min(1, schedule.steps - len(rising)), 0, len(falling)).tolist()
         )
         assert max(factors) == 1
         assert min(factors[:-1]) > 0

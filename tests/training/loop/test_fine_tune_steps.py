@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from lorasweep.training.data.encoding import epoch_batches
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.loop.fine_tune import Plan, fine_tune
+from lorasweep.training.loop.fine_tune import Schedule, fine_tune
 from lorasweep.training.model.base_model import LoadedBase
 
 
@@ -175,7 +175,7 @@ class TestDivergence:
         assert next(loop).step == 3
         with torch.no_grad():
             next(p for p in state.model.parameters() if p.requires_grad).fill_(torch.nan)
-        rate = Plan.of(44, chosen, settings()).rate_factor(3) * 5e-3
+        rate = Schedule.of(44, chosen, settings()).rate_factor(3) * 5e-3
         with pytest.raises(
             TrainingError, match=rf"not finite \(nan\) at step 4, learning rate {rate:.2g}, fp32"
         ):

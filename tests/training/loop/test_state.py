@@ -104,7 +104,7 @@ def test_a_foreign_json_file_is_refused(bert: LoadedBase, tmp_path: Path) -> Non
     state.save(tmp_path)
     for content in ("{}", "[]", '{"step": 3}'):
         (tmp_path / STATE_FILE).write_text(content)
-        with pytest.raises(ModelError, match="not a whole checkpoint"):
+        with pytest.raises(ModelError, match="not a complete checkpoint"):
             state.load(tmp_path)
 
 

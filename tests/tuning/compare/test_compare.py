@@ -1,4 +1,7 @@
-"""`lorasweep compare` as a user runs it: killed in the middle, gone on with, and on a sweep that is there."""
+"""`lorasweep compare` as a user runs it: killed in the middle, continued, and on a sweep that is finished.
+
+One comparison shows most of it: with tuned baselines, merged labels and a search on a part of the rows.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,58 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 from whole_sweeps import lorasweep, start, wait_for
 
 from lorasweep.tuning.compare.process import row_policy
-from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.compare.record import ComparedRow, ComparisonFolder
 from lorasweep.tuning.record.folder import SweepFolder
 
-COMPARE = ["compare", "--epochs", "1", "--trials", "2", "--max-length", "16"]
-DATA = ["--data", "rows.csv", "--base-model", "./base"]
-ROWS = {"full-fp32", "full-amp", "lora-fp32", "lora-amp", "tuned"}
+ROWS = {"full-fp32", "full-amp", "lora-fp32", "lora-amp", "tuned", "tuned-unmerged"}
+COMPARE = ["compare", "--data", "rows.csv", "--base-model", "./base", "--merge-labels", "map.yaml"]
+COMPARE += ["--epochs", "1", "--max-length", "16", "--trials", "2", "--search-rows", "24"]
+COMPARE += ["--tune-baseline", "--baseline-trials", "2", "--name", "both"]
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_comparison_that_is_killed_is_gone_on_with(place: Path) -> None:
-    arguments = [*COMPARE, *DATA, "--name", "both", "--tune-baseline", "--baseline-trials", "2"]
-    process = start(place, *arguments)
+class Continued(NamedTuple):
+    """A comparison that was killed and continued.
+
+    Attributes:
+        before: the rows on record when it was killed.
+        out: what the second command printed.
+    """
+
+    folder: ComparisonFolder
+    before: dict[str, ComparedRow]
+    out: str
+
+
+@pytest.fixture(scope="module")
+def compared(place: Path) -> Continued:
+    (place / "map.yaml").write_text("art: [film, health]\n")
+    process = start(place, *COMPARE)
     folder = ComparisonFolder(place / "mlruns", "both")
     wait_for(lambda: len(folder.rows()) >= 2, process, 280)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    done = folder.rows()
-    sweeps = {path.name for path in (place / "mlruns" / "sweeps").iterdir()}
-    assert sweeps == {"both-sweep", "both-full-rate", "both-lora-rate"}
-
-    out, err = lorasweep(place, *arguments)
+    before = folder.rows()
+    out, err = lorasweep(place, *COMPARE)
     assert "Traceback" not in err
-    assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
-    rows = folder.rows()
+    return Continued(folder, before, out)
+
+
+def test_a_comparison_that_is_killed_is_continued(compared: Continued, place: Path) -> None:
+    sweeps = {path.name for path in (place / "mlruns" / "sweeps").iterdir()}
+    assert sweeps >= {"both-sweep", "both-full-rate", "both-lora-rate"}
+    assert max(len(line) for line in compared.out.splitlines() if "/" not in line) <= 80
+    rows = compared.folder.rows()
     assert set(rows) == ROWS | {"lora-rate"}
-    assert {name: rows[name] for name in done} == done
+    assert {name: rows[name] for name in compared.before} == compared.before
     for row in rows.values():
         assert row.error is None
         assert row.train_rows == 48
@@ -56,41 +78,39 @@ def test_a_comparison_that_is_killed_is_gone_on_with(place: Path) -> None:
     found = SweepFolder(place / "mlruns", "both-full-rate").result()
     assert found is not None
     assert found.winner is not None
-    assert rows["full-fp32"].plan.settings.learning_rate == found.winner.hyperparameters.learning_rate
+    assert rows["full-fp32"].plan.hyperparameters.learning_rate == found.winner.hyperparameters.learning_rate
     assert rows["tuned"].stored_bytes < rows["full-fp32"].stored_bytes
     amp = row_policy("auto", "bert").name
     assert rows["full-amp"].precision == amp
     assert rows["full-amp"].same_as == ("full-fp32" if amp == "fp32" else None)
-    entries = json.loads((folder.path / "comparison.json").read_text())
-    assert [row["plan"]["id"] for row in entries["rows"]][-1] == "tuned"
-    assert "## Beside the study" in (folder.path / "comparison.md").read_text()
-    assert (folder.path / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    _, err = lorasweep(place, *arguments, "--full-rate", "0.5", code=2)
+    entries = json.loads((compared.folder.path / "comparison.json").read_text())
+    assert [row["plan"]["id"] for row in entries["rows"]][-2:] == ["tuned", "tuned-unmerged"]
+    assert "## Test split" in (compared.folder.path / "comparison.md").read_text()
+    assert 'id="plot-costs"' in (compared.folder.path / "comparison.html").read_text(encoding="utf-8")
+    _, err = lorasweep(place, *COMPARE, "--full-rate", "0.5", code=2)
     assert "comparison both: was begun with other settings (full_rate)" in err
 
 
-def test_a_sweep_that_is_there_is_compared_on_more_rows(place: Path) -> None:
-    run = ["run", *DATA, "--max-length", "16", "--epochs", "1", "--trials", "2", "--name", "small"]
-    lorasweep(place, *run, "--max-train-rows", "24", "--max-validation-rows", "6", "--no-register")
-    lorasweep(place, "compare", "--sweep", "small", "--all-rows")
-    rows = ComparisonFolder(place / "mlruns", "small-compared").rows()
-    assert set(rows) == ROWS
-    assert {row.train_rows for row in rows.values()} == {48}
-    winner = SweepFolder(place / "mlruns", "small").result()
-    assert winner is not None
-    assert winner.winner is not None
-    assert rows["tuned"].plan.settings == winner.winner.hyperparameters
-    _, err = lorasweep(place, "compare", "--sweep", "small", "--seed", "4", code=2)
-    assert "--sweep small with --seed: these are the sweep's own" in err
-
-
-def test_labels_that_were_merged_are_scored_both_ways(place: Path) -> None:
-    (place / "map.yaml").write_text("art: [film, health]\n")
-    lorasweep(place, *COMPARE, *DATA, "--name", "merged", "--merge-labels", "map.yaml")
-    rows = ComparisonFolder(place / "mlruns", "merged").rows()
+def test_labels_that_were_merged_are_scored_both_ways(compared: Continued, place: Path) -> None:
+    rows = compared.folder.rows()
     row = rows["tuned-unmerged"]
-    assert row.plan.settings == rows["tuned"].plan.settings
+    assert row.plan.hyperparameters == rows["tuned"].plan.hyperparameters
     assert row.merged is not None
     assert row.test is not None
     assert row.merged.accuracy >= row.test.accuracy
     assert set(pd.read_csv(place / "rows.csv")["label"]) == {"money", "film", "health"}
+
+
+def test_a_finished_sweep_is_compared_on_more_rows(compared: Continued, place: Path) -> None:
+    sweep = SweepFolder(place / "mlruns", "both-sweep")
+    assert sweep.config().data.max_train_rows == 24
+    lorasweep(place, "compare", "--sweep", "both-sweep", "--all-rows")
+    rows = ComparisonFolder(place / "mlruns", "both-sweep-compared").rows()
+    assert set(rows) == ROWS
+    assert {row.train_rows for row in rows.values()} == {48}
+    winner = sweep.result()
+    assert winner is not None
+    assert winner.winner is not None
+    assert rows["tuned"].plan.hyperparameters == winner.winner.hyperparameters
+    _, err = lorasweep(place, "compare", "--sweep", "both-sweep", "--seed", "4", code=2)
+    assert "--sweep both-sweep with --seed: the sweep has set these" in err

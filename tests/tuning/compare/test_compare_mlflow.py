@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from compared import SETTINGS, failed, rows
 
-from lorasweep.tuning.compare.mlflow import publish, row_metrics
+from lorasweep.tuning.compare.mlflow import publish
 from lorasweep.tuning.compare.record import ComparisonFolder
 from lorasweep.tuning.tracking.store import connect, prepare_store
 
@@ -21,7 +21,7 @@ def test_a_parent_and_a_child_a_row_without_doubles(tmp_path: Path, monkeypatch:
     folder.open(SETTINGS)
     found = rows()
     broken = [failed(found[0], "out of memory"), *found[1:]]
-    files = {"comparison.md": b"# demo", "comparison.png": b"\x89PNG"}
+    files = {"comparison.md": b"# demo", "comparison.html": b"<p>demo"}
     assert publish(folder, SETTINGS, broken, files, uri)
     # The row that failed is done at the second attempt.
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_a_parent_and_a_child_a_row_without_doubles(tmp_path: Path, monkeypatch:
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert "lorasweep.error" not in children["full-fp32"].data.tags
     for row in found:
-        assert children[row.plan.id].data.metrics == pytest.approx(row_metrics(row))
+        assert children[row.plan.id].data.metrics == pytest.approx(row.figures())
         assert len(client.get_metric_history(children[row.plan.id].info.run_id, "test/accuracy")) == 1
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == set(files)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
 
-SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1)
+SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1, precision="fp32")
 
 
 def texts(rows: int) -> EncodedTexts:
@@ -29,16 +31,14 @@ def texts(rows: int) -> EncodedTexts:
 def task(base: Path, **settings: object) -> RowTask:
     data = EncodedDataset(texts(16), texts(6), texts(6), ("a", "b"))
     chosen = {"rank": 2, "alpha": 4, "target_modules": "query-value", "batch_size": 8} | settings
-    return RowTask(
-        resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, "fp32", 1
-    )
+    return RowTask(resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, 1)
 
 
 def test_measurements_and_evaluations_come_back(tiny_base: Callable[[str], Path]) -> None:
     heard: list[Evaluation] = []
-    measured, precision = measure_apart(task(tiny_base("bert")), heard.append)
-    assert precision == "fp32"
-    assert measured.logits.shape == (6, 2)
+    logits, costs = measure_apart(task(tiny_base("bert")), heard.append)
+    assert costs.precision == "fp32"
+    assert logits.shape == (6, 2)
     assert [evaluation.rung for evaluation in heard] == [1, 2]
 
 
@@ -57,9 +57,18 @@ def test_a_process_that_is_killed_is_one_line(tiny_base: Callable[[str], Path]) 
         measure_apart(task(tiny_base("bert")), kill)
 
 
+def test_a_rows_process_does_without_ray() -> None:
+    """Its memory and its start are a row's alone."""
+    code = (
+        "import sys, lorasweep.tuning.compare.process; print({'ray', 'optuna', 'mlflow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
 def test_amp_is_never_emulated(bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasweep.training.model.precision.bf16_in_hardware", lambda device: bf16)
+    monkeypatch.setattr("lorasweep.training.amp_types.bf16_in_hardware", lambda device: bf16)
     assert row_policy("auto", "bert").name == name
     assert row_policy("fp32", "bert").name == "fp32"
     # A model type whose code does not run under autocast.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         folder.write_row(row)
     assert list(folder.rows().values()) == sorted(kept, key=lambda row: row.plan.id)
     folder.open(settings)
+
+
+def test_a_row_of_an_older_version_is_read(tmp_path: Path) -> None:
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(SETTINGS)
+    (row, *_) = rows()
+    entries = json.loads(row.model_dump_json())
+    # Hyperparameters stand under `settings`, as they did then; a field that has gone is ignored.
+    assert entries["plan"]["settings"]["method"] == "full"
+    assert "hyperparameters" not in entries["plan"]
+    entries["plan"]["settings"]["gone"] = 1
+    (folder.path / "rows" / "full-fp32.json").write_text(json.dumps(entries))
+    assert folder.rows() == {"full-fp32": row}
 
 
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:

@@ -5,38 +5,41 @@ from __future__ import annotations
 from compared import SETTINGS, WINNER
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.compare.rows import row_plans
-from lorasweep.tuning.compare.run import untuned_for
+from lorasweep.tuning.compare.rows import row_plans, untuned_for
 
 
 def test_the_studys_rows_and_the_winner() -> None:
     plans = row_plans(SETTINGS, WINNER)
-    assert [(plan.id, plan.settings.method, plan.precision) for plan in plans] == [
+    assert [(plan.id, plan.hyperparameters.method, plan.precision) for plan in plans] == [
         ("full-fp32", "full", "fp32"),
         ("full-amp", "full", "auto"),
         ("lora-fp32", "lora", "fp32"),
         ("lora-amp", "lora", "auto"),
         ("tuned", "lora", "auto"),
     ]
-    rates = [plan.settings.learning_rate for plan in plans]
+    rates = [plan.hyperparameters.learning_rate for plan in plans]
     assert rates == [1e-4, 1e-4, 2e-5, 2e-5, 2e-3]
-    assert [plan.settings.batch_size for plan in plans] == [32, 32, 32, 32, 16]
-    plain = plans[3].settings
+    assert [plan.hyperparameters.batch_size for plan in plans] == [32, 32, 32, 32, 16]
+    plain = plans[3].hyperparameters
     assert (plain.rank, plain.alpha, plain.target_modules) == (8, 16, "query-value")
     assert all(f"{rate:.1e}" in plan.about for plan, rate in zip(plans[:4], rates[:4], strict=True))
 
 
 def test_baselines_that_were_tuned_have_the_rates_that_were_found() -> None:
     plans = {plan.id: plan for plan in row_plans(SETTINGS, WINNER, full_rate=3e-5, lora_rate=4e-3)}
-    assert plans["full-fp32"].settings.learning_rate == plans["full-amp"].settings.learning_rate == 3e-5
-    assert plans["lora-amp"].settings.learning_rate == 2e-5
-    assert plans["lora-rate"].settings.learning_rate == 4e-3
-    assert "found" in plans["full-amp"].about
+    assert (
+        plans["full-fp32"].hyperparameters.learning_rate
+        == plans["full-amp"].hyperparameters.learning_rate
+        == 3e-5
+    )
+    assert plans["lora-amp"].hyperparameters.learning_rate == 2e-5
+    assert plans["lora-rate"].hyperparameters.learning_rate == 4e-3
+    assert plans["full-amp"].about.endswith(", tuned")
 
 
 def test_merged_labels_bring_a_row_of_unmerged_ones() -> None:
     *_, tuned, unmerged = row_plans(SETTINGS, WINNER, unmerged_classes=41)
-    assert tuned.settings == unmerged.settings
+    assert tuned.hyperparameters == unmerged.hyperparameters
     assert (tuned.unmerged, unmerged.unmerged) == (False, True)
     assert "41 classes" in unmerged.name
 

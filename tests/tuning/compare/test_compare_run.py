@@ -23,7 +23,7 @@ TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 def test_without_an_amp_type_nothing_is_trained_twice(
     tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasweep.training.model.precision.bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr("lorasweep.training.amp_types.bf16_in_hardware", lambda device: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     base = resolve_base_model(str(tiny_base("bert")))
     part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))
@@ -36,15 +36,22 @@ def test_without_an_amp_type_nothing_is_trained_twice(
     folder.open(settings)
     plans = row_plans(settings, WINNER)[:2]
     assert [plan.precision for plan in plans] == ["fp32", "auto"]
-    told: list[str] = []
+    lines: list[str] = []
     prepared = Prepared(dataset, encode_dataset(dataset, load_tokenizer(base), 8), base)
 
-    rows = run_rows(plans, settings, folder, prepared, lambda plan, what: told.append(plan.id))
+    rows = run_rows(plans, settings, folder, prepared, lines.append)
     assert [row.same_as for row in rows] == [None, "full-fp32"]
     assert [row.plan for row in rows] == plans
-    assert set(told) == {"full-fp32"}
+    assert lines == [
+        "row 1 of 2, full fine-tuning (fp32): loading",
+        f"row 1 of 2, full fine-tuning (fp32): evaluation 1 of 1, validation {rows[0].validation_score:.1%}",
+    ]
     assert rows[1].test == rows[0].test
     assert list(folder.rows()) == ["full-amp", "full-fp32"]
     # And what is on record is not trained again either.
-    assert run_rows(plans, settings, folder, prepared, lambda plan, what: told.append("again")) == rows
-    assert "again" not in told
+    assert run_rows(plans, settings, folder, prepared, lines.append) == rows
+    # Nor one that an older version has described in other words.
+    described = rows[0].plan.model_copy(update={"about": "in other words"})
+    folder.write_row(rows[0].model_copy(update={"plan": described}))
+    assert run_rows(plans, settings, folder, prepared, lines.append) == rows
+    assert len(lines) == 2

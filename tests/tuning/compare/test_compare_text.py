@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from compared import SETTINGS, failed, rows
 from rich.console import Console
 
-from lorasweep.tuning.compare.plot import comparison_plot
-from lorasweep.tuning.compare.text import comparison_markdown, comparison_text, facts, study_table
+from lorasweep.tuning.compare.plot import comparison_page, costs
+from lorasweep.tuning.compare.text import comparison_markdown, comparison_text
 from lorasweep.tuning.record.folder import TestScores
 
 
@@ -31,17 +32,6 @@ def test_every_figure_fits_eighty_columns() -> None:
     assert "0.31 MB" in text
 
 
-def test_the_studys_figures_stand_beside_their_counterparts() -> None:
-    table = {cells[0]: cells[1:] for cells in study_table(rows()).rows}
-    assert table["test accuracy, full"] == ["71.25 %", "40.00%", ""]
-    assert table["test accuracy, LoRA + AMP"] == ["61.78 %", "55.00%", "60.00%"]
-    assert table["trained parameters, LoRA + AMP"][1] == "76.4 K"
-    # Rows 3 and 4 against row 0; the figures fall as 1 / (1 + number).
-    assert table["an epoch, ratio"] == ["0.27", "0.25", "0.20"]
-    assert table["addmm and gelu, MB, ratio"] == ["about 0.5", "0.25", "0.20"]
-    assert table["latency of a text, ratio"] == ["0.68", "0.25", "0.20"]
-
-
 def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     found = rows()
     found[0] = failed(found[0], "out of memory [red]with[/red] one row")
@@ -49,9 +39,9 @@ def test_a_row_that_failed_is_told_and_the_rest_is_shown() -> None:
     assert "full fine-tuning failed: out of memory [red]with[/red] one row" in text
     assert "38.0% to 42.0%" not in text
     assert "-" in text
-    markdown = comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+    markdown = comparison_markdown(found, SETTINGS)
     assert "**full fine-tuning failed**: out of memory" in markdown
-    assert comparison_plot([found[0]]) is None
+    assert comparison_page([found[0]]) is None
 
 
 def test_rows_that_are_others_too_are_explained() -> None:
@@ -61,7 +51,7 @@ def test_rows_that_are_others_too_are_explained() -> None:
     text = printed(found)
     assert "AMP has no type to use here" in text
     assert " ".join(text.split()).count("full fine-tuning, fp32 40.00%") == 1
-    assert "stand here once" in comparison_markdown(found, SETTINGS, facts(found, SETTINGS))
+    assert "are shown once" in comparison_markdown(found, SETTINGS)
 
 
 def test_unmerged_labels_are_scored_both_ways() -> None:
@@ -74,19 +64,37 @@ def test_unmerged_labels_are_scored_both_ways() -> None:
 
 
 def test_the_page_says_on_what_it_was_measured() -> None:
-    markdown = comparison_markdown(rows(), SETTINGS, facts(rows(), SETTINGS))
+    markdown = comparison_markdown(rows(), SETTINGS)
     for line in (
         "- machine: A Processor, 2 cores",
         "torch 2.13.0",
         "- training rows: 1,000",
-        "## Beside the study",
+        "## Latency, one text: median (95th percentile), ms",
     ):
         assert line in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
 
 
-def test_the_picture_is_one() -> None:
-    picture = comparison_plot(rows(lora_rate=1e-3))
-    assert picture is not None
-    assert picture.startswith(b"\x89PNG")
+def test_the_page_shows_what_accuracy_costs() -> None:
+    """Each trained row once a panel, with its interval and its name as text; nothing is loaded."""
+    found = rows(lora_rate=1e-3)
+    found[1] = found[1].model_copy(update={"same_as": "full-fp32"})
+    plan = found[-1].plan.model_copy(update={"name": "<b>tuned</b>"})
+    found[-1] = found[-1].model_copy(update={"plan": plan})
+    left, right = (
+        [trace for trace in costs([found[0], *found[2:]]).data if trace.xaxis == axis] for axis in ("x", "x2")
+    )
+    assert [trace.x[0] for trace in left] == pytest.approx([22_000_000, *[76_423] * 4])
+    assert [trace.x[0] for trace in right] == [100.0, *(100 / (1 + number) for number in range(2, 6))]
+    for trace, row in zip(left, [found[0], *found[2:]], strict=True):
+        assert row.test is not None
+        assert trace.y[0] == row.test.accuracy
+        assert trace.error_y.array[0] == pytest.approx(0.02)
+    assert left[-1].text[0].strip().startswith("&lt;b&gt;tuned")
+    assert left[-1].marker.color != left[0].marker.color
+    page = comparison_page(found)
+    assert page is not None
+    assert "default-src 'none'" in page
+    assert 'id="plot-costs"' in page
+    assert "<b>tuned" not in page

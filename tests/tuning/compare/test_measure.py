@@ -32,14 +32,14 @@ def test_a_row_is_trained_and_measured(
     data = dataset(44)
     heard: list[Evaluation] = []
     base = resolve_base_model(str(tiny_base("bert")))
-    found = measure(base, data, hyperparameters, SETTINGS, FP32, BF16, heard.append)
+    logits, found = measure(base, data, hyperparameters, SETTINGS, FP32, BF16, heard.append)
     assert [evaluation.rung for evaluation in heard] == [1, 2, 3, 4]
-    assert found.logits.shape == (len(data.test), 3)
+    assert logits.shape == (len(data.test), 3)
     assert found.validation_score == max(evaluation.scores.accuracy for evaluation in heard)
     assert found.epoch_seconds * found.samples_per_second == pytest.approx(len(data.train))
     speeds = sorted(evaluation.samples_per_second for evaluation in heard[1:])
     assert found.samples_per_second == speeds[1]
-    shown = {(entry.form, entry.precision, entry.latency.batch) for entry in found.latencies}
+    shown = {(entry.form, entry.precision, entry.batch) for entry in found.latencies}
     assert shown == {(form, name, batch) for form in forms for name in ("fp32", "bf16") for batch in (1, 32)}
     assert found.trainable_parameters * 4 < found.stored_bytes
     assert {use.name for use in found.operators} > {"linear (addmm, mm)", "gelu", "layer norm"}
@@ -63,6 +63,6 @@ def test_the_test_split_is_predicted_by_the_best_evaluation(
             yield evaluation
 
     monkeypatch.setattr("lorasweep.tuning.compare.measure.fine_tune", spoiled)
-    found = measure(resolve_base_model(str(tiny_base("bert"))), data, LORA, SETTINGS, FP32, BF16)
+    logits, found = measure(resolve_base_model(str(tiny_base("bert"))), data, LORA, SETTINGS, FP32, BF16)
     assert found.validation_score == kept[0][0]
-    np.testing.assert_allclose(found.logits, kept[0][1], atol=1e-6)
+    np.testing.assert_allclose(logits, kept[0][1], atol=1e-6)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from tiny_trials import CPU, FP32, dataset, loaded
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.classifier import build_classifier, save_weights
@@ -19,6 +21,7 @@ from lorasweep.tuning.compare.profile import (
     PeakMemory,
     measure_latency,
     operator_kind,
+    operator_uses,
     profile_step,
     stored_bytes,
 )
@@ -51,6 +54,26 @@ def test_operators_are_known_by_what_they_do(name: str, kind: str) -> None:
     assert operator_kind(name) == kind
 
 
+def test_a_kernel_counts_once() -> None:
+    """On CUDA the profiler gives a kernel's time to its operator, and reports the kernel itself, too."""
+
+    def event(id: int, name: str, start: int, end: int, device: str) -> FunctionEvent:
+        kind = getattr(DeviceType, device)
+        return FunctionEvent(id, name, 0, start, end, use_device="cuda", device_type=kind)
+
+    linear, addmm, kernel = (
+        event(1, "aten::linear", 0, 50, "CPU"),
+        event(2, "aten::addmm", 10, 40, "CPU"),
+        event(2, "sm90_gemm", 100, 3100, "CUDA"),
+    )
+    addmm.append_kernel(kernel.name, 0, 3000)
+    linear.append_cpu_child(addmm)
+    addmm.set_cpu_parent(linear)
+    (use,) = operator_uses([linear, addmm, kernel], steps=3, cuda=True)
+    assert use.name == "linear (addmm, mm)"
+    assert use.milliseconds == pytest.approx(1.0)
+
+
 def test_amp_halves_what_linear_layers_allocate(base: LoadedBase) -> None:
     data = dataset(64)
     used = {}
@@ -78,8 +101,10 @@ def test_latency_is_of_every_batch_asked_for(base: LoadedBase) -> None:
 def test_a_model_is_stored_in_as_many_bytes_as_its_files_have(base: LoadedBase, tmp_path: Path) -> None:
     full, lora = build_classifier(base, FULL, 0, FP32), build_classifier(base, LORA, 0, FP32)
     save_weights(lora, tmp_path)
-    assert stored_bytes(lora) == (tmp_path / "adapter_model.safetensors").stat().st_size
-    assert stored_bytes(full) > 4 * sum(p.numel() for p in full.parameters()) > stored_bytes(lora)
+    save_weights(full, tmp_path / "full")
+    adapter, whole = stored_bytes(tmp_path), stored_bytes(tmp_path / "full")
+    assert adapter == (tmp_path / "adapter_model.safetensors").stat().st_size
+    assert whole > 4 * sum(p.numel() for p in full.parameters()) > adapter
 
 
 def test_a_peak_that_is_over_is_still_seen() -> None:

@@ -85,13 +85,18 @@ def test_names_that_are_folders(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        (b"search:\n  trials: [3\nname: a\n", "not YAML at line 3"),
-        (b"name: a\n\tkeep: 3\n", "not YAML at line 2"),
-        (b"- a\n- b\n", "holds no mapping"),
-        (b"", "holds no mapping"),
-        (b"name: \xff\n", "cannot be read (UnicodeDecodeError)"),
-        (b"a: !!python/object/apply:os.system ['true']\n", "not YAML at line 1"),
-        (None, "cannot be read (FileNotFoundError)"),
+        (b"search:\n  trials: [3\nname: a\n", " line 3: not valid YAML"),
+        (b"name: a\n\tkeep: 3\n", " line 2: not valid YAML"),
+        (b"- a\n- b\n", ": holds a list; write one"),
+        (b"", ": holds nothing; write one"),
+        (b"name: \xff\n", ": not UTF-8 text"),
+        (b"a: !!python/object/apply:os.system ['true']\n", " line 1: not valid YAML"),
+        (
+            b"name: a\nsearch: {trials: 3}\nsearch: {trials: 4}\n",
+            " line 3: not valid YAML: search stands twice (first on line 2)",
+        ),
+        (b"search: {trials: 3, trials: 4}\n", " line 1: not valid YAML: trials stands twice"),
+        (None, ": no such file"),
     ],
 )
 def test_files_that_are_refused(text: bytes | None, part: str, tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_files_that_are_refused(text: bytes | None, part: str, tmp_path: Path) -
     with pytest.raises(SettingsError) as refused:
         read_config_file(file)
     message = str(refused.value)
-    assert message.startswith(f"--config {file}: {part}")
+    assert message.startswith(f"--config {file}{part}")
     assert "\n" not in message
 
 

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
@@ -112,6 +114,48 @@ def test_the_lock_is_held_by_one_process_and_by_none_after_its_death(folder: Swe
     assert folder.state() == "finished"
 
 
+def test_asking_for_the_state_disturbs_nobody(folder: SweepFolder) -> None:
+    """Those who ask at the same moment do not take each other for the sweep, nor keep a new one from starting."""
+    with folder.lock():
+        pass
+    states: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            states.append(folder.state())
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    try:
+        for asker in askers:
+            asker.start()
+        deadline = time.monotonic() + 30
+        while len(states) < 300 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert set(states) == {"interrupted"}
+        for _ in range(5):
+            with folder.lock():
+                assert folder.state() == "running"
+    finally:
+        done.set()
+        for asker in askers:
+            asker.join()
+
+
+@pytest.mark.parametrize(("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "interrupted")])
+def test_the_state_of_a_sweep_that_may_only_be_read(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, pid: int, state: str
+) -> None:
+    """Somebody else's folder: the lock cannot be taken, so its owner's process is looked for."""
+    (folder.path / "lock").write_text(f"{pid}\n")
+
+    def refuse(self: FileLock, **arguments: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert folder.state() == state
+
+
 def test_a_name_in_use_is_refused_and_a_removed_one_is_free(folder: SweepFolder) -> None:
     """A second sweep never writes into the first one's folder."""
     folder.write_trial(record(0))
@@ -121,6 +165,17 @@ def test_a_name_in_use_is_refused_and_a_removed_one_is_free(folder: SweepFolder)
     shutil.rmtree(folder.path)
     folder.create(SweepConfig(name="demo", keep=1))
     assert folder.trials() == []
+
+
+def test_a_configuration_that_was_changed(folder: SweepFolder) -> None:
+    """A name that YAML would take for a number is read back; a key that stands twice is refused."""
+    config = SweepConfig(name="1e4")
+    folder.write_config(config)
+    assert folder.config() == config
+    with (folder.path / "config.yaml").open("a") as file:
+        file.write("name: other\n")
+    with pytest.raises(SettingsError, match=r"config\.yaml line \d+: .*name stands twice.*; restore it"):
+        folder.config()
 
 
 def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -187,7 +242,7 @@ def test_a_broken_record_is_named(folder: SweepFolder) -> None:
 def test_a_broken_configuration_is_named(text: str, folder: SweepFolder) -> None:
     """One line with the file, whatever somebody did to it."""
     (folder.path / "config.yaml").write_text(text)
-    with pytest.raises(SettingsError, match=r"config\.yaml: ") as refused:
+    with pytest.raises(SettingsError, match=r"config\.yaml(?: line 1)?: ") as refused:
         folder.config()
     assert "\n" not in str(refused.value)
 
@@ -218,5 +273,5 @@ def test_of_equal_trials_the_smaller_adapter_then_the_earlier_is_better() -> Non
         record(4, state="failed"),
         record(5, score=0.0, trainable_parameters=1),
     ]
-    assert [trial.number for trial in rank_trials(trials[::-1], higher=True)] == [2, 3, 1, 0, 5]
-    assert [trial.number for trial in rank_trials(trials[::-1], higher=False)] == [5, 0, 2, 3, 1]
+    assert [trial.number for trial in rank_trials(trials[::-1], "macro_f1")] == [2, 3, 1, 0, 5]
+    assert [trial.number for trial in rank_trials(trials[::-1], "loss")] == [5, 0, 2, 3, 1]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lorasweep.tuning.record import machine as room
-from lorasweep.tuning.record.machine import git_state, machine
+from lorasweep.tuning.record.machine import git_state, machine, usable_cores
 
 
 def test_it_is_plain_and_names_nobody() -> None:
@@ -26,6 +26,12 @@ def test_it_is_plain_and_names_nobody() -> None:
     assert (found["gpus"], found["cuda"]) == ([], None)  # not looked for
     for private in (socket.gethostname(), str(Path.home()), str(Path.cwd())):
         assert len(private) < 4 or private not in json.dumps(found)
+
+
+def test_cores_where_the_system_sets_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == os.cpu_count()
 
 
 def test_gpus_are_named_where_they_are_asked_for() -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
 from reported_sweeps import (
     LABELS,
     LONG,
@@ -37,34 +47,141 @@ from lorasweep.tuning.record.folder import (
     Winner,
 )
 from lorasweep.tuning.report.page import write_report
+from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
 from lorasweep.tuning.sweep.winner import TEST_FILE
 
+PLOTS = (
+    "learning_curves",
+    "history",
+    "importances",
+    "slices",
+    "adapter_sizes",
+    "parallel_coordinates",
+    "confusion",
+)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-def test_the_page_loads_and_runs_nothing(finished: SweepFolder, tmp_path: Path) -> None:
-    """One file with its pictures in it; texts of strangers are text, whatever they hold."""
-    out = tmp_path / "new" / "folder" / "report.html"
-    write_report(finished, out)
-    page = Page(out.read_text(encoding="utf-8"))
+
+@pytest.fixture(scope="module")
+def whole(finished: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The finished sweep's page with everything in it."""
+    out = tmp_path_factory.mktemp("page") / "new" / "folder" / "report.html"
+    assert write_report(finished, out) == out
+    return out.read_text(encoding="utf-8")
+
+
+def test_only_known_scripts_run(whole: str) -> None:
+    """Plotly and our own by their hashes, the figures as data; nothing is loaded, nothing is sent."""
+    data, plotly, own = re.findall(r"<script([^>]*)>(.*?)</script>", whole, re.DOTALL)
+    assert "application/json" in data[0]
+    found = re.search(r'Content-Security-Policy" content="([^"]*)"', whole)
+    assert found is not None
+    policy = html.unescape(found[1])
+    for _, code in (plotly, own):
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert policy.count("sha256-") == 2
+    assert "'unsafe-inline'" not in policy.split("script-src")[1]
+    assert "default-src 'none'; form-action 'none'" in policy
+    assert "showSendToCloud: false" in own[1]
+    assert len(whole) < 6_000_000
+    rest = whole.replace(plotly[1], "").replace(data[1], "")
+    assert "http" not in rest.replace("http-equiv", "")
+
+
+def test_texts_of_strangers_are_text(whole: str) -> None:
+    """In the tables escaped, in the figures JSON without markup; no tag or attribute of theirs."""
+    page = Page(whole)
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "b-", "link", "iframe", "object", "a", "form", "svg", "base"}
+    assert not names & {"img", "b-", "link", "iframe", "object", "a", "form", "svg", "base"}
+    assert len(page.scripts) == 3
     assert all(not key.startswith("on") for _, attributes in page.tags for key in attributes)
-    sources = [
-        attributes["src"] or "" for tag, attributes in page.tags if "src" in attributes and tag == "img"
-    ]
-    assert len(sources) == 7
-    assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
-    assert not [
-        attributes for tag, attributes in page.tags if tag != "img" and {"src", "href"} & set(attributes)
-    ]
-    assert "default-src 'none'" in str(page.tags)
-    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert not [attributes for _, attributes in page.tags if {"src", "href"} & set(attributes)]
     for label in LABELS:
         assert label in page.text
     assert f"{SCRIPT}.csv" in page.text
     assert f"ValueError: {SCRIPT} & \"more\", 'text' [31m" in page.text, "the error without its escape code"
     assert "\u202e" not in page.text
     assert "<b>pair 16</b>" in page.text
-    assert len(out.read_bytes()) < 2_000_000
+    figures = json.loads(page.scripts[0])
+    assert tuple(figures) == PLOTS
+    assert "<" not in page.scripts[0]
+    assert SCRIPT not in json.dumps(figures)
+    labels = figures["confusion"]["layout"]["xaxis"]["ticktext"]
+    assert len(labels) == len(LABELS)
+    assert labels[2] == "=1+1"
+    assert labels[-1].startswith("z &lt;script&gt;")
+
+
+def test_each_plot_has_its_place_and_its_words(whole: str) -> None:
+    """In the order of the table of plots, with title and caption."""
+    page = Page(whole)
+    places = [attributes["id"] for tag, attributes in page.tags if attributes.get("class") == "plot"]
+    assert places == [f"plot-{name}" for name in PLOTS]
+    for plot in ALL_PLOTS:
+        assert plot.title in page.text
+        assert plot.caption in page.text
+    assert "Which settings mattered" in page.text
+
+
+def test_the_tables_rows_are_the_lines(whole: str) -> None:
+    """By which the browser filters it: the best trial's line is the last; one without a score has none."""
+    lines = re.findall(r'<tr data-line="(\d*)"[^>]*><td>(t\d+)', whole)
+    assert lines == [("3", "t001"), ("2", "t004"), ("1", "t000"), ("0", "t003"), ("", "t002"), ("", "t005")]
+
+
+@pytest.mark.usefixtures("quick")
+def test_settings_that_a_function_invents_are_text(folder: SweepFolder) -> None:
+    """Their names and values stand in the study alone; in the page they are no markup either."""
+    (folder.path / "study.db").unlink()
+    (folder.path / "space.yaml").unlink()
+    study = optuna.create_study(study_name="demo", storage=folder.study_url, direction="maximize")
+    kinds = {
+        f"_{SCRIPT}": CategoricalDistribution((f"<img src=x>{SCRIPT}", "b")),
+        "x<y": FloatDistribution(0, 1),
+    }
+    for record in TRIALS:
+        drawn = dict(zip(kinds, (f"<img src=x>{SCRIPT}", record.number / 9), strict=True))
+        done = record.state == "completed"
+        state = TrialState.COMPLETE if done else TrialState.PRUNED
+        value = record.score if done else None
+        study.add_trial(create_trial(state=state, value=value, params=drawn, distributions=kinds))
+    written = pieces_of(folder)[1]["report/report.html"].decode()
+    page = Page(written)
+    assert len(page.scripts) == 3
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert [f"_{SCRIPT}", f"<img src=x>{SCRIPT}, b"] in page.rows
+    figures = json.loads(page.scripts[0])
+    assert "<" not in page.scripts[0]
+    shown = [axis["label"] for axis in figures["parallel_coordinates"]["data"][0]["dimensions"]]
+    assert shown == ["&lt;script&gt;a…/script&gt;", "x&lt;y", "accuracy"]
+    assert sorted(figures["importances"]["data"][0]["y"]) == sorted(shown[:2])
+    assert "x&lt;y 0.11" in figures["history"]["data"][-1]["hovertext"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_browser_draws_it(whole: str, tmp_path: Path) -> None:
+    """All plots, in a frame without an origin as MLflow's pages show it, under the page's own policy."""
+    frame = (
+        '<iframe id="f" sandbox="allow-scripts" width="1100" height="900"></iframe>'
+        f"<script>f.srcdoc = {json.dumps(whole).replace('<', chr(92) + 'u003c')};</script>"
+    )
+    (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
+    (tmp_path / "page.html").write_text(whole, encoding="utf-8")
+    found = {}
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--timeout=8000"]
+    for name in ("page", "frame"):
+        command = [BROWSER or "", *flags, "--dump-dom", (tmp_path / f"{name}.html").as_uri()]
+        found[name] = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "Content Security Policy" not in found[name].stderr
+        assert "Uncaught" not in found[name].stderr
+    drawn = found["page"].stdout
+    for name in PLOTS:
+        start = drawn.index(f'id="plot-{name}"')
+        assert "main-svg" in drawn[start : start + 2000], name
 
 
 @pytest.mark.usefixtures("bare")
@@ -73,7 +190,7 @@ def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
     page = page_of(finished)
     assert "demo finished" in " ".join(page.text.split())
     assert "1:02:03" in page.text
-    assert "begun 2023-11-14 22:13 UTC" in page.text
+    assert "started 2023-11-14 22:13 UTC" in page.text
     trials = page.below("trial", "state", "accuracy", "rank", "targets", "rate")
     assert [(row[0], row[1], row[2]) for row in trials] == [
         ("t001", "completed", "87.5%"),
@@ -88,28 +205,28 @@ def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
     assert SCRIPT in trials[4][-1]
     assert f"full budget; out of memory: {SCRIPT}" == trials[0][-1]
     assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows
-    assert ["early stopping", "ASHA after rung 1: the best 1/3 go on"] in page.rows
+    assert ["early stopping", "ASHA: keep the best 1/3 after rung 1"] in page.rows
     assert ["rank", "8", "searched"] in page.rows
     assert ["batch size", "16", ""] in page.rows
     won = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "won"]
     assert len(won) == 2, "the winner's scores, and its row among the trials"
-    for absent in ("95 %", "other rules", "other seeds", "untuned", "Left out"):
+    for absent in ("95 %", "Other rules", "other seeds", "untuned", "Note:"):
         assert absent not in page.text, "nothing of this is on record"
 
 
 @pytest.mark.usefixtures("bare")
 def test_the_winners_errors_are_counted_right(finished: SweepFolder) -> None:
-    """Classes from the weakest, the pairs that are mixed up, and the mistakes that it is surest of."""
+    """Classes from the weakest, the pairs that are mixed up, and the mistakes it is most confident of."""
     page = page_of(finished)
     classes = page.below("class", "precision", "recall", "F1", "rows")
     # Of B's 13 rows 2 are found, and nothing else is taken for B; `=1+1` takes 11 of its 13 from B.
     assert classes[0] == ["=1+1", "15.4%", "100.0%", "26.7%", "2"]
     assert classes[1] == ["B", "100.0%", "15.4%", "26.7%", "13"]
     assert len(classes) == 7
-    mixed = page.below("true", "taken for", "rows", "of the class")
+    mixed = page.below("true", "predicted", "rows", "of the class")
     assert mixed[0] == ["B", "=1+1", "11", "84.6%"]
     assert len(mixed) == 4
-    mistakes = page.below("text", "true", "taken for", "probability")
+    mistakes = page.below("text", "true", "predicted", "probability")
     assert len(mistakes) == 10
     assert [row[3] for row in mistakes[:4]] == ["99.0%", "95.0%", "60.0%", "60.0%"]
     assert [row[1:3] for row in mistakes[:2]] == [["two\nlines", LONG], [f"z {SCRIPT}", "../../x"]]
@@ -154,7 +271,7 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     assert ["smallest within 0.5 points", "t000"] in page.rows
     assert ["macro-F1", "t001 (the winner)"] in page.rows
     assert page.below("trial", "mean accuracy") == [["t001", "62.5%", "17.7 points", "50.0%, 75.0%"]]
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert len(page.scripts) == 3
 
 
 @pytest.mark.usefixtures("bare")
@@ -168,12 +285,12 @@ def test_an_unfinished_sweep(folder: SweepFolder) -> None:
     page, files = pieces_of(folder)
     assert "demo interrupted" in " ".join(page.text.split())
     assert "No winner has been chosen" in page.text
-    assert "test split" not in page.text.replace("said of the test split", "")
-    assert {"report/report.html", "report/trials.csv", "report/history.png"} <= set(files)
+    assert "test split" not in page.text
+    assert set(files) == {"report/report.html", "report/trials.csv"}
     folder.write_result(SweepResult(state="failed", metric="accuracy", error=f"all failed: {SCRIPT}"))
     page = page_of(folder)
     assert f"all failed: {SCRIPT}" in page.text
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert len(page.scripts) == 3
 
 
 @pytest.mark.usefixtures("quick")
@@ -182,8 +299,9 @@ def test_a_sweep_before_its_first_trial(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "new")
     folder.create(SweepConfig(name="new"))
     page, files = pieces_of(folder)
-    assert "No trial has begun" in page.text
-    assert "img" not in {tag for tag, _ in page.tags}
+    assert "No trial has started" in page.text
+    assert "figure" not in {tag for tag, _ in page.tags}
+    assert json.loads(page.scripts[0]) == {}
     assert table(files["report/trials.csv"])[0][:3] == ["trial", "state", "score"]
 
 
@@ -218,7 +336,7 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     assert "validation loss 2.5000" in page.text
     assert ["method", "full", ""] in page.rows
     assert not [row for row in page.rows if row[0] == "rank" and len(row) == 3]
-    assert "Most certain mistakes" in page.text
+    assert "Most confident mistakes" in page.text
     assert table(files["report/mistakes.csv"])[1][2] == ""
 
 

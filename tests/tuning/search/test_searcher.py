@@ -19,7 +19,7 @@ from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch, make_searcher
 from lorasweep.tuning.search.study import Unfinished, create_study
 
-SPACE = SearchSpace.from_mapping(
+SPACE = SearchSpace.from_dict(
     {
         "start": {"rank": 8, "learning_rate": 1e-3},
         "rank": {"choice": [4, 8, 16]},

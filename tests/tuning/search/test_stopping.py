@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,12 +16,16 @@ from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SCORE, TrialRecord
 from lorasweep.tuning.record.reported import RUNG
 from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.words import counts_text
+from lorasweep.tuning.search.asha import RecallingASHA
 from lorasweep.tuning.search.stopping import (
-    RecallingASHA,
+    RULES,
+    StoppingRule,
     format_epochs,
     halving_rungs,
     make_scheduler,
     plan_budget,
+    stopping_rule,
 )
 from lorasweep.tuning.trials.recorder import past_scores
 
@@ -171,6 +176,28 @@ def test_asynchronous_halving_spends_about_the_expected_budget() -> None:
             if report(scheduler, trial, rung, score) == TrialScheduler.STOP:
                 break
     assert budget.epochs_expected * 0.7 < spent < min(budget.epochs_expected * 1.6, budget.epochs_at_most)
+
+
+def test_a_new_rule_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its label, rungs, share and scheduler reach the texts, the budget and Ray."""
+    halves = StoppingRule("Halves", lambda settings, rungs: [2], lambda settings: Fraction(1, 2), fifo_of)
+    monkeypatch.setitem(RULES, "asha", halves)
+    settings = SearchSettings(trials=8)
+    assert stopping_rule(settings).text(settings, [2]) == "Halves: keep the best 1/2 after rung 2"
+    assert stopping_rule(settings).text(settings, None) == "Halves"
+    assert plan_budget(settings, epochs=4, rungs=4).epochs_expected == 8 * 2 + 4 * 2
+    assert vars(make_scheduler(settings, "loss", 4, {"t000": [0.5]}))["arguments"] == (
+        settings, "loss", 4, {"t000": [0.5]},
+    )  # fmt: skip
+    records = [TrialRecord(id=f"t{n}", number=n, state="stopped") for n in range(2)]
+    assert counts_text(records, stopping_rule(settings).label) == "2 stopped by Halves"
+
+
+def fifo_of(*arguments: Any) -> TrialScheduler:
+    """A scheduler that remembers what it was made of."""
+    scheduler = FIFOScheduler()
+    scheduler.arguments = arguments  # type: ignore[attr-defined]
+    return scheduler
 
 
 def test_a_budget_is_never_below_one_full_trial_nor_above_all() -> None:

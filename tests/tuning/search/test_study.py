@@ -24,7 +24,7 @@ from lorasweep.tuning.search.study import (
     startup_trials,
 )
 
-SPACE = SearchSpace.from_mapping(
+SPACE = SearchSpace.from_dict(
     {"rank": {"choice": [4, 8, 16]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}, "small"
 )
 

@@ -51,7 +51,7 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
         # The score is that of the best evaluation, not of the last.
         assert record.score == max(evaluation.accuracy for evaluation in record.evaluations)
         best = record.evaluations[(record.best_rung or 0) - 1]
-        assert best["accuracy"] == record.score
+        assert best.accuracy == record.score
     check_study(folder, records)
     in_ray = {path.name for path in folder.ray.glob("run-*/t*") if path.is_dir()}
     assert in_ray == {record.id for record in records}
@@ -161,7 +161,7 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     assert killed == {"t000", "t001"}
     check_whole(folder, 3, 24)
     for record in folder.trials():
-        noted = [note for note in record.notes if note.startswith("taken up again after a failure")]
+        noted = [note for note in record.notes if note.startswith("restarted after a crash")]
         assert bool(noted) == (record.id in killed)
 
 

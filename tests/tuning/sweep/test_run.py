@@ -245,8 +245,8 @@ def test_trials_that_all_fail_for_one_reason_stop_the_sweep(place: Path) -> None
     assert all(reason and "matches no module" in reason for reason in reasons)
     start, _, rest = err.partition(" for the same reason: ")
     assert start == "lorasweep: sweep failing-all: 3 trials in a row failed"
-    assert rest.endswith("; mend that, then: lorasweep resume failing-all\n")
-    assert rest.removesuffix("; mend that, then: lorasweep resume failing-all\n") in reasons
+    assert rest.endswith("; fix that, then: lorasweep resume failing-all\n")
+    assert rest.removesuffix("; fix that, then: lorasweep resume failing-all\n") in reasons
     result = folder.result()
     assert result is not None
     assert (result.state, result.winner) == ("failed", None)

@@ -14,7 +14,7 @@ from lorasweep.training.data.load import Dataset
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, UnmergedReference
-from lorasweep.tuning.sweep.unmerged import unmerged_reference
+from lorasweep.tuning.sweep.winner import unmerged_reference
 from lorasweep.tuning.tracking.entries import result_metrics
 
 SCORES = TestScores(accuracy=0.5, macro_f1=0.4, loss=1.0)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from lorasweep.training.settings import TrainingSettings
-from lorasweep.tuning.record.config import SearchSettings, SweepConfig
-from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.config import SearchSettings
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
 
+RESULT = SweepResult(state="finished", metric="accuracy")
 SETTINGS = {"rank": 8, "target_modules": "[bold]layer[0-5]"}
 
 
-def plan_of(trials: int = 4, asha: bool = False) -> Any:
-    """What the displays read of a plan: 2 epochs of 3 rungs each."""
-    search = SearchSettings(trials=trials, asha=asha)
-    training = TrainingSettings(epochs=2, evaluations_per_epoch=3)
-    return SimpleNamespace(
-        config=SweepConfig(name="demo", search=search, training=training),
-        space=SimpleNamespace(searched={"rank": None, "target_modules": None}),
-        budget=plan_budget(search, 2, 6),
-    )
+def summary_of(trials: int = 4, asha: bool = False, metric: str = "accuracy") -> dict[str, Any]:
+    """What the displays read of a plan's summary: 2 epochs of 3 rungs each."""
+    return {
+        "metric": metric,
+        "searched": ["rank", "target_modules"],
+        "stopping": "ASHA",
+        "budget": asdict(plan_budget(SearchSettings(trials=trials, asha=asha), 2, 6)),
+    }
 
 
 def trial(
@@ -52,10 +51,10 @@ def log_lines(*updates: TrialRecord, past: tuple[TrialRecord, ...] = ()) -> list
     file = StringIO()
     display = LogDisplay(Console(file=file, width=80))
     display.phase("starting")
-    display.begin(plan_of(), past)
+    display.begin(summary_of(), past)
     for update in updates:
         display.update(update)
-    display.end()
+    display.end(RESULT, {})
     lines = file.getvalue().splitlines()
     assert all(line[:7].strip() == "0:00" for line in lines)
     return [line[9:] for line in lines]
@@ -76,9 +75,9 @@ def test_the_log_has_a_line_for_each_event() -> None:
     )
     assert lines == [
         "starting",
-        "t001 begins: rank 8, targets [bold]layer[0-5]",
+        "t001 starts: rank 8, targets [bold]layer[0-5]",
         "t001 rung 1/6: 51.0%",
-        "t002 begins: rank 8, targets [bold]layer[0-5]",
+        "t002 starts: rank 8, targets [bold]layer[0-5]",
         "t002 failed: no [module] of that name " + "x" * 100,
         f"t001 completed: 51.0%; 2 of 4 done; best {best}",
         f"t003 stopped by ASHA: 10.0%; 3 of 4 done; best {best}",
@@ -90,7 +89,7 @@ def test_the_log_of_a_trial_that_goes_on() -> None:
     lines = log_lines(
         trial(1, 2), trial(1, 3), trial(1, 6, "completed"), past=(trial(0, 6, "completed", 0.9), trial(1, 2))
     )
-    assert lines[1] == "t001 goes on after rung 2/6: rank 8, targets [bold]layer[0-5]"
+    assert lines[1] == "t001 continues after rung 2/6: rank 8, targets [bold]layer[0-5]"
     assert lines[2] == "t001 rung 3/6: 51.0%"
     assert lines[3].startswith("t001 completed: 51.0%; 2 of 4 done; best 90.0% accuracy, t000")
 
@@ -103,7 +102,7 @@ def test_work_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.work_done() == 0.0
     assert progress.seconds_left() is None
     # Rungs that an earlier run of the sweep did took no time of this one.
-    progress.begin(plan_of(), [trial(0, 6, "completed"), trial(1, 3)])
+    progress.begin(summary_of(), [trial(0, 6, "completed"), trial(1, 3)])
     assert progress.work_done() == pytest.approx(9 / 24)
     assert progress.seconds_left() is None
     clock[0] += 20
@@ -119,7 +118,7 @@ def test_work_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_work_done_only_grows_towards_one_under_asha() -> None:
     """Fewer rungs are expected of each trial, yet no share is above one and no time below zero."""
     progress = Progress(Console(file=StringIO()))
-    progress.begin(plan_of(trials=6, asha=True), [])
+    progress.begin(summary_of(trials=6, asha=True), [])
     for number in range(6):
         for rungs in range(7):
             progress.update(trial(number, rungs, "completed" if rungs == 6 else "running"))
@@ -131,10 +130,8 @@ def test_work_done_only_grows_towards_one_under_asha() -> None:
 def test_the_best_of_a_sweep_of_losses() -> None:
     """The lowest; none before there is a score."""
     progress = Progress(Console(file=StringIO()))
-    plan = plan_of()
-    plan.config = SweepConfig(name="demo", training=TrainingSettings(metric="loss"))
     assert progress.best_line() == "none yet"
-    progress.begin(plan, [trial(0, 0)])
+    progress.begin(summary_of(metric="loss"), [trial(0, 0)])
     assert progress.best_line() == "none yet"
     progress.update(trial(1, 1, score=0.9))
     progress.update(trial(2, 1, score=0.2))
@@ -146,14 +143,14 @@ def test_the_live_table_draws_and_goes_away() -> None:
     console = Console(force_terminal=True, file=StringIO(), width=80, legacy_windows=False)
     display = LiveDisplay(console)
     display.phase("starting Ray")
-    display.begin(plan_of(), [trial(0, 6, "completed", 0.9)])
+    display.begin(summary_of(), [trial(0, 6, "completed", 0.9)])
     display.update(trial(1, 2))
     display.update(trial(2, 0))
     display.phase("scoring t000 on the test split")
     shown = Console(file=StringIO(), width=80, record=True)
     shown.print(display._draw())
     display.stopping()
-    display.end()
+    display.end(RESULT, {})
     lines = shown.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
@@ -174,7 +171,7 @@ def test_a_display_that_never_began_can_end() -> None:
         LogDisplay(Console(file=StringIO())),
     ):
         display.phase("starting Ray")
-        display.end()
+        display.end(RESULT, {})
 
 
 def test_a_table_where_there_is_a_terminal_else_a_log(monkeypatch: pytest.MonkeyPatch) -> None:

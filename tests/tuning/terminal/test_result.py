@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lorasweep.tuning.record.folder import (
     UnmergedReference,
     Winner,
 )
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import counts_text, duration, parameters_text, score_text, setting_text
 from lorasweep.tuning.terminal.console import next_steps
 from lorasweep.tuning.terminal.plan import kinds_of
@@ -90,15 +92,22 @@ RESULT = SweepResult(
 )
 
 
-def folder_of(mlruns: Path, name: str, result: SweepResult | None = None) -> SweepFolder:
+def sweep_of(
+    mlruns: Path,
+    name: str,
+    result: SweepResult | None = None,
+    searched: Sequence[str] = ("rank",),
+    trials: Sequence[TrialRecord] = TRIALS,
+) -> SweepRecord:
     """A sweep on disk with the trials above."""
     folder = SweepFolder(mlruns, name)
     folder.create(SweepConfig(name=name))
-    for record in TRIALS:
+    folder.write_plan({"searched": list(searched)})
+    for record in trials:
         folder.write_trial(record)
     if result:
         folder.write_result(result)
-    return folder
+    return SweepRecord(folder)
 
 
 @pytest.mark.parametrize("searched", [["rank"], list(SETTINGS)[:5], list(SETTINGS)])
@@ -130,7 +139,7 @@ def test_a_loss_is_shown_in_nats_with_the_lowest_first() -> None:
     assert [row.split()[:3] for row in rows] == [["t000", "0.5120", "2.2e-3"], ["t003", "0.7010", "2.2e-3"]]
 
 
-def test_why_it_won_and_what_it_is_compared_with() -> None:
+def test_why_it_won_and_what_it_is_compared_with(tmp_path: Path) -> None:
     """Interval, baselines, the confirmed trials with mean and spread, the other rules' winners, a warning."""
     assert RESULT.winner is not None
     linear = TestScores(accuracy=0.9, macro_f1=0.8, loss=0.4)
@@ -149,8 +158,7 @@ def test_why_it_won_and_what_it_is_compared_with() -> None:
             "also_tested": (winner.model_copy(update={"id": "t000"}),),
         }
     )
-    folder = SweepFolder(Path("mlruns"), "demo")
-    lines = lines_of(result_text(folder, result, TRIALS, ["rank"], 6))
+    lines = lines_of(result_text(sweep_of(tmp_path, "demo", result)))
     text = "\n".join(lines)
     assert next(line.split() for line in lines if line.startswith("winner t001"))[2:6] == [
         "86.1%", "84.1%", "to", "88.0%",
@@ -167,7 +175,7 @@ def test_why_it_won_and_what_it_is_compared_with() -> None:
     ]
     assert f"chosen by    {rule}" in text
     assert "t003 by loss, t000 by smallest within 0.5 points" in text
-    assert "without a neural network does better" in text
+    assert "without a neural network scores higher" in text
     assert "t000, the winner of fewer trials: 86.1%" in text
 
 
@@ -179,20 +187,19 @@ def test_merged_labels_bring_two_rows_below_the_winner(tmp_path: Path) -> None:
         hyperparameters=SETTINGS, classes=41, score=0.7, test=before, merged=after, seconds=9.0
     )
     result = RESULT.model_copy(update={"unmerged": unmerged})
-    lines = lines_of(result_text(SweepFolder(tmp_path, "demo"), result, TRIALS, ["rank"], 6))
+    lines = lines_of(result_text(sweep_of(tmp_path, "demo", result)))
     winner = next(number for number, line in enumerate(lines) if line.startswith("winner t001"))
     assert lines[winner + 1].split() == ["trained", "on", "41", "classes", "70.1%", "60.0%", "1.100"]
     assert lines[winner + 2].split() == ["and", "merged", "afterwards", "85.1%", "70.0%", "0.500"]
-    assert any("+1.0 points over merging the answers afterwards" in line for line in lines)
-    assert status_entries(folder_of(tmp_path, "demo", result))["unmerged"] == unmerged.model_dump()
-    assert status_entries(folder_of(tmp_path, "plain", RESULT))["unmerged"] is None
+    assert any("+1.0 points over merging the predictions afterwards" in line for line in lines)
+    assert status_entries(SweepRecord(SweepFolder(tmp_path, "demo")))["unmerged"] == unmerged.model_dump()
+    assert status_entries(sweep_of(tmp_path, "plain", RESULT))["unmerged"] is None
 
 
 @pytest.mark.parametrize("searched", [["rank", "learning_rate"], list(SETTINGS)])
 def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: Path) -> None:
     """Counts, the winner's test scores, the untuned settings beside it, the reason of a failure."""
-    folder = folder_of(tmp_path, "demo", RESULT)
-    text = "\n".join(lines_of(result_text(folder, RESULT, TRIALS, searched, 6)))
+    text = "\n".join(lines_of(result_text(sweep_of(tmp_path, "demo", RESULT, searched))))
     assert "demo finished after 1:02:03: 1 completed, 2 stopped by ASHA, 1 failed, 1 running" in text
     winner = next(line for line in text.splitlines() if line.startswith("winner t001"))
     assert winner.split()[2:5] == ["86.1%", "79.4%", "0.457"]
@@ -206,15 +213,18 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
 def test_a_failed_sweep_has_a_result_without_a_winner(tmp_path: Path) -> None:
     """No test table, and nothing breaks without any trial."""
     failed = SweepResult(state="failed", metric="accuracy", error="all failed")
-    folder = folder_of(tmp_path, "demo", failed)
-    assert "test split" not in "\n".join(lines_of(result_text(folder, failed, TRIALS, ["rank"], 6)))
-    assert "no trials yet" in lines_of(result_text(folder, failed, [], ["rank"], 6))[0]
+    assert "test split" not in "\n".join(lines_of(result_text(sweep_of(tmp_path, "demo", failed))))
+    assert "no trials yet" in lines_of(result_text(sweep_of(tmp_path, "empty", failed, trials=())))[0]
+    # A result that a full disk did not take is shown all the same.
+    unwritten = sweep_of(tmp_path, "full")
+    assert "full failed after" in lines_of(result_text(unwritten, failed))[0]
+    assert "full interrupted after" in lines_of(result_text(unwritten))[0]
 
 
 def test_all_sweeps_fit(tmp_path: Path) -> None:
     """Ended trials of those asked for; long names are folded."""
-    folders = [folder_of(tmp_path, "demo", RESULT), folder_of(tmp_path, "x" * 80)]
-    text = "\n".join(lines_of(sweeps_table(folders)))
+    sweeps = [sweep_of(tmp_path, "demo", RESULT), sweep_of(tmp_path, "x" * 80)]
+    text = "\n".join(lines_of(sweeps_table(sweeps)))
     row = next(line for line in text.splitlines() if line.startswith("demo"))
     assert row.split() == ["demo", "finished", "4/20", "87.3%", "86.1%"]
     assert text.count("x") >= 80
@@ -223,13 +233,13 @@ def test_all_sweeps_fit(tmp_path: Path) -> None:
 
 def test_status_for_other_programs(tmp_path: Path) -> None:
     """Plain values under names that stay."""
-    entries = status_entries(folder_of(tmp_path, "demo", RESULT))
+    entries = status_entries(sweep_of(tmp_path, "demo", RESULT))
     assert (entries["name"], entries["state"], entries["metric"]) == ("demo", "finished", "accuracy")
     assert [entry["score"] for entry in entries["trials"]] == [0.512, 0.873, None, 0.701, None]
     assert ["error" in entry for entry in entries["trials"]] == [False, False, True, False, False]
     assert entries["winner"]["test"] == {"accuracy": 0.861, "macro_f1": 0.794, "loss": 0.4567}
     assert entries["untuned"]["score"] == 0.4
-    assert status_entries(folder_of(tmp_path, "open"))["winner"] is None
+    assert status_entries(sweep_of(tmp_path, "open"))["winner"] is None
 
 
 def test_next_steps_can_be_copied() -> None:
@@ -265,7 +275,7 @@ def test_numbers_as_a_person_writes_them() -> None:
         "12.3 M",
     ]
     assert [duration(seconds) for seconds in (0.4, 59.6, 185, 7384)] == ["0:00", "1:00", "3:05", "2:03:04"]
-    assert counts_text([]) == "no trials yet"
+    assert counts_text([], "ASHA") == "no trials yet"
     names = [
         f"encoder.layer.{layer}.attention.self.{kind}" for layer in range(9) for kind in ("query", "value")
     ]

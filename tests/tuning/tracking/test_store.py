@@ -23,9 +23,9 @@ from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.tracking.store import (
     StoreAwayError,
     connect,
-    default_tracking_uri,
     hide_passwords,
     prepare_store,
+    tracking_store,
     ui_command,
 )
 
@@ -39,11 +39,11 @@ def no_store_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_names_the_store_or_it_lies_in_mlruns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert default_tracking_uri(tmp_path / "mlruns") == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
+    assert tracking_store(None, tmp_path / "mlruns") == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
     monkeypatch.chdir(tmp_path)
-    assert default_tracking_uri(Path("mlruns")) == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
+    assert tracking_store(None, Path("mlruns")) == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
-    assert default_tracking_uri(tmp_path) == "http://somewhere:5000"
+    assert tracking_store(None, tmp_path) == "http://somewhere:5000"
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_does_not_harm(tmp_path: Path, capfd: pytest.
     mlruns.mkdir()
     (mlruns / "README.md").write_text("kept")
     (mlruns / ".mlflow.db.making").write_bytes(b"half a database")
-    uri = default_tracking_uri(mlruns)
+    uri = tracking_store(None, mlruns)
     code = (
         "import sys; from pathlib import Path; from lorasweep.tuning.tracking.store import prepare_store; "
         "[prepare_store(sys.argv[1], Path(sys.argv[2])) for _ in range(2)]"
@@ -84,7 +84,7 @@ def refusal(uri: str, mlruns: Path) -> str:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     mlruns = tmp_path / "file" / "mlruns"
-    assert str(mlruns) in refusal(default_tracking_uri(mlruns), mlruns)
+    assert str(mlruns) in refusal(tracking_store(None, mlruns), mlruns)
     assert "Not a directory" in refusal(f"sqlite:///{mlruns}/mlflow.db", tmp_path / "mlruns")
 
 
@@ -174,7 +174,7 @@ def get(address: str) -> bytes:
 @pytest.mark.slow
 def test_the_interface_shows_runs_and_artifacts(tmp_path: Path) -> None:
     mlruns = tmp_path / "mlruns"
-    uri = default_tracking_uri(mlruns)
+    uri = tracking_store(None, mlruns)
     prepare_store(uri, mlruns)
     client = connect(uri)
     experiment = client.create_experiment("lorasweep", str(mlruns / "artifacts" / "lorasweep"))

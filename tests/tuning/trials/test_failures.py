@@ -9,7 +9,7 @@ import pytest
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.reported import DISK_FULL, is_disk_full
-from lorasweep.tuning.trials.failures import FailureWatch, StopOnFailures
+from lorasweep.tuning.trials.failures import FailureWatch
 
 REASON = "target_modules: 'x' matches no module (3 tried)"
 
@@ -29,11 +29,11 @@ def test_the_same_reason_three_times_in_a_row() -> None:
     """Numbers in it may differ; another reason, or a trial that went well, begins the count anew."""
     watch = watch_of(REASON, REASON.replace("3", "44"), REASON)
     assert watch.reason == f"3 trials in a row failed for the same reason: {REASON}"
-    assert StopOnFailures(watch).stop_all()
+    assert watch.stop_all()
     assert watch_of(REASON, REASON, "another", REASON).reason is None
     assert watch_of(REASON, REASON, None, REASON).reason is None
-    assert not StopOnFailures(watch_of(REASON)).stop_all()
-    assert not StopOnFailures(watch)("t000", {})
+    assert not watch_of(REASON).stop_all()
+    assert not watch("t000", {})
 
 
 def test_settings_that_diverge_stop_a_sweep_only_where_none_has_worked() -> None:

@@ -72,3 +72,23 @@ def test_a_signal_in_the_middle_of_a_line(listen: Callable[[], threading.Event])
         ends = listen()
         send(signal.SIGINT)
         assert ends.is_set()
+
+
+@pytest.mark.parametrize("why", ["thread", "system"])
+def test_where_no_handler_can_be_set_nothing_changes(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside the main thread, and on a system without the signal that Ray Tune listens to."""
+    handlers: list[object] = []
+
+    def enter() -> None:
+        with clean_stop(lambda: None):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    if why == "thread":
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+    else:
+        monkeypatch.delattr(signal, "SIGUSR1")
+        enter()
+    assert handlers == [before]

@@ -66,7 +66,39 @@ def test_a_stranger_is_not_let_in() -> None:
         driver.kill()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [False, True])
+def test_a_program_may_have_imported_or_started_ray(own: bool) -> None:
+    """Imported before, it asks for a token all the same; a Ray of the program's own is used and left running."""
+    code = f"""
+import os
+import ray
+if {own}:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+from lorasweep.tuning.trials.cluster import start_ray, stop_ray
+from lorasweep.tuning.trials.ray_access import guard_local_ray
+guard_local_ray(None)
+start_ray(None, 1)
+assert ray.get(ray.remote(lambda: 5).remote()) == 5
+assert {own} or len(os.environ["{TOKEN}"]) == 64
+stop_ray()
+print(ray.is_initialized())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(own)
+
+
 def test_what_a_user_or_a_cluster_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether another test has imported Ray, or started it, is of no matter here.
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     for name in (MODE, TOKEN):
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)

@@ -15,6 +15,7 @@ import pytest
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
@@ -60,7 +61,7 @@ tune.Tuner(
 """
 
 
-class Heard:
+class Heard(SweepListener):
     """A listener that also looks at the disk: nobody hears of what is not yet there."""
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -109,7 +110,7 @@ def reach(
 def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     """Best and last checkpoint apart; a trial of all rungs is completed, one of fewer stopped."""
     heard = Heard(folder)
-    recorder = Recorder(folder, RUNGS, ["rank"], [heard])
+    recorder = Recorder(folder, RUNGS, ["rank"], heard)
     full, weak = ray_trial(0), ray_trial(1)
     recorder.on_trial_start(0, [], full)
     recorder.on_trial_start(0, [], weak)
@@ -235,5 +236,5 @@ def test_asha_recalls_all_that_ended() -> None:
 
 def test_ray_can_pickle_it(folder: SweepFolder) -> None:
     """Ray saves its callbacks; what this one holds (a terminal, a database) stays behind."""
-    recorder = Recorder(folder, RUNGS, ["rank"], [Heard(folder), print])  # type: ignore[list-item]
+    recorder = Recorder(folder, RUNGS, ["rank"], Listeners([Heard(folder)]))
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}

@@ -1,8 +1,8 @@
-"""Attention on CPUs under bf16, where torch's fused kernel is the slower one.
+"""Attention on CPUs under bf16, where torch's fused kernel is slow.
 
-That kernel takes up to ten times as long for its backward pass in bf16 as in fp32 (torch 2.13; batches of 32, 12
-heads of 32). Plain products in bf16 take half of the fp32 kernel's time for texts of 32 to 128 tokens, and at 256
-about the same; they hold a score for each pair of tokens, so longer texts go to the kernel, in fp32.
+Its backward pass takes up to ten times as long in bf16 as in fp32 (torch 2.13; batches of 32, 12 heads of 32).
+Plain products in bf16 take half the time of the fp32 kernel for texts of 32 to 128 tokens, and about the same at
+256. They store a score for each pair of tokens, so longer texts use the kernel, in fp32.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PLAIN_TOKENS = 256
 
 
 def speed_up_attention(model: nn.Module, amp: AmpPolicy) -> None:
-    """Let a model's attention take the faster way on a CPU under bf16; elsewhere nothing is changed.
+    """Give a model the faster attention on a CPU under bf16; otherwise change nothing.
 
     Args:
-        model: a transformers model; its configuration is changed, so it must be the model's own.
+        model: a transformers model; its configuration is changed, so no other model may share it.
     """
     if amp.device.type != "cpu" or amp.dtype is not torch.bfloat16:
         return
     config: Any = getattr(model, "config", None)
-    # Models with an attention of their own kind, such as DeBERTa, have none that could be replaced.
+    # Models with their own attention, such as DeBERTa, have none that can be replaced.
     if getattr(config, "_attn_implementation", None) != "sdpa":
         return
     from transformers import AttentionInterface, AttentionMaskInterface
@@ -48,18 +48,19 @@ def _attend(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention by the faster way for the texts' length.
+    """Attention by whichever way is faster for the length of the texts.
 
     Args:
         query, key, value: shape (rows, heads, tokens, width); the query may have fewer tokens.
-        attention_mask: boolean, true where a token is read, or added to the scores; (rows, 1, tokens, tokens).
+        attention_mask: shape (rows, 1, tokens, tokens); boolean, true for tokens to attend to, or a number to
+            add to the scores.
         options: of transformers' attention functions.
 
     Returns:
         Shape (rows, tokens, heads, width).
     """
     plain = options.get("position_bias") is None and key.shape[1] == query.shape[1]
-    # Autocast would take the mask's sum, and with it the softmax, to fp32; and the fused kernel back to bf16.
+    # Autocast would compute the sum with the mask, and so the softmax, in fp32, and run the kernel in bf16.
     with torch.autocast("cpu", enabled=False):
         if plain and key.shape[2] <= PLAIN_TOKENS:
             return _products(query, key, value, attention_mask, options), None

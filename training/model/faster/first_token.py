@@ -1,8 +1,7 @@
-"""The last layer computed only for the token that the head reads.
+"""The last layer computed for the first token alone, which is all that the head reads.
 
-The heads of these families read the first token's output alone. Its attention needs keys and values of every token,
-but the query, the feed-forward block and all that follows need that token only: the same logits and gradients for
-less work, a seventh of a step with six layers.
+That token's attention needs the keys and values of every token, but the query, the feed-forward block and all that
+follows need only the one: the same logits and gradients with a seventh less work per step for six layers.
 """
 
 from __future__ import annotations
@@ -12,33 +11,31 @@ from typing import Any
 import torch
 from torch import nn
 
-# Model types whose attention block has a part `self` (query, key, value) and a part `output`, as BERT's has.
-LIKE_BERT = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+from lorasweep.training.model.families import MODEL_FAMILIES
 
 
 def read_first_token_only(model: nn.Module) -> None:
-    """Let the last layer of a transformers sequence classifier compute the first token alone, in place.
+    """Make the last layer of a transformers sequence classifier compute the first token alone, in place.
 
-    Models of other types than `LIKE_BERT` and DistilBERT stay as they are. The last hidden state that such a model
-    returns has one token.
+    Models of a family without `first_token` do not change. The last hidden state of a changed model has one token.
     """
     config: Any = getattr(model, "config", None)
     encoder: Any = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    kind = getattr(config, "model_type", None)
-    if encoder is None or getattr(config, "_attn_implementation", "eager") == "eager":
+    family = MODEL_FAMILIES.get(getattr(config, "model_type", ""))
+    if encoder is None or family is None or getattr(config, "_attn_implementation", "eager") == "eager":
         return
-    if kind in LIKE_BERT:
+    if family.first_token == "bert":
         block = encoder.encoder.layer[-1].attention
         _turn_into(block.self, _FirstQuery)
         _turn_into(block, _FirstBlock)
-    elif kind == "distilbert":
+    elif family.first_token == "distilbert":
         layer = encoder.transformer.layer[-1]
         _turn_into(layer.attention, _FirstQueryDistil)
         _turn_into(layer, _FirstLayerDistil)
 
 
 def _turn_into(module: nn.Module, mixin: type) -> None:
-    # A class of its own for the one module: copies of the model keep it, as they would not keep a bound method.
+    # A new class for this one module survives copying the model; a bound method would not.
     module.__class__ = type(f"{mixin.__name__}{type(module).__name__}", (mixin, type(module)), {})
 
 
@@ -49,7 +46,7 @@ def _attend(
     projections: tuple[nn.Module, nn.Module, nn.Module],
     options: dict[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What the first token attends to; shape (rows, 1, width)."""
+    """The attention's output for the first token; shape (rows, 1, width)."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     def heads(projected: torch.Tensor) -> torch.Tensor:
@@ -71,7 +68,7 @@ def _attend(
 
 
 class _FirstQuery:
-    """BERT's self-attention, for the first token's query."""
+    """BERT's self-attention for the first token's query."""
 
     query: nn.Module
     key: nn.Module
@@ -85,7 +82,7 @@ class _FirstQuery:
 
 
 class _FirstBlock:
-    """BERT's attention block around it: the residual too is the first token's."""
+    """BERT's attention block around it, with the first token's residual."""
 
     self: Any
     output: Any
@@ -100,7 +97,7 @@ class _FirstBlock:
 
 
 class _FirstQueryDistil:
-    """DistilBERT's self-attention, for the first token's query."""
+    """DistilBERT's self-attention for the first token's query."""
 
     q_lin: nn.Module
     k_lin: nn.Module

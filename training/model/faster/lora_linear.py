@@ -1,8 +1,8 @@
 """LoRA on a linear layer with less work around its matrix products.
 
-PEFT's own forward pass casts the input to fp32 and back, and makes the update, its scaled copy and the sum as
-tensors of their own; for a small encoder that is a tenth of a step. Here the update is added inside the products,
-in both directions. The module stays PEFT's, with its parameters, so saving, loading and merging do not change.
+PEFT's forward pass casts the input to fp32 and back, and stores the update, its scaled copy and the sum as separate
+tensors; for a small encoder that is a tenth of a step. Here the products add the update themselves, forward and
+backward. The module and its parameters stay PEFT's, so saving, loading and merging do not change.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import nn
 
 
 def speed_up_lora(model: nn.Module) -> None:
-    """Give the plain LoRA layers of a PEFT model the leaner pass, in place; DoRA and other kinds keep PEFT's."""
+    """Give the plain LoRA layers of a PEFT model the leaner pass, in place; DoRA and others keep PEFT's."""
     for module in model.modules():
         if type(module) is Linear and not module.lora_variant:
             module.__class__ = LeanLinear
 
 
 class LeanLinear(Linear):
-    """PEFT's LoRA layer; where a single adapter is active and not merged, its forward pass is `LoraProduct`."""
+    """PEFT's LoRA layer; with a single active adapter that is not merged, its forward pass is `LoraProduct`."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """x·Wᵀ + b + (alpha / r)·dropout(x)·Aᵀ·Bᵀ, of shape (..., features)."""
@@ -31,9 +31,9 @@ class LeanLinear(Linear):
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         name = adapters[0]
         kind = x.device.type
-        # Gradients are those of the AMP type, as under autocast itself.
+        # The type that autocast itself would use, so gradients are the same.
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        # Shaped outside the product: some models change what a layer returns in place.
+        # Reshaped outside the product, because some models change a layer's output in place.
         rows = x.reshape(-1, x.shape[-1])
         dropped = self.lora_dropout[name](rows)
         with torch.autocast(kind, enabled=False):
@@ -72,7 +72,7 @@ class LoraProduct(torch.autograd.Function):
         rows = x.to(dtype)
         adapted = rows if dropped is None else dropped.to(dtype)
         weight, scaled = weight.to(dtype), (b * scale).to(dtype)
-        # Thin matrices: laid out this way their products take about half the time on a CPU.
+        # In this memory layout products of thin matrices take about half the time on a CPU.
         a_t = a.t().to(dtype, memory_format=torch.contiguous_format)
         low = adapted @ a_t
         product = rows @ weight.t() if bias is None else torch.addmm(bias.to(dtype), rows, weight.t())
@@ -85,7 +85,7 @@ class LoraProduct(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients in the types of what they belong to."""
+        """Gradients, each in the type of its input."""
         adapted, weight, a_t, scaled, low = ctx.saved_tensors
         x_type, a_type, b_type = ctx.types
         low_grad = grad @ scaled

@@ -1,4 +1,4 @@
-"""An exported adapter scored on a file of labelled rows: for the terminal, and for programs."""
+"""An exported adapter scored on labelled rows: for the terminal, and for programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.training.data.columns import find_label, find_text, strings, texts_and_pairs
 from lorasweep.training.errors import DataError, SettingsError, shown
-from lorasweep.training.files.tables import read_table
+from lorasweep.training.files.tables import read_table, table_of
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
     BINS,
@@ -24,28 +25,29 @@ from lorasweep.training.scores.calibration import (
 )
 from lorasweep.training.scores.scores import ClassScores, Scores, score, score_classes
 
-# A confusion matrix of more classes does not fit 80 columns, nor into one's head.
 MOST_MATRIX_CLASSES = 7
+"""A confusion matrix of more classes does not fit 80 columns."""
 MOST_CONFUSIONS = 10
-# Characters of a label's name, so that a table keeps to 80 columns.
 LABEL_WIDTH = 36
+"""Characters shown of a label, so that a table fits 80 columns."""
 
 
 @dataclass(frozen=True)
 class FileEvaluation:
-    """Scores of a classifier on a file's labelled rows.
+    """Scores of a classifier on labelled rows.
 
     Attributes:
         adapter: the folder, as given.
-        data: the file, as given.
+        data: the file, as given, or "DataFrame".
         text_columns: one, or two read as a pair.
         label_names: in the order of the logits.
+        rows: rows that were scored.
         classes: precision, recall, F1 and rows of each label, in the same order.
         calibration_error: expected calibration error, in [0, 1].
-        bins: what it was made from.
+        bins: the bins that it was computed from.
         confusion: rows by true (first axis) and predicted label; int64, shape (classes, classes).
-        dropped: reason → rows that have no text or label, or are no JSON objects.
-        unknown_labels: label that the adapter does not know → its rows, which were left out.
+        dropped: reason → rows without a text or a label, or that are not JSON objects.
+        unknown_labels: label that the adapter does not know → its rows, which were not scored.
     """
 
     adapter: str
@@ -65,54 +67,55 @@ class FileEvaluation:
     def confusions(self) -> list[tuple[str, str, int]]:
         """True label, predicted label and rows of each confusion that occurs, the most frequent first."""
         wrong = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
-        found = [(int(true), int(guess), int(wrong[true, guess])) for true, guess in np.argwhere(wrong)]
         names = self.label_names
-        return [(names[t], names[g], rows) for t, g, rows in sorted(found, key=lambda entry: -entry[2])]
+        pairs = [(names[t], names[g], int(wrong[t, g])) for t, g in np.argwhere(wrong).tolist()]
+        return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def evaluate_file(
     classifier: Classifier,
-    data: Path,
+    data: Path | pd.DataFrame,
     *,
     adapter: Path,
     text: tuple[str, ...] = (),
     label: str | None = None,
     columns: tuple[str, ...] = (),
 ) -> FileEvaluation:
-    """Predict a file's rows in fp32 and compare with its labels.
+    """Predict labelled rows in fp32 and compare with their labels.
 
     Args:
-        data: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
+        data: rows in memory, or a file: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
         adapter: the classifier's folder, for the record.
         text: the text columns; those the classifier was trained on if left out.
         label: the label column; recognised if left out.
         columns: names for a CSV or TSV without a header line.
 
     Raises:
-        DataError: a file that cannot be read, columns that are not there, no rows, no label the classifier
-            knows.
-        SettingsError: one column for text and label.
+        DataError: a file that cannot be read, missing columns, no rows, no label that the classifier knows.
+        SettingsError: one column for text and label, or `columns` for a DataFrame.
         ModelError: two texts a row for a classifier of one.
     """
-    table = read_table(data, columns)
+    if isinstance(data, pd.DataFrame) and columns:
+        raise SettingsError(f"columns {shown(columns)}: columns name those of a file; rename the DataFrame's")
+    table = table_of(data) if isinstance(data, pd.DataFrame) else read_table(data, columns)
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
     label_column = find_label(table, label, taken=names)
     if label_column in names:
         raise SettingsError(
-            f"--text {shown(names)}, --label {label_column!r} name a column twice; each has one of its own"
+            f"--text {shown(names)}, --label {label_column!r} name a column twice; name a different one for each"
         )
     texts, pairs = texts_and_pairs(table, names)
     labels = strings(table, label_column, "--label")
     index = {name: number for number, name in enumerate(classifier.label_names)}
     complete = [row for row, text in enumerate(texts) if text and labels[row]]
-    known = [row for row in complete if labels[row] in index]
+    scored = [row for row in complete if labels[row] in index]
     unknown = Counter(labels[row] for row in complete if labels[row] not in index)
-    if not known:
-        if not complete:
-            raise DataError(
-                f"{table.name}: no row has both a text ({shown(names)}) and a label ({label_column!r}); "
-                "name other columns with --text and --label"
-            )
+    if not complete:
+        raise DataError(
+            f"{table.name}: no row has both a text ({shown(names)}) and a label ({label_column!r}); "
+            "name other columns with --text and --label"
+        )
+    if not scored:
         raise DataError(
             f"{table.name}: column {label_column!r} holds no label that {adapter} knows: it holds "
             f"{shown([name for name, _ in unknown.most_common()], 8)}, the adapter knows "
@@ -120,10 +123,10 @@ def evaluate_file(
         )
     logits = predict(
         classifier,
-        [texts[row] for row in known],
-        [pairs[row] for row in known] if pairs is not None else None,
+        [texts[row] for row in scored],
+        [pairs[row] for row in scored] if pairs is not None else None,
     )
-    truth = np.array([index[labels[row]] for row in known], dtype=np.int64)
+    truth = np.array([index[labels[row]] for row in scored], dtype=np.int64)
     shares = probabilities(logits)
     classes = len(index)
     confusion = np.bincount(truth * classes + logits.argmax(axis=1), minlength=classes * classes)
@@ -134,11 +137,11 @@ def evaluate_file(
     }
     return FileEvaluation(
         adapter=str(adapter),
-        data=str(data),
+        data=table.name if isinstance(data, pd.DataFrame) else str(data),
         text_columns=names,
         label_column=label_column,
         label_names=classifier.label_names,
-        rows=len(known),
+        rows=len(scored),
         scores=score(logits, truth),
         classes=score_classes(logits, truth, classifier.label_names),
         calibration_error=expected_calibration_error(shares, truth),
@@ -149,77 +152,62 @@ def evaluate_file(
     )
 
 
-def evaluation_entries(found: FileEvaluation) -> dict[str, Any]:
-    """Everything, for `--json`: stable names that other programs may rely on."""
-    return {
-        "adapter": found.adapter,
-        "data": found.data,
-        "text_columns": list(found.text_columns),
-        "label_column": found.label_column,
-        "rows": found.rows,
-        **asdict(found.scores),
-        "calibration_error": found.calibration_error,
-        "classes": [asdict(entry) for entry in found.classes],
-        "label_names": list(found.label_names),
-        "confusion": found.confusion.tolist(),
-        "confidence_bins": [asdict(entry) for entry in found.bins],
-        "dropped": found.dropped,
-        "unknown_labels": found.unknown_labels,
-    }
+def evaluation_entries(evaluation: FileEvaluation) -> dict[str, Any]:
+    """All scores, for `--json`; other programs may rely on the names."""
+    entries = asdict(evaluation)
+    entries["confusion"] = evaluation.confusion.tolist()
+    entries["confidence_bins"] = entries.pop("bins")
+    entries |= entries.pop("scores")
+    return entries
 
 
-def evaluation_text(found: FileEvaluation) -> RenderableType:
-    """What a person reads, in at most 80 columns: scores, a line a class, and where it is wrong."""
+def evaluation_text(evaluation: FileEvaluation) -> RenderableType:
+    """A report of at most 80 columns: the scores, a line for each class, and the confusions."""
     parts: list[RenderableType] = [
-        f"{escape(found.data)}: {found.rows:,} rows, {escape(' + '.join(found.text_columns))} → "
-        f"{escape(found.label_column)}",
-        *_left_out(found),
+        f"{escape(evaluation.data)}: {evaluation.rows:,} rows, {escape(' + '.join(evaluation.text_columns))} → "
+        f"{escape(evaluation.label_column)}",
+        *_left_out(evaluation),
         "",
-        _scores_table(found),
+        *_scores_lines(evaluation),
         "",
-        _classes_table(found),
+        _classes_table(evaluation),
     ]
-    confusions = found.confusions()
-    if confusions and len(found.label_names) <= MOST_MATRIX_CLASSES:
-        parts += ["", _matrix_table(found)]
+    confusions = evaluation.confusions()
+    if confusions and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
+        parts += ["", _matrix_table(evaluation)]
     elif confusions:
         parts += ["", _confusions_table(confusions)]
     return Group(*parts)
 
 
-def _left_out(found: FileEvaluation) -> list[str]:
-    lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in found.dropped.items()]
-    if found.unknown_labels:
-        unknown = list(found.unknown_labels.items())
+def _left_out(evaluation: FileEvaluation) -> list[str]:
+    lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in evaluation.dropped.items()]
+    if evaluation.unknown_labels:
+        unknown = list(evaluation.unknown_labels.items())
         named = ", ".join(f"{name!r} {rows:,}" for name, rows in unknown[:8])
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        total = sum(found.unknown_labels.values())
+        total = sum(evaluation.unknown_labels.values())
         lines.append(f"left out: {total:,} rows whose label the adapter does not know: {named}{more}")
     return [f"[yellow]{escape(line)}[/yellow]" for line in lines]
 
 
-def _scores_table(found: FileEvaluation) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", overflow="fold")
-    table.add_row("accuracy", f"[bold]{found.scores.accuracy:.1%}[/bold]")
-    table.add_row("macro-F1", f"{found.scores.macro_f1:.1%}")
-    table.add_row("cross entropy", f"{found.scores.loss:.3f}", "mean, in nats")
-    mean = sum(entry.rows * entry.confidence for entry in found.bins) / found.rows
-    remark = f"{BINS} bins; mean confidence {mean:.1%}"
-    table.add_row("calibration error", f"{found.calibration_error:.1%}", remark)
-    return table
+def _scores_lines(evaluation: FileEvaluation) -> list[str]:
+    mean = sum(entry.rows * entry.confidence for entry in evaluation.bins) / evaluation.rows
+    scores = evaluation.scores
+    return [
+        f"accuracy           [bold]{scores.accuracy:>6.1%}[/bold]",
+        f"macro-F1           {scores.macro_f1:>6.1%}",
+        f"cross entropy      {scores.loss:>6.3f}  [dim]mean, in nats[/dim]",
+        f"calibration error  {evaluation.calibration_error:>6.1%}  "
+        f"[dim]{BINS} bins; mean confidence {mean:.1%}[/dim]",
+    ]
 
 
-def _classes_table(found: FileEvaluation) -> Table:
-    """The classes with most rows first; "-" where the file has no row to tell from."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("label", no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH)
-    for column in ("precision", "recall", "F1", "rows"):
-        table.add_column(column, justify="right", no_wrap=True)
-    guessed = found.confusion.sum(axis=0)
-    for number, entry in sorted(enumerate(found.classes), key=lambda pair: -pair[1].rows):
+def _classes_table(evaluation: FileEvaluation) -> Table:
+    """The largest classes first; "-" where no row defines the score."""
+    table = _table(["label"], ["precision", "recall", "F1", "rows"])
+    guessed = evaluation.confusion.sum(axis=0)
+    for number, entry in sorted(enumerate(evaluation.classes), key=lambda pair: -pair[1].rows):
         table.add_row(
             escape(entry.label),
             f"{entry.precision:.1%}" if guessed[number] else "-",
@@ -230,23 +218,28 @@ def _classes_table(found: FileEvaluation) -> Table:
     return table
 
 
-def _matrix_table(found: FileEvaluation) -> Table:
-    """Rows by true and predicted label; the columns go by the number before the label."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("true ↓  predicted →", no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH - 12)
-    for number in range(1, len(found.label_names) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    for number, counts in enumerate(found.confusion.tolist()):
+def _matrix_table(evaluation: FileEvaluation) -> Table:
+    """Rows by true and predicted label; a column's number is the one before its label."""
+    numbers = [str(number) for number in range(1, len(evaluation.label_names) + 1)]
+    table = _table(["true ↓  predicted →"], numbers, label_width=LABEL_WIDTH - 12)
+    for number, counts in enumerate(evaluation.confusion.tolist()):
         cells = [f"[bold]{c}[/bold]" if i == number else str(c) if c else "·" for i, c in enumerate(counts)]
-        table.add_row(f"{number + 1} {escape(found.label_names[number])}", *cells)
+        table.add_row(f"{number + 1} {escape(evaluation.label_names[number])}", *cells)
     return table
 
 
 def _confusions_table(confusions: list[tuple[str, str, int]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("most confused: true", "→ predicted"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH - 4)
-    table.add_column("rows", justify="right", no_wrap=True)
+    table = _table(["most confused: true", "→ predicted"], ["rows"], label_width=LABEL_WIDTH - 4)
     for true, guess, rows in confusions[:MOST_CONFUSIONS]:
         table.add_row(escape(true), f"→ {escape(guess)}", f"{rows:,}")
+    return table
+
+
+def _table(labels: list[str], numbers: list[str], label_width: int = LABEL_WIDTH) -> Table:
+    """Columns of labels, cut at `label_width` characters, then columns of numbers."""
+    table = Table(box=None, padding=(0, 2 if len(numbers) < 5 else 1, 0, 0), header_style="bold")
+    for name in labels:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=label_width)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table

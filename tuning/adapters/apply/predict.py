@@ -1,72 +1,123 @@
-"""Texts from arguments, a file or standard input, and their labels as a table or JSON lines."""
+"""Texts labelled in memory: a DataFrame for programs, a table or JSON lines for the terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.data.load import read_texts
-from lorasweep.training.errors import SettingsError
-from lorasweep.training.inference.classifier import Classifier, labels_and_scores, predict
+from lorasweep.training.data.columns import find_text, texts_and_pairs
+from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.files.cells import mended
+from lorasweep.training.files.formats import TEXT, read_text
+from lorasweep.training.files.tables import SCAN_ROWS, RowStream
+from lorasweep.training.files.unpacked import standard_input
+from lorasweep.training.inference.classifier import Classifier, predict
+from lorasweep.training.inference.classifier import probabilities as softmax
+from lorasweep.training.settings import Precision
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Rows to label; `pair` is None for single texts."""
+def predict_frame(
+    classifier: Classifier,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    probabilities: bool = False,
+    precision: Precision = "fp32",
+) -> pd.DataFrame:
+    """Label texts.
 
-    text: list[str]
-    pair: list[str] | None = None
+    Args:
+        pairs: the second text of each row, for a classifier that was trained on pairs.
+        probabilities: add a column `p_<label>` for each label.
+
+    Returns:
+        A row for each text: `text`, `pair` where pairs are given, `label`, and `score`, the label's probability.
+
+    Raises:
+        ModelError: two texts a row for a classifier of one.
+        SettingsError: a precision that the device does not have.
+    """
+    shares = softmax(predict(classifier, texts, pairs, precision))
+    columns = {
+        "text": list(map(mended, texts)),
+        "pair": list(map(mended, pairs or ())),
+        "label": [classifier.label_names[best] for best in shares.argmax(axis=1)],
+        "score": shares.max(axis=1),
+    }
+    if pairs is None:
+        del columns["pair"]
+    if probabilities:
+        columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(classifier.label_names)}
+    return pd.DataFrame(columns)
+
+
+def text_columns(rows: RowStream, classifier: Classifier, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns to read: those named, else those the classifier was trained on, else usual ones.
+
+    Raises `DataError` for columns that are not there, `SettingsError` for more than two.
+    """
+    # A text file has but one column, whatever those of the training data were called.
+    names = ("text",) if rows.source.suffix == TEXT else tuple(named) or classifier.text_columns
+    return find_text(rows.heading(), names)
 
 
 def read_inputs(
-    classifier: Classifier, texts: list[str], file: Path | None, text_columns: list[str], columns: list[str]
-) -> Inputs:
+    classifier: Classifier, texts: list[str], rows: RowStream | None, named: Sequence[str] = ()
+) -> tuple[list[str], list[str] | None]:
     """Texts as given, from a file, or one a line from standard input (`-`, or a pipe and nothing else).
+
+    Args:
+        named: the text columns of the file; those the classifier was trained on if left out.
+
+    Returns:
+        The texts, and for two columns the second text of each row.
 
     Raises:
         SettingsError: texts and a file, or neither.
-        DataError: the file cannot be read, or lacks the columns.
+        DataError: the file lacks the columns or holds no text, or standard input is not UTF-8.
     """
-    if file is not None:
+    if rows is not None:
         if texts:
             raise SettingsError("predict: give texts or --file, not both")
-        names = tuple(text_columns) or classifier.text_columns
-        text, pair, _ = read_texts(file, names, tuple(columns))
-        return Inputs(text, pair)
-    if texts == ["-"] or (not texts and not sys.stdin.isatty()):
-        lines = sys.stdin.buffer.read().decode("utf-8", errors="replace").splitlines()
-        return Inputs([line for line in lines if line.strip()])
+        columns = text_columns(rows, classifier, named)
+        parts = [texts_and_pairs(table, columns) for table in rows.chunks()]
+        texts = [text for part, _ in parts for text in part]
+        if not any(texts):
+            raise no_text(rows, columns)
+        return texts, [pair for _, part in parts for pair in part or ()] if len(columns) == 2 else None
+    if texts == ["-"] or (not texts and sys.stdin is not None and not sys.stdin.isatty()):
+        return [line for frame in read_text(standard_input(), SCAN_ROWS) for line in frame["text"]], None
     if not texts:
         raise SettingsError(
             'predict: no texts; give them as arguments, with --file, or with "-" from standard input'
         )
-    return Inputs(texts)
+    return texts, None
 
 
-def print_predictions(classifier: Classifier, inputs: Inputs, console: Console, as_json: bool) -> None:
-    """Label the rows and print one line a row: text, label, and the label's probability."""
-    predictions = labels_and_scores(predict(classifier, inputs.text, inputs.pair), classifier.label_names)
-    pairs: list[str | None] = [*inputs.pair] if inputs.pair else [None] * len(inputs.text)
-    if as_json:
-        for text, pair, (label, score) in zip(inputs.text, pairs, predictions, strict=True):
-            entry = (
-                {"text": text}
-                | ({"pair": pair} if pair is not None else {})
-                | {"label": label, "score": score}
-            )
-            typer.echo(json.dumps(entry, ensure_ascii=False))
-        return
+def no_text(rows: RowStream, columns: Sequence[str]) -> DataError:
+    """The refusal of a file without a text."""
+    return DataError(
+        f"{rows.source.name}: {shown(columns)} is empty in every row; name other columns with --text"
+    )
+
+
+def print_predictions(predictions: pd.DataFrame, console: Console, as_json: bool) -> None:
+    """Print one line for each row of a `predict_frame`: its text, label, and the label's probability."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("label", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("text", overflow="ellipsis", no_wrap=True)
-    for text, (label, score) in zip(inputs.text, predictions, strict=True):
-        table.add_row(escape(label), f"{score:.1%}", escape(" ".join(text.split())))
-    console.print(table)
+    for row in predictions.to_dict("records"):
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            table.add_row(escape(row["label"]), f"{row['score']:.1%}", escape(" ".join(row["text"].split())))
+    if not as_json:
+        console.print(table)

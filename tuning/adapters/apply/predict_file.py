@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress
 
-from lorasweep.training.data.columns import find_text, texts_and_pairs
-from lorasweep.training.errors import DataError, shown
-from lorasweep.training.files.row_stream import CHUNK_ROWS
-from lorasweep.training.files.streams import open_table
-from lorasweep.training.files.unpacked import table_format
-from lorasweep.training.inference.classifier import Classifier, predict, probabilities
+from lorasweep.training.data.columns import texts_and_pairs
+from lorasweep.training.errors import DataError, ExportError, SettingsError, shown
+from lorasweep.training.files.cells import Write
+from lorasweep.training.files.formats import FORMATS
+from lorasweep.training.files.tables import CHUNK_ROWS, RowStream
+from lorasweep.training.inference.classifier import Classifier
 from lorasweep.training.settings import Precision
-from lorasweep.tuning.adapters.apply.prediction_files import check_output, open_writer
+from lorasweep.tuning.adapters.apply.predict import no_text, predict_frame, text_columns
 from lorasweep.tuning.adapters.export.staging import staged_file
 
 COLLISION_PREFIX = "predicted_"
+OUTPUTS = tuple(suffix for suffix, entry in FORMATS.items() if entry.write is not None)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class FilePredictions:
     seconds: float
 
     def text(self) -> str:
-        """What to tell the user."""
+        """A summary for the terminal."""
         shares = ", ".join(f"{label} {rows:,}" for label, rows in list(self.labels.items())[:5])
         more = f" and {len(self.labels) - 5} more labels" if len(self.labels) > 5 else ""
         empty = f"; {self.empty:,} without a text have no label" if self.empty else ""
@@ -54,13 +59,28 @@ class FilePredictions:
         return f"{self.out}: {self.rows:,} rows ({rate:,.0f} a second){empty}\n{shares}{more}"
 
 
+def check_output(out: Path) -> None:
+    """Refuse a place that cannot be written to, before any work is done.
+
+    Raises:
+        SettingsError: a suffix that is none of `OUTPUTS`.
+        ExportError: something is there already.
+    """
+    if out.suffix.lower() not in OUTPUTS:
+        raise SettingsError(
+            f"--out {out}: the format is told by the suffix, and {out.suffix or 'none'!r} is not one of "
+            f"{', '.join(OUTPUTS)}; choose another name"
+        )
+    if os.path.lexists(out):
+        raise ExportError(f"--out {out}: exists already; remove it or choose another name")
+
+
 def predict_file(
     classifier: Classifier,
-    file: Path,
+    rows: RowStream,
     out: Path,
     *,
-    text: tuple[str, ...] = (),
-    columns: tuple[str, ...] = (),
+    text: Sequence[str] = (),
     all_probabilities: bool = False,
     precision: Precision = "fp32",
     chunk_rows: int = CHUNK_ROWS,
@@ -71,70 +91,89 @@ def predict_file(
     Memory holds one chunk, whatever the file's size. In a chunk rows of similar length share a batch.
 
     Args:
-        file: JSON lines, CSV, TSV (each also .gz or .xz) or Parquet, read in chunks; what else
-            `lorasweep.training.files.streams.open_table` takes is read whole.
+        rows: the file, opened with `lorasweep.training.files.tables.open_table`.
         out: .csv, .tsv, .jsonl or .parquet; must not exist, and appears whole or not at all.
         text: the text columns; those the classifier was trained on if left out.
-        columns: names for a CSV or TSV without a header line.
         all_probabilities: also a column `p_<label>` for each label.
         precision: bf16 takes half of fp32's time on a CPU that has it, and gave 9 of 4,000 news another label.
         console: where the progress is shown, if it is a terminal; standard error if left out.
 
     Raises:
-        DataError: a file that cannot be read, columns that are not there, no text in any row.
-        SettingsError: a suffix of `out` that is not known, or a precision that the device has not.
+        DataError: columns that are not there, no text in any row, or a file that has changed meanwhile.
+        SettingsError: a suffix of `out` that is not supported, or a precision that the device does not have.
         ExportError: `out` exists or cannot be written.
         ModelError: two texts a row for a classifier of one.
     """
     check_output(out)
-    stream = open_table(file, columns)
-    # A text file has but one column, whatever those of the training data were called.
-    wanted = ("text",) if table_format(file) == ".txt" else text or classifier.text_columns
-    names = find_text(stream.heading(), wanted)
-    added = added_columns(stream.columns, classifier.label_names, all_probabilities)
+    names = text_columns(rows, classifier, text)
+    added = added_columns(rows.columns, classifier.label_names, all_probabilities)
     counts: Counter[str] = Counter()
     started = time.perf_counter()
+    console = console or Console(stderr=True)
+    bar = Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     with (
         staged_file(out) as stage,
-        _progress(console) as progress,
+        bar as progress,
+        open_writer(stage, out.suffix.lower(), rows, added) as write,
     ):
-        task = progress.add_task("predicting", total=stream.rows)
-        writer = open_writer(stage, out.suffix.lower(), stream, added)
-        try:
-            for table in stream.chunks(chunk_rows):
-                texts, pairs = texts_and_pairs(table, names)
-                predictions = _predict(classifier, texts, pairs, all_probabilities, precision)
-                writer.write(table.frame, predictions)
-                counts.update(label for label in predictions[0] if label is not None)
-                progress.advance(task, len(texts))
-        finally:
-            writer.close()
-        labelled = counts.total()
-        if not labelled:
-            raise DataError(
-                f"{stream.name}: {shown(names)} is empty in every row; name other columns with --text"
-            )
+        task = progress.add_task("predicting rows", total=rows.rows)
+        for table in rows.chunks(chunk_rows):
+            texts, pairs = texts_and_pairs(table, names)
+            predictions = _predict(classifier, texts, pairs, all_probabilities, precision)
+            write([*(column.tolist() for _, column in table.frame.items()), *predictions])
+            counts.update(label for label in predictions[0] if label is not None)
+            progress.advance(task, len(texts))
+        if not counts:
+            raise no_text(rows, names)
     return FilePredictions(
         out=out,
-        rows=stream.rows,
-        empty=stream.rows - labelled,
+        rows=rows.rows,
+        empty=rows.rows - counts.total(),
         labels=dict(counts.most_common()),
         columns=tuple(name for name, _ in added),
         seconds=time.perf_counter() - started,
     )
 
 
+def open_writer(
+    file: Path, suffix: str, rows: RowStream, added: Sequence[tuple[str, pa.DataType]]
+) -> AbstractContextManager[Write]:
+    """A writer of the rows' own columns and further ones.
+
+    Args:
+        suffix: one of `OUTPUTS`.
+        added: name and type of each further column.
+
+    Raises:
+        DataError: two columns of one name, for JSON lines and Parquet.
+    """
+    names = [*rows.columns, *(name for name, _ in added)]
+    output = FORMATS[suffix]
+    assert output.write is not None
+    if len(set(names)) < len(names) and not output.has_header_line:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(
+            f"{rows.source.name} has two columns {shown(twice)}; write a .csv, or rename one of them"
+        )
+    return output.write(file, names, [*rows.types, *(kind for _, kind in added)])
+
+
 def added_columns(
     taken: tuple[str, ...], label_names: tuple[str, ...], all_probabilities: bool
 ) -> list[tuple[str, pa.DataType]]:
     """Name and type of the columns that predictions add; one that the input has already gets a prefix."""
-    found: list[tuple[str, pa.DataType]] = []
-    names = ["label", "score", *(f"p_{label}" for label in label_names if all_probabilities)]
-    for number, name in enumerate(names):
-        while name in taken or name in (other for other, _ in found):
+    added: dict[str, pa.DataType] = {}
+    for name in ["label", "score", *(f"p_{label}" for label in label_names if all_probabilities)]:
+        while name in taken or name in added:
             name = COLLISION_PREFIX + name
-        found.append((name, pa.string() if number == 0 else pa.float64()))
-    return found
+        added[name] = pa.float64() if added else pa.string()
+    return list(added.items())
 
 
 def _predict(
@@ -145,34 +184,10 @@ def _predict(
     precision: Precision,
 ) -> list[list[Any]]:
     """The added columns of a chunk; None for rows without a text."""
-    rows = [row for row, text in enumerate(texts) if text]
-    logits = predict(
-        classifier,
-        [texts[row] for row in rows],
-        [pairs[row] for row in rows] if pairs is not None else None,
-        precision,
+    predictions = predict_frame(
+        classifier, texts, pairs, probabilities=all_probabilities, precision=precision
     )
-    shares = probabilities(logits)
-    labels = [classifier.label_names[index] for index in logits.argmax(axis=1)]
-    numbers = [shares.max(axis=1), *(shares.T if all_probabilities else ())]
+    filled = np.array([bool(text) for text in texts])
     # Six digits are more than fp32 logits are good for, and keep files small.
-    found: list[list[Any]] = [labels, *([float(f"{value:.6g}") for value in column] for column in numbers)]
-    added: list[list[Any]] = [[None] * len(texts) for _ in found]
-    for whole, part in zip(added, found, strict=True):
-        for row, value in zip(rows, part, strict=True):
-            whole[row] = value
-    return added
-
-
-def _progress(console: Console | None) -> Progress:
-    console = console or Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    numbers = [predictions[name].map("{:.6g}".format).astype(float) for name in predictions.loc[:, "score":]]
+    return [column.astype(object).where(filled, None).tolist() for column in (predictions["label"], *numbers)]

@@ -1,86 +1,113 @@
-"""The model card of an exported folder, written from the sweep's own record."""
+"""The model card of an exported folder, written from the sweep's own record. Its words are in model_card.md."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Undefined
+from markupsafe import Markup
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.load import SAMPLE_SOURCE, Dataset
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
-from lorasweep.tuning.adapters.card.limits import not_for
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
-from lorasweep.tuning.adapters.card.training import training_rows, versions_line
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.folder import SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
-from lorasweep.tuning.record.words import escape, one_line
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.words import counts_text, duration, escape, one_line
+from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
+SCORES = ("accuracy", "macro_f1", "loss")
+# Below this F1 a class's mistakes, missed or wrongly given, are more than twice its hits.
+LOW_F1 = 0.5
+# One row more or less moves such a class's scores by five points or more.
+FEW_ROWS = 20
+# Names in one sentence; a table of all classes stands beside it.
+MOST_NAMED = 15
 
 
-def model_card(
-    folder: SweepFolder,
-    trial: TrialRecord,
-    data: Dataset,
-    base: BaseModel,
-    loading: str,
-    *,
-    adapter: bool,
-) -> str:
-    """The text of README.md: metadata for the hub, how to load it, where it comes from, what it scored.
+def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: BaseModel, loading: str) -> str:
+    """The text of README.md: metadata for the hub, how to load it, where it comes from, its scores and limits.
 
     Args:
-        trial: the exported one.
+        trial: the exported one: an adapter, or after full fine-tuning a whole model.
+        data: the sweep's prepared rows.
         loading: Python lines that load the folder.
-        adapter: an adapter, not a whole model.
     """
-    config, result, plan = folder.config(), folder.result(), folder.plan()
-    won = bool(result and result.winner and result.winner.id == trial.id)
+    result, machine = sweep.result, _mapping(sweep.plan, "machine")
+    won = sweep.winner is not None and sweep.winner.id == trial.id
     tested = _tested(result, trial)
     test = tested.test if tested else None
-    classes = winner_class_scores(folder, data, tested) if won and tested else []
-    sample = config.data.path is None and data.source == SAMPLE_SOURCE
-    texts = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        metadata=card_metadata(folder.name, base, trial, data, test, adapter=adapter, sample=sample),
-        title=escape(f"{folder.name}: {data.label_column} of {' + '.join(data.text_columns)}"),
-        adapter=adapter,
+    classes = winner_class_scores(sweep.folder, data, tested) if won and tested else []
+    sample = sweep.config.data.path is None and data.source == SAMPLE_SOURCE
+    examples = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
+    packages = _mapping(machine, "packages")
+    return _render(
+        sweep=sweep,
+        config=sweep.config,
+        trial=trial,
+        data=data,
+        base=base,
+        # The hub's name, or the folder's own: the rest of a path says nothing to others.
+        base_name=base.hub_id or Path(base.location).name,
+        base_licence=base_licence(base),
+        metadata=Markup(card_metadata(sweep.name, base, trial, data, test, sample=sample)),
+        loading=Markup(loading),
+        inputs=Markup(one_line(examples)),
+        adapter=trial.hyperparameters.method != "full",
         sample=sample,
-        base=escape(_base_name(base)),
-        label_count=len(data.label_names),
-        loading=loading,
-        inputs=one_line(texts),
-        limits=not_for(
-            data,
-            classes,
-            result,
-            test,
-            max_length=config.training.max_length,
-            sample=sample,
-            escape=escape,
+        won=won,
+        tested=tested,
+        scores=list(_score_rows(trial, tested, result)),
+        classes=classes,
+        class_rows=_class_rows(data, classes),
+        left_out=[(name, f"{rows:,}") for name, rows in data.left_out_classes.items()],
+        weak=_lowest(
+            [(one.f1, one.label, f"{one.f1:.2f}") for one in classes if one.rows and one.f1 < LOW_F1]
         ),
-        base_rows=_base_rows(base),
-        data_rows=_data_rows(data, config.training.max_length, sample),
-        classes=_class_rows(data, classes),
-        scores=_score_rows(trial, tested, result),
-        settings=[
-            (escape(name), escape(str(value))) for name, value in trial.hyperparameters.model_dump().items()
-        ],
-        search_rows=_search_rows(folder, trial, won),
-        training_rows=[
-            (name, escape(text)) for name, text in training_rows(trial, folder.trials(), result, plan)
-        ],
-        versions=escape(versions_line(plan)),
+        few=_lowest([(one.rows, one.label, str(one.rows)) for one in classes if one.rows < FEW_ROWS]),
+        simpler=_no_worse(result, test),
+        low_f1=LOW_F1,
+        few_rows=FEW_ROWS,
+        most_named=MOST_NAMED,
+        # A space may be a file of this machine: its name says enough.
+        space=Path(sweep.config.search.space).name,
+        ranges=_ranges(sweep),
+        counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
+        stopping=stopping_rule(sweep.config.search).label,
+        all_seconds=sum(entry.seconds for entry in sweep.trials),
+        resources=_mapping(sweep.plan, "resources"),
+        machine=machine,
+        gpus=Counter(map(str, gpus)) if isinstance(gpus := machine.get("gpus"), list) else {},
+        versions=("of the training", packages) if packages else ("at the export", package_versions()),
+        duration=duration,
     )
+
+
+def _render(**values: Any) -> str:
+    """Fill the template in. What is no `Markup` is escaped, so that no name can be more than a name."""
+
+    def plain(value: object) -> object:
+        return value if isinstance(value, Markup | Undefined) else Markup(escape(str(value)))
+
+    environment = Environment(
+        autoescape=True,
+        finalize=plain,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)
 
 
 def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
@@ -89,148 +116,64 @@ def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
     return next((entry for entry in looks if entry.id == trial.id), None)
 
 
-def loading_lines(name: str, adapter: bool, arguments: dict[str, Any]) -> str:
-    """Python lines that load a folder with plain PEFT or transformers.
-
-    Args:
-        name: the folder's.
-        arguments: what the base model of an adapter needs beside the labels.
-    """
-    folder = json.dumps(name, ensure_ascii=False)
-    if not adapter:
-        return (
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
-            f"model = AutoModelForSequenceClassification.from_pretrained({folder})\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({folder})"
-        )
-    more = "".join(f", {key}={value!r}" for key, value in arguments.items())
-    return (
-        "from peft import AutoPeftModelForSequenceClassification\n"
-        "from transformers import AutoConfig, AutoTokenizer\n"
-        f"config = AutoConfig.from_pretrained({folder})\n"
-        f"model = AutoPeftModelForSequenceClassification.from_pretrained({folder}, "
-        f"id2label=config.id2label, label2id=config.label2id{more})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({folder})"
-    )
+def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult | None) -> Iterator[list[str]]:
+    """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
+    for evaluation in trial.evaluations:
+        if evaluation.rung == trial.best_rung:
+            yield ["this", "validation", *_figures(evaluation)]
+    if tested:
+        yield ["this", "test", *_figures(tested.test)]
+        if tested.interval:
+            ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in tested.interval.items()}
+            yield ["this, 95 % bootstrap interval", "test", *(ends.get(name, "") for name in SCORES)]
+    if result and result.untuned:
+        yield ["untuned settings", "test", *_figures(result.untuned.test)]
+    for name, test in result.baselines.items() if result else ():
+        yield [name, "test", *_figures(test)]
 
 
-def _base_name(base: BaseModel) -> str:
-    """The hub's name, or the folder's own: the rest of a path says nothing to others."""
-    return base.hub_id or Path(base.location).name
-
-
-def _base_rows(base: BaseModel) -> list[tuple[str, str]]:
-    rows = [("name", escape(_base_name(base))), ("type", escape(base.model_type))]
-    if base.revision:
-        rows.append(("revision", escape(base.revision)))
-    if base.hub_id is None:
-        rows.append(
-            ("loaded from", "a folder of the machine that trained it, whose name on a hub is not known")
-        )
-    elif base.hub_id != base.location:
-        rows.append(("loaded as", f"{escape(base.name)}, from a folder that carries the same weights"))
-    return [*rows, ("licence", escape(base_licence(base) or "not known here; see the base model"))]
-
-
-def _data_rows(data: Dataset, max_length: int, sample: bool) -> list[tuple[str, str]]:
-    rows = ", ".join(f"{name} {len(texts):,}" for name, texts in data.splits().items())
-    found = [
-        ("source", escape(data.source)),
-        ("text columns", escape(", ".join(data.text_columns))),
-        ("label column", escape(data.label_column)),
-        ("rows", rows),
-        ("tokens of a text that are read", str(max_length)),
-        ("fingerprint", f"sha256 {data.fingerprint}"),
-        ("licence", "that of lorasweep" if sample else "not known here; look it up before you pass this on"),
-    ]
-    if data.dropped:
-        dropped = ", ".join(f"{escape(reason)} {rows:,}" for reason, rows in data.dropped.items())
-        found.append(("rows left out", dropped))
-    if data.dates:
-        spans = ", ".join(f"{name} {first} to {last}" for name, (first, last) in data.dates.items())
-        found.append(("split by date", spans))
-    if data.original_names:
-        found.append(
-            ("labels merged by", f"{escape(data.merged_by)}, {len(data.original_names)} classes before")
-        )
-    if data.left_out_classes:
-        names = ", ".join(f"{escape(name)} ({rows})" for name, rows in data.left_out_classes.items())
-        found.append(("classes left out, with too few rows to train or test on", names))
-    return found
+def _figures(scores: object) -> list[str]:
+    return [f"{getattr(scores, name):.4f}" for name in SCORES]
 
 
 def _class_rows(data: Dataset, classes: Sequence[ClassScores]) -> list[list[str]]:
     """Rows of each class in each split; precision, recall and F1 on the test split where they are known."""
     counts = [np.bincount(texts.labels, minlength=len(data.label_names)) for texts in data.splits().values()]
-    rows = []
-    for number, name in enumerate(data.label_names):
-        scores = classes[number] if classes else None
-        figures = [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)] if scores else []
-        rows.append([escape(name), *(f"{split[number]:,}" for split in counts), *figures])
-    return rows
-
-
-def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult | None) -> list[list[str]]:
-    """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
-    rows = []
-    for evaluation in trial.evaluations:
-        if evaluation.rung == trial.best_rung:
-            rows.append(["this", "validation", *_figures(evaluation.model_dump())])
-    if tested:
-        rows.append(["this", "test", *_figures(tested.test.model_dump())])
-        if tested.interval:
-            ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in tested.interval.items()}
-            figures = [ends.get(name, "") for name in ("accuracy", "macro_f1", "loss")]
-            rows.append(["this, 95 % bootstrap interval", "test", *figures])
-    if result and result.untuned:
-        rows.append(["untuned settings", "test", *_figures(result.untuned.test.model_dump())])
-    for name, test in result.baselines.items() if result else ():
-        rows.append([escape(name), "test", *_figures(test.model_dump())])
-    return rows
-
-
-def _figures(scores: dict[str, Any]) -> list[str]:
-    return [f"{scores[name]:.4f}" if name in scores else "" for name in ("accuracy", "macro_f1", "loss")]
-
-
-def _search_rows(folder: SweepFolder, trial: TrialRecord, won: bool) -> list[tuple[str, str]]:
-    config = folder.config()
-    trials = folder.trials()
-    states = Counter(record.state for record in trials)
-    counts = ", ".join(
-        f"{states[state]} {state}" for state in ("completed", "stopped", "failed") if states[state]
-    )
-    return [
-        ("sweep", escape(folder.name)),
-        (
-            "trial",
-            f"{trial.id}, {'the winner' if won else 'not the winner'}, at evaluation {trial.best_rung}",
-        ),
-        # A space may be a file of this machine: its name says enough.
-        ("search space", escape(Path(config.search.space).name)),
-        ("searched", escape(", ".join(trial.searched) or "nothing")),
-        *_space_rows(folder, trial.searched),
-        ("budget", f"{config.search.trials} trials of at most {config.training.epochs} passes over the rows"),
-        ("trials", f"{len(trials)} ({counts})" if counts else str(len(trials))),
-        ("sampler", f"{config.search.sampler}, {'ASHA' if config.search.asha else 'no early stopping'}"),
-        ("chosen by", f"validation {config.training.metric} {_score(trial)}"),
-        (
-            "trainable parameters",
-            f"{trial.trainable_parameters:,}" if trial.trainable_parameters else "not known",
-        ),
-        ("seed", str(config.training.seed)),
+    rows = [
+        [name, *(f"{split[number]:,}" for split in counts)] for number, name in enumerate(data.label_names)
     ]
+    for row, scores in zip(rows, classes, strict=False):
+        row += [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)]
+    return rows
 
 
-def _space_rows(folder: SweepFolder, searched: Sequence[str]) -> list[tuple[str, str]]:
-    """What each searched setting might have been. A space that is a function is not run for this."""
-    path = folder.path / "space.yaml"
+def _lowest(classes: list[tuple[float, str, str]]) -> list[tuple[str, str]]:
+    """Names and values, the lowest first, of triples (value, name, value in words)."""
+    return [(name, shown) for _, name, shown in sorted(classes, key=lambda entry: entry[0])]
+
+
+def _no_worse(result: SweepResult | None, test: TestScores | None) -> list[tuple[str, list[str]]]:
+    """Baselines that did as well on the same rows, each with the scores by which it did."""
+    found: list[tuple[str, list[str]]] = []
+    if result is None or test is None:
+        return found
+    for name, other in result.baselines.items():
+        pairs = (("accuracy", other.accuracy, test.accuracy), ("macro-F1", other.macro_f1, test.macro_f1))
+        better = [f"{score} {there:.4f} against {here:.4f}" for score, there, here in pairs if there >= here]
+        found += [(name, better)] if better else []
+    return found
+
+
+def _ranges(sweep: SweepRecord) -> list[tuple[str, str]]:
+    """What each setting might have been. A space that is a function is not run for this."""
+    path = sweep.folder.path / "space.yaml"
     try:
-        described = SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
+        return SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
     except (OSError, UnicodeDecodeError, SettingsError):
         return []
-    return [(f"range of {escape(name)}", escape(text)) for name, text in described if name in searched]
 
 
-def _score(trial: TrialRecord) -> str:
-    return f"{trial.score:.4f}" if trial.score is not None else "not known"
+def _mapping(entries: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of the plan, or nothing: an older version's plan lacks it."""
+    found = entries.get(name)
+    return found if isinstance(found, Mapping) else {}

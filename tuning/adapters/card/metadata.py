@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.files.formats import FORMATS
 from lorasweep.training.files.unpacked import table_format
 from lorasweep.training.model.base_model import MINILM_HUB_ID
 from lorasweep.training.model.hub import BaseModel
@@ -21,9 +22,6 @@ from lorasweep.tuning.record.words import one_line
 TASK = "text-classification"
 # The hub's form of a licence's id, such as apache-2.0; it refuses any other text.
 LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
-# What the `datasets` library calls the reader of such a file. The hub wants a data set's id here, and a file
-# of the user's has none: a reader's name claims nothing.
-READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 OTHER_READER = "local-file"
 SAMPLE_TYPE = "lorasweep-sample-news"
 
@@ -35,7 +33,6 @@ def card_metadata(
     data: Dataset,
     test: TestScores | None,
     *,
-    adapter: bool,
     sample: bool,
 ) -> str:
     """The YAML block, without the lines of hyphens around it.
@@ -51,7 +48,7 @@ def card_metadata(
     tags = [TASK, "lorasweep"] + ([] if method == "full" else ["lora"])
     results = _results(data, test, sample) if test else []
     entries: dict[str, Any] = {
-        "library_name": "peft" if adapter else "transformers",
+        "library_name": "transformers" if method == "full" else "peft",
         "pipeline_tag": TASK,
         "tags": tags + ([method] if method not in ("lora", "full") else []),
     }
@@ -74,7 +71,9 @@ def _results(data: Dataset, test: TestScores, sample: bool) -> list[Any]:
     from huggingface_hub import EvalResult
 
     first = data.source.partition(" + ")[0]
-    kind = SAMPLE_TYPE if sample else READERS.get(table_format(first), OTHER_READER)
+    # The hub wants a data set's id here, and a file of the user's has none: a reader's name claims nothing.
+    reader = FORMATS.get(table_format(first))
+    kind = SAMPLE_TYPE if sample else reader.loader if reader else OTHER_READER
     metrics: list[tuple[str, str, float, dict[str, Any] | None]] = [
         ("accuracy", "Accuracy", test.accuracy, None),
         ("f1", "Macro F1", test.macro_f1, {"average": "macro"}),

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import ADAPTER_CONFIG, MODEL_CONFIG, ONNX_FILE, OWN_ENTRY, read_json
-from lorasweep.tuning.adapters.export.converted import read_card
-from lorasweep.tuning.adapters.export.weights import CARD_FILE
+from lorasweep.tuning.adapters.card.converted import CARD_FILE, read_card
+from lorasweep.tuning.adapters.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-# What an earlier push may have left of another format: beside the new files it would be loaded instead of them.
-WEIGHTS = ["adapter_config.json", "*.safetensors", "*.safetensors.index.json", f"{ONNX_FILE}*"]
+# An earlier push may have left another format, which would be loaded instead of the new files.
+WEIGHTS = [pattern for form in FORMATS.values() for pattern in form.files]
 CODE = re.compile(r"^```python\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def check_upload(repo: str) -> str:
-    """Ask the hub whether it can be uploaded to, before anything is exported; the repository's full name.
+    """The repository's full name, once the hub has accepted the token; to be called before anything is exported.
 
     The token is the one that `hf auth login` has stored, or HF_TOKEN. It is never shown.
 
@@ -36,15 +36,12 @@ def check_upload(repo: str) -> str:
         ExportError: no token, one that the hub does not know, or the hub cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
+    problem = _name_problem(repo)
+    if problem is not None:
         raise SettingsError(
-            f"--push-to-hub {repo!r}: not a repository's name ({first_line(error)}); give NAME or ACCOUNT/NAME"
-        ) from error
+            f"--push-to-hub {repo!r}: not a repository's name ({problem}); give NAME or ACCOUNT/NAME"
+        )
     if get_token() is None:
         raise ExportError(f"--push-to-hub {repo}: no token for the hub; run: hf auth login, or set HF_TOKEN")
     with _hub_errors(repo):
@@ -55,13 +52,13 @@ def check_upload(repo: str) -> str:
 def push_folder(folder: Path, repo: str, *, public: bool = False) -> str:
     """Upload an exported folder to a model repository, which is made if there is none.
 
-    What is uploaded is the folder but for what holds on this machine alone: the card's lines name the
-    repository, and an adapter whose base model lies in a folder here names the base model as the hub does.
+    Two files are rewritten for the upload: the card's lines load the repository, and an adapter whose base model
+    is a folder of this machine names the base model as the hub does.
 
     Args:
         folder: as an export has written it.
         repo: `ACCOUNT/NAME`.
-        public: of a new repository; one that is there stays as it is.
+        public: of a new repository; an existing one keeps its visibility.
 
     Returns:
         The repository's address.
@@ -78,18 +75,30 @@ def push_folder(folder: Path, repo: str, *, public: bool = False) -> str:
         api.upload_folder(
             repo_id=made.repo_id,
             folder_path=content,
-            commit_message="Upload a classifier that lorasweep has exported",
+            commit_message="Upload a classifier exported by lorasweep",
             delete_patterns=WEIGHTS,
         )
     return str(made)
 
 
+def _name_problem(repo: str | None) -> str | None:
+    """Why a text is no repository's name, or None where it is one."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        return first_line(error)
+    return None
+
+
 @contextmanager
 def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
-    """Whatever goes wrong with the hub in one line. With a folder, the line says that it was exported."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    """Turn the hub's errors into one line, which says that `folder` is exported already."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    stays = f"; {folder} is whole and stays, export to another --out to try again" if folder else ""
+    stays = f"; {folder} is complete, export to another --out to try again" if folder else ""
     try:
         yield
     except HfHubHTTPError as error:
@@ -101,10 +110,6 @@ def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
                 f"login with a token that may write, or name a repository of your own{stays}"
             ) from error
         raise ExportError(f"--push-to-hub {repo}: the hub refuses ({status}: {said}){stays}") from error
-    except OfflineModeIsEnabled as error:
-        raise ExportError(
-            f"--push-to-hub {repo}: HF_HUB_OFFLINE is set, so the hub is not asked; unset it{stays}"
-        ) from error
     except Exception as error:
         said = _without_token(first_line(error))
         # The hub's clients have errors of their own for a network that is not there.
@@ -112,14 +117,14 @@ def _hub_errors(repo: str, folder: Path | None = None) -> Iterator[None]:
             raise ExportError(
                 f"--push-to-hub {repo}: the hub cannot be reached ({said}); check the network and try again{stays}"
             ) from error
-        # What uploads large files raises these for all that goes wrong.
+        # The uploader of large files raises these for all that goes wrong.
         if isinstance(error, OSError | RuntimeError | ValueError):
             raise ExportError(f"--push-to-hub {repo}: the upload failed ({said}){stays}") from error
         raise
 
 
 def _without_token(text: str) -> str:
-    """What a server or a library says, in case it repeats the token."""
+    """A server's or a library's message, which might repeat the token."""
     from huggingface_hub import get_token
 
     token = get_token()
@@ -128,7 +133,7 @@ def _without_token(text: str) -> str:
 
 @contextmanager
 def _portable(folder: Path, repo: str) -> Iterator[Path]:
-    """The folder's files, those that name things of this machine rewritten."""
+    """The folder's files; those that name things of this machine are rewritten."""
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         content = Path(temporary)
         for path in folder.iterdir():
@@ -164,8 +169,6 @@ def _portable_adapter(folder: Path) -> str:
 
 def _portable_card(folder: Path, repo: str) -> str:
     """The card with lines that load the repository, and without a base model that the hub cannot know."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id  # type: ignore[attr-defined]
-
     here, there = (json.dumps(name, ensure_ascii=False) for name in (folder.name, repo))
     file = json.dumps(f"{folder.name}/{ONNX_FILE}", ensure_ascii=False)
 
@@ -184,11 +187,7 @@ def _portable_card(folder: Path, repo: str) -> str:
         return text
     card.text = CODE.sub(code, card.text)
     base = card.data.get("base_model")
-    try:
-        validate_repo_id(base)
-        known = isinstance(base, str) and not Path(base).is_dir()
-    except HFValidationError:
-        known = False
-    if not known:
+    # The hub refuses a card that names a folder.
+    if not isinstance(base, str) or _name_problem(base) is not None or Path(base).is_dir():
         card.data.pop("base_model", None)
     return str(card)

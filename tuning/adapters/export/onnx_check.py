@@ -16,10 +16,9 @@ from lorasweep.training.data.encoding import encode_texts, evaluation_batches
 from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.inference.classifier import Classifier
+from lorasweep.tuning.adapters.export.verify import fp32_tolerance, largest_difference
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Largest difference of a logit that counts as none; measured differences of fp32 models lie below 1e-5.
-TOLERANCE = 1e-3
 BATCH_ROWS = 16
 
 Batch = dict[str, torch.Tensor]
@@ -27,11 +26,11 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was compared, and what came out.
+    """What a comparison covered, and its outcome.
 
     Attributes:
         rows: texts that were compared.
-        smallest, largest: (rows, tokens) of the batches with the fewest and the most numbers in them.
+        smallest, largest: (rows, tokens) of the smallest and the largest batch.
         max_difference: largest absolute difference of a logit.
     """
 
@@ -52,8 +51,8 @@ class Agreement:
 def probe_batches(classifier: Classifier, rows: Texts) -> list[Batch]:
     """Model inputs of many sizes, as `EncodedTexts.batch` makes them.
 
-    First one text alone, short and then as long as the model reads, and both in one batch with much padding:
-    what an export that took a size for a constant cannot do. Then all rows, by length.
+    First a short text alone, then one as long as the model reads, then both in one batch with much padding: a
+    model that was exported with a fixed size fails on these. Then all rows, by length.
     """
     texts = [text or "-" for text in rows.text]
     words = " ".join(texts[:64]).split()
@@ -108,29 +107,18 @@ def onnx_logits(file: Path, batches: Sequence[Batch]) -> list[np.ndarray]:
 
 
 def compare(batches: Sequence[Batch], expected: list[np.ndarray], found: list[np.ndarray]) -> Agreement:
-    """Hold both sides' logits of the same batches against each other.
+    """Compare both sides' logits of the same batches.
 
     Raises:
-        ExportError: a logit differs by more than `TOLERANCE`, or a label does whose lead over the second is
-            larger than that.
+        ExportError: a logit differs by more than `fp32_tolerance` of all expected logits, or a label does whose
+            lead over the second is larger than that.
     """
-    worst = 0.0
-    for ours, theirs in zip(expected, found, strict=True):
-        difference = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("nan")
-        if not difference <= TOLERANCE:  # so that a NaN is refused
-            raise ExportError(
-                f"the ONNX model does not predict what PyTorch does: logits of a batch of {len(ours)} rows "
-                f"differ by up to {difference:.3g} ({TOLERANCE:g} is allowed); nothing was exported, use "
-                "--format merged"
-            )
-        worst = max(worst, difference)
-        top = np.sort(ours, axis=1)[:, -2:]
-        relabelled = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (top[:, -1] - top[:, 0] > TOLERANCE)
-        if relabelled.any():
-            raise ExportError(
-                f"the ONNX model gives {int(relabelled.sum())} of {len(ours)} rows another label than PyTorch "
-                "does; nothing was exported, use --format merged"
-            )
+    tolerance = fp32_tolerance(np.concatenate(expected))
+    problem = "the ONNX model does not predict what PyTorch does"
+    worst = max(
+        largest_difference(ours, theirs, tolerance, problem, "Use --format merged")
+        for ours, theirs in zip(expected, found, strict=True)
+    )
     sizes = ((len(ids), ids.shape[1]) for ids in (batch["input_ids"] for batch in batches))
     shapes = sorted(sizes, key=lambda size: size[0] * size[1])
     return Agreement(sum(map(len, expected)), shapes[0], shapes[-1], worst)

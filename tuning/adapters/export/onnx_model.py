@@ -1,11 +1,9 @@
-"""An exported folder as an ONNX model, compared with PyTorch before it is shown."""
+"""An exported folder as an ONNX model, compared with PyTorch before it appears."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,13 +13,11 @@ from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.inference.classifier import Classifier, load_classifier
 from lorasweep.training.inference.folder import ONNX_FILE
-from lorasweep.tuning.adapters.export.converted import (
-    converted_card,
-    merge_adapter,
-    onnx_lines,
-    sample_rows,
-    write_parts,
-)
+from lorasweep.training.model.classifier import merge_adapter
+from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
+from lorasweep.tuning.adapters.card.loading import onnx_lines
+from lorasweep.tuning.adapters.export.formats import check_format
+from lorasweep.tuning.adapters.export.merged import sample_rows, write_classifier_parts
 from lorasweep.tuning.adapters.export.onnx_check import (
     Agreement,
     Batch,
@@ -30,15 +26,13 @@ from lorasweep.tuning.adapters.export.onnx_check import (
     probe_batches,
     torch_logits,
 )
-from lorasweep.tuning.adapters.export.weights import CARD_FILE
 from lorasweep.tuning.quiet import silenced
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Some models' code can be traced with one way of computing attention and not with the other.
+# Some models can be traced with one implementation of attention and not with the other.
 ATTENTIONS = ("sdpa", "eager")
 # A protobuf file holds at most 2 GiB; from here on the weights go into a file beside it.
 LARGE_BYTES = 1_900_000_000
-# They tell of operators that are not there and of names that they have changed.
+# They report operators that are missing and names that they have changed.
 EXPORTERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -49,7 +43,7 @@ class OnnxReport:
     Attributes:
         inputs: names of the model's inputs, each int64 of shape (batch, length).
         opset: version of ONNX's operators.
-        attention: how attention was computed when the model was traced.
+        attention: the implementation of attention with which the model was traced.
         agreement: the comparison.
         size: bytes of the model's files.
     """
@@ -63,16 +57,6 @@ class OnnxReport:
     def text(self) -> str:
         """What to tell the user, after the folder's name."""
         return f"an ONNX model of {self.size / 1e6:.1f} MB (opset {self.opset}); {self.agreement.text()}"
-
-
-def check_packages() -> None:
-    """Raise `ExportError` where the packages of the extra are missing."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"--format onnx: needs packages that are not installed ({', '.join(missing)}); "
-            "run: pip install 'lorasweep[onnx]'"
-        )
 
 
 def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) -> OnnxReport:
@@ -92,18 +76,18 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
             otherwise than PyTorch does.
         ModelError: `folder` cannot be loaded.
     """
-    check_packages()
+    check_format("onnx")
     classifier = load_classifier(folder, device="cpu")
-    batches = probe_batches(classifier, rows or sample_rows(len(classifier.text_columns) == 2))
-    # By the model as it is in use: so the merging is compared too.
+    batches = probe_batches(classifier, rows or sample_rows(classifier))
+    # Before the merge, so that the merge is compared too.
     expected = torch_logits(classifier.model, batches)
     model = merge_adapter(classifier.model)
-    attention = _write(model, batches[2], stage / ONNX_FILE)
+    attention, opset = _write(model, batches[2], stage / ONNX_FILE)
     agreement = compare(batches, expected, onnx_logits(stage / ONNX_FILE, batches))
-    write_parts(classifier, model.config, stage)
+    write_classifier_parts(classifier, model.config, stage)
     report = OnnxReport(
         inputs=tuple(batches[0]),
-        opset=_opset(stage / ONNX_FILE),
+        opset=opset,
         attention=attention,
         agreement=agreement,
         size=sum(file.stat().st_size for file in stage.glob(f"{ONNX_FILE}*")),
@@ -139,8 +123,8 @@ class _Logits(nn.Module):
         return logits
 
 
-def _write(model: nn.Module, example: Batch, file: Path) -> str:
-    """Export with the first way of computing attention that works, and say which.
+def _write(model: nn.Module, example: Batch, file: Path) -> tuple[str, int]:
+    """Export with the first implementation of attention that works; returns it, and the version of the operators.
 
     Args:
         example: a batch; neither of its sizes may be 1, which the tracer takes for a constant.
@@ -151,7 +135,7 @@ def _write(model: nn.Module, example: Batch, file: Path) -> str:
         try:
             with silenced(EXPORTERS):
                 model.set_attn_implementation(attention)  # type: ignore[operator]
-                torch.onnx.export(
+                program = torch.onnx.export(
                     _Logits(model, tuple(example)).eval(),
                     tuple(example.values()),
                     file,
@@ -162,22 +146,18 @@ def _write(model: nn.Module, example: Batch, file: Path) -> str:
                     external_data=size > LARGE_BYTES,
                     verbose=False,
                 )
-            return attention
+            assert program is not None
+            return attention, program.model.opset_imports[""]
         except Exception as error:  # tracing runs the model's code and raises whatever that does
             first_error = first_error or error
             for part in file.parent.glob(f"{ONNX_FILE}*"):
                 part.unlink()
     kind = getattr(model.config, "model_type", type(model).__name__)
-    cause: BaseException | None = first_error
-    while cause is not None and cause.__cause__ is not None:
+    assert first_error is not None
+    cause: BaseException = first_error
+    while cause.__cause__ is not None:
         cause = cause.__cause__
-    assert cause is not None
     raise ExportError(
         f"--format onnx: models of type {kind} cannot be exported to ONNX ({first_line(cause)}); "
         "use --format merged"
     ) from first_error
-
-
-def _opset(file: Path) -> int:
-    model = import_module("onnx").load(file, load_external_data=False)
-    return next(int(entry.version) for entry in model.opset_import if not entry.domain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,61 +14,56 @@ from lorasweep.training.errors import ExportError
 
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out` that takes its name at the end, and is gone when something fails.
+    """An empty folder beside `out` that takes its name at the end, and is removed when something fails.
 
     Raises:
-        ExportError: `out` exists, or there is no place for it.
+        ExportError: `out` exists or cannot be written.
     """
-    out = _absolute(out)
     if os.path.lexists(out):
         raise ExportError(f"--out {out}: exists already; remove it or choose another folder")
-
-    def make() -> Path:
-        return Path(tempfile.mkdtemp(prefix=f".{out.name[:100]}.", dir=out.parent))
-
-    with _staged(out, make, mode=0o777, place="folder", name="folder") as stage:
+    with _staged(out, file=False) as stage:
         yield stage
 
 
 @contextmanager
 def staged_file(out: Path) -> Iterator[Path]:
-    """An empty file beside `out` that takes its name at the end, and is gone when something fails.
+    """An empty file beside `out` that takes its name at the end, and is removed when something fails.
 
     Raises:
-        ExportError: `out` exists, or there is no place for it.
+        ExportError: `out` exists or cannot be written.
     """
-    out = _absolute(out)
-
-    def make() -> Path:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name[:100]}.", suffix=out.suffix, dir=out.parent)
-        os.close(handle)
-        return Path(name)
-
-    with _staged(out, make, mode=0o666, place="place", name="name") as stage:
+    with _staged(out, file=True) as stage:
         yield stage
 
 
-def _absolute(out: Path) -> Path:
-    return Path(os.path.abspath(out))  # noqa: PTH100 - a name such as "x/.." has to become one, links may stay
+def _make(out: Path, file: bool) -> Path:
+    prefix = f".{out.name[:100]}."
+    if not file:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=out.suffix, dir=out.parent)
+    os.close(handle)
+    return Path(name)
 
 
 @contextmanager
-def _staged(out: Path, make: Callable[[], Path], *, mode: int, place: str, name: str) -> Iterator[Path]:
+def _staged(out: Path, file: bool) -> Iterator[Path]:
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - a name such as "x/.." has to become one, links may stay
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        stage = make()
+        stage = _make(out, file)
     except OSError as error:
         raise ExportError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another {place}"
+            f"--out {out}: cannot be written ({error.strerror}); choose another place"
         ) from error
     try:
         yield stage
         umask = os.umask(0)
         os.umask(umask)
-        stage.chmod(mode & ~umask)  # a temporary one's own mode lets nobody else read it
+        # A temporary one's own mode lets nobody else read it.
+        stage.chmod((0o666 if file else 0o777) & ~umask)
         if os.path.lexists(out):
-            raise ExportError(f"--out {out}: appeared while it was being written; choose another {name}")
+            raise ExportError(f"--out {out}: appeared while it was being written; choose another name")
         stage.rename(out)
     except BaseException as error:
         if stage.is_dir() and not stage.is_symlink():

@@ -1,4 +1,4 @@
-"""The winner as a folder that plain PEFT, transformers or ONNX Runtime load, checked before it is shown."""
+"""A sweep's winner as a folder that plain PEFT, transformers or ONNX Runtime load, checked before it appears."""
 
 from __future__ import annotations
 
@@ -18,31 +18,30 @@ from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.settings import Precision
-from lorasweep.tuning.adapters import ExportFormat
-from lorasweep.tuning.adapters.card.card import loading_lines, model_card
-from lorasweep.tuning.adapters.export.onnx_model import OnnxReport, check_packages, write_onnx
+from lorasweep.tuning.adapters.card.card import model_card
+from lorasweep.tuning.adapters.card.loading import loading_lines
+from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, check_format
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord, rank_trials
+from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 
 PROBE_FILE = "probe.safetensors"
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how its predictions compare with the trial's own.
+    """What was exported, and how its predictions compare with the trial's.
 
     Attributes:
         out: the folder.
         trial: id of the trial.
         is_adapter: an adapter, which needs its base model; else a whole model.
-        precision: of the comparison.
+        precision: of the comparison with the trial.
         rows: validation rows that were compared.
         max_difference: largest absolute difference of a logit.
-        tolerance: what was allowed.
-        loading: Python lines that load the folder.
-        onnx: the ONNX model that was made of it; the other fields tell of what it was made from.
+        converted: the format that was made of the trial's weights, in words, if another was.
     """
 
     out: Path
@@ -51,127 +50,126 @@ class ExportReport:
     precision: Precision
     rows: int
     max_difference: float
-    tolerance: float
-    loading: str
-    onnx: OnnxReport | None = None
+    converted: str | None = None
 
     def text(self) -> str:
         """What to tell the user."""
-        if self.onnx is not None:
-            return f"{self.out}: trial {self.trial} as {self.onnx.text()}"
-        kind = "an adapter" if self.is_adapter else "a whole model"
-        return (
-            f"{self.out}: trial {self.trial} as {kind}; loaded back with plain "
-            f"{'PEFT' if self.is_adapter else 'transformers'} it predicts what the trial did on {self.rows} "
+        kind, library = ("an adapter", "PEFT") if self.is_adapter else ("a whole model", "transformers")
+        written = self.converted or (
+            f"{kind}; loaded back with plain {library} it predicts what the trial did on {self.rows} "
             f"validation rows (logits differ by at most {self.max_difference:.2g} in {self.precision})"
         )
+        return f"{self.out}: trial {self.trial} as {written}"
 
 
 def export_sweep(
-    folder: SweepFolder, out: Path, *, trial: str | None = None, form: ExportFormat = "adapter"
+    sweep: SweepRecord | SweepFolder, out: Path, *, trial: str | None = None, form: ExportFormat = "adapter"
 ) -> ExportReport:
     """Write a sweep's winner, or another of its trials at its best evaluation, as a verified folder.
 
     Args:
+        sweep: a sweep that has a winner, or any sweep with a trial's id.
         out: must not exist; it appears whole or not at all.
-        trial: id of another trial than the winner.
-        form: the format; after full fine-tuning an adapter is a whole model too.
+        trial: id of the trial to export instead of the winner.
+        form: a format of `FORMATS`. After full fine-tuning "adapter" gives a whole model.
 
     Raises:
-        ExportError: no winner, no such trial or checkpoint, `out` exists or cannot be written, the folder
-            does not predict what the trial did, or the packages for ONNX are missing.
+        ExportError: no winner, no checkpoint, `out` exists or cannot be written, the folder does not predict what
+            the trial did, or packages that the format needs are missing.
+        SettingsError: no such trial.
         ModelError: the base model is gone.
         DataError: the sweep's prepared rows are gone.
     """
-    if form == "onnx":
-        check_packages()
-    config = folder.config()
-    record = _choose(folder, trial)
-    method = record.hyperparameters.method
-    data = Dataset.load(folder.data)
-    base = _base_model(folder, config.base_model)
-    arguments = load_arguments(base, data.label_names)
-    merged, onnx = form == "merged", None
-    adapter = method != "full" and not merged
+    check_format(form)
+    sweep = SweepRecord(sweep) if isinstance(sweep, SweepFolder) else sweep
+    record = _choose(sweep, trial)
+    data = Dataset.load(sweep.folder.data)
+    convert = FORMATS[form].convert
     with (
         staged_folder(out) as stage,
         tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary,
-        _checkpoint(folder, record) as checkpoint,
+        _checkpoint(sweep, record) as checkpoint,
     ):
-        # The ONNX model is made from a folder that has been verified itself.
-        written = Path(temporary) if form == "onnx" else stage
-        weights = checkpoint / WEIGHTS_FOLDER
-        loading = loading_lines(out.name, adapter, arguments)
-        card = model_card(folder, record, data, base, loading, adapter=adapter)
-        export_weights(
-            weights,
-            base,
-            data.label_names,
-            written,
-            merged=merged,
-            method=method,
-            card=card,
-            max_length=config.training.max_length,
-            text_columns=data.text_columns,
-        )
-        expected = _probe(checkpoint)
-        rows = Texts(
-            data.validation.text[: len(expected)],
-            data.validation.pair[: len(expected)] if data.validation.pair is not None else None,
-            data.validation.labels[: len(expected)],
-        )
-        plan = folder.plan()
-        trained_in: Precision = plan.get("precision", config.training.precision)
-        amp, tolerance = comparison(trained_in, plan.get("device", "cpu"), expected, merged)
-        difference = verify_export(written, rows, expected, amp, tolerance, arguments)
-        if form == "onnx":
-            onnx = write_onnx(written, stage, out.name, rows)
-    return ExportReport(
-        out, record.id, adapter, amp.name, len(expected), difference, tolerance, loading, onnx
+        # Another format is made from a folder that has been verified itself.
+        folder = stage if convert is None else Path(temporary)
+        report = _write(sweep, record, data, checkpoint, folder, out)
+        if convert is not None:
+            converted = convert(folder, stage, out.name, _first_rows(data, report.rows))
+            report = replace(report, converted=converted, is_adapter=False)
+    return report
+
+
+def _write(
+    sweep: SweepRecord, record: TrialRecord, data: Dataset, checkpoint: Path, folder: Path, out: Path
+) -> ExportReport:
+    """Write the trial's weights into a folder, and compare its predictions with the trial's own."""
+    config = sweep.config
+    method = record.hyperparameters.method
+    base = _base_model(sweep, config.base_model)
+    arguments = load_arguments(base, data.label_names)
+    is_adapter = method != "full"
+    loading = loading_lines(out.name, is_adapter, arguments)
+    export_weights(
+        checkpoint / WEIGHTS_FOLDER,
+        base,
+        data.label_names,
+        folder,
+        method=method,
+        card=model_card(sweep, record, data, base, loading),
+        max_length=config.training.max_length,
+        text_columns=data.text_columns,
+    )
+    expected = _probe(checkpoint)
+    trained_in: Precision = sweep.plan.get("precision", config.training.precision)
+    amp, tolerance = comparison(trained_in, sweep.plan.get("device", "cpu"), expected)
+    rows = _first_rows(data, len(expected))
+    difference = verify_export(folder, rows, expected, amp, tolerance, arguments)
+    return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
+
+
+def _first_rows(data: Dataset, count: int) -> Texts:
+    """The first validation rows: those whose logits a trial keeps with its checkpoint."""
+    texts = data.validation
+    return Texts(
+        texts.text[:count], texts.pair[:count] if texts.pair is not None else None, texts.labels[:count]
     )
 
 
-def _choose(folder: SweepFolder, trial: str | None) -> TrialRecord:
+def _choose(sweep: SweepRecord, trial: str | None) -> TrialRecord:
     """The winner's record, or the named trial's."""
-    trials = {record.id: record for record in folder.trials()}
+    trial = trial if trial is not None or sweep.winner is None else sweep.winner.id
     if trial is None:
-        result = folder.result()
-        if result is None or result.winner is None:
-            raise ExportError(
-                f"sweep {folder.name}: has no winner (it is {folder.state()}); go on with: "
-                f"lorasweep resume {folder.name}, or name a trial that has a score with --trial"
-            )
-        trial = result.winner.id
-    record = trials.get(trial)
-    if record is None:
-        known = ", ".join(list(trials)[:12]) or "none"
-        raise ExportError(f"sweep {folder.name}: has no trial {trial}; there are: {known}")
-    if record.checkpoint is None:
-        best = rank_trials([entry for entry in trials.values() if entry.checkpoint], higher=True)
-        others = f"; trials that have one: {', '.join(entry.id for entry in best[:12])}" if best else ""
         raise ExportError(
-            f"sweep {folder.name}: trial {trial} ({record.state}) has no checkpoint to export{others}"
+            f"sweep {sweep.name}: has no winner (it is {sweep.state}); go on with: "
+            f"lorasweep resume {sweep.name}, or name a trial that has a score with --trial"
+        )
+    record = sweep.trial(trial)
+    if record.checkpoint is None:
+        best = [entry.id for entry in sweep.ranked() if entry.checkpoint]
+        others = f"; trials that have one, the best first: {', '.join(best[:12])}" if best else ""
+        raise ExportError(
+            f"sweep {sweep.name}: trial {record.id} ({record.state}) has no checkpoint to export{others}"
         )
     return record
 
 
 @contextmanager
-def _checkpoint(folder: SweepFolder, record: TrialRecord) -> Iterator[Path]:
+def _checkpoint(sweep: SweepRecord, record: TrialRecord) -> Iterator[Path]:
     """The trial's checkpoint as a local folder, fetched from the sweep's shared storage if it lies there."""
-    result = folder.result()
-    won = result is not None and result.winner is not None and result.winner.id == record.id
+    kept = sweep.folder.winner
+    won = sweep.winner is not None and sweep.winner.id == record.id
     # The winner's is kept apart from Ray's folders too, which a user may have cleared.
-    if won and (folder.winner / WEIGHTS_FOLDER).is_dir() and (folder.winner / PROBE_FILE).is_file():
-        yield folder.winner
+    if won and (kept / WEIGHTS_FOLDER).is_dir() and (kept / PROBE_FILE).is_file():
+        yield kept
         return
     path = Path(record.checkpoint or "")
-    storage = folder.config().resources.storage
+    storage = sweep.config.resources.storage
     if path.is_dir():
         yield path
         return
     if storage is None or "://" not in storage:
         raise ExportError(
-            f"sweep {folder.name}: the checkpoint of trial {record.id} is gone ({path}); name another --trial"
+            f"sweep {sweep.name}: the checkpoint of trial {record.id} is gone ({path}); name another --trial"
         )
     from lorasweep.tuning.trials.checkpoints import open_checkpoint  # only here: it imports Ray
 
@@ -181,18 +179,18 @@ def _checkpoint(folder: SweepFolder, record: TrialRecord) -> Iterator[Path]:
             fetched = checkpoint.to_directory(temporary) if checkpoint else temporary
         except OSError as error:
             raise ExportError(
-                f"sweep {folder.name}: the checkpoint of trial {record.id} cannot be fetched from {storage} "
+                f"sweep {sweep.name}: the checkpoint of trial {record.id} cannot be fetched from {storage} "
                 f"({first_line(error)}); name another --trial"
             ) from error
         yield Path(fetched)
 
 
-def _base_model(folder: SweepFolder, name: str) -> BaseModel:
-    """The base model at the commit that the trials have used; the hub's may have moved on since."""
+def _base_model(sweep: SweepRecord, name: str) -> BaseModel:
+    """The base model at the commit that the trials used; the hub's may have moved on since."""
     base = resolve_base_model(name)
     if base.hub_id is None or base.hub_id != base.location:
         return base
-    return replace(base, revision=folder.plan().get("base_model", {}).get("revision") or base.revision)
+    return replace(base, revision=sweep.plan.get("base_model", {}).get("revision") or base.revision)
 
 
 def _probe(checkpoint: Path) -> np.ndarray:

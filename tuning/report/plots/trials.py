@@ -1,140 +1,126 @@
-"""Pictures of a sweep's trials: how they learned, how the search went on, what a larger adapter brings.
-
-Each function gives one figure, or None where there is nothing to draw. Scores are validation scores by the
-sweep's metric; a score that is missing or not finite is not drawn.
-"""
+"""Plots of trials: their learning curves, the search's history, and what a larger adapter gains."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+import optuna
+import plotly.graph_objects as go
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.folder import TrialRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text
+from lorasweep.tuning.record.words import score_text
+from lorasweep.tuning.report.plots.data import PlotData, is_number
 from lorasweep.tuning.report.plots.style import (
-    COLOURS,
-    FAILED,
-    MARKERS,
-    WINNER,
-    add_legend,
-    draw_dots,
-    new_figure,
-    score_axis,
+    GREY,
+    add_dots,
+    lay_out,
+    look_of,
+    score_range,
+    set_score_axis,
+    trial_text,
 )
-from lorasweep.tuning.report.searched import is_number, scored_trials
 
 
-def learning_curves(
-    trials: Sequence[TrialRecord], metric: Metric, winner: str | None = None
-) -> Figure | None:
+def learning_curves(data: PlotData) -> go.Figure | None:
     """Each trial's evaluations over its epochs; the mark at a curve's end says how the trial ended.
 
-    Args:
-        winner: id of the trial to bring out.
+    Optuna's `plot_intermediate_values` knows neither epochs nor how a trial ended.
     """
-    figure, axes = new_figure(f"Learning curves: validation {METRIC_NAMES[metric]}")
+    figure = go.Figure()
     drawn: list[float] = []
-    for trial in sorted(trials, key=lambda trial: trial.id == winner):
+    ends: list[tuple[TrialRecord, float, float | None]] = []
+    for trial in sorted(data.trials, key=lambda trial: trial.id == data.winner):
         values = [
-            (e.rung if e.epoch is None else e.epoch, e.score if e.by(metric) is None else e.by(metric))
+            (
+                e.rung if e.epoch is None else e.epoch,
+                e.score if e.by(data.metric) is None else e.by(data.metric),
+            )
             for e in trial.evaluations
         ]
-        points = [(x, y) for x, y in values if is_number(x) and is_number(y)]
+        points = [(float(x), float(y)) for x, y in values if is_number(x) and is_number(y)]
         if not points:
             continue
-        xs, ys = zip(*points, strict=True)
-        drawn += ys
-        won = trial.id == winner
-        colour = WINNER if won else COLOURS[trial.state]
-        axes.plot(
-            xs, ys, color=colour, lw=2.6 if won else 1.1, alpha=1 if won else 0.75, zorder=3 if won else 2
+        drawn += [y for _, y in points]
+        ends.append((trial, *points[-1]))
+        name, colour, _ = look_of(trial, data.winner)
+        won, about = trial.id == data.winner, trial_text(trial, data)
+        figure.add_scatter(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            mode="lines+markers",
+            line={"color": colour, "width": 3.5 if won else 1.5},
+            marker={"size": 4},
+            opacity=1 if won else 0.8,
+            name=name,
+            legendgroup=name,
+            showlegend=False,
+            hoverinfo="text",
+            hovertext=[f"epoch {x:.3g}: {score_text(y, data.metric)}<br>{about}" for x, y in points],
         )
-        axes.plot(xs[-1:], ys[-1:], MARKERS[trial.state], color=colour, ms=7 if won else 5, zorder=4)
     if not drawn:
         return None
-    epochs = any(evaluation.epoch is not None for trial in trials for evaluation in trial.evaluations)
-    axes.set_xlabel("epoch" if epochs else "rung")
-    score_axis(axes, metric, drawn)
-    add_legend(axes, [trial for trial in trials if trial.evaluations], winner)
+    add_dots(figure, data, ends)
+    lay_out(figure)
+    epochs = any(evaluation.epoch is not None for trial in data.trials for evaluation in trial.evaluations)
+    figure.update_xaxes(title="epoch" if epochs else "rung", rangemode="tozero")
+    set_score_axis(figure, data.metric, drawn)
     return figure
 
 
-def history(trials: Sequence[TrialRecord], metric: Metric, winner: str | None = None) -> Figure | None:
-    """Each trial's score by its number, and the best so far; failed trials without one stand at the bottom."""
-    scored = sorted(scored_trials(trials), key=lambda trial: trial.number)
-    if not scored:
+def history(data: PlotData) -> go.Figure | None:
+    """Each trial's score by its number, and the best so far; failed trials without one stand below them."""
+    if not data.scored:
         return None
-    figure, axes = new_figure(f"Optimisation history: {METRIC_NAMES[metric]} of each trial")
-    scores = np.array([trial.score for trial in scored], dtype=float)
-    best = np.maximum.accumulate(scores) if higher_is_better(metric) else np.minimum.accumulate(scores)
-    numbers = [trial.number for trial in scored]
-    axes.step(numbers, best, where="post", color="#495057", lw=1.4, zorder=1)
-    draw_dots(axes, numbers, scored, winner)
-    for trial in trials:
-        if trial.state == "failed" and not is_number(trial.score):
-            where = axes.get_xaxis_transform()
-            axes.plot(
-                trial.number, 0.02, MARKERS["failed"], color=FAILED, ms=6, transform=where, clip_on=False
-            )
-    axes.set_xlabel("trial")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    score_axis(axes, metric, scores.tolist())
-    add_legend(axes, trials, winner, [Line2D([], [], color="#495057", lw=1.4, label="best so far")], "stars")
+    figure = optuna.visualization.plot_optimization_history(data.study)
+    best = next(trace for trace in figure.data if trace.mode == "lines")
+    scored = [number for number, trial in enumerate(data.trials) if is_number(trial.score)]
+    best.update(
+        x=[data.trials[number].number for number in scored],
+        y=[best.y[number] for number in scored],
+        line={"shape": "hv", "color": GREY, "width": 1.5},
+        name="best so far",
+        hoverinfo="skip",
+    )
+    # Optuna's marks do not show how a trial ended.
+    figure.data = (best,)
+    low, high = score_range(data.scores, data.metric)
+    failed = [trial for trial in data.trials if trial.state == "failed" and not is_number(trial.score)]
+    bottom = low - 0.12 * (high - low)
+    scores = [(trial, trial.number, trial.score) for trial in data.scored]
+    add_dots(figure, data, scores + [(trial, trial.number, bottom) for trial in failed])
+    lay_out(figure)
+    figure.update_xaxes(title="trial", tickformat="d")
+    set_score_axis(figure, data.metric, [*data.scores, *[bottom] * bool(failed)])
     return figure
 
 
-def adapter_sizes(trials: Sequence[TrialRecord], metric: Metric, winner: str | None = None) -> Figure | None:
-    """Score against rank; a bubble's area is what the trial trains. Full fine-tuning stands at the right."""
-    kept: list[tuple[TrialRecord, float | None]] = []
-    for trial in scored_trials(trials):
+def adapter_sizes(data: PlotData) -> go.Figure | None:
+    """Score against rank; a circle's area is what the trial trains. Full fine-tuning stands at the right."""
+    points: list[tuple[TrialRecord, float, float | None]] = []
+    ranks: set[float] = set()
+    for trial in data.scored:
+        rank = trial.hyperparameters.rank
         if trial.hyperparameters.method == "full":
-            kept.append((trial, None))
-        else:
-            kept.append((trial, float(trial.hyperparameters.rank)))
-    if not kept:
+            points.append((trial, math.inf, trial.score))
+        elif is_number(rank) and rank:
+            ranks.add(float(rank))
+            points.append((trial, math.log2(rank), trial.score))
+    if not points:
         return None
-    figure, axes = new_figure(f"Rank, {METRIC_NAMES[metric]} and size (area: trainable parameters)")
-    ranks = sorted({rank for _, rank in kept if rank is not None})
-    full = math.log2(ranks[-1]) + 1 if ranks else 0.0
-    most = max((trial.trainable_parameters or 0 for trial, _ in kept), default=0) or 1
-    for trial, rank in sorted(kept, key=lambda pair: -(pair[0].trainable_parameters or 0)):
-        won = trial.id == winner
-        axes.scatter(
-            math.log2(rank) if rank else full,
-            trial.score or 0.0,
-            s=_area(trial.trainable_parameters, most),
-            color=WINNER if won else COLOURS[trial.state],
-            alpha=0.85 if won else 0.55,
-            edgecolor="white",
-            linewidth=0.8,
-            zorder=4 if won else 2,
-        )
-    shown = ranks if len(ranks) <= 10 else [r for r in ranks if math.log2(r).is_integer()] or ranks[::5]
-    places = [math.log2(rank) for rank in shown] + [full] * any(rank is None for _, rank in kept)
-    texts = [show(rank) for rank in shown] + ["full"]
-    axes.set_xticks(places, labels=texts[: len(places)])
-    axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
-    axes.set_xlabel("rank")
-    axes.margins(y=0.12)
-    score_axis(axes, metric, [trial.score or 0.0 for trial, _ in kept])
-    counts = sorted({trial.trainable_parameters for trial, _ in kept if trial.trainable_parameters})
-    ends = counts[-1:] if not counts or counts[-1] < 1.5 * counts[0] else [counts[0], counts[-1]]
-    style: dict[str, Any] = {"ls": "", "marker": "o", "color": "#ced4da"}
-    sizes = [
-        Line2D([], [], ms=math.sqrt(_area(count, most)), label=parameters_text(count), **style)
-        for count in ends
-    ]
-    add_legend(axes, [trial for trial, _ in kept], winner, sizes, "bubbles")
+    ticks = [(math.log2(rank), show(rank)) for rank in sorted(ranks)]
+    full = math.log2(max(ranks)) + 1 if ranks else 0.0
+    if any(x == math.inf for _, x, _ in points):
+        points = [(trial, min(x, full), y) for trial, x, y in points]
+        ticks.append((full, "full"))
+    figure = go.Figure()
+    add_dots(figure, data, points, bubbles=True)
+    lay_out(figure)
+    figure.update_xaxes(
+        title="rank",
+        tickvals=[place for place, _ in ticks],
+        ticktext=[text for _, text in ticks],
+        range=[ticks[0][0] - 0.5, ticks[-1][0] + 0.5],
+    )
+    set_score_axis(figure, data.metric, [trial.score or 0.0 for trial, _, _ in points])
     return figure
-
-
-def _area(count: int | None, most: int) -> float:
-    return max(14.0, 480.0 * (count or 0) / most)

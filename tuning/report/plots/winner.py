@@ -1,58 +1,77 @@
-"""The picture of what a winner confuses."""
+"""The plot of what the winner confuses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+import plotly.graph_objects as go
 
-from lorasweep.tuning.report.plots.style import new_figure, short
+from lorasweep.tuning.report.plots.data import PlotData, plain
+from lorasweep.tuning.report.plots.style import LIGHT, lay_out
 
-# More classes than these, and the figures in the cells, or the names beside them, cannot be read.
-ANNOTATED_CLASSES, NAMED_CLASSES = 12, 80
+# The cells of more classes would be larger than Plotly's own code; confusion.csv has them all.
+MOST_CLASSES = 200
+# Up to this many classes, each cell shows its share.
+WRITTEN_CLASSES = 12
 
 
-def confusion(matrix: np.ndarray, label_names: Sequence[str]) -> Figure | None:
-    """What the winner takes for what, as shares of each true class; a class without rows stays grey.
+def confusion(data: PlotData) -> go.Figure | None:
+    """The winner's predictions on the test split, as shares of each true class.
 
-    Args:
-        matrix: int, shape (classes, classes): rows by true class and predicted class.
+    Returns:
+        None without predictions, or with more than `MOST_CLASSES` classes.
     """
-    count = len(label_names)
-    totals = matrix.sum(axis=1, keepdims=True)
-    if not totals.sum():
+    matrix, count = data.confusion, len(data.label_names)
+    if matrix is None or not matrix.sum() or count > MOST_CLASSES:
         return None
+    totals = matrix.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = np.where(totals > 0, matrix / totals, np.nan)
-    side = min(11.0, max(2.6, 0.5 * count if count <= ANNOTATED_CLASSES else 0.19 * count))
-    names = [short(name, 24) for name in label_names]
-    figure, axes = new_figure("Confusion on the test split (share of the true class)", side + 2.6, side + 1.9)
-    axes.grid(visible=False)
-    axes.set_facecolor("#dee2e6")
-    # Few of a class's rows go to any single wrong one: the root lets them be seen beside the diagonal.
-    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    bar = figure.colorbar(picture, ax=axes, shrink=0.7, pad=0.02, format=PercentFormatter(xmax=1, decimals=0))
-    bar.ax.tick_params(labelsize=8)
-    if count <= NAMED_CLASSES:
-        size = 9 if count <= ANNOTATED_CLASSES else max(5.0, min(8.0, 0.7 * 72 * side / count))
-        axes.set_xticks(
-            range(count),
-            names,
-            rotation=45,
-            ha="right",
-            rotation_mode="anchor",
-            fontsize=size,
-            parse_math=False,
+        shares = np.where(totals[:, None] > 0, matrix / totals[:, None], np.nan)
+    names = [plain(name, 32) for name in data.label_names]
+    texts = [
+        [
+            f"<b>{names[row]}</b> predicted as <b>{names[column]}</b><br>{rows} of {int(totals[row])} rows"
+            if rows
+            else ""
+            for column, rows in enumerate(line)
+        ]
+        for row, line in enumerate(matrix.tolist())
+    ]
+    marks = [0, 0.05, 0.2, 0.4, 0.6, 0.8, 1]
+    figure = go.Figure(
+        go.Heatmap(
+            # Few of a class's rows go to any single wrong one: the root lets them be seen beside the diagonal.
+            z=[
+                [None if math.isnan(share) else math.sqrt(share) for share in line]
+                for line in shares.tolist()
+            ],
+            zmin=0,
+            zmax=1,
+            colorscale="Blues",
+            xgap=1,
+            ygap=1,
+            hoverinfo="text",
+            hovertext=texts,
+            colorbar={
+                "tickvals": [math.sqrt(mark) for mark in marks],
+                "ticktext": [f"{mark:.0%}" for mark in marks],
+                "thickness": 14,
+                "len": 0.7,
+            },
         )
-        axes.set_yticks(range(count), names, fontsize=size, parse_math=False)
-    if count <= ANNOTATED_CLASSES:
-        for row, column in np.argwhere(shares >= 0.005).tolist():
-            share = shares[row, column]
-            colour = "white" if share > 0.3 else "#212529"
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xlabel("predicted" if count <= NAMED_CLASSES else "predicted (number of the class)")
-    axes.set_ylabel("true" if count <= NAMED_CLASSES else "true (number of the class)")
+    )
+    if count <= WRITTEN_CLASSES:
+        percent = [
+            [f"{100 * share:.0f}" if share >= 0.005 else "" for share in line] for line in shares.tolist()
+        ]
+        figure.update_traces(text=percent, texttemplate="%{text}")
+    side = min(1100, max(380, 21 * count + 60))
+    lay_out(figure, height=side + 150)
+    places, ticks = list(range(count)), [plain(name, 24) for name in data.label_names]
+    size = 12 if count <= 24 else max(7, min(11, round(0.6 * side / count)))
+    axis = {"tickvals": places, "ticktext": ticks, "tickfont_size": size, "showgrid": False}
+    figure.update_xaxes(title="predicted", tickangle=-45, **axis)
+    figure.update_yaxes(title="true", autorange="reversed", **axis)
+    figure.update_layout(width=side + 320, plot_bgcolor=LIGHT, margin_t=20)
     return figure

@@ -1,4 +1,4 @@
-"""An exported folder as a model that MLflow serves: no pickle in it, no need of lorasweep."""
+"""An exported folder as a model that MLflow serves, without pickles and without lorasweep."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from lorasweep.training.inference.folder import (
     read_json,
 )
 from lorasweep.training.model.base_model import MINILM_PACKAGE, resolve_base_model
-from lorasweep.training.model.classifier import FULL_WEIGHTS
+from lorasweep.training.model.hub import FULL_WEIGHTS
 from lorasweep.training.settings import MINILM
 from lorasweep.tuning.tracking.store import load_mlflow, quiet
 
 CODE = Path(__file__).with_name("serving.py")
 PACKAGES = ("mlflow", "torch", "transformers", "peft", "safetensors", "pandas", "numpy")
-# What an adapter folder is made of; a pickle or a program is left behind.
+# What an adapter folder is made of. Pickles and programs are left behind.
 SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".md")
 EXAMPLE = "Markets rally as inflation cools"
-# Largest difference of a probability that counts as none. The served model has the adapter merged, which rounds
-# otherwise; measured differences lie below 1e-4.
+# Largest difference of a probability that passes. The served model has its adapter merged, which rounds in another
+# way; measured differences lie below 1e-4.
 SAME = 1e-3
 
 
 def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
-    """Write an exported folder as a model that MLflow serves, and see that it predicts what the folder does.
+    """Write an exported folder as a model that MLflow serves, and check that it predicts what the folder does.
 
     Args:
         out: must not exist.
-        self_contained: take the base model along.
+        self_contained: include the base model.
 
     Raises:
         ModelError: the adapter or its base model cannot be loaded.
         ExportError: the two do not predict the same.
     """
-    found = read_folder(adapter)
+    exported = read_folder(adapter)
     classifier = load_classifier(adapter, device="cpu")
-    base = _base_folder(found) if found.is_adapter else None
-    columns = list(found.text_columns or ("text",))
+    base = _base_folder(exported) if exported.is_adapter else None
+    columns = list(exported.text_columns or ("text",))
     load_mlflow()
     with quiet():
         import mlflow
@@ -69,7 +69,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
             model_config={"device": "auto", "base_sha256": sha256(base / FULL_WEIGHTS) if base else None},
             signature=_signature(),
             input_example=pd.DataFrame([[EXAMPLE] * len(columns)], columns=columns),
-            pip_requirements=_requirements(packaged=MINILM in found.base_names and not self_contained),
+            pip_requirements=_requirements(packaged=MINILM in exported.base_names and not self_contained),
         )
         served = mlflow.pyfunc.load_model(str(out), suppress_warnings=True, model_config={"device": "cpu"})
         texts = [EXAMPLE, *classifier.label_names]
@@ -79,7 +79,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
     difference = np.abs(given - probabilities(logits)).max()
     if not difference <= SAME:
         raise ExportError(
-            f"{adapter}: packed for MLflow it does not predict what it did (probabilities differ by up to "
+            f"{adapter}: packed for MLflow it predicts something else (probabilities differ by up to "
             f"{difference:.3g}); nothing was registered"
         )
 
@@ -88,8 +88,8 @@ def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    # None for the inputs: MLflow's check of named columns refuses a list of texts, and its check of unnamed
-    # ones drops every column but the first, in silence. The model's own check knows both forms.
+    # No inputs: MLflow's check of named columns refuses a list of texts, and its check of unnamed ones silently
+    # drops every column but the first. The model itself checks both forms.
     return ModelSignature(
         outputs=Schema([ColSpec("string", "label"), ColSpec("double", "score")]),
         params=ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
@@ -100,39 +100,37 @@ def _requirements(packaged: bool) -> list[str]:
     packages = list(PACKAGES)
     if packaged and importlib.util.find_spec(MINILM_PACKAGE):
         packages.append(MINILM_PACKAGE.replace("_", "-"))
-    # Without a build's own mark, such as +cpu, which the package index does not have.
+    # Without a local version such as +cpu, which the package index does not have.
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 
-def _base_folder(found: ExportedFolder) -> Path:
-    """Where an adapter's base model is; it has been loaded, so a hub's files are in the cache."""
-    from huggingface_hub import try_to_load_from_cache
+def _base_folder(exported: ExportedFolder) -> Path:
+    """The folder of an adapter's base model. It has been loaded, so a hub's files are in the cache."""
+    from huggingface_hub import snapshot_download
 
-    entries = read_json(found.path / ADAPTER_CONFIG)
+    entries = read_json(exported.path / ADAPTER_CONFIG)
     first = entries.get("base_model_name_or_path")
-    names = [name for name in (first, *found.base_names) if name]
-    for name in dict.fromkeys(names):
-        with suppress(ModelError):
+    names = list(dict.fromkeys(name for name in (first, *exported.base_names) if name))
+    for name in names:
+        with suppress(ModelError, OSError):
             base = resolve_base_model(name)
             if base.location != base.hub_id:
                 return Path(base.location)
             revision = (entries.get("revision") if name == first else None) or base.revision
-            cached = try_to_load_from_cache(name, MODEL_CONFIG, revision=revision)
-            if isinstance(cached, str):
-                return Path(cached).parent
-    raise ModelError(f"{found.path}: its base model is not to be found ({', '.join(names)}); export it again")
+            return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    raise ModelError(f"{exported.path}: its base model cannot be found ({', '.join(names)}); export it again")
 
 
 def _copy_base(base: Path, out: Path) -> Path:
+    """Copy configuration and weights; the hub's cache holds links, which are followed."""
     out.mkdir()
-    for path in base.iterdir():
-        if path.name == MODEL_CONFIG or ".safetensors" in path.suffixes:
-            shutil.copyfile(path, out / path.name)  # the hub's cache holds links
+    for path in (base / MODEL_CONFIG, *base.glob("*.safetensors*")):
+        shutil.copyfile(path, out / path.name)
     return out
 
 
 def copy_folder(adapter: Path, out: Path) -> Path:
-    """Copy an adapter folder's own files, and nothing that a link or a folder in it leads to."""
+    """Copy an adapter folder's own files; links and folders in it are left out."""
     out.mkdir(exist_ok=True)
     for path in adapter.iterdir():
         if path.is_file() and not path.is_symlink() and path.suffix in SUFFIXES:
@@ -141,7 +139,7 @@ def copy_folder(adapter: Path, out: Path) -> Path:
 
 
 def sha256(path: Path) -> str | None:
-    """A file's SHA-256 in hexadecimal, or None where there is no file."""
+    """A file's SHA-256 in hexadecimal, or None if there is no such file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

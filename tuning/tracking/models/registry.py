@@ -1,6 +1,6 @@
 """The model registry: a sweep's winner as a version that MLflow serves.
 
-The alias `champion` is on the version that did best, `challenger` on the newest that did not take its place.
+The best version has the alias `champion`, the newest that did not replace it `challenger`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.data.dataset import Dataset, fingerprint
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
-from lorasweep.training.model.classifier import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
-from lorasweep.tuning.record.folder import RegisteredVersion, SweepFolder
+from lorasweep.tuning.record.results import RegisteredVersion
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.store import connect, is_server, store_errors
@@ -40,18 +41,18 @@ LOGGED_NAME = "classifier"
 
 
 class Registered(RegisteredVersion):
-    """A version of a registered model, as it has just been made or found.
+    """A version of a registered model.
 
     Attributes:
-        created: whether it is new; else this winner was registered before.
-        note: what the user should know of it, or "".
+        created: whether it is new; False if this winner was registered before.
+        note: a restriction that the user should know, or "".
     """
 
     created: bool
     note: str = ""
 
     def text(self) -> str:
-        """What to tell the user."""
+        """One line for the user."""
         before = "" if self.created else ", registered before,"
         note = f"; {self.note}" if self.note else ""
         return f"models:/{self.name}/{self.version}{before} is the {self.alias}: {self.reason}{note}"
@@ -68,19 +69,19 @@ def check_name(name: str) -> None:
 
 
 def register(
-    folder: SweepFolder, uri: str, name: str, adapter: Path, run_id: str, *, self_contained: bool = False
+    sweep: SweepRecord, uri: str, name: str, adapter: Path, run_id: str, *, self_contained: bool = False
 ) -> Registered:
     """Make a sweep's winner a version of a registered model, unless it is one already.
 
-    It becomes the champion when there is none yet, or when it beats the champion by the sweep's metric on the
-    same test rows; else the challenger. Both scores, the decision and its reason stay as the version's tags.
+    It becomes the champion if there is none yet, or if it beats the champion by the sweep's metric on the same
+    test rows; otherwise the challenger. Both scores, the decision and its reason become the version's tags.
 
     Args:
-        folder: of a finished sweep; the scores are its winner's.
+        sweep: a finished one; the scores are its winner's.
         uri: a store that `prepare_store` has passed.
         adapter: the winner as an exported folder.
         run_id: the winner's run, or the sweep's, in that store.
-        self_contained: take the base model along instead of only naming it.
+        self_contained: include the base model instead of only naming it.
 
     Raises:
         SettingsError: a name that is not allowed, a sweep without a winner, or a store that fails.
@@ -89,47 +90,46 @@ def register(
         ExportError: what was packed does not predict what the adapter does.
     """
     check_name(name)
-    found = read_folder(adapter)
-    identity, tags, settings = _describe(folder, found, self_contained)
+    exported = read_folder(adapter)
+    identity, tags, hyperparameters = _describe(sweep, exported, self_contained)
     note = ""
-    if found.is_adapter and not found.base_names and not self_contained:
-        note = "its base model is a folder of this machine, so it can be served here only"
+    if exported.is_adapter and not exported.base_names and not self_contained:
+        note = "its base model is a folder of this machine, so it can only be served here"
     client = connect(uri)
     with store_errors(uri):
         run = client.get_run(run_id)
         identity[ID] = run.data.tags.get(ID, "")
-        known = _known(client, name, identity)
-    created = known is None
-    if known is None:
+        entry = _earlier_version(client, name, identity)
+    created = entry is None
+    if entry is None:
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             packed = Path(temporary) / "model"
             pack(adapter, packed, self_contained=self_contained)
             with store_errors(uri):
-                known = _publish(client, uri, name, packed, run, identity | tags, settings)
-    number = str(known.version)
-    if not created and DECISION in known.tags:
-        alias, why = known.tags[DECISION], known.tags[REASON]
-        return Registered(name=name, version=number, alias=alias, reason=why, created=False, note=note)
-    with store_errors(uri):
-        alias, decided = _decide(client, known, tags)
-        for key, value in decided.items():
-            client.set_model_version_tag(name, number, key, value)
-        client.set_registered_model_alias(name, alias, number)
-        # Last, so that a decision that was cut off is made again.
-        client.set_model_version_tag(name, number, DECISION, alias)
-    return Registered(
-        name=name, version=number, alias=alias, reason=decided[REASON], created=created, note=note
-    )
+                entry = _publish(client, uri, name, packed, run, identity | tags, hyperparameters)
+    number, decided = str(entry.version), entry.tags
+    if created or DECISION not in decided:
+        with store_errors(uri):
+            alias, decided = _decide(client, entry, tags)
+            for key, value in decided.items():
+                client.set_model_version_tag(name, number, key, value)
+            client.set_registered_model_alias(name, alias, number)
+            # Last, so that a decision that was interrupted is made again.
+            client.set_model_version_tag(name, number, DECISION, alias)
+    else:
+        alias = decided[DECISION]
+    why = decided[REASON]
+    return Registered(name=name, version=number, alias=alias, reason=why, created=created, note=note)
 
 
 def _describe(
-    folder: SweepFolder, found: ExportedFolder, self_contained: bool
+    sweep: SweepRecord, exported: ExportedFolder, self_contained: bool
 ) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
-    """Tags by which this winner is known again, tags with its scores, and its settings."""
-    result, winner = folder.won("register")
-    data = Dataset.load(folder.data)
-    weights = found.path / (ADAPTER_WEIGHTS if found.is_adapter else FULL_WEIGHTS)
-    identity = {SWEEP: folder.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
+    """Tags that identify this winner, tags with its scores, and its hyperparameters."""
+    result, winner = sweep.won("register")
+    data = Dataset.load(sweep.folder.data)
+    weights = exported.path / (ADAPTER_WEIGHTS if exported.is_adapter else FULL_WEIGHTS)
+    identity = {SWEEP: sweep.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
@@ -138,13 +138,11 @@ def _describe(
     return identity, tags, winner.hyperparameters.model_dump()
 
 
-def _known(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
-    """The version that was made of this winner before."""
+def _earlier_version(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
+    """The version that this winner was registered as before, or None."""
     same_weights = f"name = '{name}' and tags.`{WEIGHTS}` = '{identity[WEIGHTS]}'"
-    for found in client.search_model_versions(same_weights):
-        if identity.items() <= found.tags.items():
-            return found
-    return None
+    versions = client.search_model_versions(same_weights)
+    return next((version for version in versions if identity.items() <= version.tags.items()), None)
 
 
 def _publish(
@@ -154,14 +152,14 @@ def _publish(
     packed: Path,
     run: Run,
     tags: dict[str, str],
-    settings: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
 ) -> ModelVersion:
-    """Log a packed model to a run and make it a version; all through the client, which has no global state."""
+    """Log a packed model to a run and make it a version, all through the client: it has no global state."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    run_id, params = run.info.run_id, {key: str(value) for key, value in settings.items()}
+    run_id, params = run.info.run_id, {key: str(value) for key, value in hyperparameters.items()}
     logged = client.create_logged_model(run.info.experiment_id, LOGGED_NAME, run_id, tags, params)
     try:
         model = Model.load(str(packed))
@@ -180,24 +178,24 @@ def _publish(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # Named by its place and not as models:/ID, which MLflow would look up in its global store.
+    # By its place, as MLflow would look up models:/ID in its global store.
     about = f"trial {tags[TRIAL]} of sweep {tags[SWEEP]}"
     place, model_id = logged.artifact_location, logged.model_id
     made = client.create_model_version(name, place, run_id, tags, description=about, model_id=model_id)
-    if not is_server(uri):  # a server notes this itself
+    if not is_server(uri):  # a server does this itself
         versions = json.dumps([{"name": name, "version": made.version}])
         client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     return made
 
 
-def _decide(client: MlflowClient, known: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The alias for a version, and tags that say why."""
-    current = client.get_registered_model(known.name).aliases.get(CHAMPION)
+def _decide(client: MlflowClient, entry: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The alias of a version, and the tags that say why."""
+    current = client.get_registered_model(entry.name).aliases.get(CHAMPION)
     if current is None:
         return CHAMPION, {REASON: "there was no champion"}
-    if str(current) == str(known.version):  # cut off before the decision was noted
-        return CHAMPION, {REASON: known.tags.get(REASON, "it was made so")}
-    rival = client.get_model_version(known.name, str(current))
+    if str(current) == str(entry.version):  # interrupted before the decision was recorded
+        return CHAMPION, {REASON: entry.tags.get(REASON, "it became so in an interrupted registration")}
+    rival = client.get_model_version(entry.name, str(current))
     metric = tags[METRIC]
     score, rival_score = tags[TEST_SCORE.format(metric)], rival.tags.get(TEST_SCORE.format(metric))
     if rival_score is None or rival.tags.get(TEST_DATA) != tags[TEST_DATA]:

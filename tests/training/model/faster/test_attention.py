@@ -15,9 +15,10 @@ from torch import nn
 from lorasweep.training.model import classifier as model_module
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.classifier import build_classifier, save_weights
+from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.model.faster import attention as attention_module
 from lorasweep.training.model.faster.attention import NAME, speed_up_attention
-from lorasweep.training.model.precision import FP32_ONLY, AmpPolicy
+from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters
 
@@ -91,7 +92,7 @@ def test_dropout_of_the_attention(tiny_base: Callable[[str], Path]) -> None:
 def test_nothing_else_is_changed(family: str, tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
     base = loaded(tiny_base(family))
     before = base.model.config._attn_implementation
-    for amp in (FP32,) if family in FP32_ONLY else (FP32, BF16):
+    for amp in (FP32,) if MODEL_FAMILIES[family].fp32_only else (FP32, BF16):
         model = build_classifier(base, FULL, 0, amp)
         changed = amp is BF16 and family in FUSED
         assert (model.config._attn_implementation == NAME) == changed

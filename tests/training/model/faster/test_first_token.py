@@ -12,7 +12,8 @@ from tiny_bases import FAMILIES
 from tiny_trials import CPU, dataset, loaded
 from torch import nn
 
-from lorasweep.training.model.faster.first_token import LIKE_BERT, read_first_token_only
+from lorasweep.training.model.families import MODEL_FAMILIES
+from lorasweep.training.model.faster.first_token import read_first_token_only
 
 CHANGED = ("bert", "roberta", "electra", "distilbert")
 
@@ -59,7 +60,7 @@ def test_every_type_it_names_is_built_like_bert() -> None:
     from transformers import AutoModelForSequenceClassification
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    for kind in LIKE_BERT:
+    for kind in (name for name, family in MODEL_FAMILIES.items() if family.first_token == "bert"):
         config = CONFIG_MAPPING[kind](
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=32
         )

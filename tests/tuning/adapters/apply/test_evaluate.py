@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
@@ -100,6 +101,23 @@ def test_rows_that_cannot_be_scored_are_named_and_counted(
     text = " ".join(shown(found).split())
     assert "3 rows whose label the adapter does not know: 'SPORTS' 2, '[odd]' 1" in text
     assert "1 rows, no text" in text
+
+
+def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[str], tmp_path: Path) -> None:
+    texts, labels = (
+        [*ROWS, "film", "bank", None],
+        [following(answers[0]), *answers[1:], "SPORTS", None, LABELS[0]],
+    )
+    frame = pd.DataFrame({"text": texts, "label": labels}, index=range(7, 26))
+    frame.to_parquet(tmp_path / "rows.parquet")
+    found = evaluate_file(classifier, frame, adapter=Path("a"))
+    assert (found.data, found.rows, found.scores.accuracy) == ("DataFrame", 16, 15 / 16)
+    entries = evaluation_entries(evaluate_file(classifier, tmp_path / "rows.parquet", adapter=Path("a")))
+    assert evaluation_entries(found) | {"data": entries["data"]} == entries
+    with pytest.raises(DataError, match=r"^DataFrame: no column 'gone'"):
+        evaluate_file(classifier, frame, adapter=Path("a"), label="gone")
+    with pytest.raises(SettingsError, match="columns name those of a file"):
+        evaluate_file(classifier, frame, adapter=Path("a"), columns=("text", "label"))
 
 
 def test_no_label_that_the_adapter_knows(classifier: Classifier, tmp_path: Path) -> None:

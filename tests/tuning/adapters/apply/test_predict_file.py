@@ -16,8 +16,10 @@ from rich.console import Console
 from tiny_adapters import LABELS, TEXTS, make_folder
 
 from lorasweep.training.errors import DataError, ExportError, LorasweepError, ModelError, SettingsError
+from lorasweep.training.files.tables import open_table
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
-from lorasweep.tuning.adapters.apply.predict_file import added_columns, predict_file
+from lorasweep.tuning.adapters.apply.predict_file import FilePredictions, added_columns
+from lorasweep.tuning.adapters.apply.predict_file import predict_file as predict_rows
 
 # Of different lengths, out of order, and one of them empty.
 ROWS = [" ".join(TEXTS[: 1 + number % 4]) + f" {TEXTS[number % 3]}" for number in range(11)]
@@ -28,6 +30,12 @@ ROWS[4] = " "
 def classifier(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     folder = make_folder(tiny_base("bert"), tmp_path_factory.mktemp("a") / "a", text_columns=("news",))
     return load_classifier(folder, "cpu")
+
+
+def predict_file(
+    classifier: Classifier, file: Path, out: Path, *, columns: tuple[str, ...] = (), **options: Any
+) -> FilePredictions:
+    return predict_rows(classifier, open_table(file, columns), out, **options)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

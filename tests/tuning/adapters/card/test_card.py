@@ -23,11 +23,13 @@ from lorasweep.training.data.load import Dataset, DataSettings, load_dataset
 from lorasweep.training.model.base_model import MINILM_HUB_ID, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import score
-from lorasweep.tuning.adapters.card.card import loading_lines, model_card
+from lorasweep.tuning.adapters.card.card import model_card
+from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.machine import machine
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
-from lorasweep.tuning.sweep.winner import keep_winner
+from lorasweep.tuning.sweep.winner import write_winner
 
 # What the hub knows of a card's keys, of those that lorasweep may write.
 KEYS = {
@@ -52,12 +54,11 @@ def card_of(folder: SweepFolder, trial: str = "t000", base: BaseModel | None = N
     record = next(entry for entry in folder.trials() if entry.id == trial)
     adapter = record.hyperparameters.method != "full"
     return model_card(
-        folder,
+        SweepRecord(folder),
         record,
         Dataset.load(folder.data),
         base or resolve_base_model(folder.config().base_model),
         loading_lines("best", adapter, {}),
-        adapter=adapter,
     )
 
 
@@ -118,7 +119,7 @@ def test_a_trial_that_was_not_scored_has_no_model_index(finished: SweepFolder) -
     assert "lora" not in entries["tags"]
     assert "not the winner" in card
     assert "| this | test |" not in card
-    assert "- Any use before it is scored" in card
+    assert "- It has no test scores, for it was not the sweep's winner." in card
 
 
 def test_an_earlier_winners_look_at_the_test_split_is_told(sweep: SweepFolder) -> None:
@@ -240,7 +241,7 @@ def test_the_machine_of_the_training_is_told(sweep: SweepFolder) -> None:
     assert here["cpu"]
     assert here["packages"]["torch"]
     assert "hardware: not recorded when the sweep ran" in card_of(sweep)
-    assert "Versions at the export, those of the training being unknown: " in card_of(sweep)
+    assert "Versions at the export: " in card_of(sweep)
     there = {
         "cpu": "Some CPU *9000*",
         "cores": 48,
@@ -275,7 +276,7 @@ def test_classes_and_their_scores_are_counted(sweep: SweepFolder) -> None:
     true = data.test.labels
     answers = np.where(true == 2, 0, true)
     logits = np.eye(3, dtype=np.float32)[answers] * 4
-    keep_winner(sweep.winner, {"weights/config.json": b"{}"}, logits)
+    write_winner(sweep.winner, {"weights/config.json": b"{}"}, logits)
     # Scores of other predictions: they are not this winner's.
     assert "| class | training rows | validation rows | test rows |\n" in card_of(sweep)
     result = sweep.result()
@@ -294,7 +295,7 @@ def test_classes_and_their_scores_are_counted(sweep: SweepFolder) -> None:
     assert f"| {shown[names[0]]} | 48 | 6 | 6 | 0.50 | 1.00 | 0.67 |" in card
     assert f"| {shown[names[2]]} | 48 | 6 | 6 | 0.00 | 0.00 | 0.00 |" in card
     assert f"F1 is below 0.5 for 1 of 3 classes: {shown[names[2]]} (0.00)." in card
-    assert f"fewer than 20 test rows, which may be luck: {shown[names[0]]} (6)" in card
+    assert f"fewer than 20 test rows may be luck: {shown[names[0]]} (6)" in card
     assert "on the same test rows a line reached accuracy 0.7000 against 0.6667." in card
     (sweep.winner / "test.safetensors").write_bytes(b"broken")
     assert "| class | training rows | validation rows | test rows |\n" in card_of(sweep)
@@ -303,20 +304,20 @@ def test_classes_and_their_scores_are_counted(sweep: SweepFolder) -> None:
 def test_what_it_was_not_trained_for(sweep: SweepFolder) -> None:
     card = card_of(sweep)
     for expected in (
-        "- Texts unlike the columns head\\_line and body of rows.jsonl: other languages",
+        "- Texts unlike the columns head\\_line and body of rows.jsonl were not measured: other languages",
         "- Texts that belong to none of its 3 classes",
-        "- What stands beyond a text's first 16 tokens",
+        "- Text beyond the first 16 tokens is not read.",
     ):
         assert expected in card
-    assert "left out:" not in card
-    assert "something simpler" not in card  # the baseline is worse in both scores
-    assert "Any real use" not in card
+    assert "left out" not in card
+    assert "Something simpler" not in card  # the baseline is worse in both scores
+    assert "No real use" not in card
     path = sweep.data / "data.json"
     facts = json.loads(path.read_text())
     facts |= {"left_out_classes": {"*rare*": 3}, "dropped": {"no text": 2}}
     path.write_text(json.dumps(facts))
     card = card_of(sweep)
-    assert "- Finding classes that had too few rows and were left out: \\*rare\\* (3)." in card
+    assert "which were left out, get another class's label: \\*rare\\* (3)." in card
     assert "- rows left out: no text 2" in card
 
 
@@ -330,7 +331,7 @@ def test_the_sample_makes_a_demonstration(sweep: SweepFolder) -> None:
     sweep.write_config(config.model_copy(update={"data": DataSettings()}))
     card = card_of(sweep, base=BUNDLED)
     assert "**A demonstration, not a tool: its training texts are made up.**" in card
-    assert "- **Any real use.**" in card
+    assert "- **No real use.**" in card
     assert "- licence: that of lorasweep" in card
     entries = checked_metadata(card)
     assert entries["language"] == "en"

@@ -14,9 +14,9 @@ from local_hub import Hub, serve
 
 from lorasweep.training.errors import ExportError, LorasweepError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier
-from lorasweep.tuning.adapters.card.card import loading_lines
-from lorasweep.tuning.adapters.export.converted import onnx_lines, write_merged
+from lorasweep.tuning.adapters.card.loading import loading_lines, onnx_lines
 from lorasweep.tuning.adapters.export.hub_upload import check_upload, push_folder
+from lorasweep.tuning.adapters.export.merged import write_merged
 
 TOKEN = "hf_made_up_and_never_shown"
 REPO = "someone/news"
@@ -161,7 +161,7 @@ def test_what_the_hub_refuses(hub: Hub, exported: Path, path: str, status: int, 
     assert isinstance(error, ExportError)
     assert message in str(error)
     assert str(status) in str(error)
-    assert ("is whole and stays" in str(error)) == (path != "/api/whoami-v2")
+    assert ("is complete" in str(error)) == (path != "/api/whoami-v2")
     assert not hub.files
 
 
@@ -172,7 +172,7 @@ def test_no_token_and_no_network(exported: Path, monkeypatch: pytest.MonkeyPatch
     for does in (lambda: check_upload(REPO), lambda: push_folder(exported / "model", REPO)):
         assert "the hub cannot be reached" in str(refused(does))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE is set" in str(refused(lambda: check_upload(REPO)))
+    assert "unset the `HF_HUB_OFFLINE`" in str(refused(lambda: check_upload(REPO)))
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     assert "hf auth login" in str(refused(lambda: check_upload(REPO)))

@@ -16,7 +16,7 @@ from torch import nn
 
 from lorasweep.training.errors import ExportError, ModelError
 from lorasweep.training.inference.classifier import load_classifier, predict
-from lorasweep.tuning.adapters.export import onnx_model
+from lorasweep.tuning.adapters.export import formats, onnx_model
 from lorasweep.tuning.adapters.export.onnx_check import compare
 from lorasweep.tuning.adapters.export.onnx_model import OnnxReport, write_onnx
 
@@ -64,16 +64,18 @@ def run(folder: Path, texts: list[str], pairs: list[str] | None) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_predicts_the_same_in_batches_of_any_size(exported: Export, family: str) -> None:
     folder, out, report = exported(family)
-    assert 0 < report.agreement.max_difference < 1e-3
     assert report.agreement.rows > 60
     assert report.agreement.smallest[0] == 1
     assert report.agreement.largest == (16, 12)
     pairs = None if family in ONE_TEXT else PAIR
     expected = predict(load_classifier(folder, "cpu"), TEXT, pairs)
     assert np.ptp(expected, axis=0).max() > 0.1  # rows matter, or any model would pass
+    # Processors add in different orders, and the error of a random network grows with its logits.
+    bound = 1e-3 * max(1.0, float(np.abs(expected).max()))
+    assert 0 < report.agreement.max_difference < bound
     for start, stop in ((0, 1), (16, 17), (3, 10), (0, 300)):
         found = run(out, TEXT[start:stop], pairs and pairs[start:stop])
-        np.testing.assert_allclose(found, expected[start:stop], atol=1e-3)
+        np.testing.assert_allclose(found, expected[start:stop], rtol=0, atol=bound)
         assert (found.argmax(axis=1) == expected[start:stop].argmax(axis=1)).all()
 
 
@@ -176,21 +178,25 @@ def test_the_other_attention_is_tried_and_large_weights_lie_beside(
 
 
 def test_the_packages_may_be_missing(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None if name == "onnxscript" else object())
-    refused(adapter, r"not installed \(onnxscript\); run: pip install 'lorasweep\[onnx\]'")
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else object())
+    refused(adapter, r"not installed \(onnxscript\); run: pip install -e '\.\[onnx\]'")
 
 
 def test_what_counts_as_the_same() -> None:
+    """Differences up to a thousandth of the largest logit, or of 1 where all are smaller."""
     batch = {"input_ids": torch.zeros(2, 5, dtype=torch.int64)}
-    ours = np.array([[1.0, 2.0], [3.0, 1.0]], dtype=np.float32)
+    ours = np.array([[0.5, 1.0], [0.9, 0.5]], dtype=np.float32)
     assert compare([batch], [ours], [ours + 5e-4]).max_difference == pytest.approx(5e-4, rel=0.01)
-    tie = np.array([[1.0, 1.0002], [3.0, 1.0]], dtype=np.float32)
+    tie = np.array([[0.9, 0.9002], [0.9, 0.5]], dtype=np.float32)
     compare([batch], [tie], [tie + np.array([4e-4, 0], dtype=np.float32)])
+    assert compare([batch], [10 * ours], [10 * ours + 5e-3]).max_difference == pytest.approx(5e-3, rel=0.01)
     broken = ours.copy()
     broken[1, 0] = np.nan
     for theirs in (ours + 2e-3, broken, ours[:1], ours[:, :1]):
         with pytest.raises(ExportError, match="does not predict what PyTorch does"):
             compare([batch], [ours], [theirs])
-    turned = np.array([[1.0, 1.0015], [3.0, 1.0]], dtype=np.float32)
-    with pytest.raises(ExportError, match="gives 1 of 2 rows another label"):
+    with pytest.raises(ExportError, match="does not predict what PyTorch does"):
+        compare([batch], [10 * ours], [10 * ours + 2e-2])
+    turned = np.array([[0.9, 0.9015], [0.9, 0.5]], dtype=np.float32)
+    with pytest.raises(ExportError, match="1 of 2 rows get another label"):
         compare([batch], [turned], [turned + np.array([[9e-4, -9e-4], [0, 0]], dtype=np.float32)])

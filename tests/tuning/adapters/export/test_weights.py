@@ -25,6 +25,7 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.tuning.adapters.export.merged import write_merged
 from lorasweep.tuning.adapters.export.verify import verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 
@@ -46,12 +47,15 @@ class Trained:
     method: Method
 
     def export(self, out: Path, merged: bool = False) -> Path:
+        if merged:
+            out.mkdir()
+            write_merged(self.export(out.with_name(f"{out.name}-adapter")), out, out.name, TEXTS)
+            return out
         export_weights(
             self.weights,
             self.base,
             LABELS,
             out,
-            merged=merged,
             method=self.method,
             card="a card",
             max_length=MAX_LENGTH,
@@ -164,18 +168,6 @@ def test_a_half_precision_classifier_as_base_model(tiny_base: Callable[[str], Pa
         np.testing.assert_allclose(
             predict(load_classifier(out, "cpu"), TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3
         )
-
-
-def test_the_type_of_weights_is_read_where_the_configuration_is_silent(
-    tiny_base: Callable[[str], Path], tmp_path: Path
-) -> None:
-    for dtype, expected in ((torch.float32, {}), (torch.bfloat16, {"dtype": "float32"})):
-        folder = tmp_path / str(dtype)
-        AutoModel.from_pretrained(tiny_base("bert")).to(dtype).save_pretrained(folder)
-        config = json.loads((folder / "config.json").read_text())
-        del config["dtype"]
-        (folder / "config.json").write_text(json.dumps(config))
-        assert load_arguments(resolve_base_model(str(folder)), LABELS) == expected
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

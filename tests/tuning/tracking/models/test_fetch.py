@@ -13,7 +13,7 @@ from exported_adapters import PAIR, TEXT, export_adapter
 from lorasweep.training.errors import ExportError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.adapters import ExportFormat
-from lorasweep.tuning.adapters.export import onnx_model
+from lorasweep.tuning.adapters.export import formats
 from lorasweep.tuning.tracking.models.fetch import fetch_as
 from lorasweep.tuning.tracking.store import connect, prepare_store
 
@@ -74,7 +74,7 @@ def test_nothing_appears_when_it_fails(
         with pytest.raises(ExportError, match="exists already"):
             fetch_as(form, run, uri, tmp_path / "best")
     shutil.rmtree(tmp_path / "best")
-    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
-    with pytest.raises(ExportError, match=r"pip install 'lorasweep\[onnx\]'"):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"pip install -e '\.\[onnx\]'"):
         fetch_as("onnx", run, uri, tmp_path / "best")
     assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,7 @@ from lorasweep.training.errors import ExportError, LorasweepError, ModelError, S
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, Winner
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.models import registry
 from lorasweep.tuning.tracking.models.fetch import fetch_adapter
 from lorasweep.tuning.tracking.models.packing import pack
@@ -146,7 +147,7 @@ def quick(
     def make(name: str, accuracy: float, **more: Any) -> Registered:
         folder, run = place.sweep(name, accuracy, **more)
         monkeypatch.setattr(registry, "sha256", lambda path: f"weights of {name}")
-        return register(folder, place.uri, NAME, adapter, run)
+        return register(SweepRecord(folder), place.uri, NAME, adapter, run)
 
     return make
 
@@ -176,11 +177,11 @@ def test_the_first_version_is_the_champion_and_predicts(
     folder, run = place.sweep("first", 0.8)
     before = mlflow.get_tracking_uri()
     capfd.readouterr()
-    found = register(folder, place.uri, NAME, adapter, run)
+    found = register(SweepRecord(folder), place.uri, NAME, adapter, run)
     assert (found.version, found.alias, found.created) == ("1", "champion", True)
     assert found.text() == (
         f"models:/{NAME}/1 is the champion: there was no champion; its base model is a folder of this machine, "
-        "so it can be served here only"
+        "so it can only be served here"
     )
     assert capfd.readouterr() == ("", "")
     assert mlflow.get_tracking_uri() == before
@@ -269,16 +270,20 @@ def test_the_same_winner_is_registered_once(
     quick("two", 0.9)
     monkeypatch.setattr(registry, "sha256", lambda path: "weights of one")
     run = place.versions()["1"].run_id
-    again = register(SweepFolder(place.mlruns, "one"), place.uri, NAME, adapter, run)
+    again = register(SweepRecord(SweepFolder(place.mlruns, "one")), place.uri, NAME, adapter, run)
     assert again == first.model_copy(update={"created": False})
     assert "registered before" in again.text()
     assert set(place.versions()) == {"1", "2"}
     assert place.aliases()["champion"] == "2"
     assert len(place.client.search_logged_models([place.experiment])) == 2
-    whole = register(SweepFolder(place.mlruns, "one"), place.uri, NAME, adapter, run, self_contained=True)
+    whole = register(
+        SweepRecord(SweepFolder(place.mlruns, "one")), place.uri, NAME, adapter, run, self_contained=True
+    )
     assert (whole.version, whole.note) == ("3", "")
     monkeypatch.setattr(registry, "sha256", lambda path: "one trained on")
-    assert register(SweepFolder(place.mlruns, "one"), place.uri, NAME, adapter, run).version == "4"
+    assert (
+        register(SweepRecord(SweepFolder(place.mlruns, "one")), place.uri, NAME, adapter, run).version == "4"
+    )
 
 
 def test_what_was_cut_off_is_made_whole(
@@ -297,16 +302,16 @@ def test_what_was_cut_off_is_made_whole(
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, method, fail)
             with pytest.raises(SettingsError, match="the line was cut") as caught:
-                register(folder, place.uri, NAME, adapter, run)
+                register(SweepRecord(folder), place.uri, NAME, adapter, run)
         assert "\n" not in str(caught.value)
         assert set(place.versions()) == left
         assert place.aliases() == {"champion": "1"}
     statuses = [str(model.status) for model in place.client.search_logged_models([place.experiment])]
     assert sorted(statuses) == ["FAILED", "READY", "READY"]
-    assert register(folder, place.uri, NAME, adapter, run).alias == "champion"
+    assert register(SweepRecord(folder), place.uri, NAME, adapter, run).alias == "champion"
     assert (set(place.versions()), place.aliases()) == ({"1", "2"}, {"champion": "2"})
     place.client.delete_model_version_tag(NAME, "2", "lorasweep.decision")
-    again = register(folder, place.uri, NAME, adapter, run)
+    again = register(SweepRecord(folder), place.uri, NAME, adapter, run)
     assert (again.alias, place.versions()["2"].tags["lorasweep.decision"]) == ("champion", "champion")
     assert "0.8000" in again.reason
 
@@ -317,7 +322,7 @@ def test_what_was_cut_off_is_made_whole(
 def test_names_that_cannot_work_are_refused(place: Place, adapter: Path, name: str) -> None:
     folder, run = place.sweep("one", 0.8)
     with pytest.raises(SettingsError, match="registered model") as caught:
-        register(folder, place.uri, name, adapter, run)
+        register(SweepRecord(folder), place.uri, name, adapter, run)
     assert "\n" not in str(caught.value)
     assert place.client.search_registered_models() == []
 
@@ -325,15 +330,15 @@ def test_names_that_cannot_work_are_refused(place: Place, adapter: Path, name: s
 def test_a_sweep_without_a_winner_and_a_store_without_the_run(place: Place, adapter: Path) -> None:
     folder, run = place.sweep("one", 0.8)
     with pytest.raises(SettingsError, match="Run with id=0123 not found; check"):
-        register(folder, place.uri, NAME, adapter, "0123")
+        register(SweepRecord(folder), place.uri, NAME, adapter, "0123")
     folder.write_result(SweepResult(state="interrupted", metric="accuracy"))
     with pytest.raises(SettingsError, match="has no winner to register"):
-        register(folder, place.uri, NAME, adapter, run)
+        register(SweepRecord(folder), place.uri, NAME, adapter, run)
 
 
 def test_an_adapter_is_taken_along_by_any_of_its_names(place: Place, adapter: Path, tmp_path: Path) -> None:
     folder, run = place.sweep("one", 0.8)
-    register(folder, place.uri, NAME, adapter, run)
+    register(SweepRecord(folder), place.uri, NAME, adapter, run)
     place.client.log_artifacts(run, str(adapter), "adapter")
     parent = place.client.get_run(run).data.tags["mlflow.parentRunId"]
     for number, uri in enumerate(
@@ -357,9 +362,9 @@ def test_an_adapter_is_taken_along_by_any_of_its_names(place: Place, adapter: Pa
         (f"models:/{NAME}/7", "not found; check"),
         ("models:/nothing/1", "not found; check"),
         ("runs:/0123", "Run with id=0123 not found; check"),
-        ("models:/x/../../y", "no address of a model in MLflow"),
-        ("runs:/0123/../../etc", "no address of a model in MLflow"),
-        ("s3://bucket/model", "no address of a model in MLflow"),
+        ("models:/x/../../y", "not the address of a model in MLflow"),
+        ("runs:/0123/../../etc", "not the address of a model in MLflow"),
+        ("s3://bucket/model", "not the address of a model in MLflow"),
     ],
 )
 def test_addresses_that_lead_nowhere(place: Place, tmp_path: Path, uri: str, message: str) -> None:
@@ -489,7 +494,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
 @pytest.mark.slow
 def test_a_champion_is_served(place: Place, adapter: Path, serve: Callable[..., str]) -> None:
     folder, run = place.sweep("one", 0.8)
-    register(folder, place.uri, NAME, adapter, run)
+    register(SweepRecord(folder), place.uri, NAME, adapter, run)
     command = ("models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local")
     address = serve("/ping", *command, MLFLOW_TRACKING_URI=place.uri)
     texts = TEXT[:20]
@@ -541,10 +546,10 @@ def test_a_server_keeps_the_registry(
     (tmp_path / "mlruns").mkdir()
     place = Place(tmp_path, uri)
     one, run = place.sweep("one", 0.8)
-    first = register(one, uri, NAME, adapter, run)
-    assert register(one, uri, NAME, adapter, run) == first.model_copy(update={"created": False})
+    first = register(SweepRecord(one), uri, NAME, adapter, run)
+    assert register(SweepRecord(one), uri, NAME, adapter, run) == first.model_copy(update={"created": False})
     two, other_run = place.sweep("two", 0.9)
-    second = register(two, uri, NAME, adapter, other_run)
+    second = register(SweepRecord(two), uri, NAME, adapter, other_run)
     assert (first.version, first.alias, second.version, second.alias) == ("1", "champion", "2", "champion")
     assert place.aliases() == {"champion": "2"}
     assert load(place, f"models:/{NAME}@champion").predict(TEXT)["label"].tolist() == labels(adapter)

@@ -157,7 +157,7 @@ def test_it_needs_no_lorasweep(pairs: Packed, tmp_path: Path) -> None:
 import json, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("training", "tuning", "search_spaces", "ray", "optuna"):
+        if name.partition(".")[0] in ("lorasweep", "ray", "optuna"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 import mlflow
@@ -319,7 +319,7 @@ def test_a_packed_model_that_predicts_otherwise_is_refused(
     assert changed != packing.CODE.read_text()
     (tmp_path / "serving.py").write_text(changed)
     monkeypatch.setattr(packing, "CODE", tmp_path / "serving.py")
-    with pytest.raises(ExportError, match="packed for MLflow it does not predict what it did"):
+    with pytest.raises(ExportError, match="packed for MLflow it predicts something else"):
         pack(pairs.adapter, tmp_path / "model")
 
 

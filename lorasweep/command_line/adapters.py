@@ -1,0 +1,172 @@
+"""The command line's verbs for what comes out of a sweep: export, predict, evaluate, register."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lorasweep
+from lorasweep.command_line.options import (
+    MLRUNS,
+    AsJson,
+    Columns,
+    LabelColumn,
+    Mlruns,
+    SweepName,
+    TextColumn,
+    TrackingUri,
+)
+from lorasweep.options import split_names
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat
+from lorasweep.tuning.terminal.console import console, next_steps, print_json
+
+Adapter = Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)]
+TRY_IT = '"Markets rally as inflation cools"'
+
+
+def export(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(
+            help="A sweep's name (the newest if left out), models:/NAME@champion or runs:/ID.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; must not exist.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
+    trial: Annotated[
+        str | None, typer.Option("--trial", help="A trial's id; the winner if left out.", show_default=False)
+    ] = None,
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="; ".join(f"{name}: {entry.about}" for name, entry in FORMATS.items()) + ".",
+        ),
+    ] = "adapter",
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub", help="Upload it to this repository (a new one is private).", show_default=False
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With --push-to-hub: make a new repository public.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
+    """Write the best trial as a folder, checked against the trial's own predictions."""
+    with console.status("exporting and checking"):
+        exported = lorasweep.export(
+            sweep,
+            out,
+            form,
+            trial=trial,
+            push_to_hub=push_to_hub,
+            public=public,
+            tracking_uri=tracking_uri,
+            mlruns=mlruns,
+        )
+    console.print(exported.text, soft_wrap=True, markup=False)
+    if exported.uploaded is not None:
+        console.print(f"{out}: uploaded to {exported.uploaded}", soft_wrap=True, markup=False)
+    if not FORMATS[form].runs_here:
+        next_steps(console, [(str(out / "README.md"), "the lines that run it")])
+    else:
+        next_steps(console, [(f"lorasweep predict --adapter {out} {TRY_IT}", "try it")])
+
+
+def predict(
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.", show_default=False)
+    ] = None,
+    adapter: Adapter = ...,  # type: ignore[assignment]
+    file: Annotated[Path | None, typer.Option("--file", help="A file of texts.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="With --file: its rows with label and score, .csv, .tsv, .jsonl or .parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    all_probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --out: a column for each label's probability.")
+    ] = False,
+    text_column: TextColumn = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label texts with an exported adapter."""
+    from lorasweep.training.files.tables import open_table
+    from lorasweep.tuning.adapters.apply.predict import print_predictions, read_inputs
+    from lorasweep.tuning.adapters.apply.predict_file import check_output, predict_file
+
+    names = split_names(text_column or [])
+    if out is not None and (file is None or text):
+        raise SettingsError("predict: --out goes with --file, and without texts as arguments")
+    if all_probabilities and out is None:
+        raise SettingsError("predict: --probabilities goes with --out")
+    if out is not None:
+        check_output(out)
+    # A broken file is refused before anybody has waited for the model.
+    rows = open_table(file, tuple(split_names(columns or ""))) if file is not None else None
+    loaded = lorasweep.load(adapter)
+    if rows is not None and out is not None:
+        written = predict_file(loaded.classifier, rows, out, text=names, all_probabilities=all_probabilities)
+        console.print(written.text(), soft_wrap=True, markup=False)
+        return
+    texts, pairs = read_inputs(loaded.classifier, text or [], rows, names)
+    print_predictions(loaded.predict(texts, pairs), console, as_json)
+
+
+def evaluate(
+    adapter: Adapter = ...,  # type: ignore[assignment]
+    data: Annotated[Path, typer.Option("--data", help="A file of labelled texts.", show_default=False)] = ...,  # type: ignore[assignment]
+    text_column: TextColumn = None,
+    label: LabelColumn = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
+    from lorasweep.tuning.adapters.apply.evaluate import evaluation_entries, evaluation_text
+
+    with console.status("predicting"):
+        evaluation = lorasweep.load(adapter).evaluate(
+            data, text=split_names(text_column or []), label=label, columns=split_names(columns or "")
+        )
+    if as_json:
+        print_json(evaluation_entries(evaluation))
+    else:
+        console.print(evaluation_text(evaluation))
+
+
+def register(
+    sweep: SweepName = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name [the sweep's].", show_default=False)
+    ] = None,
+    self_contained: Annotated[bool, typer.Option("--self-contained", help="Include the base model.")] = False,
+    tracking_uri: TrackingUri = None,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
+    """Register the winner as a model version in MLflow: champion, or challenger of the present one."""
+    opened = lorasweep.open(sweep, mlruns=mlruns)
+    with console.status("packing, checking and registering"):
+        registered = opened.register(name, self_contained=self_contained, tracking_uri=tracking_uri)
+    console.print(registered.text(), soft_wrap=True, markup=False)
+    model = registered.name
+    address = f"models:/{model}@{registered.alias}"
+    store = opened.tracking_store(tracking_uri)
+    next_steps(
+        console,
+        [
+            (f"MLFLOW_TRACKING_URI={store} mlflow models serve -m {address} --env-manager local", "serve it"),
+            (f"lorasweep export {address} --out {model}", "take it along"),
+        ],
+    )

@@ -1,0 +1,89 @@
+"""The verb `lorasweep compare`: full fine-tuning, untuned LoRA and a sweep's winner, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+import lorasweep
+from lorasweep.command_line.options import MLRUNS, Mlruns, sweep_options
+from lorasweep.options import COMPARE_OPTIONS
+from lorasweep.tuning.compare.record import SEARCH_ROWS
+from lorasweep.tuning.terminal.console import console, next_steps
+
+COMPARE, BASELINES = "Comparison", "Baselines"
+
+
+def _option(flag: str, group: str, help: str) -> Any:
+    return typer.Option(flag, help=help, rich_help_panel=group)
+
+
+@sweep_options(COMPARE_OPTIONS)
+def compare(
+    *,
+    options: dict[str, Any],
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep",
+            help="Compare this finished sweep; without it, run one.",
+            rich_help_panel=COMPARE,
+            show_default=False,
+        ),
+    ] = None,
+    all_rows: Annotated[
+        bool, _option("--all-rows", COMPARE, "Train on the whole data file of --sweep.")
+    ] = False,
+    search_rows: Annotated[
+        int, _option("--search-rows", COMPARE, "Training rows of the sweep to run.")
+    ] = SEARCH_ROWS,
+    batch_size: Annotated[int, _option("--batch-size", BASELINES, "Batch size of the untuned rows.")] = 32,
+    full_rate: Annotated[
+        float, _option("--full-rate", BASELINES, "Learning rate of full fine-tuning.")
+    ] = 1e-4,
+    lora_rate: Annotated[float, _option("--lora-rate", BASELINES, "Learning rate of untuned LoRA.")] = 2e-5,
+    tune_baseline: Annotated[
+        bool, _option("--tune-baseline", BASELINES, "Search both rates, too, in sweeps of their own.")
+    ] = False,
+    baseline_trials: Annotated[
+        int, _option("--baseline-trials", BASELINES, "Trials of each of these sweeps.")
+    ] = 6,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The comparison's name.", rich_help_panel="Record", show_default=False),
+    ] = None,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
+    """Train full fine-tuning, untuned LoRA and a sweep's winner side by side, and measure all that they cost.
+
+    Interrupted, the same command goes on: what is done is not done again.
+    """
+    comparison = lorasweep.compare(
+        options.pop("data"),
+        sweep=sweep,
+        all_rows=all_rows,
+        search_rows=search_rows,
+        batch_size=batch_size,
+        full_rate=full_rate,
+        lora_rate=lora_rate,
+        tune_baseline=tune_baseline,
+        baseline_trials=baseline_trials,
+        name=name,
+        mlruns=mlruns,
+        **options,
+    )
+    from lorasweep.tuning.compare.text import comparison_text
+
+    console.print(comparison_text(comparison.records))
+    console.print(f"files: {escape(', '.join(str(path) for path in comparison.files))}")
+    next_steps(
+        console,
+        [
+            ("lorasweep ui", "browse the rows"),
+            (f"lorasweep export {comparison.settings.sweep} --out best-adapter", "export the tuned adapter"),
+        ],
+    )
+    if comparison.failed:
+        raise typer.Exit(2)

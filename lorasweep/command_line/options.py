@@ -1,0 +1,83 @@
+"""Options as typer takes them: those that many verbs share, and all of a sweep's, made from `lorasweep.options`.
+
+Imported for `--help` too: nothing heavy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from lorasweep.options import OPTIONS, Option, help_line
+
+MLRUNS = Path("mlruns")
+Mlruns = Annotated[
+    Path, typer.Option("--mlruns", help="Folder of sweeps and records.", envvar="LORASWEEP_MLRUNS")
+]
+SweepName = Annotated[
+    str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow store [MLFLOW_TRACKING_URI, or mlruns/mlflow.db].",
+        rich_help_panel="Record",
+        show_default=False,
+    ),
+]
+TextColumn = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="The file's text column; twice for a pair.", show_default=False),
+]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Label column.", show_default=False)]
+Columns = Annotated[
+    str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
+]
+
+Verb = Callable[..., None]
+
+
+def sweep_options(names: Iterable[str] = tuple(OPTIONS)) -> Callable[[Verb], Verb]:
+    """Give a verb options of a sweep, in front of its own; it gets them as `options`, a mapping by name.
+
+    Args:
+        names: of `lorasweep.options.OPTIONS`.
+    """
+
+    def decorate(verb: Verb) -> Verb:
+        own = inspect.signature(verb, eval_str=True).parameters
+        made = [_parameter(OPTIONS[name]) for name in names]
+
+        def command(**values: Any) -> None:
+            options = {option.name: values.pop(option.name) for option in made}
+            verb(options=options, **values)
+
+        parameters = [*made, *(parameter for name, parameter in own.items() if name != "options")]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+        return command
+
+    return decorate
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """An option as the parameter of a function, which is how typer reads it; None if it is left out."""
+    flag = option.flag
+    if option.kind is bool and not option.name.startswith("no_"):
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    kind: Any = list[str] if option.name == "text" else option.kind
+    # Rich would take [3] for a tag.
+    shown = typer.Option(
+        flag, help=escape(help_line(option)), rich_help_panel=option.panel, show_default=False
+    )
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown]
+    )

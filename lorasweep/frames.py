@@ -1,0 +1,82 @@
+"""Tables of a sweep as pandas reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def trials_frame(record: SweepRecord) -> pd.DataFrame:
+    """A row for each trial, the best first; those without a score come last, by number."""
+    import pandas as pd
+
+    ranked = record.ranked()
+    trials = [*ranked, *(trial for trial in record.trials if trial not in ranked)]
+    names = list(dict.fromkeys([*record.searched, *(name for trial in trials for name in trial.searched)]))
+    own = [name for name in names if not name.startswith("_")]
+    columns = [*("id", "state", "score"), *own, *("accuracy", "macro_f1", "loss")]
+    columns += ["rungs", "trainable_parameters", "seconds", "error"]
+    return pd.DataFrame([_row(trial, own) for trial in trials], columns=columns)
+
+
+def _row(trial: TrialRecord, searched: Sequence[str]) -> dict[str, Any]:
+    best = next((entry for entry in trial.evaluations if entry.rung == trial.best_rung), None)
+    scores = {name: getattr(best, name) if best else None for name in ("accuracy", "macro_f1", "loss")}
+    return {
+        "id": trial.id,
+        "state": trial.state,
+        "score": trial.score,
+        **{name: getattr(trial.hyperparameters, name) for name in searched},
+        **scores,
+        "rungs": trial.reached,
+        "trainable_parameters": trial.trainable_parameters,
+        "seconds": trial.seconds,
+        "error": trial.error,
+    }
+
+
+def compared_frame(result: SweepResult) -> pd.DataFrame:
+    """Test scores of the winner and of what it is compared with, a row each."""
+    import pandas as pd
+
+    assert result.winner is not None
+    rows = {f"winner {result.winner.id}": result.winner.test}
+    if result.unmerged is not None:
+        rows[f"trained on {result.unmerged.classes} classes"] = result.unmerged.test
+        rows["  and merged afterwards"] = result.unmerged.merged
+    if result.untuned is not None:
+        rows["untuned default"] = result.untuned.test
+    rows |= result.baselines
+    return pd.DataFrame.from_dict(
+        {name: scores.model_dump() for name, scores in rows.items()},
+        orient="index",
+        columns=["accuracy", "macro_f1", "loss"],
+    )
+
+
+def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
+    """A row for each sweep: name, state, trials that have ended, best validation score, test accuracy."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        ranked, winner = record.ranked(), record.winner
+        rows.append(
+            {
+                "name": record.name,
+                "state": record.state,
+                "ended": sum(trial.state != "running" for trial in record.trials),
+                "trials": record.config.search.trials,
+                "metric": record.metric,
+                "score": ranked[0].score if ranked else None,
+                "test_accuracy": winner.test.accuracy if winner else None,
+            }
+        )
+    columns = ["name", "state", "ended", "trials", "metric", "score", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,26 @@
+"""How the face calls the libraries: quietly, and without leaving a trace in the caller's process."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def quietly(function: Callable[P, T]) -> Callable[P, T]:
+    """Silence the libraries while the function runs; the caller's warning filters come back after it."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        quiet_environment()
+        with warnings.catch_warnings():
+            quiet_libraries()
+            return function(*args, **kwargs)
+
+    return call

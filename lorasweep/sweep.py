@@ -1,0 +1,363 @@
+"""`Sweep`: what a sweep found, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.adapter import MLFLOW, Adapter, load
+from lorasweep.frames import compared_frame, trials_frame
+from lorasweep.libraries import quietly
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
+from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lorasweep.tuning.adapters import ExportFormat
+    from lorasweep.tuning.adapters.apply.evaluate import FileEvaluation
+    from lorasweep.tuning.compare.compare import Comparison
+    from lorasweep.tuning.record.config import SweepConfig
+    from lorasweep.tuning.tracking.models.registry import Registered
+
+
+@dataclass(frozen=True)
+class SweepWinner:
+    """The chosen trial.
+
+    Attributes:
+        id: the trial's.
+        hyperparameters: all of them, searched or not.
+        score: best validation score, by the sweep's metric.
+        test: scores on the test split, which was looked at once.
+        interval: 95 % bootstrap interval of each test score, (low, high).
+        rule: why it won, in words.
+        compared: test scores of the winner and of what it is compared with, a row each.
+    """
+
+    id: str
+    hyperparameters: Hyperparameters
+    score: float
+    test: TestScores
+    interval: dict[str, tuple[float, float]]
+    rule: str
+    compared: pd.DataFrame = field(repr=False, compare=False)
+
+
+class Sweep:
+    """A sweep as its folder holds it; made by `lorasweep.run`, `lorasweep.open` and `lorasweep.resume`.
+
+    Each file is read once: open a sweep that runs again to see how far it has come.
+
+    Example:
+        >>> sweep = lorasweep.open("demo")
+        >>> sweep.state
+        'finished'
+        >>> sweep.winner.id in set(sweep.trials["id"])
+        True
+    """
+
+    def __init__(self, record: SweepRecord) -> None:
+        self.record = record
+
+    def tracking_store(self, tracking_uri: str | None = None) -> str:
+        """The address of the MLflow store that has it, or of another one."""
+        from lorasweep.tuning.tracking.store import tracking_store
+
+        return tracking_store(tracking_uri or self.config.tracking_uri, self.record.folder.mlruns)
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.record.name
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.record.folder.path
+
+    @property
+    def state(self) -> SweepState:
+        """`running`, `finished`, `interrupted` or `failed`."""
+        return self.record.state
+
+    @property
+    def config(self) -> SweepConfig:
+        """Everything it was asked to do."""
+        return self.record.config
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was worked out before its first trial: data, base model, resources, budget."""
+        return self.record.plan
+
+    @property
+    def result(self) -> SweepResult | None:
+        """How it ended; None while it has not."""
+        return self.record.result
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial, the best first: id, state, score, the searched hyperparameters, scores, seconds.
+
+        Example:
+            >>> sweep.trials.loc[0, "id"] == sweep.winner.id
+            True
+        """
+        return trials_frame(self.record)
+
+    @cached_property
+    def winner(self) -> SweepWinner | None:
+        """The chosen trial; None before the sweep has finished.
+
+        Example:
+            >>> 0 <= sweep.winner.test.accuracy <= 1
+            True
+            >>> list(sweep.winner.compared.columns)
+            ['accuracy', 'macro_f1', 'loss']
+        """
+        result, winner = self.record.result, self.record.winner
+        if result is None or winner is None:
+            return None
+        return SweepWinner(
+            winner.id,
+            winner.hyperparameters,
+            winner.score,
+            winner.test,
+            dict(winner.interval),
+            winner.rule,
+            compared_frame(result),
+        )
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The winner's adapter, loaded.
+
+        Raises:
+            SettingsError: there is no winner.
+            ExportError: its weights are gone.
+        """
+        _, winner = self.record.won("load")
+        path = self.path / "best" / winner.id
+        if not path.is_dir():
+            export(self, path)
+        return load(path)
+
+    def predict(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, probabilities: bool = False
+    ) -> pd.DataFrame:
+        """Label texts with the winner; see `Adapter.predict`.
+
+        Example:
+            >>> sweep.predict(["Markets rally as inflation cools"]).shape
+            (1, 3)
+        """
+        return self.adapter.predict(texts, pairs, probabilities=probabilities)
+
+    def evaluate(
+        self,
+        data: str | Path | pd.DataFrame,
+        *,
+        text: str | Sequence[str] = (),
+        label: str | None = None,
+        columns: Sequence[str] = (),
+    ) -> FileEvaluation:
+        """Score the winner on labelled rows; see `Adapter.evaluate`.
+
+        Example:
+            >>> sweep.evaluate("rows.csv", text="text", label="label").rows
+            60
+        """
+        return self.adapter.evaluate(data, text=text, label=label, columns=columns)
+
+    def export(
+        self,
+        out: str | Path,
+        format: ExportFormat = "adapter",
+        *,
+        trial: str | None = None,
+        push_to_hub: str | None = None,
+        public: bool = False,
+    ) -> Exported:
+        """Write the winner, or another trial, as a folder; see `lorasweep.export`.
+
+        Example:
+            >>> sweep.export("best-adapter").path
+            PosixPath('best-adapter')
+        """
+        return export(self, out, format, trial=trial, push_to_hub=push_to_hub, public=public)
+
+    @quietly
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write one HTML page: plots, all trials, the winner and its mistakes.
+
+        Args:
+            out: the page; `NAME.html` if left out.
+
+        Example:
+            >>> sweep.report("demo.html")
+            PosixPath('demo.html')
+        """
+        from lorasweep.tuning.report.page import write_report
+
+        return write_report(self.record.folder, Path(out or f"{self.name}.html"))
+
+    def compare(self, **options: Any) -> Comparison:
+        """Train full fine-tuning, untuned LoRA and the winner side by side; see `lorasweep.compare`.
+
+        Example:
+            >>> sweep.compare(max_train_rows=200, epochs=1).rows.shape[0]  # doctest: +SKIP
+            5
+        """
+        from lorasweep.comparing import compare
+
+        return compare(sweep=self.name, mlruns=self.record.folder.mlruns, **options)
+
+    @quietly
+    def register(
+        self, name: str | None = None, *, self_contained: bool = False, tracking_uri: str | None = None
+    ) -> Registered:
+        """Register the winner as a model version in MLflow: champion, or challenger of the present one.
+
+        Args:
+            name: the registered model; the sweep's name if left out.
+            self_contained: let the base model travel along.
+            tracking_uri: the MLflow store; the sweep's own if left out.
+
+        Raises:
+            SettingsError: there is no winner, or the store does not answer.
+
+        Example:
+            >>> sweep.register("news").alias
+            'champion'
+        """
+        from lorasweep.tuning.tracking.models.registry import check_name
+        from lorasweep.tuning.tracking.store import prepare_store
+        from lorasweep.tuning.tracking.thread import MLflowCopy
+
+        model, folder, uri = name or self.name, self.record.folder, self.tracking_store(tracking_uri)
+        check_name(model)
+        prepare_store(uri, folder.mlruns)
+        return MLflowCopy(folder, uri).register(model, self_contained=self_contained)
+
+    @quietly
+    def publish(self, tracking_uri: str | None = None) -> None:
+        """Fill MLflow from the sweep's folder with whatever it lacks, as often as you like.
+
+        Args:
+            tracking_uri: another MLflow store than the sweep's own.
+
+        Raises:
+            SettingsError: the store does not answer, or does not take all of it.
+
+        Example:
+            >>> sweep.publish()
+        """
+        from lorasweep.tuning.sweep.start import publish
+
+        publish(self.record.folder, tracking_uri)
+
+    def resume(self, *, verbose: bool = True) -> Sweep:
+        """Go on where the sweep stopped; see `lorasweep.resume`.
+
+        Example:
+            >>> sweep.resume()
+            Traceback (most recent call last):
+            ...
+            lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
+        """
+        from lorasweep.running import resume
+
+        return resume(self.name, mlruns=self.record.folder.mlruns, verbose=verbose)
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name!r}, {self.state}, {len(self.record.trials)} trials)"
+
+    def __rich__(self) -> Any:
+        from lorasweep.tuning.terminal.result import result_text
+
+        return result_text(self.record)
+
+    def _repr_html_(self) -> str:
+        from lorasweep.display import to_html
+
+        return to_html(self)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        path: the folder.
+        text: what it is, and how its predictions compare with the trial's own.
+        uploaded: its address on the hub, if it was uploaded.
+    """
+
+    path: Path
+    text: str = field(repr=False)
+    uploaded: str | None = None
+
+
+@quietly
+def export(
+    sweep: Sweep | str | None,
+    out: str | Path,
+    format: ExportFormat = "adapter",
+    *,
+    trial: str | None = None,
+    push_to_hub: str | None = None,
+    public: bool = False,
+    tracking_uri: str | None = None,
+    mlruns: str | Path = "mlruns",
+) -> Exported:
+    """Write a sweep's winner, or what MLflow holds, as a folder whose predictions are checked.
+
+    Args:
+        sweep: a sweep or its name (the newest if None), `models:/NAME@ALIAS` or `runs:/ID`.
+        out: the folder; it must not exist, and appears whole or not at all.
+        format: `adapter`, `merged` (a whole transformers model) or `onnx`.
+        trial: the id of another trial than the winner.
+        push_to_hub: upload the folder to this repository of the Hugging Face hub.
+        public: make a new repository public.
+        tracking_uri: the MLflow store of `models:/` and `runs:/`; `mlruns`'s own if left out.
+
+    Raises:
+        SettingsError: no such sweep, or options that exclude each other.
+        ExportError: no winner, `out` exists, or the folder does not predict what the trial did.
+        ModelError: the base model cannot be found.
+
+    Example:
+        >>> lorasweep.export("demo", "best-model", "merged").path
+        PosixPath('best-model')
+    """
+    out = Path(out)
+    fetched = isinstance(sweep, str) and sweep.startswith(MLFLOW)
+    if fetched and trial is not None:
+        raise SettingsError(f"{sweep}: is an adapter as it was recorded; leave out --trial")
+    if public and push_to_hub is None:
+        raise SettingsError("export: --public goes with --push-to-hub")
+    repo = None
+    if push_to_hub is not None:
+        from lorasweep.tuning.adapters.export.hub_upload import check_upload, push_folder
+
+        repo = check_upload(push_to_hub)
+    if isinstance(sweep, str) and fetched:
+        from lorasweep.tuning.tracking.models.fetch import fetch_as
+        from lorasweep.tuning.tracking.store import prepare_store, tracking_store
+
+        uri = tracking_store(tracking_uri, Path(mlruns))
+        prepare_store(uri, Path(mlruns))
+        text = fetch_as(format, sweep, uri, out)
+    else:
+        from lorasweep.tuning.adapters.export.sweep import export_sweep
+
+        record = sweep.record if isinstance(sweep, Sweep) else read_sweep(Path(mlruns), sweep)
+        text = export_sweep(record.folder, out, trial=trial, form=format).text()
+    address = push_folder(out, repo, public=public) if repo is not None else None
+    return Exported(out, text, address)

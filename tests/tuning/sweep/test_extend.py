@@ -1,0 +1,135 @@
+"""More trials for a sweep that exists, and an older sweep's results for a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.search.study import create_study, open_study
+from lorasweep.tuning.sweep.extend import extended_config
+from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials
+
+BASE = {"rank": {"choice": [4, 8]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}
+SPACE = SearchSpace.from_dict(BASE, "small")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A sweep of two scored trials, and one that failed."""
+    folder = SweepFolder(tmp_path, "older")
+    entries: dict[str, Any] = {"name": "older", "search": {"trials": 3, "space": "small.yaml"}}
+    folder.create(SweepConfig.model_validate(entries))
+    folder.write_space(SPACE)
+    folder.write_plan({"data": {"fingerprint": "abc"}})
+    create_study(folder.study_url, "older", "accuracy", {})
+    study = open_study(folder.study_url, "older")
+    for number, (rank, score) in enumerate(((4, 0.4), (8, 0.6), (4, None))):
+        study.enqueue_trial({"rank": rank, "learning_rate": 2e-3})
+        trial = study.ask()
+        settings = SPACE.suggest(trial)
+        if score:
+            trial.report(score, 1)
+        study.tell(
+            trial, score if number == 1 else None, state=[TrialState.PRUNED, None, TrialState.FAIL][number]
+        )
+        record = {
+            "id": f"t00{number}",
+            "number": number,
+            "state": "stopped",
+            "settings": settings,
+            "score": score,
+        }
+        folder.write_trial(TrialRecord.model_validate(record | {"evaluations": [{"rung": 1, SCORE: score}]}))
+    return folder
+
+
+def plan_of(space: SearchSpace = SPACE, fingerprint: str = "abc", **training: Any) -> Any:
+    """What is asked of a new sweep's plan."""
+    config = SweepConfig.model_validate({"name": "newer", "training": training})
+    summary = {"data": {"fingerprint": fingerprint}}
+    return SimpleNamespace(space=space, config=config, summary=lambda: summary)
+
+
+def test_more_trials_and_nothing_else(folder: SweepFolder) -> None:
+    more = {"search": {"trials": 5}, "name": "older", "choice": {"confirm": "2x2"}, "keep": 2}
+    config = extended_config(SweepRecord(folder), more)
+    assert config.search.trials == 5
+    assert config.choice.confirm == "2x2"
+    before = folder.config()
+    assert config.model_copy(update={"search": before.search, "choice": before.choice, "keep": 3}) == before
+
+
+@pytest.mark.parametrize(
+    ("trials", "more", "message"),
+    [
+        (5, {"training": {"epochs": 9}}, "training.epochs is 3 there and 9 here"),
+        (5, {"data": {"path": "other.csv"}}, "data.path is None there and 'other.csv' here"),
+        (5, {"search": {"trials": 5, "space": "lora_bert"}}, "search.space is 'small.yaml' there"),
+        (5, {"resources": {"storage": "/shared"}}, "resources.storage"),
+        (3, {}, "by a sweep of 3 trials; choose another --name, ask for more --trials"),
+        (2, {}, "by a sweep of 3 trials"),
+    ],
+)
+def test_another_search_is_refused(
+    folder: SweepFolder, trials: int, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        extended_config(SweepRecord(folder), {"search": {"trials": trials}} | more)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_that_runs_is_not_extended(folder: SweepFolder) -> None:
+    with folder.lock(), pytest.raises(SettingsError, match="is running"):
+        extended_config(SweepRecord(folder), {"search": {"trials": 5}})
+
+
+def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) -> None:
+    """All that have a score, as they ended; the best settings come first; the new trials count from 0."""
+    trials, start, notes = earlier_trials(SweepRecord(folder), plan_of())
+    assert [trial.state for trial in trials] == [TrialState.PRUNED, TrialState.COMPLETE]
+    assert [trial.intermediate_values for trial in trials] == [{1: 0.4}, {1: 0.6}]
+    assert {trial.user_attrs[SOURCE] for trial in trials} == {"older"}
+    assert start == {"rank": 8, "learning_rate": 2e-3}
+    assert notes == []
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    create_study(url, "newer", "accuracy", start, trials)
+    study = open_study(url, "newer")
+    assert study.best_value == 0.6
+    assert study.ask().number == 2
+
+
+def test_other_data_is_noted(folder: SweepFolder) -> None:
+    _, _, notes = earlier_trials(SweepRecord(folder), plan_of(fingerprint="xyz", epochs=7))
+    assert notes == ["older had different data, epochs: its scores are used as they are"]
+
+
+def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
+    other = SearchSpace.from_dict(
+        BASE | {"rank": {"choice": [4, 8, 16]}, "batch_size": 32, "dropout": 0.1}, "other"
+    )
+    assert differences(other, SPACE) == [
+        "rank (4, 8, 16 here, 4, 8 there)",
+        "dropout (0.1 here, 0 there)",
+        "batch_size (32 here, 16 there)",
+    ]
+    with pytest.raises(
+        SettingsError, match=r"--warm-start older: the spaces differ in rank .*; use the same"
+    ):
+        earlier_trials(SweepRecord(folder), plan_of(other))
+    # A constant that is written out and one that is left to its default are the same.
+    assert differences(SearchSpace.from_dict(BASE | {"dropout": 0.0}, "same"), SPACE) == []
+
+
+def test_another_metric_is_refused(folder: SweepFolder) -> None:
+    with pytest.raises(SettingsError, match=r"its metric is accuracy, here it is loss"):
+        earlier_trials(SweepRecord(folder), plan_of(metric="loss"))

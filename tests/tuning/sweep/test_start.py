@@ -1,0 +1,118 @@
+"""What happens between asking and printing: which sweeps may begin, and what is written when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.listener import StoreCopy, SweepListener
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.sweep import plan as planning
+from lorasweep.tuning.sweep import run as running
+from lorasweep.tuning.sweep import start
+
+CONFIG = SweepConfig.model_validate({"name": "demo", "search": {"trials": 3}})
+MORE = SweepConfig.model_validate({"name": "demo", "search": {"trials": 5}})
+FINISHED = SweepResult(state="finished", metric="accuracy")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """An interrupted sweep."""
+    folder = SweepFolder(tmp_path, "demo")
+    folder.create(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments of `plan_sweep`, which is not run."""
+    calls: list[tuple[Any, ...]] = []
+
+    def plan(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}})
+
+    monkeypatch.setattr(planning, "plan_sweep", plan)
+    monkeypatch.setattr(Dataset, "load", lambda path: f"rows of {path.name}")
+    monkeypatch.setattr(SweepFolder, "space", lambda self, spec: f"kept {spec}")
+    return calls
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments of `run_sweep`, which is not run; nor is MLflow's store made."""
+    calls: list[tuple[Any, ...]] = []
+
+    def run(*arguments: Any) -> SweepResult:
+        calls.append((*arguments, arguments[1].config(), arguments[1].plan()))
+        return FINISHED
+
+    monkeypatch.setattr(running, "run_sweep", run)
+    monkeypatch.setattr(start, "open_store", lambda config, mlruns: "sqlite:///none.db")
+    return calls
+
+
+def test_a_name_in_use_is_refused_first(folder: SweepFolder, planned: list[Any]) -> None:
+    with pytest.raises(SettingsError, match="in use"):
+        start.prepare(CONFIG, folder.mlruns)
+    assert planned == []
+
+
+def test_which_sweeps_are_resumed(folder: SweepFolder, planned: list[Any]) -> None:
+    """An interrupted one with its own rows and space; one that MLflow lacks is to be published."""
+    with folder.lock(), pytest.raises(SettingsError, match="is running"):
+        start.resume(folder)
+    prepared = start.resume(folder)
+    assert prepared is not None
+    assert not prepared.new
+    assert prepared.notes == []
+    assert planned == [(CONFIG, "rows of data", "kept lora_cpu")]
+    folder.write_result(FINISHED)
+    assert start.resume(folder) is None
+    folder.write_result(FINISHED.model_copy(update={"published": True}))
+    with pytest.raises(SettingsError, match="has finished"):
+        start.resume(folder)
+
+
+def test_an_extension_is_written_when_it_begins(
+    folder: SweepFolder, planned: list[Any], ran: list[tuple[Any, ...]]
+) -> None:
+    prepared = start.extend(folder, MORE)
+    assert planned[0][0] == MORE
+    assert (folder.config(), folder.plan()) == (CONFIG, {}), "only looked at, nothing is changed"
+    listener = SweepListener()
+    assert start.begin(prepared, [listener]) == FINISHED
+    ((plan, where, listeners, config, summary),) = ran
+    assert (plan, where) == (prepared.plan, folder)
+    assert (config, summary) == (MORE, {"budget": {"trials": 5}})
+    assert listeners[0] is listener
+    assert isinstance(listeners[1], StoreCopy)
+
+
+def test_a_new_sweep_is_made_with_its_warm_start(
+    tmp_path: Path, ran: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a resumed one is left as it is."""
+    made: list[Any] = []
+
+    def create(plan: Any, mlruns: Path, warm: Any) -> None:
+        made.append(warm)
+        SweepFolder(mlruns, "demo").create(CONFIG)
+
+    monkeypatch.setattr(start, "create_folder", create)
+    plan: Any = SimpleNamespace(config=CONFIG, summary=lambda: {"never": "written"})
+    warm: Any = SimpleNamespace(notes=["older"])
+    prepared = start.Prepared(plan, SweepFolder(tmp_path, "demo"), new=True, warm=warm)
+    assert prepared.notes == ["older"]
+    start.begin(prepared)
+    start.begin(start.Prepared(plan, prepared.folder))
+    assert made == [warm]
+    assert [summary for *_, summary in ran] == [{}, {}]

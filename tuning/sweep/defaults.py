@@ -1,0 +1,80 @@
+"""The defaults of a sweep that depend on what else is given: the demonstration, its space, its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file, validation_part
+
+# What a sweep without data runs: a few minutes on two cores.
+QUICKSTART: dict[str, Any] = {
+    "data": {"max_train_rows": 480, "max_validation_rows": 160},
+    "training": {"epochs": 2, "evaluations_per_epoch": 3},
+    "search": {"space": "quickstart", "trials": 8},
+    "compare_untuned": True,
+}
+
+
+def given_entries(
+    entries: dict[str, Any], config: Path | str | SweepConfig | dict[str, Any] | None
+) -> dict[str, Any]:
+    """What options and a configuration ask for, as the nested mapping that a `SweepConfig` is built from.
+
+    Args:
+        entries: of the options, which override the configuration.
+        config: a YAML file, its entries, or a whole configuration.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    if isinstance(config, SweepConfig):
+        config = config.model_dump(mode="json", exclude_unset=True)
+    elif isinstance(config, str | Path):
+        config = read_config_file(Path(config))
+    return merge(config or {}, entries)
+
+
+def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
+    """The configuration of a new sweep, with the defaults that depend on what is in it.
+
+    Raises:
+        SettingsError: one line with the setting, its value and what is allowed.
+    """
+    data = entries.get("data")
+    path = data.get("path") if isinstance(data, dict) else None
+    if path is None:
+        entries = merge(QUICKSTART, entries)
+    elif not (isinstance(entries.get("search"), dict) and entries["search"].get("space")):
+        entries = merge({"search": {"space": default_space(entries)}}, entries)
+    data = entries.get("data")
+    if isinstance(data, dict) and isinstance(data.get("max_train_rows"), int):
+        # A search on a part of the training rows would otherwise spend most of its time on evaluations.
+        entries["data"] = {"max_validation_rows": validation_part(data["max_train_rows"])} | data
+    entries.setdefault("name", free_name(stem(path), mlruns))
+    return SweepConfig.build(entries, "settings")
+
+
+def default_space(entries: dict[str, Any]) -> str:
+    """`lora_bert` where trials run on GPUs, else `lora_cpu`."""
+    import torch
+
+    resources = entries.get("resources")
+    gpus = resources.get("gpus_per_trial") if isinstance(resources, dict) else None
+    return "lora_bert" if gpus or (gpus is None and torch.cuda.device_count()) else "lora_cpu"
+
+
+def free_name(words: str, mlruns: Path) -> str:
+    """A name that no sweep has yet: the words, and a number."""
+    number = 1
+    while (mlruns / "sweeps" / f"{words}-{number}").exists():
+        number += 1
+    return f"{words}-{number}"
+
+
+def stem(path: object) -> str:
+    """The name of a data file without its endings, in letters, digits and hyphens; that of the sample for none."""
+    file = Path(path).name if isinstance(path, str) else "sample-news"
+    words = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"(\.[A-Za-z]+)+$", "", file))
+    return words.strip("-").lower()[:60].rstrip("-") or "sweep"

@@ -1,0 +1,52 @@
+"""Adds trials to an existing sweep: the same search, with all that it has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import SweepConfig, merge
+from lorasweep.tuning.record.sweep import SweepRecord
+
+# Settings that may change; any other change would make it a different search.
+CHANGEABLE = ("search.trials", "search.max_failures", "choice", "keep", "compare_untuned", "resources")
+# The trials' checkpoints are there.
+FIXED = ("resources.storage",)
+
+
+def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConfig:
+    """A sweep's configuration with more trials.
+
+    Args:
+        entries: changed settings as a nested mapping, such as `{"search": {"trials": 30}}`; the others stay.
+
+    Raises:
+        SettingsError: the sweep is running, has that many trials already, or a setting differs that may not change.
+    """
+    before = sweep.config
+    if sweep.state == "running":
+        raise SettingsError(f"sweep {sweep.name}: is running; see: lorasweep status {sweep.name}")
+    after = SweepConfig.build(merge(before.model_dump(mode="json"), dict(entries)), "settings")
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    for key in old.keys() | new.keys():
+        changeable = key.startswith(CHANGEABLE) and key not in FIXED
+        if old.get(key) != new.get(key) and not changeable:
+            raise SettingsError(
+                f"sweep {sweep.name}: {key} is {old.get(key)!r} there and {new.get(key)!r} here; leave that "
+                "out to add trials to the sweep, or choose another --name"
+            )
+    if after.search.trials <= before.search.trials:
+        raise SettingsError(
+            f"sweep {sweep.name}: the name is in use, by a sweep of {before.search.trials} trials; choose "
+            f"another --name, ask for more --trials, or continue it: lorasweep resume {sweep.name}"
+        )
+    return after
+
+
+def _flat(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in entries.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= inner
+    return flat
