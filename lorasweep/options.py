@@ -31,9 +31,11 @@ RENAMED: dict[tuple[str, ...], str] = {
     ("registry", "name"): "register",
     ("registry", "enabled"): "no_register",
 }
-# An option that says no where its field says yes.
-NEGATED = ("no_register",)
-# Groups of options as the help shows them: the first key of a place, or one field of the sweep itself.
+# Options that say no where their field says yes, and what they do.
+NEGATED = {"no_register": "Keep the winner out of MLflow's model registry."}
+# Their defaults depend on other settings: the demonstration has another space, and trains the untuned settings.
+DEPENDENT = ("space", "compare_untuned")
+# Groups of options in the order of the help: the first key of a place → the group; `Record` for any other.
 PANELS = {
     "data": "Data",
     "base_model": "Model and training",
@@ -43,6 +45,7 @@ PANELS = {
     "compare_untuned": "Winner",
     "resources": "Resources",
 }
+RECORD = "Record"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Option:
         kind: the type of one value: str, int, float or bool.
         many: whether it takes several values.
         choices: the only values allowed; empty if any value of its type is.
-        default: used when the option is left out; None where there is none or where it depends on other settings.
+        default: used when the option is left out; None if there is none, or if it depends on other settings.
         help: one sentence that says what it does.
         panel: the group of options that it is shown in.
     """
@@ -92,15 +95,17 @@ def _option(place: tuple[str, ...], field: FieldInfo) -> Option:
     many = get_origin(annotation) is tuple
     kind = str if choices or many else annotation
     name = RENAMED.get(place, place[-1])
-    default = None if field.is_required() or name in NEGATED else field.default
-    return Option(
-        name, place, kind, many, choices, default, field.description or "", PANELS.get(place[0], "Record")
-    )
+    none = field.is_required() or name in NEGATED or name in DEPENDENT
+    about = NEGATED.get(name) or field.description or ""
+    panel = PANELS.get(place[0], RECORD)
+    return Option(name, place, kind, many, choices, None if none else field.default, about, panel)
 
 
-OPTIONS: dict[str, Option] = {option.name: option for option in _options(SweepConfig)}
-"""All options by name, in the order of `SweepConfig`."""
-
+OPTIONS: dict[str, Option] = {
+    option.name: option
+    for option in sorted(_options(SweepConfig), key=lambda o: [*PANELS.values(), RECORD].index(o.panel))
+}
+"""All options by name, group by group."""
 
 COMPARE_OPTIONS = [
     name
@@ -164,7 +169,9 @@ def _similar(name: str) -> str:
 def help_line(option: Option) -> str:
     """What the option does, what it may be, and what it is if left out."""
     choices = f" One of {', '.join(option.choices)}." if option.choices else ""
-    default = "" if option.default in (None, False, ()) else f" [{_shown(option.default)}]"
+    default = (
+        "" if any(option.default is none for none in (None, False, ())) else f" [{_shown(option.default)}]"
+    )
     return f"{option.help}{choices}{default}"
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 import lorasweep
 from lorasweep.command_line import adapters, compare, data
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
+from lorasweep.options import RECORD
 from lorasweep.training.errors import LorasweepError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.terminal.console import PlainConsole, console, next_steps, print_json
@@ -37,7 +38,12 @@ def run(
     options: dict[str, Any],
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="YAML file of settings; options override it.", show_default=False),
+        typer.Option(
+            "--config",
+            help="YAML file of settings; options override it.",
+            rich_help_panel=RECORD,
+            show_default=False,
+        ),
     ] = None,
     mlruns: Mlruns = MLRUNS,
     extend: Annotated[

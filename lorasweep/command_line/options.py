@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from lorasweep.options import OPTIONS, Option, help_line
+from lorasweep.options import DEPENDENT, OPTIONS, Option, help_line
 
 MLRUNS = Path("mlruns")
 Mlruns = Annotated[
@@ -71,7 +71,8 @@ def sweep_options(names: Iterable[str] = tuple(OPTIONS)) -> Callable[[Verb], Ver
 def _parameter(option: Option) -> inspect.Parameter:
     """An option as the parameter of a function, which is how typer reads it; None if it is left out."""
     flag = option.flag
-    if option.kind is bool and not option.name.startswith("no_"):
+    # A switch that is off needs no second one that turns it off.
+    if option.kind is bool and (option.default is True or option.name in DEPENDENT):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     kind: Any = list[str] if option.name == "text" else option.kind
     # Rich would take [3] for a tag.
