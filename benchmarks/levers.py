@@ -28,14 +28,14 @@ from common import HEADLINES, finish, news_file, spread, table
 from rows import fixed_shape, take
 
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, encode_dataset
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import predict_logits, score
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.settings import DataSettings, Hyperparameters, TrainingSettings
 
 LIBRARIES = ("torch", "transformers", "peft")
 SETTINGS = Hyperparameters(rank=16, alpha=32, target_modules="all-linear", learning_rate=2e-3)

@@ -24,14 +24,14 @@ import torch
 
 from lorasweep.search_spaces.space import load_space
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.settings import MINILM, Hyperparameters, TrainingSettings
+from lorasweep.training.settings import MINILM, DataSettings, Hyperparameters, TrainingSettings
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
 FILE = "huffpost_headlines_41x1000.jsonl.gz"

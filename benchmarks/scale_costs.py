@@ -16,9 +16,10 @@ from scale_process import resident
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.machine import usable_cores
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.plan import plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep

@@ -15,8 +15,7 @@ from scale_costs import Costs, drive
 from scale_process import Memory, aim, in_fresh_process, let_workers_import, memory_of, progress
 from scale_worker import parts_of_a_trial
 
-from lorasweep.training.data.load import DataSettings
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.settings import DataSettings, Hyperparameters, TrainingSettings
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ResourceSettings, SearchSettings, SweepConfig
 from lorasweep.tuning.sweep.plan import plan_sweep, trial_setup

@@ -18,10 +18,10 @@ from common import spread, table
 from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, progress, resident
 
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.files.tables import Table, read_table
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
-from lorasweep.training.settings import MINILM, TrainingSettings
+from lorasweep.training.settings import MINILM, DataSettings, TrainingSettings
 
 ALL_ROWS, WHOLE_SET = 65_555, 210_000
 AIM_SECONDS = 15.0

@@ -19,14 +19,12 @@ from scale_costs import Costs, drive
 from scale_process import let_workers_import
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.data.load import DataSettings
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import trainable_parameters
-from lorasweep.training.settings import Hyperparameters
+from lorasweep.training.settings import DataSettings, Hyperparameters
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import BEST_RUNG, RUNG
+from lorasweep.tuning.record.reported import BEST_RUNG, RUNG, SCORE
 from lorasweep.tuning.trials.checkpoints import write_checkpoint
 from lorasweep.tuning.trials.trial import RUNG_SCORE, TrialSetup, start_state
 

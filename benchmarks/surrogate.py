@@ -16,8 +16,7 @@ from scipy.stats import spearmanr
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE
-from lorasweep.tuning.record.reported import ERROR, RUNG
+from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch
 from lorasweep.tuning.search.stopping import make_scheduler, plan_budget
 from lorasweep.tuning.search.study import SeededTPESampler, make_sampler

@@ -28,9 +28,10 @@ from sweep_tables import DOCUMENTED, LORASWEEP, Outcome, report
 from sweep_times import sweep_times
 
 from lorasweep.search_spaces.space import SearchSpace, load_space
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.tracking.store import prepare_store
 from lorasweep.tuning.trials.cluster import DEFAULT_CONCURRENCY

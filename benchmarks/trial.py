@@ -31,7 +31,7 @@ from trial_task import Contender, Measured, Task, measure
 
 from lorasweep.training.amp_types import bf16_in_hardware
 from lorasweep.training.data.encoding import encode_dataset
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.model.base_model import (
     LoadedBase,
     label_config,
@@ -43,7 +43,7 @@ from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import predict_logits, score
-from lorasweep.training.settings import MINILM
+from lorasweep.training.settings import MINILM, DataSettings
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 MAX_LENGTH = 128

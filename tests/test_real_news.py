@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_quickstart import lorasweep
 
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.inference.classifier import load_classifier, predict
 
 ROWS = 500

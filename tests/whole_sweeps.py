@@ -12,7 +12,8 @@ from pathlib import Path
 
 import optuna
 
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import TrialRecord
 
 ROOT = Path(__file__).parents[1]
 WORDS = {

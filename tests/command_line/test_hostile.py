@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from lorasweep.command_line import main as cli
 from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.adapters import ExportFormat

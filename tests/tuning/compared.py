@@ -7,7 +7,7 @@ from typing import Any
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, Latency, OperatorUse
 from lorasweep.tuning.compare.rows import row_plans
-from lorasweep.tuning.record.folder import TestScores
+from lorasweep.tuning.record.results import TestScores
 
 WINNER = Hyperparameters(rank=16, alpha=32.0, target_modules="all-linear", learning_rate=2e-3, batch_size=16)
 SETTINGS = CompareSettings(

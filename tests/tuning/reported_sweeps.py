@@ -17,7 +17,8 @@ from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
 from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.report.page import report_files
 from lorasweep.tuning.sweep.winner import TEST_FILE
 

@@ -12,23 +12,17 @@ import torch
 from safetensors.numpy import save_file
 
 from lorasweep.training.data.encoding import encode_dataset
-from lorasweep.training.data.load import DataSettings, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import UNTUNED, Hyperparameters, Method, TrainingSettings
+from lorasweep.training.settings import UNTUNED, DataSettings, Hyperparameters, Method, TrainingSettings
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
-from lorasweep.tuning.record.folder import (
-    Reference,
-    SweepFolder,
-    SweepResult,
-    TestScores,
-    TrialRecord,
-    Winner,
-)
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import Reference, SweepResult, TestScores, TrialRecord, Winner
 
 SETTINGS = TrainingSettings(epochs=1, evaluations_per_epoch=2, max_length=16, precision="fp32")
 # Names that Markdown, YAML or a template would read as more than names.

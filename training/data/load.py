@@ -8,25 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from lorasweep.training.data.columns import find_date, find_label, find_text, strings, texts_and_pairs
-from lorasweep.training.data.dataset import Dataset, Texts, fingerprint, texts_of
+from lorasweep.training.data.dataset import Dataset, fingerprint, texts_of
 from lorasweep.training.data.date_split import day_spans, divide_by_date, undated
 from lorasweep.training.data.dates import read_dates
 from lorasweep.training.data.label_map import load_label_map
 from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
-from lorasweep.training.data.summary import Summary, describe, summary_lines
 from lorasweep.training.errors import DataError, SettingsError, shown
 from lorasweep.training.files.tables import Table, read_table, table_of
 from lorasweep.training.settings import DataSettings
-
-__all__ = [
-    "DataSettings",
-    "Dataset",
-    "Summary",
-    "Texts",
-    "describe",
-    "load_dataset",
-    "summary_lines",
-]
 
 SAMPLE_SOURCE = "sample news (made up)"
 FRAME_NAMES = {

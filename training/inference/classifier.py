@@ -117,15 +117,6 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(log_softmax(logits)))
 
 
-def labels_and_scores(logits: np.ndarray, label_names: tuple[str, ...]) -> list[tuple[str, float]]:
-    """The most likely label of each row, and its probability."""
-    if not len(logits):
-        return []
-    shares = probabilities(logits)
-    best = shares.argmax(axis=1)
-    return [(label_names[index], float(shares[row, index])) for row, index in enumerate(best)]
-
-
 def _load_adapter(exported: ExportedFolder) -> nn.Module:
     from peft import PeftConfig, get_peft_model
 

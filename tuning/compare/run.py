@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
-from lorasweep.training.data.load import Dataset, Texts, load_dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
@@ -15,8 +16,9 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import bootstrap_intervals
 from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder, RowPlan
-from lorasweep.tuning.record.folder import SweepFolder, now
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine, usable_cores
+from lorasweep.tuning.record.results import now
 from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
 
 

@@ -34,42 +34,12 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import read_yaml
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.files import hold, is_held, read_record, write_text
-from lorasweep.tuning.record.reported import SCORE
 from lorasweep.tuning.record.results import (
-    Confirmed,
-    Reference,
-    RegisteredVersion,
     SweepResult,
     SweepState,
-    TestScores,
     TrialRecord,
-    TrialState,
     UnmergedReference,
-    Winner,
-    now,
-    rank_trials,
-    trial_id,
 )
-
-__all__ = [
-    "SCORE",
-    "Confirmed",
-    "Reference",
-    "RegisteredVersion",
-    "SweepFolder",
-    "SweepResult",
-    "TestScores",
-    "TrialRecord",
-    "TrialState",
-    "UnmergedReference",
-    "Winner",
-    "find_sweep",
-    "list_sweeps",
-    "now",
-    "rank_trials",
-    "trial_id",
-    "write_text",
-]
 
 
 class SweepFolder:

@@ -7,7 +7,8 @@ from safetensors.numpy import load_file
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.scores.scores import ClassScores, score_classes
-from lorasweep.tuning.record.folder import SweepFolder, Winner
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import Winner
 
 # Written by `lorasweep.tuning.sweep.winner`, which imports what only a running sweep needs.
 TEST_FILE = "test.safetensors"

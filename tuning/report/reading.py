@@ -16,8 +16,9 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import DataError, SettingsError
 from lorasweep.training.scores.scores import ClassScores, log_softmax, score_classes
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import winner_logits
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plot_data
 from lorasweep.tuning.search.study import first_number

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.folder import TestScores, TrialRecord
+from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
     SHORT_NAMES,

@@ -10,8 +10,10 @@ import torch
 
 from lorasweep.search_spaces.domains import Choice
 from lorasweep.search_spaces.space import SearchSpace, Space, load_space
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
-from lorasweep.training.data.load import Dataset, describe, load_dataset
+from lorasweep.training.data.load import load_dataset
+from lorasweep.training.data.summary import describe
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import target_module_names
 from lorasweep.training.model.hub import BaseModel

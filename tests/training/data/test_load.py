@@ -8,15 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from lorasweep.training.data.columns import texts_and_pairs
-from lorasweep.training.data.load import (
-    Dataset,
-    DataSettings,
-    describe,
-    load_dataset,
-    summary_lines,
-)
+from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.load import load_dataset
+from lorasweep.training.data.summary import describe, summary_lines
 from lorasweep.training.errors import DataError, LorasweepError, SettingsError
 from lorasweep.training.files.tables import read_table
+from lorasweep.training.settings import DataSettings
 
 
 def news(count: int, **more: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lorasweep.training.errors import ModelError
-from lorasweep.training.inference.classifier import labels_and_scores, load_classifier, predict, probabilities
+from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
 
 LABELS = ("business", "arts & <film>", "health")
 TEXTS = ["markets rally as inflation cools and shares rise", "film", "new vaccine trial", "city album star"]
@@ -84,14 +84,12 @@ def test_predictions_are_those_of_plain_transformers(folders: dict[str, Path], k
     np.testing.assert_allclose(predict(classifier, TEXTS), expected, atol=1e-4)
 
 
-def test_labels_with_their_probabilities(folders: dict[str, Path]) -> None:
+def test_probabilities(folders: dict[str, Path]) -> None:
     logits = np.array([[0.0, 2.0, 1.0], [1000.0, 0.0, -1000.0]], dtype=np.float32)
     np.testing.assert_allclose(probabilities(logits).sum(axis=1), 1)
-    (first, score), second = labels_and_scores(logits, LABELS)
-    assert first == "arts & <film>"
-    assert score == pytest.approx(np.exp(2) / (1 + np.exp(1) + np.exp(2)))
-    assert second == ("business", 1.0)
-    assert labels_and_scores(predict(load_classifier(folders["model"]), []), LABELS) == []
+    assert probabilities(logits)[0].max() == pytest.approx(np.exp(2) / (1 + np.exp(1) + np.exp(2)))
+    assert probabilities(logits)[1, 0] == 1.0
+    assert predict(load_classifier(folders["model"]), []).shape == (0, len(LABELS))
 
 
 def test_a_lone_text_is_a_pair_with_an_empty_second(copy: Callable[[str], Path]) -> None:

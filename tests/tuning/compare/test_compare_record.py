@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from compared import SETTINGS, failed, rows
 
-from lorasweep.training.data.load import DataSettings
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import ComparisonFolder
 
 

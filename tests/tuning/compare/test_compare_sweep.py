@@ -12,7 +12,8 @@ from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.tuning.compare.compare import Comparison, compare_sweep, find_or_run
 from lorasweep.tuning.compare.record import ComparisonFolder
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepResult
 
 CONFIG = SweepConfig(name="demo-sweep")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lorasweep.tuning.compare.plot import comparison_page, costs
 from lorasweep.tuning.compare.text import comparison_markdown, comparison_text
-from lorasweep.tuning.record.folder import TestScores
+from lorasweep.tuning.record.results import TestScores
 
 
 def printed(found: list) -> str:

@@ -38,14 +38,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import (
-    Confirmed,
-    Reference,
-    SweepFolder,
-    SweepResult,
-    UnmergedReference,
-    Winner,
-)
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import Confirmed, Reference, SweepResult, UnmergedReference, Winner
 from lorasweep.tuning.report.page import write_report
 from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
 from lorasweep.tuning.sweep.winner import TEST_FILE

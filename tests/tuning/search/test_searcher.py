@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from lorasweep.search_spaces.space import SearchSpace, Space, load_space
 from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE, SweepFolder
-from lorasweep.tuning.record.reported import DISK_FULL, ERROR, RUNG
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.reported import DISK_FULL, ERROR, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch, make_searcher
 from lorasweep.tuning.search.study import Unfinished, create_study

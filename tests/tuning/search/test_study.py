@@ -13,7 +13,8 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.folder import SCORE, TrialRecord
+from lorasweep.tuning.record.reported import SCORE
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.search.study import (
     attach,
     create_study,

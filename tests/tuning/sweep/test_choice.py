@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import Confirmed, TrialRecord
+from lorasweep.tuning.record.results import Confirmed, TrialRecord
 from lorasweep.tuning.sweep.choice import choices, choose, contenders, rule_text, within
 
 

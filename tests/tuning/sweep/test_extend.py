@@ -12,7 +12,9 @@ from optuna.trial import TrialState
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.reported import SCORE
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.study import create_study, open_study
 from lorasweep.tuning.sweep.extend import extended_config

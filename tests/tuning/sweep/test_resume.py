@@ -14,7 +14,8 @@ import psutil
 import pytest
 from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
 
-from lorasweep.tuning.record.folder import SCORE, SweepFolder
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.reported import SCORE
 
 pytestmark = pytest.mark.slow
 

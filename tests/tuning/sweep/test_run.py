@@ -20,9 +20,10 @@ import pytest
 from local_hub import serve
 from whole_sweeps import RUN, WORDS, check_study, lorasweep, start, wait_for
 
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.inference.classifier import load_classifier, predict
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import TrialRecord
 
 ROOT = Path(__file__).parents[3]
 # What a function may choose is known only as it chooses, so its trials find the modules that are not there.

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from whole_sweeps import RUN, lorasweep
 
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, UnmergedReference
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepResult, TestScores, UnmergedReference
 from lorasweep.tuning.sweep.winner import unmerged_reference
 from lorasweep.tuning.tracking.entries import result_metrics
 

@@ -12,10 +12,10 @@ from rich.console import Console, RenderableType
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import (
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import (
     Confirmed,
     Reference,
-    SweepFolder,
     SweepResult,
     TestScores,
     TrialRecord,

@@ -15,15 +15,15 @@ import pytest
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import (
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import (
+    EvaluationRecord,
     Reference,
-    SweepFolder,
     SweepResult,
     TestScores,
     TrialRecord,
     Winner,
 )
-from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.copy import copy_sweep
 from lorasweep.tuning.tracking.entries import sweep_params, trial_metrics

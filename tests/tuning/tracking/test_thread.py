@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TrialRecord
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.thread import MLflowCopy
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.trials.checkpoints import prune, storage_of
 
 

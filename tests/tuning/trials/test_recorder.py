@@ -14,10 +14,10 @@ import pytest
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SCORE, SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
-from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG, SCORE
+from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
 
 RUNGS = 3

@@ -13,14 +13,15 @@ from jinja2 import Environment, StrictUndefined, Undefined
 from markupsafe import Markup
 
 from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.training.data.load import SAMPLE_SOURCE, Dataset
+from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.load import SAMPLE_SOURCE
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
-from lorasweep.tuning.record.folder import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import counts_text, duration, escape, one_line
 from lorasweep.tuning.search.stopping import stopping_rule

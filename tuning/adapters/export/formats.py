@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from lorasweep.training.errors import ExportError, missing_extra
 
 if TYPE_CHECKING:
-    from lorasweep.training.data.load import Texts
+    from lorasweep.training.data.dataset import Texts
 
 ExportFormat = Literal["adapter", "merged", "onnx"]
 Convert = Callable[[Path, Path, str, "Texts | None"], str]

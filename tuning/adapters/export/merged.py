@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lorasweep.training.data.load import Texts
+from lorasweep.training.data.dataset import Texts
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.classifier import merge_adapter

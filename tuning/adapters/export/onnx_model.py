@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lorasweep.training.data.load import Texts
+from lorasweep.training.data.dataset import Texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.inference.classifier import Classifier, load_classifier
 from lorasweep.training.inference.folder import ONNX_FILE

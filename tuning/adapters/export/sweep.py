@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from lorasweep.training.data.load import Dataset, Texts
+from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
@@ -24,7 +24,8 @@ from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, chec
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
-from lorasweep.tuning.record.folder import SweepFolder, TrialRecord
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 
 PROBE_FILE = "probe.safetensors"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import encode_texts
-from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision

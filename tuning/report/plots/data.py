@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lorasweep.search_spaces.domains import from_distribution, show
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
-from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, one_line
 
 # Full fine-tuning does not use these, whatever was drawn for them.

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.training.settings import higher_is_better
-from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, score_text
 from lorasweep.tuning.report.plots.data import PlotData, distinct, quiet_optuna
 from lorasweep.tuning.report.plots.style import (

@@ -8,7 +8,7 @@ import optuna
 import plotly.graph_objects as go
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.tuning.record.folder import TrialRecord
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number
 from lorasweep.tuning.report.plots.style import (

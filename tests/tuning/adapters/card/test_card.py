@@ -19,14 +19,17 @@ from huggingface_hub.utils import validate_repo_id
 from small_sweep import LABELS, copy_sweep, finished_sweep
 
 from lorasweep.search_spaces.space import load_space
-from lorasweep.training.data.load import Dataset, DataSettings, load_dataset
+from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.load import load_dataset
 from lorasweep.training.model.base_model import MINILM_HUB_ID, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import score
+from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.adapters.card.card import model_card
 from lorasweep.tuning.adapters.card.loading import loading_lines
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, Winner
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
 from lorasweep.tuning.sweep.winner import write_winner

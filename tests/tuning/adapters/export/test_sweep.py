@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
 from transformers import AutoTokenizer
 
-from lorasweep.training.data.load import Dataset
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import ExportError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.training.settings import Metric

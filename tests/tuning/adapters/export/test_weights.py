@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny_bases import FAMILIES
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import encode_texts
-from lorasweep.training.data.load import Texts
 from lorasweep.training.errors import ExportError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.training.inference.folder import quiet_loading

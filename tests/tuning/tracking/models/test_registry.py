@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
 
-from lorasweep.training.data.dataset import fingerprint
-from lorasweep.training.data.load import Dataset, Texts
+from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
 from lorasweep.training.errors import ExportError, LorasweepError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, SweepResult, TestScores, Winner
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.tracking.models import registry
 from lorasweep.tuning.tracking.models.fetch import fetch_adapter
