@@ -73,8 +73,8 @@ def compare(
         sweep = run(data, mlruns=mlruns, verbose=verbose, **(options | rows)).name
         options = {}
 
-    def configure(asked: dict[str, Any]) -> SweepConfig:
-        return sweep_config(to_entries(asked), mlruns)
+    def configure(given: dict[str, Any]) -> SweepConfig:
+        return sweep_config(to_entries(given), mlruns)
 
     def run_to_its_end(config: SweepConfig) -> SweepFolder:
         with report.paused():

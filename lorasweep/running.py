@@ -87,8 +87,8 @@ def run(
     if not isinstance(options.get("space"), str | Path | None):
         space = as_space(options["space"])
         options["space"] = space.name
-    asked = to_entries(options | {name: path for name, path in paths.items() if path is not None})
-    entries = given_entries(asked, config)
+    given = to_entries(options | {name: path for name, path in paths.items() if path is not None})
+    entries = given_entries(given, config)
     folder = SweepFolder(mlruns, str(options.get("name")))
     from lorasweep.tuning.sweep import start
 

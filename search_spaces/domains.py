@@ -212,9 +212,9 @@ def parse(written: object) -> Domain | Value:
         return written
     kinds = [kind for kind in KINDS if kind in written]
     if len(kinds) != 1:
-        found = ", ".join(map(str, written)) or "nothing"
+        given = ", ".join(map(str, written)) or "nothing"
         hint = nearest(str(next(iter(written), "")), KINDS)
-        raise SettingsError(f"{found} is not a domain{hint}; name one of {', '.join(KINDS)}")
+        raise SettingsError(f"{given} is not a domain{hint}; name one of {', '.join(KINDS)}")
     kind = kinds[0]
     options = {key: value for key, value in written.items() if key != kind}
     allowed_options = ("log", "step") if kind == "int" else ()

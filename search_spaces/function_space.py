@@ -156,15 +156,15 @@ class FunctionSpace:
             study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         finally:
             optuna.logging.set_verbosity(verbosity)
-        found: dict[str, list[str]] = {}
+        drawn: dict[str, list[str]] = {}
         for _ in range(PROBES):
             trial = study.ask()
             self.suggest(trial)
             for name, distribution in trial.distributions.items():
                 text = from_distribution(distribution)
-                if text not in found.setdefault(name, []):
-                    found[name].append(text)
-        return found
+                if text not in drawn.setdefault(name, []):
+                    drawn[name].append(text)
+        return drawn
 
     @cached_property
     def _loaded(self) -> Callable[[optuna.Trial], object]:

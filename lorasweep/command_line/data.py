@@ -46,26 +46,26 @@ def huffpost(
         with console.status("downloading from Kaggle"):
             download(path)
     with console.status("checking"):
-        found = check_huffpost(path)
-    first = f"{found.rows:,} rows, {len(found.classes)} categories, {found.first_date} to {found.last_date}"
-    sizes = list(found.classes.items())
+        check = check_huffpost(path)
+    first = f"{check.rows:,} rows, {len(check.classes)} categories, {check.first_date} to {check.last_date}"
+    sizes = list(check.classes.items())
     (largest, most), (smallest, least) = sizes[0], sizes[-1]
     console.print(f"{path}: {first}", soft_wrap=True, markup=False)
     console.print(f"from {smallest} ({least:,} rows) to {largest} ({most:,} rows)", markup=False)
-    console.print(f"sha256 {found.sha256}", soft_wrap=True)
-    if problems := found.problems():
+    console.print(f"sha256 {check.sha256}", soft_wrap=True)
+    if problems := check.problems():
         raise DataError(
             f"{path}: not the whole set ({'; '.join(problems)}): scores on it do not compare with published ones; "
             f"for the whole set: {by_hand(out)}"
         )
     record = path.with_name(f"{path.name}.sha256.json")
     before = recorded_sha256(record)
-    if before not in (None, found.sha256):
+    if before not in (None, check.sha256):
         console.print(
             f"its sha256 was {before} when it was last checked: the file was changed", soft_wrap=True
         )
     try:
-        found.write(record)
+        check.write(record)
         console.print(f"this is the whole set; recorded in {record}", soft_wrap=True, markup=False)
     except OSError as error:
         console.print(f"this is the whole set; {record} cannot be written ({error.strerror})", soft_wrap=True)

@@ -146,11 +146,11 @@ def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
             ]
             tables = [entry for entry in members if table_format(entry) in formats]
             if len(tables) != 1:
-                found = (
+                content = (
                     f"{len(tables)} tables ({shown(tables)})" if tables else f"no table ({shown(members)})"
                 )
                 raise DataError(
-                    f"{path} holds {found} where one is wanted; unpack it and name one file "
+                    f"{path} holds {content} where one is wanted; unpack it and name one file "
                     f"({', '.join(formats)})"
                 )
             archive.open(tables[0]).close()  # an encrypted one is refused here

@@ -155,14 +155,14 @@ def _lowest(classes: list[tuple[float, str, str]]) -> list[tuple[str, str]]:
 
 def _no_worse(result: SweepResult | None, test: TestScores | None) -> list[tuple[str, list[str]]]:
     """Baselines that did as well on the same rows, each with the scores by which it did."""
-    found: list[tuple[str, list[str]]] = []
+    equals: list[tuple[str, list[str]]] = []
     if result is None or test is None:
-        return found
+        return equals
     for name, other in result.baselines.items():
         pairs = (("accuracy", other.accuracy, test.accuracy), ("macro-F1", other.macro_f1, test.macro_f1))
         better = [f"{score} {there:.4f} against {here:.4f}" for score, there, here in pairs if there >= here]
-        found += [(name, better)] if better else []
-    return found
+        equals += [(name, better)] if better else []
+    return equals
 
 
 def _ranges(sweep: SweepRecord) -> list[tuple[str, str]]:
@@ -176,5 +176,5 @@ def _ranges(sweep: SweepRecord) -> list[tuple[str, str]]:
 
 def _mapping(entries: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A part of the plan, or nothing: an older version's plan lacks it."""
-    found = entries.get(name)
-    return found if isinstance(found, Mapping) else {}
+    part = entries.get(name)
+    return part if isinstance(part, Mapping) else {}

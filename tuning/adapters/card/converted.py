@@ -40,9 +40,9 @@ def converted_card(source: Path, name: str, library: str, introduction: str, lin
         text = (source / CARD_FILE).read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""
-    found = read_card(text)
-    card = found or ModelCard("")
-    beginning, *sections = re.split(r"^(?=## )", found.text if found else text, flags=re.MULTILINE)
+    existing = read_card(text)
+    card = existing or ModelCard("")
+    beginning, *sections = re.split(r"^(?=## )", existing.text if existing else text, flags=re.MULTILINE)
     title = re.search(r"^# (.+)$", beginning, re.MULTILINE)
     # Title and introduction are replaced; a warning below them stays.
     warnings = re.findall(r"^\*\*.+\*\*$", beginning, re.MULTILINE)

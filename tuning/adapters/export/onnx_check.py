@@ -106,7 +106,7 @@ def onnx_logits(file: Path, batches: Sequence[Batch]) -> list[np.ndarray]:
         ) from error
 
 
-def compare(batches: Sequence[Batch], expected: list[np.ndarray], found: list[np.ndarray]) -> Agreement:
+def compare(batches: Sequence[Batch], expected: list[np.ndarray], actual: list[np.ndarray]) -> Agreement:
     """Compare both sides' logits of the same batches.
 
     Raises:
@@ -117,7 +117,7 @@ def compare(batches: Sequence[Batch], expected: list[np.ndarray], found: list[np
     problem = "the ONNX model does not predict what PyTorch does"
     worst = max(
         largest_difference(ours, theirs, tolerance, problem, "Use --format merged")
-        for ours, theirs in zip(expected, found, strict=True)
+        for ours, theirs in zip(expected, actual, strict=True)
     )
     sizes = ((len(ids), ids.shape[1]) for ids in (batch["input_ids"] for batch in batches))
     shapes = sorted(sizes, key=lambda size: size[0] * size[1])

@@ -157,11 +157,11 @@ def _choose(sweep: SweepRecord, trial: str | None) -> TrialRecord:
 @contextmanager
 def _checkpoint(sweep: SweepRecord, record: TrialRecord) -> Iterator[Path]:
     """The trial's checkpoint as a local folder, fetched from the sweep's shared storage if it lies there."""
-    kept = sweep.folder.winner
+    winner_folder = sweep.folder.winner
     won = sweep.winner is not None and sweep.winner.id == record.id
     # The winner's is kept apart from Ray's folders too, which a user may have cleared.
-    if won and (kept / WEIGHTS_FOLDER).is_dir() and (kept / PROBE_FILE).is_file():
-        yield kept
+    if won and (winner_folder / WEIGHTS_FOLDER).is_dir() and (winner_folder / PROBE_FILE).is_file():
+        yield winner_folder
         return
     path = Path(record.checkpoint or "")
     storage = sweep.config.resources.storage

@@ -90,13 +90,13 @@ def verify_export(
 
 
 def largest_difference(
-    expected: np.ndarray, found: np.ndarray, tolerance: float, problem: str, advice: str
+    expected: np.ndarray, actual: np.ndarray, tolerance: float, problem: str, advice: str
 ) -> float:
     """The largest absolute difference of a logit between two models on the same rows.
 
     Args:
         expected: float32, shape (rows, classes).
-        found: of the model that is checked, of the same shape.
+        actual: those of the exported model, of the same shape.
         tolerance: largest difference that is allowed. Another label is an error too, unless the two highest
             expected logits lie within it.
         problem, advice: beginning and end of the error's message.
@@ -104,15 +104,15 @@ def largest_difference(
     Raises:
         ExportError: the two differ.
     """
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         raise ExportError(
-            f"{problem}: its logits have shape {found.shape} instead of {expected.shape}; "
+            f"{problem}: its logits have shape {actual.shape} instead of {expected.shape}; "
             f"nothing was exported. {advice}"
         )
-    differences = np.abs(found - expected).max(axis=1)
+    differences = np.abs(actual - expected).max(axis=1)
     worst = int(differences.argmax())  # a NaN counts as the largest
     top = np.sort(expected, axis=1)[:, -2:]
-    relabelled = (found.argmax(axis=1) != expected.argmax(axis=1)) & (top[:, -1] - top[:, 0] > tolerance)
+    relabelled = (actual.argmax(axis=1) != expected.argmax(axis=1)) & (top[:, -1] - top[:, 0] > tolerance)
     if not differences[worst] <= tolerance or relabelled.any():
         raise ExportError(
             f"{problem}: logits differ by up to {differences[worst]:.3g} (row {worst + 1}; {tolerance:.3g} is "

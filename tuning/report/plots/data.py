@@ -102,7 +102,7 @@ def plot_data(
             helpers; without it the records' hyperparameters are taken.
         kinds: the space's distributions. A setting that has none anywhere is judged by its values.
     """
-    found = {name: [kind] for name, kind in (kinds or {}).items()}
+    distributions = {name: [kind] for name, kind in (kinds or {}).items()}
     seen: dict[str, list[Any]] = {}
     values: dict[str, dict[str, Any]] = {}
     for trial in trials:
@@ -112,12 +112,12 @@ def plot_data(
         if frozen is not None and frozen.params:
             own = frozen.params
             for name, kind in frozen.distributions.items():
-                found.setdefault(name, []).append(kind)
+                distributions.setdefault(name, []).append(kind)
         unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
         values[trial.id] = {name: value for name, value in own.items() if name not in unused}
         for name, value in values[trial.id].items():
             seen.setdefault(name, []).append(value)
-    joined = {name: _joined(found.get(name) or _guessed(seen[name])) for name in found | seen}
+    joined = {name: _joined(distributions.get(name) or _guessed(seen[name])) for name in distributions | seen}
     joined = {name: kind for name, kind in joined.items() if kind is not None}
     labels = dict(zip(joined, distinct([setting_name(name) for name in joined]), strict=True))
     shown = {name: _shown(kind) for name, kind in joined.items()}

@@ -37,8 +37,8 @@ def fetch_as(form: ExportFormat, uri: str, tracking_uri: str, out: Path) -> str:
     check_format(form)
     convert = FORMATS[form].convert
     if convert is None:
-        found = read_folder(fetch_adapter(uri, tracking_uri, out))
-        return f"{out}: the {'adapter' if found.is_adapter else 'whole model'} of {uri}"
+        exported = read_folder(fetch_adapter(uri, tracking_uri, out))
+        return f"{out}: the {'adapter' if exported.is_adapter else 'whole model'} of {uri}"
     with staged_folder(out) as stage, tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         fetched = fetch_adapter(uri, tracking_uri, Path(temporary) / "fetched")
         return f"{out}: {uri} as {convert(fetched, stage, out.name, None)}"
