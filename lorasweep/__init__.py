@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorasweep.adapter import Adapter, load
     from lorasweep.comparing import compare
+    from lorasweep.exporting import export
     from lorasweep.running import open, resume, run, sweeps
     from lorasweep.search_spaces.domains import Choice, IntRange, Range
     from lorasweep.search_spaces.space import SearchSpace
-    from lorasweep.sweep import Sweep, export
+    from lorasweep.sweep import Sweep
     from lorasweep.training.errors import (
         DataError,
         ExportError,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "lorasweep.running": ("open", "resume", "run", "sweeps"),
     "lorasweep.comparing": ("compare",),
-    "lorasweep.sweep": ("Sweep", "export"),
+    "lorasweep.sweep": ("Sweep",),
+    "lorasweep.exporting": ("export",),
     "lorasweep.adapter": ("Adapter", "load"),
     "lorasweep.tuning.compare.compare": ("Comparison",),
     "lorasweep.tuning.record.config": ("SweepConfig",),

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.adapter import MLFLOW, Adapter, load
+from lorasweep.adapter import Adapter, load
+from lorasweep.exporting import Exported, export
 from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
-from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
-from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
+from lorasweep.tuning.record.sweep import SweepRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,77 +287,3 @@ class Sweep:
         from lorasweep.display import to_html
 
         return to_html(self)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What `export` wrote.
-
-    Attributes:
-        path: the folder.
-        text: what it is, and how its predictions compare with the trial's own.
-        uploaded: its address on the hub, if it was uploaded.
-    """
-
-    path: Path
-    text: str = field(repr=False)
-    uploaded: str | None = None
-
-
-@quietly
-def export(
-    sweep: Sweep | str | None,
-    out: str | Path,
-    format: ExportFormat = "adapter",
-    *,
-    trial: str | None = None,
-    push_to_hub: str | None = None,
-    public: bool = False,
-    tracking_uri: str | None = None,
-    mlruns: str | Path = "mlruns",
-) -> Exported:
-    """Write a sweep's winner, or what MLflow holds, as a folder whose predictions are checked.
-
-    Args:
-        sweep: a sweep or its name (the newest if None), `models:/NAME@ALIAS` or `runs:/ID`.
-        out: the folder; it must not exist, and appears whole or not at all.
-        format: `adapter`, `merged` (a whole transformers model) or `onnx`.
-        trial: the id of another trial than the winner.
-        push_to_hub: upload the folder to this repository of the Hugging Face hub.
-        public: make a new repository public.
-        tracking_uri: the MLflow store of `models:/` and `runs:/`; `mlruns`'s own if left out.
-
-    Raises:
-        SettingsError: no such sweep, or options that exclude each other.
-        ExportError: no winner, `out` exists, or the folder does not predict what the trial did.
-        ModelError: the base model cannot be found.
-
-    Example:
-        >>> lorasweep.export("demo", "best-model", "merged").path
-        PosixPath('best-model')
-    """
-    out = Path(out)
-    fetched = isinstance(sweep, str) and sweep.startswith(MLFLOW)
-    if fetched and trial is not None:
-        raise SettingsError(f"{sweep}: is an adapter as it was recorded; leave out --trial")
-    if public and push_to_hub is None:
-        raise SettingsError("export: --public goes with --push-to-hub")
-    repo = None
-    if push_to_hub is not None:
-        from lorasweep.tuning.adapters.export.hub_upload import check_upload, push_folder
-
-        repo = check_upload(push_to_hub)
-    if isinstance(sweep, str) and fetched:
-        from lorasweep.tuning.tracking.models.fetch import fetch_as
-        from lorasweep.tuning.tracking.store import prepare_store, tracking_store
-
-        uri = tracking_store(tracking_uri, Path(mlruns))
-        prepare_store(uri, Path(mlruns))
-        text = fetch_as(format, sweep, uri, out)
-    else:
-        from lorasweep.tuning.adapters.export.sweep import export_sweep
-
-        record = sweep.record if isinstance(sweep, Sweep) else read_sweep(Path(mlruns), sweep)
-        text = export_sweep(record.folder, out, trial=trial, form=format).text()
-    address = push_folder(out, repo, public=public) if repo is not None else None
-    return Exported(out, text, address)
