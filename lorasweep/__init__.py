@@ -12,6 +12,7 @@ Names are imported when they are first used, so `import lorasweep` is quick.
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,10 @@ __version__ = version("lorasweep")
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lorasweep' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    with warnings.catch_warnings():
+        # Some libraries warn when they are imported.
+        warnings.simplefilter("ignore")
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.display import Waiting
+from lorasweep.driving import continue_or_run, run_options, split_data
 from lorasweep.libraries import quietly
 from lorasweep.options import COMPARE_OPTIONS, show_options, to_entries
-from lorasweep.running import continue_or_run, run, split_data
 from lorasweep.tuning.compare.record import SEARCH_ROWS
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -70,7 +70,7 @@ def compare(
     options |= {option: path for option, path in paths.items() if path is not None}
     if frames:
         rows = {"max_train_rows": min(search_rows, options.get("max_train_rows") or search_rows)}
-        sweep = run(data, mlruns=mlruns, verbose=verbose, **(options | rows)).name
+        sweep = run_options(data, options | rows, mlruns=mlruns, verbose=verbose).folder.name
         options = {}
 
     def configure(given: dict[str, Any]) -> SweepConfig:
@@ -78,7 +78,7 @@ def compare(
 
     def run_to_its_end(config: SweepConfig) -> SweepFolder:
         with report.paused():
-            return continue_or_run(config, mlruns, verbose).record.folder
+            return continue_or_run(config, mlruns, verbose)
 
     with Waiting(verbose, "reading") as report:
         return compare_sweep(

@@ -94,7 +94,7 @@ def in_notebook() -> bool:
 
 def to_html(renderable: RenderableType | Any) -> str:
     """What the terminal shows, as HTML with its styles inline."""
-    recorded = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
+    recorded = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False, force_jupyter=False)
     recorded.print(renderable)
     return recorded.export_html(inline_styles=True, code_format="<pre style='line-height:1.3'>{code}</pre>")
 
@@ -103,7 +103,7 @@ class NotebookDisplay(LiveDisplay):
     """The plan and a terminal's live table, drawn into one output of a notebook's cell that is updated in place."""
 
     def __init__(self, plan: RenderableType) -> None:
-        super().__init__(Console(file=io.StringIO(), width=WIDTH))
+        super().__init__(Console(file=io.StringIO(), width=WIDTH, force_jupyter=False))
         self._plan = plan
         self._output: Any = None
         self._drawn = 0.0

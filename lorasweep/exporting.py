@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.adapter import MLFLOW
 from lorasweep.libraries import quietly
@@ -12,7 +12,6 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.sweep import read_sweep
 
 if TYPE_CHECKING:
-    from lorasweep.sweep import Sweep
     from lorasweep.tuning.adapters.export.formats import ExportFormat
 
 
@@ -33,7 +32,7 @@ class Exported:
 
 @quietly
 def export(
-    sweep: Sweep | str | None,
+    sweep: Any,
     out: str | Path,
     format: ExportFormat = "adapter",
     *,
@@ -46,7 +45,7 @@ def export(
     """Write a sweep's winner, or what MLflow holds, as a folder whose predictions are checked.
 
     Args:
-        sweep: a sweep or its name (the newest if None), `models:/NAME@ALIAS` or `runs:/ID`.
+        sweep: a `Sweep` or its name (the newest if None), `models:/NAME@ALIAS` or `runs:/ID`.
         out: the folder; it must not exist, and appears whole or not at all.
         format: `adapter`, `merged` (a whole transformers model) or `onnx`.
         trial: the id of another trial than the winner.

@@ -20,6 +20,8 @@ def quietly(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         quiet_environment()
         with warnings.catch_warnings():
+            # Before the libraries are imported, which is when some of them warn.
+            warnings.simplefilter("ignore")
             quiet_libraries()
             return function(*args, **kwargs)
 

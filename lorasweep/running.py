@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from lorasweep.display import Waiting, display_for
+from lorasweep.driving import resume_folder, run_options
 from lorasweep.frames import sweeps_frame
 from lorasweep.libraries import quietly
-from lorasweep.options import OPTIONS, show_options, to_entries
-from lorasweep.search_spaces.space import as_space
+from lorasweep.options import OPTIONS, show_options
 from lorasweep.sweep import Sweep
-from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder, list_sweeps
+from lorasweep.tuning.record.folder import list_sweeps
 from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
-from lorasweep.tuning.sweep.defaults import given_entries, sweep_config
-from lorasweep.tuning.sweep.extend import extended_config
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# The data path of a sweep whose rows came from memory.
-IN_MEMORY = "DataFrame"
-# The splits that `run` takes, and the option that names the file of each.
-SPLITS = {"train": "data", "validation": "validation", "test": "test"}
 
 
 @overload
@@ -81,80 +72,10 @@ def run(
         >>> plan.budget.trials
         3
     """
-    mlruns = Path(mlruns)
-    paths, frames = split_data(data)
-    space = None
-    if not isinstance(options.get("space"), str | Path | None):
-        space = as_space(options["space"])
-        options["space"] = space.name
-    given = to_entries(options | {name: path for name, path in paths.items() if path is not None})
-    entries = given_entries(given, config)
-    folder = SweepFolder(mlruns, str(options.get("name")))
-    from lorasweep.tuning.sweep import start
-
-    if options.get("trials") is not None and folder.exists():
-        record = SweepRecord(folder)
-        config = extended_config(record, entries)
-        before = record.config.search.trials
-        question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
-        if not dry_run and not (extend(question) if callable(extend) else extend):
-            raise SettingsError(f"{question} Say so with --extend, or choose another --name")
-        with Waiting(verbose, "reading the sweep"):
-            prepared = start.extend(folder, config)
-    else:
-        config = sweep_config(entries, mlruns)
-        with Waiting(verbose, "checking data, model and search space"):
-            prepared = start.prepare(config, mlruns, frames=frames, space=space)
-    display = display_for(prepared, verbose)
-    if dry_run:
-        return prepared.plan
-    start.begin(prepared, [display])
-    return Sweep(SweepRecord(prepared.folder))
-
-
-def continue_or_run(config: SweepConfig, mlruns: Path, verbose: bool) -> Sweep:
-    """Run a sweep of this configuration, or go on with it where its folder is there already."""
-    from lorasweep.tuning.sweep import start
-
-    folder = SweepFolder(mlruns, config.name)
-    with Waiting(verbose, "checking data, model and search space"):
-        prepared = start.resume(folder) if folder.exists() else start.prepare(config, mlruns)
-    if prepared is not None:
-        start.begin(prepared, [display_for(prepared, verbose, plan=prepared.new)])
-    return Sweep(SweepRecord(folder))
-
-
-def split_data(data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Data as `run` takes it → the options that name files, and the frames by split.
-
-    Raises:
-        SettingsError: a tuple of another length, a split that is not known, or something that is no table.
-    """
-    if isinstance(data, tuple | list):
-        names = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(data))
-        if names is None:
-            raise SettingsError(
-                f"data: {len(data)} tables; give (train, test), (train, validation, test), or a dict with these keys"
-            )
-        data = dict(zip(names, data, strict=True))
-    splits = data if isinstance(data, Mapping) else {"train": data}
-    if "train" not in splits or not splits.keys() <= SPLITS.keys():
-        raise SettingsError(
-            f"data: splits {', '.join(map(str, splits))}; name them train, validation and test, with train always"
-        )
-    paths: dict[str, Any] = {}
-    frames: dict[str, Any] = {}
-    for split, table in splits.items():
-        if table is None or isinstance(table, str | Path):
-            paths[SPLITS[split]] = str(table) if table is not None else None
-        elif hasattr(table, "columns") and hasattr(table, "iloc"):
-            frames[split] = table
-            paths[SPLITS[split]] = IN_MEMORY
-        else:
-            raise SettingsError(
-                f"data: the {split} rows are of type {type(table).__name__}; give a path or a pandas DataFrame"
-            )
-    return paths, frames
+    prepared = run_options(
+        data, options, config=config, mlruns=mlruns, extend=extend, dry_run=dry_run, verbose=verbose
+    )
+    return prepared.plan if dry_run else Sweep(SweepRecord(prepared.folder))
 
 
 @quietly
@@ -174,17 +95,8 @@ def resume(name: str | None = None, *, mlruns: str | Path = "mlruns", verbose: b
         ...
         lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
     """
-    from lorasweep.tuning.sweep import start
-
     record = read_sweep(Path(mlruns), name)
-    with Waiting(verbose, "reading the sweep"):
-        prepared = start.resume(record.folder)
-    if prepared is not None:
-        start.begin(prepared, [display_for(prepared, verbose, plan=False)])
-    else:
-        # Its driver died between the result and MLflow's copy of it.
-        with Waiting(verbose, "publishing"):
-            start.publish(record.folder)
+    resume_folder(record.folder, verbose)
     return Sweep(SweepRecord(record.folder))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.adapter import Adapter, load
+from lorasweep.comparing import compare
+from lorasweep.driving import resume_folder
 from lorasweep.exporting import Exported, export
 from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
@@ -214,8 +216,6 @@ class Sweep:
             >>> sweep.compare(max_train_rows=200, epochs=1).rows.shape[0]  # doctest: +SKIP
             5
         """
-        from lorasweep.comparing import compare
-
         return compare(sweep=self.name, mlruns=self.record.folder.mlruns, **options)
 
     @quietly
@@ -262,6 +262,7 @@ class Sweep:
 
         publish(self.record.folder, tracking_uri)
 
+    @quietly
     def resume(self, *, verbose: bool = True) -> Sweep:
         """Go on where the sweep stopped; see `lorasweep.resume`.
 
@@ -271,9 +272,8 @@ class Sweep:
             ...
             lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
         """
-        from lorasweep.running import resume
-
-        return resume(self.name, mlruns=self.record.folder.mlruns, verbose=verbose)
+        resume_folder(self.record.folder, verbose)
+        return Sweep(SweepRecord(self.record.folder))
 
     def __repr__(self) -> str:
         return f"Sweep({self.name!r}, {self.state}, {len(self.record.trials)} trials)"

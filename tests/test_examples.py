@@ -52,7 +52,7 @@ def test_notebook(notebook: Path, tmp_path: Path) -> None:
     swept = next(cell for cell in cells.cells if "lorasweep.run(" in cell.source)
     drawn = [output for output in swept.outputs if output.output_type == "display_data"]
     assert len(drawn) == 1, swept.outputs
-    assert "trials" in drawn[0]["data"]["text/html"]
+    assert "finished after" in drawn[0]["data"]["text/html"]
     noise = [
         output for cell in cells.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
     ]

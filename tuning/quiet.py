@@ -47,7 +47,17 @@ def quiet_libraries() -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name in ("ray", "ray.tune", "ray.train", "optuna", "mlflow", "alembic", "peft", "huggingface_hub"):
+    for name in (
+        "ray",
+        "ray.tune",
+        "ray.train",
+        "ray.widgets",
+        "optuna",
+        "mlflow",
+        "alembic",
+        "peft",
+        "huggingface_hub",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Ray lists trials that did not complete, whose records say why, and complains when it cannot save its own
     # state, which no resume reads. The sweep reports a full disk itself.

@@ -14,7 +14,7 @@ import pytest
 from whole_sweeps import WORDS
 
 import lorasweep
-from lorasweep.running import split_data
+from lorasweep.driving import split_data
 
 # Whatever is public and has a docstring, with its methods.
 PUBLIC = [name for name in lorasweep.__all__ if name != "__version__"]

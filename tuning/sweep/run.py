@@ -216,6 +216,8 @@ def _run_trials(
             stop=recorder.watch,
             callbacks=[recorder],
             verbose=0,
+            # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
+            progress_reporter=tune.CLIReporter(),
         ),
     )
     with clean_stop(listener.stopping):

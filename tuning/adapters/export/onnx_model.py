@@ -16,7 +16,6 @@ from lorasweep.training.inference.folder import ONNX_FILE
 from lorasweep.training.model.classifier import merge_adapter
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import onnx_lines
-from lorasweep.tuning.adapters.export.formats import check_format
 from lorasweep.tuning.adapters.export.merged import sample_rows, write_classifier_parts
 from lorasweep.tuning.adapters.export.onnx_check import (
     Agreement,
@@ -72,11 +71,10 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         rows: to compare on; made-up news if left out.
 
     Raises:
-        ExportError: packages are missing, the model's code cannot be exported, or the ONNX model predicts
+        ExportError: the model's code cannot be exported, or the ONNX model predicts
             otherwise than PyTorch does.
         ModelError: `folder` cannot be loaded.
     """
-    check_format("onnx")
     classifier = load_classifier(folder, device="cpu")
     batches = probe_batches(classifier, rows or sample_rows(classifier))
     # Before the merge, so that the merge is compared too.

@@ -1,0 +1,127 @@
+"""What the face does to run a sweep: options become a configuration, the sweep is prepared, shown and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.display import Waiting, display_for
+from lorasweep.options import to_entries
+from lorasweep.search_spaces.space import as_space
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.sweep.defaults import given_entries, sweep_config
+from lorasweep.tuning.sweep.extend import extended_config
+
+if TYPE_CHECKING:
+    from lorasweep.tuning.sweep.start import Prepared
+
+# The data path of a sweep whose rows came from memory.
+IN_MEMORY = "DataFrame"
+# The splits that `run` takes, and the option that names the file of each.
+SPLITS = {"train": "data", "validation": "validation", "test": "test"}
+
+
+def run_options(
+    data: Any,
+    options: dict[str, Any],
+    *,
+    config: str | Path | SweepConfig | None = None,
+    mlruns: str | Path,
+    extend: bool | Callable[[str], bool] = False,
+    dry_run: bool = False,
+    verbose: bool,
+) -> Prepared:
+    """Prepare the sweep that options describe, new or extended, and run it unless `dry_run`; see `lorasweep.run`."""
+    mlruns = Path(mlruns)
+    paths, frames = split_data(data)
+    space = None
+    if not isinstance(options.get("space"), str | Path | None):
+        space = as_space(options["space"])
+        options["space"] = space.name
+    given = to_entries(options | {name: path for name, path in paths.items() if path is not None})
+    entries = given_entries(given, config)
+    folder = SweepFolder(mlruns, str(options.get("name")))
+    from lorasweep.tuning.sweep import start
+
+    if options.get("trials") is not None and folder.exists():
+        record = SweepRecord(folder)
+        config = extended_config(record, entries)
+        before = record.config.search.trials
+        question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
+        if not dry_run and not (extend(question) if callable(extend) else extend):
+            raise SettingsError(f"{question} Say so with --extend, or choose another --name")
+        with Waiting(verbose, "reading the sweep"):
+            prepared = start.extend(folder, config)
+    else:
+        config = sweep_config(entries, mlruns)
+        with Waiting(verbose, "checking data, model and search space"):
+            prepared = start.prepare(config, mlruns, frames=frames, space=space)
+    display = display_for(prepared, verbose)
+    if not dry_run:
+        start.begin(prepared, [display])
+    return prepared
+
+
+def resume_folder(folder: SweepFolder, verbose: bool) -> None:
+    """Go on with a sweep; see `lorasweep.resume`."""
+    from lorasweep.tuning.sweep import start
+
+    with Waiting(verbose, "reading the sweep"):
+        prepared = start.resume(folder)
+    if prepared is not None:
+        start.begin(prepared, [display_for(prepared, verbose, plan=False)])
+        return
+    # Its driver died between the result and MLflow's copy of it.
+    with Waiting(verbose, "publishing"):
+        start.publish(folder)
+
+
+def continue_or_run(config: SweepConfig, mlruns: Path, verbose: bool) -> SweepFolder:
+    """Run a sweep of this configuration, or go on with it where its folder is there already."""
+    from lorasweep.tuning.sweep import start
+
+    folder = SweepFolder(mlruns, config.name)
+    if folder.exists():
+        resume_folder(folder, verbose)
+    else:
+        with Waiting(verbose, "checking data, model and search space"):
+            prepared = start.prepare(config, mlruns)
+        start.begin(prepared, [display_for(prepared, verbose)])
+    return folder
+
+
+def split_data(data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data as `run` takes it → the options that name files, and the frames by split.
+
+    Raises:
+        SettingsError: a tuple of another length, a split that is not known, or something that is no table.
+    """
+    if isinstance(data, tuple | list):
+        names = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(data))
+        if names is None:
+            raise SettingsError(
+                f"data: {len(data)} tables; give (train, test), (train, validation, test), or a dict with these keys"
+            )
+        data = dict(zip(names, data, strict=True))
+    splits = data if isinstance(data, Mapping) else {"train": data}
+    if "train" not in splits or not splits.keys() <= SPLITS.keys():
+        raise SettingsError(
+            f"data: splits {', '.join(map(str, splits))}; name them train, validation and test, with train always"
+        )
+    paths: dict[str, Any] = {}
+    frames: dict[str, Any] = {}
+    for split, table in splits.items():
+        if table is None or isinstance(table, str | Path):
+            paths[SPLITS[split]] = str(table) if table is not None else None
+        elif hasattr(table, "columns") and hasattr(table, "iloc"):
+            frames[split] = table
+            paths[SPLITS[split]] = IN_MEMORY
+        else:
+            raise SettingsError(
+                f"data: the {split} rows are of type {type(table).__name__}; give a path or a pandas DataFrame"
+            )
+    return paths, frames
