@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class SweepWinner:
     interval: dict[str, tuple[float, float]]
     rule: str
     compared: pd.DataFrame = field(repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters)
+        return f"<p><b>{self.id}</b>: {escape(settings)}</p>{self.compared.to_html()}"
 
 
 class Sweep:

@@ -107,8 +107,8 @@ def _test_table(result: SweepResult) -> Table:
     def row(name: str, test: TestScores, interval: str = "") -> None:
         table.add_row(name, f"{test.accuracy:.1%}", interval, f"{test.macro_f1:.1%}", f"{test.loss:.3f}")
 
-    low, high = result.winner.interval.get("accuracy", (None, None))
-    row(f"winner {result.winner.id}", result.winner.test, f"{low:.1%} to {high:.1%}" if low else "")
+    ends = [f"{end:.1%}" for end in result.winner.interval.get("accuracy", ())]
+    row(f"winner {result.winner.id}", result.winner.test, " to ".join(ends))
     for name, test in unmerged_rows(result):
         row(name, test)
     if result.untuned:

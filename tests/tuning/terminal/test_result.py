@@ -139,6 +139,13 @@ def test_a_loss_is_shown_in_nats_with_the_lowest_first() -> None:
     assert [row.split()[:3] for row in rows] == [["t000", "0.5120", "2.2e-3"], ["t003", "0.7010", "2.2e-3"]]
 
 
+def test_an_interval_may_begin_at_zero(tmp_path: Path) -> None:
+    assert RESULT.winner is not None
+    winner = RESULT.winner.model_copy(update={"interval": {"accuracy": (0.0, 0.2)}})
+    lines = lines_of(result_text(sweep_of(tmp_path, "demo", RESULT.model_copy(update={"winner": winner}))))
+    assert "0.0% to 20.0%" in next(line for line in lines if line.startswith("winner t001"))
+
+
 def test_why_it_won_and_what_it_is_compared_with(tmp_path: Path) -> None:
     """Interval, baselines, the confirmed trials with mean and spread, the other rules' winners, a warning."""
     assert RESULT.winner is not None
