@@ -239,7 +239,7 @@ def test_a_winner_confirmed_on_other_seeds(place: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_sweep(place: Path) -> None:
-    """Trial for trial, with one at a time on a CPU; another seed gives another."""
+    """Trial for trial, with one at a time on a CPU. That another seed proposes otherwise, a study's tests show."""
     arguments = ["--trials", "6", "--epochs", "3", "--concurrency", "1", "--cpus-per-trial", "1"]
 
     def swept(name: str, seed: int) -> list[tuple[object, ...]]:
@@ -256,7 +256,6 @@ def test_the_same_seed_gives_the_same_sweep(place: Path) -> None:
 
     first = swept("same-1", 3)
     assert first == swept("same-2", 3)
-    assert first != swept("same-3", 4)
 
 
 def test_a_full_disk_stops_the_sweep_and_a_freed_one_lets_it_go_on(place: Path, tmp_path: Path) -> None:
