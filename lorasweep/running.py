@@ -54,7 +54,7 @@ def run(
         extend: add trials to the sweep of this `name`; or a function that is asked whether to.
         dry_run: check everything, train nothing, and return the `SweepPlan`.
         verbose: show the plan and the progress.
-        options: those listed below.
+        options: those listed below. `space` may also be a dict, or a Python function of an Optuna trial.
 
     Returns:
         The `Sweep`. Interrupted with Ctrl-C its state is `interrupted`, and `lorasweep.resume` goes on with it.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -427,6 +428,12 @@ def test_spaces_are_listed_and_shown_as_files_that_load(command: Command, place:
     code, shown = command("spaces", "mine.yaml")
     assert (code, shown.out) == (0, printed.out)
     refused(command, place, ["spaces", "lora"], ["'lora'", "lora_cpu"])
+
+
+def test_the_version_and_a_short_help(command: Command) -> None:
+    code, printed = command("--version")
+    assert (code, printed.out) == (0, f"lorasweep {version('lorasweep')}\n")
+    assert command("run", "-h")[0] == 0
 
 
 def test_help_imports_nothing_heavy() -> None:
