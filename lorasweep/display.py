@@ -62,7 +62,7 @@ class Waiting:
         if self._status is not None:
             self._status.update(text)
         elif self._verbose:
-            console.print(escape(text), soft_wrap=True)
+            console.print(escape(text))
 
     def __enter__(self) -> Waiting:
         if self._status is not None:
