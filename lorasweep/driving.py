@@ -42,12 +42,13 @@ def run_options(
     if not isinstance(options.get("space"), str | Path | None):
         space = as_space(options["space"])
         options["space"] = space.name
-    given = to_entries(options | {name: path for name, path in paths.items() if path is not None})
+    given = to_entries(options | {option: path for option, path in paths.items() if path is not None})
     entries = given_entries(given, config)
-    folder = SweepFolder(mlruns, str(options.get("name")))
     from lorasweep.tuning.sweep import start
 
-    if options.get("trials") is not None and folder.exists():
+    name = options.get("name")
+    folder = SweepFolder(mlruns, name) if name is not None and options.get("trials") is not None else None
+    if folder is not None and folder.exists():
         record = SweepRecord(folder)
         config = extended_config(record, entries)
         before = record.config.search.trials

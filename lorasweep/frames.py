@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.words import unmerged_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,7 @@ def trials_frame(record: SweepRecord) -> pd.DataFrame:
     """A row for each trial, the best first; those without a score come last, by number."""
     import pandas as pd
 
-    ranked = record.ranked()
-    trials = [*ranked, *(trial for trial in record.trials if trial not in ranked)]
+    trials = [*record.ranked(), *(trial for trial in record.trials if trial.score is None)]
     names = list(dict.fromkeys([*record.searched, *(name for trial in trials for name in trial.searched)]))
     own = [name for name in names if not name.startswith("_")]
     columns = [*("id", "state", "score"), *own, *("accuracy", "macro_f1", "loss")]
@@ -47,9 +47,7 @@ def compared_frame(result: SweepResult) -> pd.DataFrame:
 
     assert result.winner is not None
     rows = {f"winner {result.winner.id}": result.winner.test}
-    if result.unmerged is not None:
-        rows[f"trained on {result.unmerged.classes} classes"] = result.unmerged.test
-        rows["  and merged afterwards"] = result.unmerged.merged
+    rows |= dict(unmerged_rows(result))
     if result.untuned is not None:
         rows["untuned default"] = result.untuned.test
     rows |= result.baselines

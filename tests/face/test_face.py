@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,6 +142,15 @@ def test_it_can_be_extended(sweep: lorasweep.Sweep) -> None:
         lorasweep.run(name="demo", trials=4, verbose=False)
     with pytest.raises(lorasweep.SettingsError, match="the name is in use"):
         lorasweep.run("rows.csv", name="demo", base_model="./base", verbose=False)
+
+
+def test_without_a_name_nothing_is_extended(sweep: lorasweep.Sweep, work: Path, tmp_path: Path) -> None:
+    """Whatever sweeps there are, one that is called None among them."""
+    shutil.copytree(sweep.path, tmp_path / "sweeps" / "None")
+    plan = lorasweep.run(
+        "rows.csv", base_model="./base", trials=9, mlruns=tmp_path, dry_run=True, verbose=False
+    )
+    assert plan.config.name == "rows-1"
 
 
 def test_predictions_are_a_frame(sweep: lorasweep.Sweep, work: Path) -> None:

@@ -20,12 +20,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lorasweep.search_spaces.domains import from_distribution, show
+from lorasweep.search_spaces.fields import adapter_settings
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, one_line
 
 # Full fine-tuning does not use these, whatever was drawn for them.
-ADAPTER_SETTINGS = ("rank", "alpha", "target_modules", "dropout")
+ADAPTER_SETTINGS = adapter_settings()
 # Numbers without a distribution are taken for log-uniform when the largest is this many times the smallest.
 LOG_SPREAD = 30
 
