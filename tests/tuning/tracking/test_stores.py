@@ -307,9 +307,16 @@ def test_answers_that_are_lost_make_no_run_twice(place: Path, line: Line) -> Non
 def test_a_driver_killed_with_an_update_in_flight(place: Path, line: Line, server: MlflowServer) -> None:
     folder = SweepFolder(place / "mlruns", "flight")
     line.delay = 1.5
-    process = start(place, *SMALL, "--name", folder.name, "--tracking-uri", line.uri)
+    # Trials so long that one is under way when the kill arrives, however fast the machine is.
+    process = start(place, *SMALL, "--epochs", "12", "--name", folder.name, "--tracking-uri", line.uri)
+
+    def one_is_done_and_one_under_way() -> bool:
+        trials = folder.trials() if folder.exists() else []
+        begun = [trial for trial in trials if trial.evaluations]
+        return len({trial.state == "running" for trial in begun}) == 2
+
     try:
-        wait_for(lambda: folder.exists() and sum(len(t.evaluations) for t in folder.trials()) >= 6, process)
+        wait_for(one_is_done_and_one_under_way, process)
     finally:
         process.kill()
         process.communicate()
