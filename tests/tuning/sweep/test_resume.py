@@ -151,10 +151,10 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     name = "worker"
     folder = SweepFolder(place / "mlruns", name)
     arguments = ["--trials", "3", "--epochs", "12", "--no-asha", "--concurrency", "1", "--keep", "3"]
-    process = start(place, *RUN, *arguments, "--name", name)
+    process = start(place, *RUN, *arguments, "--max-failures", "1", "--name", name)
     try:
         killed: set[str] = set()
-        for trial_id, least in (("t000", 3), ("t001", 3), ("t001", 6), ("t001", 9), ("t002", 3)):
+        for trial_id, least in (("t000", 3), ("t001", 3), ("t001", 6)):
 
             def going(trial_id: str = trial_id, least: int = least) -> bool:
                 records = {record.id: record for record in folder.trials()}
@@ -168,13 +168,13 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 0, out + err
-    assert killed == {"t000", "t001", "t002"}
+    assert killed == {"t000", "t001"}
     first, failed, third = folder.trials()
     assert (first.state, failed.state, third.state) == ("completed", "failed", "completed")
     assert "its process died" in (failed.error or "")
     assert f"lorasweep resume {name} --retry-failed" in out
     reached = len(failed.evaluations)
-    assert 9 <= reached < 24
+    assert 6 <= reached < 24
 
     out, _ = lorasweep(place, "resume", name, "--retry-failed")
     assert "tried again after they failed: t001" in out
@@ -184,7 +184,8 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     # The last one's checkpoint may not have been written.
     assert again[1].evaluations[: reached - 1] == failed.evaluations[:-1]
     for record in again:
-        assert [note for note in record.notes if note.startswith("restarted after a crash")]
+        noted = [note for note in record.notes if note.startswith("restarted after a crash")]
+        assert bool(noted) == (record.id in killed)
     assert again[1].notes[-1] == f"tried again after it failed: {failed.error}"
 
 
