@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import duration
 from lorasweep.tuning.terminal.console import console
 from lorasweep.tuning.terminal.progress import LiveDisplay, Progress, make_display
@@ -28,10 +29,11 @@ WIDTH = 100
 PAUSE = 0.5
 
 
-def display_for(prepared: Prepared, verbose: bool, *, plan: bool = True) -> SweepListener:
+def display_for(prepared: Prepared, verbose: int, *, plan: bool = True) -> SweepListener:
     """Show a sweep's name and plan; returns what shows its progress. Nothing is shown if it is to be silent.
 
     Args:
+        verbose: 0 is silent, and above 1 the plan is whole.
         plan: show the plan, too; whoever resumes a sweep has seen it.
     """
     if not verbose:
@@ -39,8 +41,9 @@ def display_for(prepared: Prepared, verbose: bool, *, plan: bool = True) -> Swee
     from lorasweep.tuning.terminal.plan import plan_text
 
     name = f"[bold]{escape(prepared.plan.config.name)}[/bold]"
-    notes = [f"[yellow]note[/yellow]    {escape(note)}" for note in prepared.notes]
-    shown = Group(name, plan_text(prepared.plan), *notes) if plan else Group()
+    done = None if prepared.new else SweepRecord(prepared.folder)
+    about = plan_text(prepared.plan, done, prepared.warm, notes=prepared.notes, whole=verbose > 1)
+    shown = Group(name, about) if plan else Group()
     if in_notebook():
         return NotebookDisplay(shown)
     if plan:
@@ -54,7 +57,7 @@ class Waiting:
     Called with the next thing, it shows that.
     """
 
-    def __init__(self, verbose: bool, text: str) -> None:
+    def __init__(self, verbose: int, text: str) -> None:
         self._verbose = verbose
         self._status = console.status(text) if verbose and console.is_terminal and not in_notebook() else None
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile
+from lorasweep.tuning.sweep import steps
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.sweep.winner import choose_winner
@@ -67,7 +69,8 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
             _write_end(folder, ended, earlier)
         try:
             past, unfinished = _reconcile_records(plan, folder)
-            everyone.begin(plan.summary(), past)
+            after = [asdict(step) for step in steps.steps_after_trials(plan, earlier)]
+            everyone.begin(plan.summary() | {"steps": after}, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
@@ -94,8 +97,10 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
             adapters: dict[str, Path] = {}
             try:
                 _write_end(folder, ended, earlier)
-                everyone.phase("writing the best adapters and the record")
+                if ended.state == "finished":
+                    everyone.phase(steps.EXPORTING)
                 adapters = _best_adapters(plan, folder, ended)
+                everyone.phase(steps.PUBLISHING)
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
                     if copy.published and ended.state == "finished":
@@ -123,7 +128,7 @@ def register_winner(
     result = result.model_copy(update={"published": True})
     if not config.registry.enabled or result.winner is None:
         return result
-    phase("registering the winner")
+    phase(steps.REGISTERING)
     try:
         return result.model_copy(update={"registered": register(config.registered_name)})
     except Exception as error:  # the sweep is finished and on record, whatever happens here

@@ -27,6 +27,7 @@ from lorasweep.tuning.record.results import (
     Winner,
     rank_trials,
 )
+from lorasweep.tuning.sweep import steps
 from lorasweep.tuning.sweep.after_trials import (
     predict_test,
     run_alone,
@@ -78,7 +79,7 @@ def choose_winner(
     tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
     winner = next((entry for entry in tested if entry.id == best.id), None)
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
-        phase(f"scoring {best.id} on the test split")
+        phase(f"{steps.SCORING} {best.id} on the test split")
         logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
         write_winner(folder.winner, files, logits)
         winner = Winner(
@@ -97,12 +98,12 @@ def choose_winner(
         "baselines": earlier.baselines if earlier else {},
     }
     if plan.config.choice.baselines and not fields["baselines"]:
-        phase("training a linear model for comparison")
+        phase(steps.LINEAR_MODEL)
         one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
         predicted = run(one_core, test_baselines, plan.dataset)
         fields["baselines"] = {name: score_test(values, labels) for name, values in predicted.items()}
     if plan.config.compare_untuned and fields["untuned"] is None:
-        phase("training the untuned settings for comparison")
+        phase(steps.UNTUNED)
         untuned = untuned_settings(plan)
         reference = run(resources, train_reference, untuned, data, setup)
         fields["untuned"] = Reference(
@@ -138,7 +139,7 @@ def confirm(
                 waiting[task] = (trial.id, str(seed))
     total = len(waiting)
     while waiting:
-        phase(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
+        phase(f"{steps.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
         trial_id, seed_name = waiting.pop(done)
         scores[trial_id][seed_name] = ray.get(done)
@@ -172,7 +173,7 @@ def unmerged_reference(
     written = folder.unmerged()
     if written is not None and written.hyperparameters == hyperparameters:
         return written
-    phase("training the winner's settings on the unmerged labels")
+    phase(steps.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
     trained = run_alone(
         plan.config.resources.address, resources, train_reference, hyperparameters, data, setup
