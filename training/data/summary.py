@@ -77,7 +77,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.dates:
         spans = [f"{split} {first} to {last}" for split, (first, last) in summary.dates.items()]
         lines.append("split by date: " + ", ".join(spans))
-    lines += _merged_lines(summary)
+    lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
     lines.append(f"{summary.classes} classes, from {smallest} ({least:,} rows) to {largest} ({most:,} rows)")
     lines.append(
@@ -101,7 +101,7 @@ def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
     return lines
 
 
-def _merged_lines(summary: Summary) -> list[str]:
+def merged_lines(summary: Summary) -> list[str]:
     """Rows and classes before and after merging."""
     if not summary.merged_by:
         return []

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.data.summary import Summary, describe, lost_lines, summary_lines
+from lorasweep.training.data.summary import Summary, describe, lost_lines, merged_lines, summary_lines
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, score_text
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
@@ -51,9 +51,8 @@ def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     """Data, base model and space, and whatever of the data is lost."""
     rows = ", ".join(f"{split} {count:,}" for split, count in summary.rows.items())
     yield "data", f"{summary.source}: {rows} rows" + (", split by date" if summary.dates else "")
-    merged = f", merged from {summary.original_classes}" if summary.original_classes else ""
-    yield "columns", f"{_columns(plan)}: {summary.classes} classes{merged}"
-    yield from (("", line) for line in lost_lines(summary))
+    yield "columns", f"{_columns(plan)}: {summary.classes} classes"
+    yield from (("", line) for line in [*merged_lines(summary)[:1], *lost_lines(summary)])
     if truncated := plan.encoded.token_summary()["truncated"]:
         yield "", f"{truncated:,} rows truncated at {plan.config.training.max_length} tokens"
     yield "model", _model(plan)
