@@ -105,7 +105,8 @@ def choose_winner(
     if plan.config.compare_untuned and fields["untuned"] is None:
         phase(steps.UNTUNED)
         untuned = untuned_settings(plan)
-        reference = run(resources, train_reference, untuned, data, setup)
+        told = _told(plan, phase, steps.UNTUNED)
+        reference = run(resources, train_reference, untuned, data, setup, *told)
         fields["untuned"] = Reference(
             hyperparameters=untuned,
             score=reference.validation_score,
@@ -175,8 +176,9 @@ def unmerged_reference(
         return written
     phase(steps.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
+    told = _told(plan, phase, steps.UNMERGED)
     trained = run_alone(
-        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup
+        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup, *told
     )
     reference = UnmergedReference(
         hyperparameters=hyperparameters,
@@ -188,6 +190,14 @@ def unmerged_reference(
     )
     folder.write_unmerged(reference)
     return reference
+
+
+def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], None], ...]:
+    """What tells the rungs of a training as a phase; nothing in a cluster, where it runs in another process."""
+    if plan.config.resources.address is not None:
+        return ()
+    rungs = plan.config.training.rungs
+    return (lambda rung: phase(f"{step}: {rung} of {rungs} rungs done"),)
 
 
 def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import duration
 
+# How far a step is, in the text of its phase.
+PART = re.compile(r": (\d+) of ([1-9]\d*)\b")
 # Below this, an estimate is no better than a word.
 FEW_SECONDS = 5
 
@@ -29,7 +32,9 @@ class TimeLeft:
         self._steps: Sequence[Mapping[str, Any]] = plan_summary.get("steps", ())
         self._before = {trial.number: trial for trial in past}
         self._step: int | None = None
-        self._begun = time.monotonic()
+        # Of the present step: when it began, what part is done, and when it said so.
+        self._begun = self._told = time.monotonic()
+        self._part = 0.0
         self._news = time.monotonic()
 
     def update(self) -> None:
@@ -41,7 +46,9 @@ class TimeLeft:
         for number in range(self._step or 0, len(self._steps)):
             if text.startswith(self._steps[number]["text"]):
                 if number != self._step:
-                    self._step, self._begun = number, time.monotonic()
+                    self._step, self._begun, self._part = number, time.monotonic(), 0.0
+                if (part := PART.search(text)) and int(part[1]):
+                    self._part, self._told = int(part[1]) / int(part[2]), time.monotonic()
                 return
 
     def seconds(self, trials: Collection[TrialRecord]) -> tuple[float, float] | None:
@@ -88,9 +95,14 @@ class TimeLeft:
         work = [self._work(step, pace) for step in self._steps]
         if self._step is None:
             return sum(work)
-        elapsed = time.monotonic() - self._begun
+        elapsed, rest = time.monotonic() - self._begun, work[self._step]
+        least = elapsed / 10
+        if self._part:
+            # What it took so far tells more than the trials do.
+            rest = (self._told - self._begun) * (1 / self._part - 1)
+            elapsed, least = time.monotonic() - self._told, rest / 10
         # A step that takes longer than expected is not done.
-        return sum(work[self._step + 1 :]) + max(work[self._step] - elapsed, elapsed / 10)
+        return sum(work[self._step + 1 :]) + max(rest - elapsed, least)
 
     @staticmethod
     def _work(step: Mapping[str, Any], pace: float) -> float:

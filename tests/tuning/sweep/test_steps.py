@@ -34,9 +34,7 @@ def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
 
 def test_the_steps_that_the_settings_ask_for() -> None:
     assert [step.text for step in steps_after_trials(plan_of())] == PLAIN
-    more = plan_of(
-        merged=True, compare_untuned=True, choice={"confirm": "3x3"}, registry={"enabled": False}
-    )
+    more = plan_of(merged=True, compare_untuned=True, choice={"confirm": "3x3"}, registry={"enabled": False})
     steps = [step.text for step in steps_after_trials(more)]
     assert steps == ["confirming the best", *PLAIN[:2], UNTUNED, UNMERGED, *PLAIN[2:4]]
     # An extended sweep has them on record.

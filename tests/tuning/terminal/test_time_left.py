@@ -84,13 +84,17 @@ def test_steps_after_the_trials_are_work_too(clock: list[float]) -> None:
     assert left.share_done(ended) == pytest.approx(120 / (120 + after))
     left.phase("confirming the best 3 on other seeds: 0 of 2 done")
     clock[0] += 100
-    left.phase("confirming the best 3 on other seeds: 1 of 2 done")
     assert left.seconds(ended) == (0, pytest.approx(after - 100))
     left.phase("something that is no step")
     assert left.seconds(ended) == (0, pytest.approx(after - 100))
     # A step that takes longer than expected.
     clock[0] += 900
     assert left.seconds(ended) == (0, pytest.approx(100 + 7 + 6))
+    # It says how far it is.
+    left.phase("confirming the best 3 on other seeds: 4 of 5 done")
+    assert left.seconds(ended) == (0, pytest.approx(250 + 7 + 6))
+    clock[0] += 50
+    assert left.seconds(ended) == (0, pytest.approx(200 + 7 + 6))
     shares = []
     for step in ("scoring t000", "publishing"):
         left.phase(step)
