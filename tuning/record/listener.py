@@ -33,7 +33,7 @@ class SweepListener:
         Args:
             plan_summary: `SweepPlan.summary()`: plain values, among them `name`, `metric`, `searched`, `stopping`
                 (label of the stopping rule) and `budget`; and `steps`, what comes after the trials: `Step` of
-                `tuning/sweep/steps.py` as a mapping each.
+                `tuning/sweep/phases.py` as a mapping each.
             past: records from earlier runs of the sweep, by number.
         """
 

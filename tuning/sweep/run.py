@@ -24,7 +24,7 @@ from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile
-from lorasweep.tuning.sweep import steps
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.sweep.winner import choose_winner
@@ -69,7 +69,7 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
             _write_end(folder, ended, earlier)
         try:
             past, unfinished = _reconcile_records(plan, folder)
-            after = [asdict(step) for step in steps.steps_after_trials(plan, earlier)]
+            after = [asdict(step) for step in phases.steps_after_trials(plan, earlier)]
             everyone.begin(plan.summary() | {"steps": after}, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
@@ -98,9 +98,9 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
             try:
                 _write_end(folder, ended, earlier)
                 if ended.state == "finished":
-                    everyone.phase(steps.EXPORTING)
+                    everyone.phase(phases.EXPORTING)
                 adapters = _best_adapters(plan, folder, ended)
-                everyone.phase(steps.PUBLISHING)
+                everyone.phase(phases.PUBLISHING)
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
                     if copy.published and ended.state == "finished":
@@ -128,7 +128,7 @@ def register_winner(
     result = result.model_copy(update={"published": True})
     if not config.registry.enabled or result.winner is None:
         return result
-    phase(steps.REGISTERING)
+    phase(phases.REGISTERING)
     try:
         return result.model_copy(update={"registered": register(config.registered_name)})
     except Exception as error:  # the sweep is finished and on record, whatever happens here

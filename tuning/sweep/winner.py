@@ -27,7 +27,7 @@ from lorasweep.tuning.record.results import (
     Winner,
     rank_trials,
 )
-from lorasweep.tuning.sweep import steps
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import (
     predict_test,
     run_alone,
@@ -79,7 +79,7 @@ def choose_winner(
     tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
     winner = next((entry for entry in tested if entry.id == best.id), None)
     if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
-        phase(f"{steps.SCORING} {best.id} on the test split")
+        phase(f"{phases.SCORING} {best.id} on the test split")
         logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
         write_winner(folder.winner, files, logits)
         winner = Winner(
@@ -98,14 +98,14 @@ def choose_winner(
         "baselines": earlier.baselines if earlier else {},
     }
     if plan.config.choice.baselines and not fields["baselines"]:
-        phase(steps.LINEAR_MODEL)
+        phase(phases.LINEAR_MODEL)
         one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
         predicted = run(one_core, test_baselines, plan.dataset)
         fields["baselines"] = {name: score_test(values, labels) for name, values in predicted.items()}
     if plan.config.compare_untuned and fields["untuned"] is None:
-        phase(steps.UNTUNED)
+        phase(phases.UNTUNED)
         untuned = untuned_settings(plan)
-        told = _told(plan, phase, steps.UNTUNED)
+        told = _told(plan, phase, phases.UNTUNED)
         reference = run(resources, train_reference, untuned, data, setup, *told)
         fields["untuned"] = Reference(
             hyperparameters=untuned,
@@ -140,7 +140,7 @@ def confirm(
                 waiting[task] = (trial.id, str(seed))
     total = len(waiting)
     while waiting:
-        phase(f"{steps.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
+        phase(f"{phases.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
         trial_id, seed_name = waiting.pop(done)
         scores[trial_id][seed_name] = ray.get(done)
@@ -174,9 +174,9 @@ def unmerged_reference(
     written = folder.unmerged()
     if written is not None and written.hyperparameters == hyperparameters:
         return written
-    phase(steps.UNMERGED)
+    phase(phases.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
-    told = _told(plan, phase, steps.UNMERGED)
+    told = _told(plan, phase, phases.UNMERGED)
     trained = run_alone(
         plan.config.resources.address, resources, train_reference, hyperparameters, data, setup, *told
     )

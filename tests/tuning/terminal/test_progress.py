@@ -14,7 +14,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
-from lorasweep.tuning.sweep.steps import Step
+from lorasweep.tuning.sweep.phases import Step
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
 
 RESULT = SweepResult(state="finished", metric="accuracy")
