@@ -38,16 +38,19 @@ def display_for(prepared: Prepared, verbose: int, *, plan: bool = True) -> Sweep
     """
     if not verbose:
         return SweepListener()
-    from lorasweep.tuning.terminal.plan import plan_text
+    from lorasweep.tuning.terminal.plan import notes_table, plan_text
 
     name = f"[bold]{escape(prepared.plan.config.name)}[/bold]"
-    done = None if prepared.new else SweepRecord(prepared.folder)
-    about = plan_text(prepared.plan, done, prepared.warm, notes=prepared.notes, whole=verbose > 1)
-    shown = Group(name, about) if plan else Group()
-    if in_notebook():
-        return NotebookDisplay(shown)
+    parts: list[RenderableType] = []
     if plan:
-        console.print(shown)
+        done = None if prepared.new else SweepRecord(prepared.folder)
+        parts += [name, plan_text(prepared.plan, done, prepared.warm, whole=verbose > 1)]
+    if prepared.notes:
+        parts.append(notes_table(prepared.notes))
+    if in_notebook():
+        return NotebookDisplay(Group(*parts))
+    if parts:
+        console.print(Group(*parts))
     return make_display(console)
 
 

@@ -56,23 +56,23 @@ def run_options(
         if not dry_run and not (extend(question) if callable(extend) else extend):
             raise SettingsError(f"{question} Say so with --extend, or choose another --name")
         with Waiting(verbose, "reading the sweep"):
-            prepared = start.extend(folder, config)
+            prepared = start.extend(folder, config, start=not dry_run)
     else:
         config = sweep_config(entries, mlruns)
         with Waiting(verbose, "checking data, model and search space"):
-            prepared = start.prepare(config, mlruns, frames=frames, space=space)
+            prepared = start.prepare(config, mlruns, frames=frames, space=space, start=not dry_run)
     display = display_for(prepared, verbose)
     if not dry_run:
         start.begin(prepared, [display])
     return prepared
 
 
-def resume_folder(folder: SweepFolder, verbose: int) -> None:
+def resume_folder(folder: SweepFolder, verbose: int, retry_failed: bool = False) -> None:
     """Go on with a sweep; see `lorasweep.resume`."""
     from lorasweep.tuning.sweep import start
 
     with Waiting(verbose, "reading the sweep"):
-        prepared = start.resume(folder)
+        prepared = start.resume(folder, retry_failed)
     if prepared is not None:
         start.begin(prepared, [display_for(prepared, verbose, plan=False)])
         return
@@ -90,7 +90,7 @@ def continue_or_run(config: SweepConfig, mlruns: Path, verbose: int) -> SweepFol
         resume_folder(folder, verbose)
     else:
         with Waiting(verbose, "checking data, model and search space"):
-            prepared = start.prepare(config, mlruns)
+            prepared = start.prepare(config, mlruns, start=True)
         start.begin(prepared, [display_for(prepared, verbose)])
     return folder
 

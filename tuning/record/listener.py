@@ -44,8 +44,8 @@ class SweepListener:
         """The sweep started something other than trials, such as scoring the winner; also before `begin`.
 
         Args:
-            text: what it is; that of one of the `steps` begins as the step says. A step that tells how far it is
-                sends another text, with ": 2 of 9" in it.
+            text: what it is; that of one of the `steps` begins as the step says. A training that tells how far it is
+                sends another text, which ends in ": 2 of 6 rungs done".
         """
 
     def stopping(self) -> None:

@@ -10,7 +10,7 @@ from lorasweep.tuning.sweep.plan import SweepPlan
 
 # How the text of each step's phase begins, see `SweepListener.phase`.
 CONFIRMING = "confirming the best"
-SCORING = "scoring the winner"
+SCORING = "scoring"
 LINEAR_MODEL = "training a linear model for comparison"
 UNTUNED = "training the untuned settings for comparison"
 UNMERGED = "training the winner's settings on the unmerged labels"

@@ -4,7 +4,7 @@ Each of three functions checks everything and writes nothing; `begin` does the r
 
     prepared = prepare(config, mlruns)                        # a new sweep
     prepared = extend(folder, extended_config(sweep, more))   # more trials for an existing one (see `extend.py`)
-    prepared = resume(folder)                                 # an interrupted one; None: only MLflow lacks it
+    prepared = resume(folder)                                 # one that can go on; None: only MLflow lacks it
 
     result = begin(prepared, [display])                       # MLflow's store, the folder, trials, winner
     result = publish(folder)                                  # fill MLflow from the folder
@@ -15,9 +15,9 @@ torch nor Ray: the functions set up the environment of both before they import t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,17 +46,27 @@ class Prepared:
         folder: of the sweep; `begin` makes it for a new one.
         new: the sweep has no folder yet.
         warm: trials of another sweep to learn from.
+        retry: ids of trials that failed and are tried again.
+        failed: ids of trials that failed and stay so.
     """
 
     plan: SweepPlan
     folder: SweepFolder
     new: bool = False
     warm: WarmStart | None = None
+    retry: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know before it starts, a sentence each."""
-        return self.warm.notes if self.warm else []
+        notes = list(self.warm.notes) if self.warm else []
+        if self.retry:
+            notes.append(f"tried again after they failed: {', '.join(self.retry)}")
+        if self.failed:
+            again = f"lorasweep resume {self.folder.name} --retry-failed"
+            notes.append(f"failed before: {', '.join(self.failed)}; to try these again, too: {again}")
+        return notes
 
 
 def prepare(
@@ -65,12 +75,14 @@ def prepare(
     *,
     frames: Mapping[str, pd.DataFrame] | None = None,
     space: Space | None = None,
+    start: bool = False,
 ) -> Prepared:
     """Check a new sweep.
 
     Args:
         frames: tables to read in place of the configuration's files; see `load_dataset`.
         space: the search space; loaded as `config.search.space` names it if None.
+        start: `begin` follows at once, so Ray may start meanwhile.
 
     Raises:
         LorasweepError: the name is in use, or data, model, space, resources or warm start do not fit.
@@ -81,23 +93,32 @@ def prepare(
     from lorasweep.tuning.sweep.plan import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
-    plan = plan_sweep(config, space=space, frames=frames)
-    other = config.search.warm_start
-    warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
+    with _stopping_ray():
+        plan = plan_sweep(config, space=space, frames=frames, start=start)
+        other = config.search.warm_start
+        warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
     return Prepared(plan, folder, new=True, warm=warm)
 
 
-def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
+def extend(folder: SweepFolder, config: SweepConfig, *, start: bool = False) -> Prepared:
     """Check an existing sweep with more trials.
 
     Args:
         config: from `extended_config`.
+        start: `begin` follows at once, so Ray may start meanwhile.
     """
-    return _existing(folder, config)
+    return _existing(folder, config, start)
 
 
-def resume(folder: SweepFolder) -> Prepared | None:
-    """Check an interrupted sweep. None if it finished and only MLflow's copy is incomplete: `publish` it.
+def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
+    """Check a sweep that can go on. None if it finished and only MLflow's copy is incomplete: `publish` it.
+
+    Failed trials are tried again without being asked for where none has ended well, and where the sweep stopped
+    because they failed for one reason: the user has mended that. A finished sweep goes on where a step after its
+    trials failed.
+
+    Args:
+        retry_failed: try all failed trials again, also those of a finished sweep.
 
     Raises:
         SettingsError: the sweep is running, or finished and published.
@@ -105,11 +126,24 @@ def resume(folder: SweepFolder) -> Prepared | None:
     sweep = SweepRecord(folder)
     if sweep.state == "running":
         raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
-    if sweep.state != "finished":
-        return _existing(folder, sweep.config)
-    if sweep.result is not None and sweep.result.published:
-        raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
-    return None
+    failed = [trial.id for trial in sweep.trials if trial.state == "failed"]
+    finished, result = sweep.state == "finished", sweep.result
+    if finished and result is not None and not result.missing and not (retry_failed and failed):
+        if result.published:
+            again = f"; to try its failed trials again: lorasweep resume {folder.name} --retry-failed"
+            raise SettingsError(
+                f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}"
+                + (again if failed else "")
+            )
+        return None
+    prepared = _existing(folder, sweep.config, start=True)
+    retry = failed
+    if not retry_failed:
+        from lorasweep.tuning.trials.failures import worth_another_try
+
+        retry = [] if finished else [trial.id for trial in worth_another_try(sweep.trials)]
+    left = tuple(trial_id for trial_id in failed if trial_id not in retry)
+    return replace(prepared, retry=tuple(retry), failed=left)
 
 
 def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepResult:
@@ -122,13 +156,14 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     from lorasweep.tuning.tracking.thread import MLflowCopy
 
     plan, folder = prepared.plan, prepared.folder
-    uri = open_store(plan.config, folder.mlruns)
-    if prepared.new:
-        create_folder(plan, folder.mlruns, prepared.warm)
-    elif plan.config != folder.config():
-        folder.write_config(plan.config)
-        folder.write_plan(plan.summary())
-    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)])
+    with _stopping_ray():
+        uri = open_store(plan.config, folder.mlruns)
+        if prepared.new:
+            create_folder(plan, folder.mlruns, prepared.warm)
+        elif plan.config != folder.config():
+            folder.write_config(plan.config)
+            folder.write_plan(plan.summary())
+        return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
 
 
 def publish(
@@ -200,14 +235,27 @@ def open_store(config: SweepConfig, mlruns: Path) -> str:
     return uri
 
 
-def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
+def _existing(folder: SweepFolder, config: SweepConfig, start: bool) -> Prepared:
     """A sweep with its own rows and search space, under this configuration."""
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
     from lorasweep.tuning.sweep.plan import plan_sweep
 
-    plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
+    with _stopping_ray():
+        plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space), start=start)
     return Prepared(plan, folder)
+
+
+@contextmanager
+def _stopping_ray() -> Iterator[None]:
+    """End Ray, which may have started on the way, if the block fails."""
+    from lorasweep.tuning.trials.cluster import stop_ray
+
+    try:
+        yield
+    except BaseException:
+        stop_ray()
+        raise
 
 
 def _set_up(config: SweepConfig) -> None:

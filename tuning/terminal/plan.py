@@ -24,7 +24,6 @@ def plan_text(
     done: SweepRecord | None = None,
     warm: WarmStart | None = None,
     *,
-    notes: Sequence[str] = (),
     whole: bool = False,
 ) -> Table:
     """A table of what the sweep will do, shown before the first trial: seven lines of 80 columns, unless it is odd.
@@ -32,18 +31,28 @@ def plan_text(
     Args:
         done: the sweep so far, if it is extended.
         warm: trials of another sweep to learn from.
-        notes: what the user should know, a sentence each; always shown.
         whole: with all that is known of data, base model and space.
     """
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = _two_columns("bold")
     summary = describe(plan.dataset)
     about = _whole(plan, summary) if whole else _short(plan, summary)
     for name, text in (*about, *_search(plan, done, warm)):
         table.add_row(name, escape(text))
+    return table
+
+
+def notes_table(notes: Sequence[str]) -> Table:
+    """What the user should know before the sweep starts, a sentence each; shown whatever else is."""
+    table = _two_columns("yellow")
     for note in notes:
-        table.add_row("[yellow]note[/yellow]", escape(note))
+        table.add_row("note", escape(note))
+    return table
+
+
+def _two_columns(style: str) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(style=style, no_wrap=True, min_width=len("columns"))
+    table.add_column(overflow="fold")
     return table
 
 
@@ -122,7 +131,7 @@ def _cost(plan: SweepPlan, done: SweepRecord | None) -> str:
     config, budget = plan.config, plan.budget
     epochs, past = config.training.epochs, done.trials if done else []
     rungs = (budget.trials - len(past)) * budget.rungs
-    rungs += sum(budget.rungs - trial.reached for trial in past if trial.state == "running")
+    rungs += sum(budget.rungs - trial.reached for trial in past if trial.unfinished)
     at_most = rungs * epochs / budget.rungs
     more = " more" if done else ""
     text = f"at most {format_epochs(at_most)}{more} epochs of {len(plan.dataset.train):,} rows"

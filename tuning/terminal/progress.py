@@ -96,7 +96,7 @@ class Progress(SweepListener):
 
     def done(self) -> str:
         """Trials that ended, of all."""
-        ended = sum(trial.state != "running" for trial in self._trials.values())
+        ended = sum(not trial.unfinished for trial in self._trials.values())
         return f"{ended} of {self._budget['trials']} done"
 
     def rung(self, trial: TrialRecord) -> str:

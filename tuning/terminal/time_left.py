@@ -10,8 +10,8 @@ from typing import Any
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import duration
 
-# How far a step is, in the text of its phase.
-PART = re.compile(r": (\d+) of ([1-9]\d*)\b")
+# How far a training is, in the text of its phase. Of several that run at once, the count of those done tells little.
+PART = re.compile(r": (\d+) of ([1-9]\d*) rungs done")
 # Below this, an estimate is no better than a word.
 FEW_SECONDS = 5
 
@@ -82,7 +82,7 @@ class TimeLeft:
 
     def _trials_left(self, trials: Collection[TrialRecord], pace: float) -> float:
         expected = self._rungs * self._share
-        running = [trial.reached for trial in trials if trial.state == "running"]
+        running = [trial.reached for trial in trials if trial.unfinished]
         # A running trial that is past the average most likely runs to the end.
         rest = [max(expected - done, 0.0) or float(self._rungs - done) for done in running]
         rest += [expected] * (self._trials - len(trials))

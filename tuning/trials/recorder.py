@@ -208,5 +208,5 @@ def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
     return {
         trial.id: [e.score for e in trial.evaluations if e.score is not None]
         for trial in trials
-        if trial.state != "running"
+        if not trial.unfinished
     }

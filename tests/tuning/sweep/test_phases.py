@@ -11,7 +11,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.sweep.phases import steps_after_trials
 
 PLAIN = [
-    "scoring the winner",
+    "scoring",
     "training a linear model for comparison",
     "exporting the best adapters",
     "publishing to MLflow",
@@ -51,4 +51,4 @@ def test_training_after_the_trials_is_the_full_budget(gpus: float, faster: float
     assert rungs["confirming the best"] == 5 * 6
     assert rungs[UNTUNED] == rungs[UNMERGED] == pytest.approx(6 / faster)
     # A rung trains 160 rows, each for three predictions, and predicts 160.
-    assert rungs["scoring the winner"] == pytest.approx(0.5 / faster)
+    assert rungs["scoring"] == pytest.approx(0.5 / faster)

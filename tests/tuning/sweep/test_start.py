@@ -36,7 +36,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The arguments of `plan_sweep`, which is not run."""
     calls: list[tuple[Any, ...]] = []
 
-    def plan(*arguments: Any) -> Any:
+    def plan(*arguments: Any, start: bool) -> Any:
         calls.append(arguments)
         return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}})
 

@@ -91,7 +91,7 @@ def test_steps_after_the_trials_are_work_too(clock: list[float]) -> None:
     clock[0] += 900
     assert left.seconds(ended) == (0, pytest.approx(100 + 7 + 6))
     # It says how far it is.
-    left.phase("confirming the best 3 on other seeds: 4 of 5 done")
+    left.phase("confirming the best 3 on other seeds: 4 of 5 rungs done")
     assert left.seconds(ended) == (0, pytest.approx(250 + 7 + 6))
     clock[0] += 50
     assert left.seconds(ended) == (0, pytest.approx(200 + 7 + 6))
