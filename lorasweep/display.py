@@ -133,6 +133,7 @@ class NotebookDisplay(LiveDisplay):
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Draw how it ended; the sweep itself is shown by the cell that returns it."""
+        Progress.end(self, result, adapters)
         self._text = f"{result.state} after {duration(result.seconds)}"
         self._show()
 

@@ -41,7 +41,7 @@ class Progress(SweepListener):
         self._left: TimeLeft | None = None
         self._started = time.monotonic()
         self._text = "starting Ray"
-        self._ending = False
+        self._ending = self._finished = False
 
     def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """The trials are about to start."""
@@ -69,6 +69,10 @@ class Progress(SweepListener):
         """The sweep is stopping; how long that takes is not known."""
         self._text, self._ending = STOPPING, True
 
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        """The sweep ended: no time is left, whatever was expected."""
+        self._ending, self._finished = True, result.state == "finished"
+
     def best(self) -> TrialRecord | None:
         """The best trial so far."""
         ranked = rank_trials(self._trials.values(), self._metric)
@@ -88,6 +92,8 @@ class Progress(SweepListener):
 
     def work_done(self) -> float:
         """Share of the sweep's work that is done, in [0, 1], with what comes after the trials."""
+        if self._finished:
+            return 1.0
         return self._left.share_done(self._trials.values()) if self._left else 0.0
 
     def seconds_left(self) -> tuple[float, float] | None:
@@ -128,6 +134,7 @@ class LiveDisplay(Progress):
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Clear the lines; the result is printed in their place."""
+        super().end(result, adapters)
         self._live.stop()
 
     def _draw(self) -> RenderableType:

@@ -16,7 +16,7 @@ from whole_sweeps import write_rows
 
 from lorasweep import display
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
 from lorasweep.tuning.terminal.plan import plan_text
 from lorasweep.tuning.terminal.progress import LogDisplay
@@ -112,7 +112,7 @@ def extended(**more: Any) -> Any:
 
 
 def rungs(count: int) -> Any:
-    return [{"rung": rung} for rung in range(1, count + 1)]
+    return [{"rung": rung, "seconds": rung} for rung in range(1, count + 1)]
 
 
 def test_an_extension_counts_what_is_done(plan: SweepPlan) -> None:
@@ -169,3 +169,7 @@ def test_the_notes_are_shown_before_a_sweep_begins(plan: SweepPlan, monkeypatch:
     shown_there.phase("scoring t000")
     for part in ("one class has [few] rows", "scoring t000", "90.0%", "6/6", "running"):
         assert part in pages[-1].data
+    assert " left" in pages[-1].data
+    shown_there.end(SweepResult(state="finished", metric="accuracy", seconds=80), {})
+    assert "finished after 1:20" in pages[-1].data
+    assert " left" not in pages[-1].data
