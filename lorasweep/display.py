@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import duration
 from lorasweep.tuning.terminal.console import console
 from lorasweep.tuning.terminal.progress import LiveDisplay, Progress, make_display
@@ -28,23 +29,28 @@ WIDTH = 100
 PAUSE = 0.5
 
 
-def display_for(prepared: Prepared, verbose: bool, *, plan: bool = True) -> SweepListener:
+def display_for(prepared: Prepared, verbose: int, *, plan: bool = True) -> SweepListener:
     """Show a sweep's name and plan; returns what shows its progress. Nothing is shown if it is to be silent.
 
     Args:
+        verbose: 0 is silent, and above 1 the plan is whole.
         plan: show the plan, too; whoever resumes a sweep has seen it.
     """
     if not verbose:
         return SweepListener()
-    from lorasweep.tuning.terminal.plan import plan_text
+    from lorasweep.tuning.terminal.plan import notes_table, plan_text
 
     name = f"[bold]{escape(prepared.plan.config.name)}[/bold]"
-    notes = [f"[yellow]note[/yellow]    {escape(note)}" for note in prepared.notes]
-    shown = Group(name, plan_text(prepared.plan), *notes) if plan else Group(*notes)
+    parts: list[RenderableType] = []
+    if plan:
+        done = None if prepared.new else SweepRecord(prepared.folder)
+        parts += [name, plan_text(prepared.plan, done, prepared.warm, whole=verbose > 1)]
+    if prepared.notes:
+        parts.append(notes_table(prepared.notes))
     if in_notebook():
-        return NotebookDisplay(shown)
-    if plan or notes:
-        console.print(shown)
+        return NotebookDisplay(Group(*parts))
+    if parts:
+        console.print(Group(*parts))
     return make_display(console)
 
 
@@ -54,7 +60,7 @@ class Waiting:
     Called with the next thing, it shows that.
     """
 
-    def __init__(self, verbose: bool, text: str) -> None:
+    def __init__(self, verbose: int, text: str) -> None:
         self._verbose = verbose
         self._status = console.status(text) if verbose and console.is_terminal and not in_notebook() else None
 
@@ -127,6 +133,7 @@ class NotebookDisplay(LiveDisplay):
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Draw how it ended; the sweep itself is shown by the cell that returns it."""
+        Progress.end(self, result, adapters)
         self._text = f"{result.state} after {duration(result.seconds)}"
         self._show()
 

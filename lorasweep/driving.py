@@ -33,7 +33,7 @@ def run_options(
     mlruns: str | Path,
     extend: bool | Callable[[str], bool] = False,
     dry_run: bool = False,
-    verbose: bool,
+    verbose: int,
 ) -> Prepared:
     """Prepare the sweep that options describe, new or extended, and run it unless `dry_run`; see `lorasweep.run`."""
     mlruns = Path(mlruns)
@@ -67,7 +67,7 @@ def run_options(
     return prepared
 
 
-def resume_folder(folder: SweepFolder, verbose: bool, retry_failed: bool = False) -> None:
+def resume_folder(folder: SweepFolder, verbose: int, retry_failed: bool = False) -> None:
     """Go on with a sweep; see `lorasweep.resume`."""
     from lorasweep.tuning.sweep import start
 
@@ -81,7 +81,7 @@ def resume_folder(folder: SweepFolder, verbose: bool, retry_failed: bool = False
         start.publish(folder)
 
 
-def continue_or_run(config: SweepConfig, mlruns: Path, verbose: bool) -> SweepFolder:
+def continue_or_run(config: SweepConfig, mlruns: Path, verbose: int) -> SweepFolder:
     """Run a sweep of this configuration, or go on with it where its folder is there already."""
     from lorasweep.tuning.sweep import start
 

@@ -27,7 +27,7 @@ def run(
     mlruns: str | Path = "mlruns",
     extend: bool | Callable[[str], bool] = False,
     dry_run: Literal[False] = False,
-    verbose: bool = True,
+    verbose: int = True,
     **options: Any,
 ) -> Sweep: ...
 @overload
@@ -40,7 +40,7 @@ def run(
     mlruns: str | Path = "mlruns",
     extend: bool | Callable[[str], bool] = False,
     dry_run: bool = False,
-    verbose: bool = True,
+    verbose: int = True,
     **options: Any,
 ) -> Any:
     """Search the settings that classify best, and keep the winner.
@@ -53,7 +53,7 @@ def run(
         mlruns: the folder of sweeps and of MLflow's record.
         extend: add trials to the sweep of this `name`; or a function that is asked whether to.
         dry_run: check everything, train nothing, and return the `SweepPlan`.
-        verbose: show the plan and the progress.
+        verbose: show the plan and the progress; 2 shows the whole plan, with all that is known of data and model.
         options: those listed below. `space` may also be a dict, or a Python function of an Optuna trial.
 
     Returns:
@@ -84,7 +84,7 @@ def resume(
     *,
     retry_failed: bool = False,
     mlruns: str | Path = "mlruns",
-    verbose: bool = True,
+    verbose: int = True,
 ) -> Sweep:
     """Go on with a sweep that was interrupted or failed: what is done stays, the rest goes on from its checkpoints.
 

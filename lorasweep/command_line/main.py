@@ -69,6 +69,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Show the whole plan: rows, tokens, adapted modules, the space's values."
+        ),
+    ] = False,
 ) -> None:
     """Search the settings that classify best, and keep the winner.
 
@@ -79,10 +85,17 @@ def run(
         return sys.stdin.isatty() and typer.confirm(question, abort=True)
 
     sweep = lorasweep.run(
-        options.pop("data"), config=config, mlruns=mlruns, extend=extend or agreed, dry_run=dry_run, **options
+        options.pop("data"),
+        config=config,
+        mlruns=mlruns,
+        extend=extend or agreed,
+        dry_run=dry_run,
+        verbose=1 + verbose,
+        **options,
     )
     if dry_run:
-        console.print("\ndry run: everything above was checked, nothing was trained")
+        more = "" if verbose else "; --verbose shows more"
+        console.print(f"\ndry run: everything above was checked, nothing was trained{more}")
     else:
         show_end(sweep)
 

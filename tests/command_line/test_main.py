@@ -399,9 +399,15 @@ def test_a_few_bad_lines_are_told_and_a_dry_run_writes_nothing(command: Command,
     )
     assert (code, printed.err) == (0, "")
     assert "2 " in next(line for line in printed.out.splitlines() if "dropped" in line)
-    assert "all-linear: 12 modules" in printed.out
-    assert "nothing was trained" in printed.out
+    assert "all-linear" not in printed.out
+    assert "nothing was trained; --verbose shows more" in printed.out
     assert tree(place) == before
+    code, printed = command(
+        "run", "--data", "rows.jsonl", "--base-model", "@tiny", "--dry-run", "--trials", "9", "--verbose"
+    )
+    assert code == 0
+    assert "all-linear: 12 modules" in printed.out
+    assert printed.out.endswith("nothing was trained\n")
 
 
 def test_status_of_an_empty_folder(command: Command, place: Path) -> None:

@@ -72,16 +72,12 @@ def _merged(dataset: Dataset) -> dict[str, dict[str, int]]:
 def summary_lines(summary: Summary) -> list[str]:
     """The summary as a few lines of plain text."""
     lines = [f"{summary.source}: {summary.rows_read:,} rows read"]
-    if summary.dropped:
-        lines.append("dropped: " + _counted(summary.dropped))
-    if summary.left_out_classes:
-        why = "no training row" if summary.dates else "too few rows for every split"
-        lines.append(f"classes left out ({why}): " + _counted(summary.left_out_classes))
+    lines += lost_lines(summary, limited=True)
     lines.append("rows: " + _counted(summary.rows))
     if summary.dates:
         spans = [f"{split} {first} to {last}" for split, (first, last) in summary.dates.items()]
         lines.append("split by date: " + ", ".join(spans))
-    lines += _merged_lines(summary)
+    lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
     lines.append(f"{summary.classes} classes, from {smallest} ({least:,} rows) to {largest} ({most:,} rows)")
     lines.append(
@@ -90,7 +86,22 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def _merged_lines(summary: Summary) -> list[str]:
+def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
+    """Rows and classes that were read and are not used.
+
+    Args:
+        limited: with the rows beyond a limit that was asked for.
+    """
+    lines = []
+    if dropped := {w: n for w, n in summary.dropped.items() if limited or not w.startswith("beyond ")}:
+        lines.append("dropped: " + _counted(dropped))
+    if summary.left_out_classes:
+        why = "no training row" if summary.dates else "too few rows for every split"
+        lines.append(f"classes left out ({why}): " + _counted(summary.left_out_classes))
+    return lines
+
+
+def merged_lines(summary: Summary) -> list[str]:
     """Rows and classes before and after merging."""
     if not summary.merged_by:
         return []

@@ -32,7 +32,8 @@ class SweepListener:
 
         Args:
             plan_summary: `SweepPlan.summary()`: plain values, among them `name`, `metric`, `searched`, `stopping`
-                (label of the stopping rule) and `budget`.
+                (label of the stopping rule) and `budget`; and `steps`, what comes after the trials: `Step` of
+                `tuning/sweep/phases.py` as a mapping each.
             past: records from earlier runs of the sweep, by number.
         """
 
@@ -40,7 +41,12 @@ class SweepListener:
         """A trial started, was evaluated, or ended."""
 
     def phase(self, text: str) -> None:
-        """The sweep started something other than trials, such as scoring the winner; also before `begin`."""
+        """The sweep started something other than trials, such as scoring the winner; also before `begin`.
+
+        Args:
+            text: what it is; that of one of the `steps` begins as the step says. A training that tells how far it is
+                sends another text, which ends in ": 2 of 6 rungs done".
+        """
 
     def stopping(self) -> None:
         """The user asked the sweep to stop. Called from a signal handler: take no lock."""

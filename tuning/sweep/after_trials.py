@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,18 @@ def predict_test(
 
 
 def train_reference(
-    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup
+    hyperparameters: Hyperparameters,
+    data: EncodedDataset,
+    setup: TrialSetup,
+    tell: Callable[[int], None] = lambda rung: None,
 ) -> TestedClassifier:
-    """Train hyperparameters with the full budget and predict the test split with the best evaluation's weights."""
+    """Train hyperparameters with the full budget and predict the test split with the best evaluation's weights.
+
+    Args:
+        tell: called with each rung.
+    """
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-        state, best = _train_to_best(hyperparameters, data, setup, Path(temporary))
+        state, best = _train_to_best(hyperparameters, data, setup, Path(temporary), tell)
         load_weights(state.model, Path(temporary))
         return TestedClassifier(predict_logits(state.model, data.test, state.amp), best, state.seconds)
 
@@ -116,7 +124,11 @@ def train_again(
 
 
 def _train_to_best(
-    hyperparameters: Hyperparameters, data: EncodedDataset, setup: TrialSetup, weights: Path | None
+    hyperparameters: Hyperparameters,
+    data: EncodedDataset,
+    setup: TrialSetup,
+    weights: Path | None,
+    tell: Callable[[int], None] = lambda rung: None,
 ) -> tuple[TrainingState, float]:
     """Train to the end; returns the final state and the best validation score, whose weights go to `weights`."""
     device = prepare_worker(setup)
@@ -125,6 +137,7 @@ def _train_to_best(
     for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings):
         if best.update(evaluation.scores.by(best.metric), evaluation.rung) and weights is not None:
             save_weights(state.model, weights)
+        tell(evaluation.rung)
     return state, best.score
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import run_remote, train_again
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.sweep.steps import optional_step
@@ -43,7 +44,7 @@ def confirm(
                 waiting[task] = (trial.id, str(seed))
     total = len(waiting)
     while waiting:
-        phase(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
+        phase(f"{phases.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
         trial_id, seed_name = waiting.pop(done)
         with optional_step(folder.name, f"confirming {trial_id} on seed {seed_name}", missing):

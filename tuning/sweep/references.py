@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,35 +48,38 @@ class References:
         if self.want_untuned:
             self._tasks["untuned"] = run_remote(resources, train_reference, *self._untuned(resources))
         if self.want_baselines:
-            one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
-            self._tasks["baselines"] = run_remote(one_core, test_baselines, self._plan.dataset)
+            self._tasks["baselines"] = run_remote(self._one_core(), test_baselines, self._plan.dataset)
 
     @property
     def resources(self) -> Resources:
         """What whoever scores the winner may use: a trial's share, while the references have theirs."""
         return self._plan.resources if self._tasks else alone(self._plan)
 
-    @cached_property
-    def untuned(self) -> TestedClassifier:
-        """The untuned settings, trained with the full budget."""
-        resources = alone(self._plan)
-        trained = self._result("untuned", resources, train_reference, *self._untuned(resources))
+    def untuned(self, *told: Callable[[int], None]) -> TestedClassifier:
+        """The untuned settings, trained with the full budget.
+
+        Args:
+            told: called with each rung, if the training runs in this process.
+        """
+        trained = self._result("untuned", train_reference, *self._untuned(alone(self._plan)), *told)
         assert isinstance(trained, TestedClassifier)
         return trained
 
-    @cached_property
     def baselines(self) -> dict[str, np.ndarray]:
         """Name → log probabilities of the test rows."""
-        one_core = replace(alone(self._plan), cpus_per_trial=1, gpus_per_trial=0)
-        return dict(self._result("baselines", one_core, test_baselines, self._plan.dataset))
+        return dict(self._result("baselines", test_baselines, self._plan.dataset))
 
     def _untuned(self, resources: Resources) -> tuple[Hyperparameters, object, Any]:
         return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
 
-    def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
+    def _result(self, name: str, function: Any, *arguments: Any) -> Any:
         import ray
 
         task = self._tasks.pop(name, None)
         if task is not None:
             return ray.get(task)
+        resources = self._one_core() if function is test_baselines else alone(self._plan)
         return run_alone(self._plan.config.resources.address, resources, function, *arguments)
+
+    def _one_core(self) -> Resources:
+        return replace(self._plan.resources, cpus_per_trial=1, gpus_per_trial=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.sweep.references import References
@@ -75,7 +77,8 @@ def run_sweep(
             _write_end(folder, ended)
         try:
             past, unfinished = _reconcile_records(plan, folder, retry)
-            everyone.begin(plan.summary(), past)
+            after = [asdict(step) for step in phases.steps_after_trials(plan, earlier)]
+            everyone.begin(plan.summary() | {"steps": after}, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
@@ -107,11 +110,13 @@ def run_sweep(
             adapters: dict[str, Path] = {}
             try:
                 _write_end(folder, ended)
-                everyone.phase("writing the best adapters and the record")
+                if ended.state == "finished":
+                    everyone.phase(phases.EXPORTING)
                 adapters, missing = _best_adapters(plan, folder, ended)
                 if missing:
                     ended = ended.model_copy(update={"missing": ended.missing | missing})
                     _write_end(folder, ended)
+                everyone.phase(phases.PUBLISHING)
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
                     if copy.published and ended.state == "finished":
@@ -139,7 +144,7 @@ def register_winner(
     result = result.model_copy(update={"published": True})
     if not config.registry.enabled or result.winner is None:
         return result
-    phase("registering the winner")
+    phase(phases.REGISTERING)
     try:
         return result.model_copy(update={"registered": register(config.registered_name)})
     except Exception as error:  # the sweep is finished and on record, whatever happens here

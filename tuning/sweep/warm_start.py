@@ -11,6 +11,7 @@ from lorasweep.search_spaces.domains import Choice, IntRange, Range, show
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.study import open_study
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -26,11 +27,13 @@ class WarmStart(NamedTuple):
             stopping rule ignores them.
         start: hyperparameters of the new sweep's first trial: the older one's best.
         notes: differences between the sweeps that make the old scores less informative.
+        best: the older sweep's best trial.
     """
 
     trials: list[FrozenTrial]
     start: dict[str, Any]
     notes: list[str]
+    best: TrialRecord
 
 
 def earlier_trials(other: SweepRecord, plan: SweepPlan) -> WarmStart:
@@ -70,7 +73,7 @@ def earlier_trials(other: SweepRecord, plan: SweepPlan) -> WarmStart:
     if not trials or not ranked:
         raise SettingsError(f"{where}: none of its trials has a score; name another sweep, or leave it out")
     start = {name: getattr(ranked[0].hyperparameters, name) for name in distributions}
-    return WarmStart(trials, start, _notes(other, plan))
+    return WarmStart(trials, start, _notes(other, plan), ranked[0])
 
 
 def differences(here: SearchSpace, there: SearchSpace) -> list[str]:

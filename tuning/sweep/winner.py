@@ -26,6 +26,7 @@ from lorasweep.tuning.record.results import (
     UnmergedReference,
     Winner,
 )
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import (
     CheckpointError,
     predict_test,
@@ -44,7 +45,6 @@ from lorasweep.tuning.trials.cluster import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
 Phase = Callable[[str], None]
-UNMERGED = "training the winner's settings on the unmerged labels"
 log = logging.getLogger("lorasweep")
 
 
@@ -90,7 +90,7 @@ def choose_winner(
         known = next((entry for entry in tested if entry.id == best.id), None)
         if known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file():
             return known
-        phase(step := f"scoring {best.id} on the test split")
+        phase(step := f"{phases.SCORING} {best.id} on the test split")
         with step_of(name, step):
             logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
             write_winner(folder.winner, files, logits)
@@ -115,13 +115,13 @@ def choose_winner(
     }
     yield fields
     if references.want_baselines:
-        with optional("training a linear model for comparison"):
-            predicted = references.baselines
+        with optional(phases.LINEAR_MODEL):
+            predicted = references.baselines()
             fields["baselines"] = {key: score_test(values, labels) for key, values in predicted.items()}
         yield fields
     if references.want_untuned:
-        with optional("training the untuned settings for comparison"):
-            reference = references.untuned
+        with optional(phases.UNTUNED):
+            reference = references.untuned(*_told(plan, phase, phases.UNTUNED))
             fields["untuned"] = Reference(
                 hyperparameters=untuned_settings(plan),
                 score=reference.validation_score,
@@ -131,7 +131,7 @@ def choose_winner(
         yield fields
     resources = alone(plan)
     setup = trial_setup(plan, resources)
-    with optional_step(name, UNMERGED, missing):
+    with optional_step(name, phases.UNMERGED, missing):
         fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)
     yield fields
 
@@ -158,7 +158,7 @@ def _first_that_can_be_scored(
         except TrainingError as error:
             if not isinstance(error.__cause__, CheckpointError):
                 raise
-            step = f"scoring {best.id} on the test split"
+            step = f"{phases.SCORING} {best.id} on the test split"
             missing[step] = reason(error.__cause__)
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
@@ -194,10 +194,11 @@ def unmerged_reference(
     written = folder.unmerged()
     if written is not None and written.hyperparameters == hyperparameters:
         return written
-    phase(UNMERGED)
+    phase(phases.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
+    told = _told(plan, phase, phases.UNMERGED)
     trained = run_alone(
-        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup
+        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup, *told
     )
     reference = UnmergedReference(
         hyperparameters=hyperparameters,
@@ -209,6 +210,14 @@ def unmerged_reference(
     )
     folder.write_unmerged(reference)
     return reference
+
+
+def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], None], ...]:
+    """What tells the rungs of a training as a phase; nothing in a cluster, where it runs in another process."""
+    if plan.config.resources.address is not None:
+        return ()
+    rungs = plan.config.training.rungs
+    return (lambda rung: phase(f"{step}: {rung} of {rungs} rungs done"),)
 
 
 def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -19,7 +19,11 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
+from lorasweep.tuning.terminal.result import trials_table
+from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
+# Lines of the live display besides the trials that run.
+HEIGHT = 13
 STOPPING = "stopping; Ctrl-C again to stop at once"
 
 
@@ -34,23 +38,40 @@ class Progress(SweepListener):
         self._searched: Sequence[str] = ()
         self._stopping = ""
         self._trials: dict[int, TrialRecord] = {}
-        self._before: dict[int, int] = {}
+        self._left: TimeLeft | None = None
         self._started = time.monotonic()
         self._text = "starting Ray"
+        self._ending = self._finished = False
 
     def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """The trials are about to start."""
         self._budget, self._metric = plan_summary["budget"], plan_summary["metric"]
         self._searched, self._stopping = plan_summary["searched"], plan_summary["stopping"]
         self._trials = {trial.number: trial for trial in past}
-        self._before = {trial.number: len(trial.evaluations) for trial in past}
+        self._left = TimeLeft(plan_summary, past)
         self._started = time.monotonic()
 
     def update(self, trial: TrialRecord) -> None:
         """A trial started, was evaluated, or ended."""
         # A new dictionary: a live display's thread may be iterating over the old one.
         self._trials = self._trials | {trial.number: trial}
-        self._text = ""
+        self._text = STOPPING if self._ending else ""
+        if self._left:
+            self._left.update()
+
+    def phase(self, text: str) -> None:
+        """Something other than trials begins."""
+        self._text = text
+        if self._left:
+            self._left.phase(text)
+
+    def stopping(self) -> None:
+        """The sweep is stopping; how long that takes is not known."""
+        self._text, self._ending = STOPPING, True
+
+    def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
+        """The sweep ended: no time is left, whatever was expected."""
+        self._ending, self._finished = True, result.state == "finished"
 
     def best(self) -> TrialRecord | None:
         """The best trial so far."""
@@ -70,33 +91,18 @@ class Progress(SweepListener):
         return settings_line(trial.hyperparameters, self._searched)
 
     def work_done(self) -> float:
-        """Share of the expected rungs that are done, in [0, 1]."""
-        expected = self._rungs_done() + self._rungs_left()
-        return self._rungs_done() / expected if expected else 0.0
+        """Share of the sweep's work that is done, in [0, 1], with what comes after the trials."""
+        if self._finished:
+            return 1.0
+        return self._left.share_done(self._trials.values()) if self._left else 0.0
 
-    def seconds_left(self) -> float | None:
-        """Time left at the pace of this run, or None while there is too little to tell."""
-        fresh = sum(len(trial.evaluations) - self._before.get(n, 0) for n, trial in self._trials.items())
-        if fresh < 2:
-            return None
-        return (time.monotonic() - self._started) / fresh * self._rungs_left()
-
-    def _rungs_done(self) -> int:
-        return sum(len(trial.evaluations) for trial in self._trials.values())
-
-    def _rungs_left(self) -> float:
-        """Expected rungs still to come, of running and of future trials."""
-        if not self._budget:
-            return 0.0
-        rungs, share = self._budget["rungs"], self._budget["epochs_expected"] / self._budget["epochs_at_most"]
-        running = [len(trial.evaluations) for trial in self._trials.values() if trial.state == "running"]
-        # A running trial that is past the average most likely runs to the end.
-        left = sum(max(rungs * share - done, 0.0) or rungs - done for done in running)
-        return float(left + (self._budget["trials"] - len(self._trials)) * rungs * share)
+    def seconds_left(self) -> tuple[float, float] | None:
+        """Seconds left of the trials and of what comes after them; None while there is too little to tell."""
+        return self._left.seconds(self._trials.values()) if self._left and not self._ending else None
 
     def done(self) -> str:
         """Trials that ended, of all."""
-        ended = sum(trial.state != "running" for trial in self._trials.values())
+        ended = sum(not trial.unfinished for trial in self._trials.values())
         return f"{ended} of {self._budget['trials']} done"
 
     def rung(self, trial: TrialRecord) -> str:
@@ -104,10 +110,13 @@ class Progress(SweepListener):
         return f"{len(trial.evaluations)}/{self._budget['rungs']}"
 
     def time_line(self) -> str:
-        """Time spent and left."""
-        left = self.seconds_left()
-        spent = duration(time.monotonic() - self._started)
-        return f"{spent} spent" + (f", about {duration(left)} left" if left is not None else "")
+        """Time spent and left, and how much of it is for what comes after the trials."""
+        line, left = f"{duration(time.monotonic() - self._started)} spent", self.seconds_left()
+        if left is None:
+            return line
+        trials, after = left
+        line += f", {about(trials + after)} left"
+        return f"{line}, {duration(after)} of it after the trials" if min(left) >= FEW_SECONDS else line
 
 
 class LiveDisplay(Progress):
@@ -123,16 +132,9 @@ class LiveDisplay(Progress):
         super().begin(plan_summary, past)
         self._live.start()
 
-    def phase(self, text: str) -> None:
-        """Show what is done now."""
-        self._text = text
-
-    def stopping(self) -> None:
-        """Show that the sweep is stopping."""
-        self._text = STOPPING
-
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Clear the lines; the result is printed in their place."""
+        super().end(result, adapters)
         self._live.stop()
 
     def _draw(self) -> RenderableType:
@@ -141,22 +143,18 @@ class LiveDisplay(Progress):
         table.add_column(overflow="fold")
         if not self._budget:
             return table
-        trials = list(self._trials.values())
+        trials = sorted(self._trials.values(), key=lambda trial: trial.number)
         table.add_row("sweep", ProgressBar(total=1.0, completed=self.work_done(), width=40))
         table.add_row("trials", f"{self.done()}: {counts_text(trials, self._stopping)}")
-        table.add_row("best", escape(self.best_line()))
         table.add_row("time", self.time_line())
-        for trial in trials:
-            if trial.state == "running":
-                table.add_row("", escape(self._running_line(trial)))
         if self._text:
             self._spinner.update(text=escape(self._text))
             table.add_row("now", self._spinner)
-        return table
-
-    def _running_line(self, trial: TrialRecord) -> str:
-        score = score_text(trial.score, self._metric)
-        return f"{trial.id} rung {self.rung(trial)} {score:>6}  {self.settings(trial)}"
+        if not trials:
+            return table
+        running = max(self._console.height - HEIGHT, 1)
+        rungs = self._budget["rungs"]
+        return Group(table, "", trials_table(trials, self._metric, self._searched, rungs, running=running))
 
 
 class LogDisplay(Progress):
@@ -170,10 +168,13 @@ class LogDisplay(Progress):
 
     def phase(self, text: str) -> None:
         """Log what is done now."""
-        self._log(text)
+        super().phase(text)
+        left = self.seconds_left()
+        self._log(f"{text} ({about(sum(left))} left)" if left else text)
 
     def stopping(self) -> None:
         """Log that the sweep is stopping."""
+        super().stopping()
         self._log(STOPPING)
 
     def update(self, trial: TrialRecord) -> None:
@@ -194,7 +195,9 @@ class LogDisplay(Progress):
             event = f"failed: {trial.error}"
         else:
             how = "completed" if trial.state == "completed" else f"stopped by {self._stopping}"
-            event = f"{how}: {score}; {self.done()}; best {self.best_line()}"
+            left = self.seconds_left()
+            time_left = f", {about(sum(left))} left" if left else ""
+            event = f"{how}: {score}; {self.done()}{time_left}; best {self.best_line()}"
         self._log(f"{trial.id} {event}")
 
     def _log(self, text: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
@@ -29,32 +30,53 @@ MOST_COLUMNS = 5
 
 
 def trials_table(
-    trials: Sequence[TrialRecord], metric: Metric, searched: Sequence[str], rungs: int, most: int = 5
+    trials: Sequence[TrialRecord],
+    metric: Metric,
+    searched: Sequence[str],
+    rungs: int,
+    most: int = 5,
+    *,
+    running: int | None = None,
 ) -> Table:
-    """The best trials: hyperparameters, trainable parameters, rungs reached, time."""
+    """The best trials: hyperparameters, trainable parameters, rungs reached, time.
+
+    Args:
+        rungs: evaluations of a full trial.
+        running: while the sweep runs, how many running trials to show besides the best: a line a trial, with its
+            state in place of parameters and time.
+    """
+    live = running is not None
+    shown = rank_trials(trials, metric)[:most]
+    best = {trial.id for trial in shown}
+    shown += [trial for trial in trials if trial.state == "running" and trial.id not in best][: running or 0]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("trial", no_wrap=True)
     table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
     columns = searched if len(searched) <= MOST_COLUMNS else ()
     if not columns:
-        table.add_column("settings", overflow="fold")
+        table.add_column("settings", overflow="ellipsis" if live else "fold")
     for name in columns:
         numbers = all(isinstance(getattr(trial.hyperparameters, name), int | float) for trial in trials)
         table.add_column(
             SHORT_NAMES.get(name, name), justify="right" if numbers else "left", overflow="ellipsis"
         )
-    table.add_column("params", justify="right", no_wrap=True)
+    if not live:
+        table.add_column("params", justify="right", no_wrap=True)
     table.add_column("rungs", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    for trial in rank_trials(trials, metric)[:most]:
+    table.add_column("" if live else "time", justify="left" if live else "right", no_wrap=True)
+    for trial in shown:
         settings = [setting_text(getattr(trial.hyperparameters, name)) for name in columns]
         table.add_row(
             trial.id,
             score_text(trial.score, metric),
-            *map(escape, settings or [settings_line(trial.hyperparameters, searched)]),
-            parameters_text(trial.trainable_parameters),
+            # Not the column's own `no_wrap`: these columns are the ones that give way to narrow terminals.
+            *(
+                Text(text, no_wrap=live)
+                for text in settings or [settings_line(trial.hyperparameters, searched)]
+            ),
+            *([] if live else [parameters_text(trial.trainable_parameters)]),
             f"{trial.reached}/{rungs}",
-            duration(trial.seconds),
+            trial.state if live else duration(trial.seconds),
         )
     return table
 

@@ -97,12 +97,12 @@ def test_a_sweep_that_runs_is_not_extended(folder: SweepFolder) -> None:
 
 def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) -> None:
     """All that have a score, as they ended; the best settings come first; the new trials count from 0."""
-    trials, start, notes = earlier_trials(SweepRecord(folder), plan_of())
+    trials, start, notes, best = earlier_trials(SweepRecord(folder), plan_of())
     assert [trial.state for trial in trials] == [TrialState.PRUNED, TrialState.COMPLETE]
     assert [trial.intermediate_values for trial in trials] == [{1: 0.4}, {1: 0.6}]
     assert {trial.user_attrs[SOURCE] for trial in trials} == {"older"}
     assert start == {"rank": 8, "learning_rate": 2e-3}
-    assert notes == []
+    assert (notes, best.hyperparameters.rank) == ([], 8)
     url = f"sqlite:///{tmp_path / 'new.db'}"
     create_study(url, "newer", "accuracy", start, trials)
     study = open_study(url, "newer")
@@ -111,7 +111,7 @@ def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) ->
 
 
 def test_other_data_is_noted(folder: SweepFolder) -> None:
-    _, _, notes = earlier_trials(SweepRecord(folder), plan_of(fingerprint="xyz", epochs=7))
+    _, _, notes, _ = earlier_trials(SweepRecord(folder), plan_of(fingerprint="xyz", epochs=7))
     assert notes == ["older had different data, epochs: its scores are used as they are"]
 
 

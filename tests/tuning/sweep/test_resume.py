@@ -200,7 +200,8 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
     assert err == (
         "lorasweep: sweep grown has 3 trials; add 2? Say so with --extend, or choose another --name\n"
     )
-    lorasweep(place, "run", "--name", "grown", "--trials", "5", "--extend")
+    out, _ = lorasweep(place, "run", "--name", "grown", "--trials", "5", "--extend")
+    assert "done    3 of them" in out
     check_whole(folder, 5, 4)
     assert [record.id for record in folder.trials()[:3]] == [record.id for record in before]
     assert [record.evaluations for record in folder.trials()[:3]] == [record.evaluations for record in before]
@@ -222,6 +223,7 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
     assert [record.id for record in warm] == ["t000", "t001"]
     best = max(folder.trials(), key=lambda record: record.score or 0.0)
     assert warm[0].hyperparameters == best.hyperparameters
+    assert f"learns  from 5 trials of grown; begins with its best, {best.id}" in out
     assert "lorasweep export warm" in out
     _, err = lorasweep(
         place,
@@ -256,7 +258,7 @@ def test_a_winner_confirmed_on_other_seeds(place: Path) -> None:
     ranked = sorted((trial["score"] for trial in status["trials"]), reverse=True)
     scores = {trial["id"]: trial["score"] for trial in status["trials"]}
     assert all(scores[entry["id"]] >= ranked[1] for entry in confirmed)
-    assert "on other seeds" in out
+    assert "confirming the best 2 on other seeds: 1 of 4 done (" in out
     assert "best mean accuracy over 2 other seeds" in " ".join(out.split())
     assert folder.confirmations().keys() == {entry["id"] for entry in confirmed}
 

@@ -67,6 +67,10 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     assert winner["settings"] == next(t["settings"] for t in shown["trials"] if t["id"] == winner["id"])
     listed = json.loads(lorasweep(folder.mlruns.parent, "status", "--json")[0])
     assert listed == [{"name": "tiny", "state": "finished"}]
+    # The log names what comes after the trials, and tells the time left to the end.
+    after = [line for line in out.splitlines() if line.endswith(" left)")]
+    steps = ("scoring", "training a linear model", "exporting", "publishing", "registering")
+    assert [step for step, line in zip(steps, after, strict=True) if f"  {step}" in line] == list(steps)
     assert "lorasweep export tiny" in out
     assert "models:/tiny/1 (there was no champion)" in out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from io import StringIO
 from typing import Any
@@ -10,18 +10,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
+from lorasweep.tuning.sweep.phases import Step
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
 
 RESULT = SweepResult(state="finished", metric="accuracy")
 SETTINGS = {"rank": 8, "target_modules": "[bold]layer[0-5]"}
 
 
-def summary_of(trials: int = 4, asha: bool = False, metric: str = "accuracy") -> dict[str, Any]:
-    """What the displays read of a plan's summary: 2 epochs of 3 rungs each."""
+def summary_of(
+    trials: int = 4, asha: bool = False, metric: str = "accuracy", steps: Sequence[Step] = ()
+) -> dict[str, Any]:
+    """What the displays read of a plan's summary: 2 epochs of 3 rungs each, two trials at once."""
     return {
+        "resources": {"concurrency": 2},
+        "steps": [asdict(step) for step in steps],
         "metric": metric,
         "searched": ["rank", "target_modules"],
         "stopping": "ASHA",
@@ -40,7 +46,9 @@ def trial(
             "state": state,
             "settings": SETTINGS,
             "score": score if score is not None or not rungs else 0.5 + number / 100,
-            "evaluations": [{"rung": rung, "score": 0.5} for rung in range(1, rungs + 1)],
+            "evaluations": [
+                {"rung": rung, "score": 0.5, "seconds": 10 * rung} for rung in range(1, rungs + 1)
+            ],
         }
         | more
     )
@@ -79,8 +87,8 @@ def test_the_log_has_a_line_for_each_event() -> None:
         "t001 rung 1/6: 51.0%",
         "t002 starts: rank 8, targets [bold]layer[0-5]",
         "t002 failed: no [module] of that name " + "x" * 100,
-        f"t001 completed: 51.0%; 2 of 4 done; best {best}",
-        f"t003 stopped by ASHA: 10.0%; 3 of 4 done; best {best}",
+        f"t001 completed: 51.0%; 2 of 4 done, about 1:00 left; best {best}",
+        f"t003 stopped by ASHA: 10.0%; 3 of 4 done, about 1:00 left; best {best}",
     ]
 
 
@@ -91,40 +99,9 @@ def test_the_log_of_a_trial_that_goes_on() -> None:
     )
     assert lines[1] == "t001 continues after rung 2/6: rank 8, targets [bold]layer[0-5]"
     assert lines[2] == "t001 rung 3/6: 51.0%"
-    assert lines[3].startswith("t001 completed: 51.0%; 2 of 4 done; best 90.0% accuracy, t000")
-
-
-def test_work_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the pace of this run alone, from 0 to all."""
-    clock = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    progress = Progress(Console(file=StringIO()))
-    assert progress.work_done() == 0.0
-    assert progress.seconds_left() is None
-    # Rungs that an earlier run of the sweep did took no time of this one.
-    progress.begin(summary_of(), [trial(0, 6, "completed"), trial(1, 3)])
-    assert progress.work_done() == pytest.approx(9 / 24)
-    assert progress.seconds_left() is None
-    clock[0] += 20
-    progress.update(trial(1, 5))
-    assert progress.seconds_left() == pytest.approx(13 * 10)
-    assert "about 2:10 left" in progress.time_line()
-    for number in (1, 2, 3):
-        progress.update(trial(number, 6, "completed"))
-    assert progress.seconds_left() == 0
-    assert progress.work_done() == 1.0
-
-
-def test_work_done_only_grows_towards_one_under_asha() -> None:
-    """Fewer rungs are expected of each trial, yet no share is above one and no time below zero."""
-    progress = Progress(Console(file=StringIO()))
-    progress.begin(summary_of(trials=6, asha=True), [])
-    for number in range(6):
-        for rungs in range(7):
-            progress.update(trial(number, rungs, "completed" if rungs == 6 else "running"))
-            assert 0 <= progress.work_done() <= 1
-            assert (progress.seconds_left() or 0) >= 0
-    assert progress.work_done() == 1
+    assert lines[3].startswith(
+        "t001 completed: 51.0%; 2 of 4 done, about 1:00 left; best 90.0% accuracy, t000"
+    )
 
 
 def test_the_best_of_a_sweep_of_losses() -> None:
@@ -138,30 +115,67 @@ def test_the_best_of_a_sweep_of_losses() -> None:
     assert progress.best_line() == "0.2000 loss, t002: rank 8, targets [bold]layer[0-5]"
 
 
+def drawn(display: LiveDisplay, width: int = 80) -> list[str]:
+    """What the display shows, without blanks at the ends of lines."""
+    shown = Console(file=StringIO(), width=width, record=True)
+    shown.print(display._draw())
+    lines = shown.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    return [line.rstrip() for line in lines]
+
+
 def test_the_live_table_draws_and_goes_away() -> None:
-    """On a terminal of 80 columns: counts, best, running trials, what is being done."""
+    """On a terminal of 80 columns: counts, the best trials and those that run, what is being done."""
     console = Console(force_terminal=True, file=StringIO(), width=80, legacy_windows=False)
     display = LiveDisplay(console)
     display.phase("starting Ray")
     display.begin(summary_of(), [trial(0, 6, "completed", 0.9)])
-    display.update(trial(1, 2))
     display.update(trial(2, 0))
+    display.update(trial(1, 2))
     display.phase("scoring t000 on the test split")
-    shown = Console(file=StringIO(), width=80, record=True)
-    shown.print(display._draw())
-    display.stopping()
+    lines = drawn(display)
     display.end(RESULT, {})
-    lines = shown.export_text().splitlines()
-    assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    for part in (
-        "1 of 4 done: 1 completed, 2 running",
-        "90.0% accuracy, t000: rank 8, targets [bold]layer[0-5]",
-        "t001 rung 2/6  51.0%",
-        "t002 rung 0/6      -",
-        "scoring t000 on the test split",
-    ):
-        assert part in text
+    assert lines[1] == "trials 1 of 4 done: 1 completed, 2 running"
+    assert "scoring t000 on the test split" in lines[3]
+    assert lines[5].split() == ["trial", "accuracy", "rank", "targets", "rungs"]
+    assert [line.split() for line in lines[6:]] == [
+        ["t000", "90.0%", "8", "[bold]layer[0-5]", "6/6", "completed"],
+        ["t001", "51.0%", "8", "[bold]layer[0-5]", "2/6", "running"],
+        ["t002", "-", "8", "[bold]layer[0-5]", "0/6", "running"],
+    ]
+
+
+@pytest.mark.parametrize(("width", "metric"), [(80, "accuracy"), (60, "loss")])
+def test_the_live_table_fits_a_small_screen(width: int, metric: str) -> None:
+    """The best five with their rungs, a line each however many settings, and no more running trials than fit."""
+    console = Console(force_terminal=True, file=StringIO(), width=width, height=24, legacy_windows=False)
+    display = LiveDisplay(console)
+    for searched in (["rank", "target_modules"], list(Hyperparameters.model_fields)):
+        display.begin(summary_of(trials=60, metric=metric) | {"searched": searched}, [])
+        for number in range(40):
+            display.update(trial(number, number % 7, "stopped" if number < 20 else "running"))
+        lines = drawn(display, width)
+        display.end(RESULT, {})
+        assert len(lines) <= 24
+        ids = [line.split()[0] for line in lines if line.startswith("t0")]
+        best = [39, 38, 37, 36, 34] if metric == "accuracy" else [1, 2, 3, 4, 5]
+        assert ids[:5] == [f"t{number:03d}" for number in best]
+        assert len(ids) > 5
+        assert all(f" {number % 7}/6 " in lines[-len(ids) + place] for place, number in enumerate(best))
+
+
+def test_a_sweep_that_stops_says_so_to_its_end() -> None:
+    """Trials that end meanwhile do not hide it, and no time is told: it is not known."""
+    display = LiveDisplay(Console(file=StringIO()))
+    display.begin(summary_of(), [])
+    display.update(trial(0, 3))
+    assert display.seconds_left() is not None
+    display.stopping()
+    display.update(trial(0, 4))
+    lines = drawn(display)
+    display.end(RESULT, {})
+    assert "stopping; Ctrl-C again" in lines[3]
+    assert lines[2] == "time   0:00 spent"
 
 
 def test_a_display_that_never_began_can_end() -> None:

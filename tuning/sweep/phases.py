@@ -1,0 +1,69 @@
+"""What a sweep does after its trials, and about how long each step takes: for displays that tell the time left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.sweep.plan import SweepPlan
+
+# How the text of each step's phase begins, see `SweepListener.phase`.
+CONFIRMING = "confirming the best"
+SCORING = "scoring"
+LINEAR_MODEL = "training a linear model for comparison"
+UNTUNED = "training the untuned settings for comparison"
+UNMERGED = "training the winner's settings on the unmerged labels"
+EXPORTING = "exporting the best adapters"
+PUBLISHING = "publishing to MLflow"
+REGISTERING = "registering the winner"
+
+# Training a row is about three times the work of predicting it.
+TRAINED = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step after the trials.
+
+    Attributes:
+        text: how the text of its phase begins.
+        rungs: its work, in rungs of one trial.
+        seconds: what it takes besides, as measured on two cores with a small base model.
+    """
+
+    text: str
+    rungs: float = 0.0
+    seconds: float = 0.0
+
+
+def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> list[Step]:
+    """The steps in their order.
+
+    Args:
+        earlier: the result before the sweep was extended, whose references are not trained again.
+    """
+    config, dataset, rungs = plan.config, plan.dataset, plan.budget.rungs
+    train, validation = len(dataset.train), len(dataset.validation)
+    rung = TRAINED * train * config.training.epochs / rungs + validation
+    # Alone on a machine without GPUs, a step has the cores of all trials, which small batches only use in part.
+    faster = 1.0
+    if config.resources.address is None and not plan.resources.gpus_per_trial:
+        faster = math.sqrt(plan.resources.concurrency)
+    training = rungs / faster
+    steps = []
+    count, seeds = config.choice.confirmed
+    if count:
+        steps.append(Step(CONFIRMING, math.ceil(count * seeds / plan.resources.concurrency) * rungs))
+    steps.append(Step(SCORING, len(dataset.test) / rung / faster, 2))
+    if config.choice.baselines and not (earlier and earlier.baselines):
+        steps.append(Step(LINEAR_MODEL, seconds=2 + train / 1000))
+    if config.compare_untuned and not (earlier and earlier.untuned):
+        # Where trials run side by side, it begins beside the last ones.
+        steps.append(Step(UNTUNED, training if plan.resources.concurrency < 2 else rungs / 2))
+    if dataset.original_names:
+        steps.append(Step(UNMERGED, training))
+    steps += [Step(EXPORTING, seconds=1.5 * config.keep), Step(PUBLISHING, seconds=4)]
+    if config.registry.enabled:
+        steps.append(Step(REGISTERING, seconds=2))
+    return steps

@@ -1,0 +1,121 @@
+"""The time that a sweep still takes, from what its trials' rungs took."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.words import duration
+
+# How far a training is, in the text of its phase. Of several that run at once, the count of those done tells little.
+PART = re.compile(r": (\d+) of ([1-9]\d*) rungs done")
+# Below this, an estimate is no better than a word.
+FEW_SECONDS = 5
+
+
+class TimeLeft:
+    """Estimates what is left of a sweep: its trials and the steps after them.
+
+    Args:
+        plan_summary: as `SweepListener.begin` gets it.
+        past: records from earlier runs of the sweep.
+    """
+
+    def __init__(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
+        budget = plan_summary["budget"]
+        self._trials, self._rungs = int(budget["trials"]), int(budget["rungs"])
+        self._share = float(budget["epochs_expected"] / budget["epochs_at_most"])
+        self._at_once = int(plan_summary.get("resources", {}).get("concurrency", 1))
+        self._steps: Sequence[Mapping[str, Any]] = plan_summary.get("steps", ())
+        self._before = {trial.number: trial for trial in past}
+        self._step: int | None = None
+        # Of the present step: when it began, what part is done, and when it said so.
+        self._begun = self._told = time.monotonic()
+        self._part = 0.0
+        self._news = time.monotonic()
+
+    def update(self) -> None:
+        """A trial started, was evaluated, or ended."""
+        self._news = time.monotonic()
+
+    def phase(self, text: str) -> None:
+        """Something other than trials begins; a step after the trials, or not."""
+        for number in range(self._step or 0, len(self._steps)):
+            if text.startswith(self._steps[number]["text"]):
+                if number != self._step:
+                    self._step, self._begun, self._part = number, time.monotonic(), 0.0
+                if (part := PART.search(text)) and int(part[1]):
+                    self._part, self._told = int(part[1]) / int(part[2]), time.monotonic()
+                return
+
+    def seconds(self, trials: Collection[TrialRecord]) -> tuple[float, float] | None:
+        """Seconds left of the trials and of the steps after them; None while no rung tells what one takes."""
+        pace = self._pace(trials)
+        if pace is None:
+            return None
+        # The steps also begin early: where the sweep ends before its last trial.
+        return self._trials_left(trials, pace) if self._step is None else 0.0, self._steps_left(pace)
+
+    def share_done(self, trials: Collection[TrialRecord]) -> float:
+        """Share of the whole work that is done, in [0, 1]."""
+        pace = self._pace(trials)
+        left = self.seconds(trials)
+        if pace is None or left is None:
+            return 0.0
+        done = sum(len(trial.evaluations) for trial in trials) * pace / self._at_once
+        done += sum(self._work(step, pace) for step in self._steps) - left[1]
+        return done / (done + sum(left)) if done > 0 else 0.0
+
+    def _pace(self, trials: Collection[TrialRecord]) -> float | None:
+        """Seconds of a rung: of those of this run, or of earlier ones before it has any."""
+        now = [_spent(trial) for trial in trials]
+        before = [_spent(self._before.get(trial.number)) for trial in trials]
+        fresh = [(rungs - r, seconds - s) for (rungs, seconds), (r, s) in zip(now, before, strict=True)]
+        for spent in (fresh, now):
+            rungs, seconds = sum(r for r, _ in spent), sum(s for _, s in spent)
+            if rungs > 0 and seconds > 0:
+                return seconds / rungs
+        return None
+
+    def _trials_left(self, trials: Collection[TrialRecord], pace: float) -> float:
+        expected = self._rungs * self._share
+        running = [trial.reached for trial in trials if trial.unfinished]
+        # A running trial that is past the average most likely runs to the end.
+        rest = [max(expected - done, 0.0) or float(self._rungs - done) for done in running]
+        rest += [expected] * (self._trials - len(trials))
+        # In the end fewer trials run than could.
+        left = pace * max(sum(rest) / self._at_once, *rest, 0.0)
+        # Part of the present rungs is done: count down until the next one is reported.
+        return max(left - min(time.monotonic() - self._news, pace), left / 10)
+
+    def _steps_left(self, pace: float) -> float:
+        work = [self._work(step, pace) for step in self._steps]
+        if self._step is None:
+            return sum(work)
+        elapsed, rest = time.monotonic() - self._begun, work[self._step]
+        least = elapsed / 10
+        if self._part:
+            # What it took so far tells more than the trials do.
+            rest = (self._told - self._begun) * (1 / self._part - 1)
+            elapsed, least = time.monotonic() - self._told, rest / 10
+        # A step that takes longer than expected is not done.
+        return sum(work[self._step + 1 :]) + max(rest - elapsed, least)
+
+    @staticmethod
+    def _work(step: Mapping[str, Any], pace: float) -> float:
+        return float(step["rungs"] * pace + step["seconds"])
+
+
+def about(seconds: float) -> str:
+    """An estimate in words: about 1:20, a few seconds."""
+    return f"about {duration(seconds)}" if seconds >= FEW_SECONDS else "a few seconds"
+
+
+def _spent(trial: TrialRecord | None) -> tuple[int, float]:
+    """A trial's rungs, and their seconds."""
+    if trial is None or not trial.evaluations:
+        return 0, 0.0
+    return len(trial.evaluations), trial.evaluations[-1].seconds
