@@ -14,20 +14,21 @@ from rich.markup import escape
 
 import lorasweep
 from lorasweep.command_line import adapters, compare, data
+from lorasweep.command_line.help import App
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
 from lorasweep.options import RECORD
 from lorasweep.training.errors import LorasweepError
 from lorasweep.tuning.quiet import quiet_environment
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import PlainConsole, console, next_steps, print_json
 from lorasweep.tuning.tracking.store import hide_passwords, tracking_store
 
-app = typer.Typer(
+app = App(
     name="lorasweep",
     help="Finds the LoRA adapter that classifies your texts best.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -115,7 +116,8 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: Mlruns = MLR
         elif sweeps:
             console.print(sweeps_table(sweeps))
         else:
-            console.print(f"no sweeps in {escape(str(mlruns))} yet; start one with: lorasweep run")
+            start = shell_command(mlruns, "run")
+            console.print(f"no sweeps in {mlruns} yet; start one with: {start}", markup=False)
         return
     sweep = lorasweep.open(name, mlruns=mlruns)
     if as_json:
@@ -198,7 +200,13 @@ def spaces(
     for space in shipped_spaces():
         table.add_row(space.name, escape(space.about))
     console.print(table)
-    console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
+    next_steps(
+        console,
+        [
+            ("lorasweep spaces lora_cpu > mine.yaml", "take a copy of one and change it"),
+            ("lorasweep run --space mine.yaml", "search it"),
+        ],
+    )
 
 
 for verb in (compare.compare, adapters.export, adapters.predict, adapters.evaluate, adapters.register):
@@ -216,14 +224,15 @@ def show_end(sweep: lorasweep.Sweep) -> None:
 
 def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     """What can be done with a sweep that does not run."""
+    mlruns = sweep.record.folder.mlruns
     if sweep.winner is None:
         return [
-            (f"lorasweep resume {sweep.name}", "go on where it stopped"),
-            (f"lorasweep status {sweep.name}", "what there is so far"),
+            (shell_command(mlruns, "resume", sweep.name), "go on where it stopped"),
+            (shell_command(mlruns, "status", sweep.name), "what there is so far"),
         ]
     return [
-        ("lorasweep ui", "browse the trials"),
-        (f"lorasweep export {sweep.name} --out best-adapter", "take the winner along"),
+        (shell_command(mlruns, "ui"), "browse the trials"),
+        (shell_command(mlruns, "export", sweep.name, "--out", "best-adapter"), "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
     ]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
@@ -24,7 +25,7 @@ from lorasweep.tuning.record.results import (
 )
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import counts_text, duration, parameters_text, score_text, setting_text
-from lorasweep.tuning.terminal.console import next_steps
+from lorasweep.tuning.terminal.console import console, next_steps
 from lorasweep.tuning.terminal.plan import kinds_of
 from lorasweep.tuning.terminal.result import result_text, trials_table
 from lorasweep.tuning.terminal.status import status_entries, sweeps_table
@@ -250,12 +251,25 @@ def test_status_for_other_programs(tmp_path: Path) -> None:
 
 
 def test_next_steps_can_be_copied() -> None:
-    """A command with brackets is shown as it is typed."""
-    console = Console(width=80, file=StringIO(), record=True)
-    next_steps(console, [("lorasweep export a[0]", "writes it"), ("lorasweep status", "shows it")])
-    text = console.export_text()
-    assert "lorasweep export a[0]" in text
-    assert text.count("next") == 1
+    """Each command on one line as it is typed, whatever the width, below what it does."""
+    narrow = Console(width=40, file=StringIO(), record=True)
+    long = f"lorasweep export a[0] --out {'deep/' * 20}best"
+    next_steps(narrow, [(long, "writes [it]"), ("lorasweep predict", ""), ("lorasweep status", "shows it")])
+    assert narrow.export_text() == (
+        f"\n# writes [it]\n{long}\nlorasweep predict\n\n# shows it\nlorasweep status\n"
+    )
+
+
+def test_the_console_breaks_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in a message, or a path, is printed in one piece; tables still fit."""
+    line = f"no sweeps in {'deep/' * 80}mlruns: start one with: lorasweep run"
+    table = Table(box=None)
+    table.add_column("", overflow="fold")
+    table.add_row("word " * 100)
+    console.print(Group(line, table))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == line
+    assert max(map(len, rest)) <= console.width
 
 
 def test_numbers_as_a_person_writes_them() -> None:
