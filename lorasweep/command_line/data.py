@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lorasweep.command_line.help import App
+from lorasweep.command_line.verbs import App
 from lorasweep.training.errors import DataError, first_line, missing_extra
 from lorasweep.tuning.terminal.console import console, next_steps
 

@@ -14,8 +14,8 @@ from rich.markup import escape
 
 import lorasweep
 from lorasweep.command_line import adapters, compare, data
-from lorasweep.command_line.help import App
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
+from lorasweep.command_line.verbs import App
 from lorasweep.options import RECORD
 from lorasweep.training.errors import LorasweepError
 from lorasweep.tuning.quiet import quiet_environment
@@ -104,15 +104,21 @@ def publish(name: SweepName = None, tracking_uri: TrackingUri = None, mlruns: Ml
 
 
 @app.command()
-def status(name: SweepName = None, as_json: AsJson = False, mlruns: Mlruns = MLRUNS) -> None:
+def status(
+    name: SweepName = None,
+    all_trials: Annotated[bool, typer.Option("--all", help="Show all trials, not the best alone.")] = False,
+    as_json: AsJson = False,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
     """List the sweeps, or show one."""
     from lorasweep.running import records
-    from lorasweep.tuning.terminal.status import status_entries, sweeps_table
+    from lorasweep.tuning.terminal.result import result_text
+    from lorasweep.tuning.terminal.status import listed_entries, status_entries, sweeps_table
 
     if name is None:
         sweeps = records(mlruns)
         if as_json:
-            print_json([{"name": sweep.name, "state": sweep.state} for sweep in sweeps])
+            print_json(list(map(listed_entries, sweeps)))
         elif sweeps:
             console.print(sweeps_table(sweeps))
         else:
@@ -123,7 +129,7 @@ def status(name: SweepName = None, as_json: AsJson = False, mlruns: Mlruns = MLR
     if as_json:
         print_json(status_entries(sweep.record))
         return
-    console.print(sweep)
+    console.print(result_text(sweep.record, all_trials=all_trials))
     if sweep.state != "running":
         next_steps(console, sweep_steps(sweep))
 
@@ -188,11 +194,12 @@ def spaces(
     """List the shipped search spaces, or show one."""
     from rich.table import Table
 
-    from lorasweep.search_spaces.space import SearchSpace, load_space, shipped_spaces
+    from lorasweep.search_spaces.space import load_space, shipped_spaces, space_file
 
     if name is not None:
-        space = load_space(name)
-        console.print(space.to_yaml() if isinstance(space, SearchSpace) else str(space), markup=False, end="")
+        load_space(name)
+        # As it is, comments included: they say why, to whoever changes a copy.
+        console.print(space_file(name).read_text(encoding="utf-8"), markup=False, end="")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("space", no_wrap=True)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
-from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig, validation_part
+from lorasweep.tuning.record.config import (
+    RegistrySettings,
+    SearchSettings,
+    SweepConfig,
+    merge,
+    validation_part,
+)
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.trials.ray_access import guard_local_ray
@@ -131,12 +137,12 @@ def compare_sweep(
     from lorasweep.tuning.compare.run import prepare, run_rows
     from lorasweep.tuning.tracking.store import tracking_store
 
-    settings = CompareSettings(
+    settings = CompareSettings.build(
         name=name,
         sweep=config.name,
         data=_row_data(config, given.get("max_train_rows"), own=sweep is not None and not all_rows),
         base_model=config.base_model,
-        training=config.training.model_copy(update={"epochs": given.get("epochs", config.training.epochs)}),
+        training=_rows_config(config, given).training,
         **baselines,
     )
     folder = ComparisonFolder(mlruns, name)
@@ -181,6 +187,17 @@ def _sweep_config(
             f"--sweep {sweep} with {', '.join(fixed)}: the sweep has set these; leave them out"
         )
     return find_sweep(mlruns, sweep).config()
+
+
+def _rows_config(config: SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
+    """The sweep's configuration with what the rows are to have of their own.
+
+    Raises:
+        SettingError: such a value is not allowed.
+    """
+    own = (("training", "epochs"), ("data", "max_train_rows"))
+    entries = {group: {name: given[name]} for group, name in own if name in given}
+    return SweepConfig.build(merge(config.model_dump(mode="json"), entries), "settings")
 
 
 def _row_data(config: SweepConfig, max_train_rows: int | None, own: bool) -> DataSettings | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SweepConfig, merge
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -32,9 +32,11 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
     for key in old.keys() | new.keys():
         changeable = key.startswith(CHANGEABLE) and key not in FIXED
         if old.get(key) != new.get(key) and not changeable:
-            raise SettingsError(
-                f"sweep {sweep.name}: {key} is {old.get(key)!r} there and {new.get(key)!r} here; leave that "
-                "out to add trials to the sweep, or choose another --name"
+            raise SettingError(
+                key.split("."),
+                f"sweep {sweep.name} has {old.get(key)!r}; leave that out to add trials to it, or choose another "
+                "--name",
+                value=new.get(key),
             )
     if after.search.trials <= before.search.trials:
         raise SettingsError(

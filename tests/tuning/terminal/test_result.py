@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -28,7 +29,7 @@ from lorasweep.tuning.record.words import counts_text, duration, parameters_text
 from lorasweep.tuning.terminal.console import console, next_steps
 from lorasweep.tuning.terminal.plan import kinds_of
 from lorasweep.tuning.terminal.result import result_text, trials_table
-from lorasweep.tuning.terminal.status import status_entries, sweeps_table
+from lorasweep.tuning.terminal.status import listed_entries, status_entries, sweeps_table
 
 PATTERN = r".*\.encoder\.layer\.(0|1|2|3|4|5)\.attention\.self\.(query|key|value)[bold]"
 SETTINGS: dict[str, Any] = {
@@ -218,6 +219,27 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
     assert "[this]" in text
 
 
+def test_no_trial_is_hidden_in_silence(tmp_path: Path) -> None:
+    """The best five and three that failed; how many more, and the command that shows all of them."""
+    few = "\n".join(lines_of(result_text(sweep_of(tmp_path, "few"))))
+    assert "and 1 more; all of them: lorasweep status few --all --mlruns" in " ".join(few.split())
+    trials = [
+        *(trial(number, 0.5 + number / 100) for number in range(8)),
+        *(trial(number, None, "failed", error="no memory") for number in range(8, 13)),
+        trial(13, None, "running"),
+    ]
+    many = sweep_of(tmp_path, "many", trials=trials)
+    text = "\n".join(lines_of(result_text(many)))
+    assert "and 6 more; all of them: lorasweep status many --all" in " ".join(text.split())
+    assert "t002" not in text
+    whole = "\n".join(lines_of(result_text(many, all_trials=True)))
+    assert [f"t{number:03d}" in whole for number in range(14)] == [True] * 14
+    assert "t013 running" in whole
+    assert "more" not in whole
+    one = sweep_of(tmp_path, "one", trials=trials[:5])
+    assert "more" not in "\n".join(lines_of(result_text(one)))
+
+
 def test_a_failed_sweep_has_a_result_without_a_winner(tmp_path: Path) -> None:
     """No test table, and nothing breaks without any trial."""
     failed = SweepResult(state="failed", metric="accuracy", error="all failed")
@@ -241,12 +263,27 @@ def test_all_sweeps_fit(tmp_path: Path) -> None:
 
 def test_status_for_other_programs(tmp_path: Path) -> None:
     """Plain values under names that stay."""
-    entries = status_entries(sweep_of(tmp_path, "demo", RESULT))
+    dated = [trial(0, 0.512, started=9.0), trial(1, 0.873, started=20.0, ended=1e9), *TRIALS[2:]]
+    sweep = sweep_of(tmp_path, "demo", RESULT, trials=dated)
+    sweep.folder.write_plan({"data": {"rows": {"train": 7}}})
+    sweep.folder.write_config(SweepConfig.build({"name": "demo", "data": {"path": "news.csv"}}, "test"))
+    entries = status_entries(SweepRecord(sweep.folder))
     assert (entries["name"], entries["state"], entries["metric"]) == ("demo", "finished", "accuracy")
     assert [entry["score"] for entry in entries["trials"]] == [0.512, 0.873, None, 0.701, None]
     assert ["error" in entry for entry in entries["trials"]] == [False, False, True, False, False]
     assert entries["winner"]["test"] == {"accuracy": 0.861, "macro_f1": 0.794, "loss": 0.4567}
     assert entries["untuned"]["score"] == 0.4
+    assert entries["data"]["rows"] == {"train": 7}
+    assert entries["data"]["path"] == "news.csv"
+    assert (entries["started"], entries["ended"]) == (
+        "1970-01-01T00:00:09+00:00",
+        "2001-09-09T01:46:40+00:00",
+    )
+    assert entries["trials"][0]["started"] == "1970-01-01T00:00:09+00:00"
+    assert entries["trials"][0]["ended"] is None
+    assert entries["trials"][0]["evaluations"][1]["rung"] == 2
+    assert listed_entries(sweep).items() <= entries.items()
+    json.dumps(entries)
     assert status_entries(sweep_of(tmp_path, "open"))["winner"] is None
 
 

@@ -1,4 +1,4 @@
-"""How `--help` is drawn: a flag has no type, and brackets in a text are brackets."""
+"""How a verb is called and its help drawn: a flag has no type, and brackets in a text are brackets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from lorasweep.spelling import on_command_line
 
 
 def _written_formats() -> str:
@@ -38,7 +40,12 @@ def _prepare(command: Any, context: Any) -> None:
 
 
 class Verb(TyperCommand):
-    """A verb whose help shows what stands in it."""
+    """A verb whose messages name options as they are typed, and whose help shows what stands in it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the verb."""
+        with on_command_line():
+            return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Draw the help."""
