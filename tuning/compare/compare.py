@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import (
     RegistrySettings,
     SearchSettings,
@@ -241,7 +242,7 @@ def find_or_run(
     if folder.exists() and folder.config().model_dump(include=searched) != wanted:
         raise SettingsError(
             f"sweep {config.name}: exists with other settings; choose another --name, or compare that sweep: "
-            f"lorasweep compare --sweep {config.name}"
+            f"{shell_command(mlruns, 'compare', '--sweep', config.name)}"
         )
     if not folder.exists() or folder.state() != "finished":
         folder = run_sweep(config)
