@@ -89,9 +89,16 @@ def run(
 
 
 @app.command()
-def resume(name: SweepName = None, mlruns: Mlruns = MLRUNS) -> None:
-    """Go on with a sweep that was interrupted."""
-    show_end(lorasweep.resume(name, mlruns=mlruns))
+def resume(
+    name: SweepName = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try all failed trials again, also those of a finished sweep."),
+    ] = False,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
+    """Go on with a sweep that was interrupted or failed."""
+    show_end(lorasweep.resume(name, retry_failed=retry_failed, mlruns=mlruns))
 
 
 @app.command()
@@ -232,12 +239,19 @@ def show_end(sweep: lorasweep.Sweep) -> None:
 def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     """What can be done with a sweep that does not run."""
     mlruns = sweep.record.folder.mlruns
-    if sweep.winner is None:
+    if sweep.state != "finished":
         return [
             (shell_command(mlruns, "resume", sweep.name), "go on where it stopped"),
             (shell_command(mlruns, "status", sweep.name), "what there is so far"),
         ]
+    again = []
+    if sweep.result is not None and sweep.result.missing:
+        again = [(shell_command(mlruns, "resume", sweep.name), "try again what failed after the trials")]
+    elif "failed" in set(sweep.trials["state"]):
+        retry = shell_command(mlruns, "resume", sweep.name, "--retry-failed")
+        again = [(retry, "try the failed trials again")]
     return [
+        *again,
         (shell_command(mlruns, "ui"), "browse the trials"),
         (shell_command(mlruns, "export", sweep.name, "--out", "best-adapter"), "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),

@@ -88,6 +88,7 @@ def result_text(
     ]
     if result.confirmed:
         parts += ["", _confirmed_table(result)]
+    parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
     if result.winner:
         parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
     return Group(*parts)
