@@ -71,8 +71,9 @@ class Adapter:
             >>> list(adapter.predict(["Markets rally as inflation cools"]).columns)
             ['text', 'label', 'score']
         """
-        from lorasweep.tuning.adapters.apply.predict import predict_frame
+        from lorasweep.tuning.adapters.apply.predict import predict_frame, warn_of_gaps
 
+        warn_of_gaps(self.classifier, texts, pairs)
         return predict_frame(self.classifier, texts, pairs, probabilities=probabilities, precision=precision)
 
     @quietly

@@ -9,6 +9,7 @@ from lorasweep.display import Waiting
 from lorasweep.driving import continue_or_run, run_options, split_data
 from lorasweep.libraries import quietly
 from lorasweep.options import COMPARE_OPTIONS, show_options, to_entries
+from lorasweep.spelling import naming_options
 from lorasweep.tuning.compare.record import SEARCH_ROWS
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -80,7 +81,17 @@ def compare(
         with report.paused():
             return continue_or_run(config, mlruns, verbose)
 
-    with Waiting(verbose, "reading") as report:
+    baselines = {
+        "batch_size": batch_size,
+        "full_rate": full_rate,
+        "lora_rate": lora_rate,
+        "tune_baseline": tune_baseline,
+        "baseline_trials": baseline_trials,
+    }
+    with (
+        naming_options(options | baselines | {"name": name}),
+        Waiting(verbose, "reading") as report,
+    ):
         return compare_sweep(
             options,
             name=name or f"{sweep or stem(options.get('data'))}-compared",
@@ -91,11 +102,7 @@ def compare(
             sweep=sweep,
             all_rows=all_rows,
             search_rows=search_rows,
-            batch_size=batch_size,
-            full_rate=full_rate,
-            lora_rate=lora_rate,
-            tune_baseline=tune_baseline,
-            baseline_trials=baseline_trials,
+            **baselines,
         )
 
 

@@ -13,7 +13,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.sweep.defaults import given_entries, sweep_config
+from lorasweep.tuning.sweep.defaults import given_entries, name_after, sweep_config
 from lorasweep.tuning.sweep.extend import extended_config
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def run_options(
         with Waiting(verbose, "reading the sweep"):
             prepared = start.extend(folder, config)
     else:
+        if name is None and isinstance(entries.get("name"), str):
+            # The configuration may be that of an earlier sweep, which has this name.
+            entries["name"] = name_after(entries["name"], mlruns)
         config = sweep_config(entries, mlruns)
         with Waiting(verbose, "checking data, model and search space"):
             prepared = start.prepare(config, mlruns, frames=frames, space=space)

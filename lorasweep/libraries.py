@@ -1,4 +1,4 @@
-"""How the face calls the libraries: quietly, and without leaving a trace in the caller's process."""
+"""How the face calls what is below: quietly, in the words of Python, and without a trace in the caller's process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from lorasweep.spelling import naming_keywords
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
 P = ParamSpec("P")
@@ -14,12 +15,15 @@ T = TypeVar("T")
 
 
 def quietly(function: Callable[P, T]) -> Callable[P, T]:
-    """Silence the libraries while the function runs; the caller's warning filters come back after it."""
+    """Silence the libraries while the function runs; the caller's warning filters come back after it.
+
+    Its errors name options as whoever called it has written them.
+    """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         quiet_environment()
-        with warnings.catch_warnings():
+        with naming_keywords(), warnings.catch_warnings():
             # Before the libraries are imported, which is when some of them warn.
             warnings.simplefilter("ignore")
             quiet_libraries()

@@ -10,6 +10,7 @@ from lorasweep.driving import resume_folder, run_options
 from lorasweep.frames import sweeps_frame
 from lorasweep.libraries import quietly
 from lorasweep.options import OPTIONS, show_options
+from lorasweep.spelling import naming_options
 from lorasweep.sweep import Sweep
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import list_sweeps
@@ -72,9 +73,10 @@ def run(
         >>> plan.budget.trials
         3
     """
-    prepared = run_options(
-        data, options, config=config, mlruns=mlruns, extend=extend, dry_run=dry_run, verbose=verbose
-    )
+    with naming_options(options, config):
+        prepared = run_options(
+            data, options, config=config, mlruns=mlruns, extend=extend, dry_run=dry_run, verbose=verbose
+        )
     return prepared.plan if dry_run else Sweep(SweepRecord(prepared.folder))
 
 

@@ -219,6 +219,15 @@ def shipped_spaces() -> list[SearchSpace]:
     return [_from_file(path, path.stem) for path in sorted(SHIPPED.glob("*.yaml"))]
 
 
+def space_file(spec: str) -> Path:
+    """The file that `spec` names, as in `load_space`, whether or not it is there."""
+    shipped = SHIPPED / f"{spec}.yaml"
+    if shipped in SHIPPED.glob("*.yaml"):
+        return shipped
+    file, colon, _ = spec.rpartition(":")
+    return Path(file if colon and file.endswith(".py") else spec)
+
+
 def load_space(spec: str) -> Space:
     """The space that `spec` names: a shipped one, a YAML file, or `file.py:function`.
 

@@ -25,6 +25,24 @@ class SettingsError(LorasweepError):
     """A setting, a search space or a sweep's name is not allowed."""
 
 
+class SettingError(SettingsError):
+    """A setting whose value cannot be.
+
+    Attributes:
+        place: its keys in the configuration.
+        value: what it is; `...` where there is none.
+        problem: what is wrong with it, or what to do.
+        source: the file that has it, or `settings`.
+    """
+
+    def __init__(
+        self, place: Sequence[str], problem: str, *, value: object = ..., source: str = "settings"
+    ) -> None:
+        self.place, self.value, self.problem, self.source = tuple(place), value, problem, source
+        named = ".".join(self.place) + (f": {value!r}" if value is not ... else "")
+        super().__init__(f"{source}: {named or 'all of it'}: {problem}")
+
+
 class TrainingError(LorasweepError):
     """A trial cannot continue: its loss is not finite, or memory is too small."""
 

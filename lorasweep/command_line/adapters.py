@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from lorasweep.command_line.options import (
 from lorasweep.options import split_names
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import console, next_steps, print_json
 
 Adapter = Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)]
@@ -72,13 +74,13 @@ def export(
             tracking_uri=tracking_uri,
             mlruns=mlruns,
         )
-    console.print(exported.text, soft_wrap=True, markup=False)
+    console.print(exported.text, markup=False)
     if exported.uploaded is not None:
-        console.print(f"{out}: uploaded to {exported.uploaded}", soft_wrap=True, markup=False)
+        console.print(f"{out}: uploaded to {exported.uploaded}", markup=False)
     if not FORMATS[form].runs_here:
-        next_steps(console, [(str(out / "README.md"), "the lines that run it")])
+        next_steps(console, [(f"cat {quote(str(out / 'README.md'))}", "the lines that run it")])
     else:
-        next_steps(console, [(f"lorasweep predict --adapter {out} {TRY_IT}", "try it")])
+        next_steps(console, [(f"lorasweep predict --adapter {quote(str(out))} {TRY_IT}", "try it")])
 
 
 def predict(
@@ -91,7 +93,7 @@ def predict(
         Path | None,
         typer.Option(
             "--out",
-            help="With --file: its rows with label and score, .csv, .tsv, .jsonl or .parquet.",
+            help="With --file: its rows with label and score, {written formats}.",
             show_default=False,
         ),
     ] = None,
@@ -119,7 +121,7 @@ def predict(
     loaded = lorasweep.load(adapter)
     if rows is not None and out is not None:
         written = predict_file(loaded.classifier, rows, out, text=names, all_probabilities=all_probabilities)
-        console.print(written.text(), soft_wrap=True, markup=False)
+        console.print(written.text(), markup=False)
         return
     texts, pairs = read_inputs(loaded.classifier, text or [], rows, names)
     print_predictions(loaded.predict(texts, pairs), console, as_json)
@@ -159,14 +161,17 @@ def register(
     opened = lorasweep.open(sweep, mlruns=mlruns)
     with console.status("packing, checking and registering"):
         registered = opened.register(name, self_contained=self_contained, tracking_uri=tracking_uri)
-    console.print(registered.text(), soft_wrap=True, markup=False)
+    console.print(registered.text(), markup=False)
     model = registered.name
     address = f"models:/{model}@{registered.alias}"
     store = opened.tracking_store(tracking_uri)
     next_steps(
         console,
         [
-            (f"MLFLOW_TRACKING_URI={store} mlflow models serve -m {address} --env-manager local", "serve it"),
-            (f"lorasweep export {address} --out {model}", "take it along"),
+            (
+                f"MLFLOW_TRACKING_URI={quote(store)} mlflow models serve -m {quote(address)} --env-manager local",
+                "serve it",
+            ),
+            (shell_command(mlruns, "export", address, "--out", model), "take it along"),
         ],
     )

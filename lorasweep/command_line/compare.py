@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 import lorasweep
 from lorasweep.command_line.options import MLRUNS, Mlruns, sweep_options
 from lorasweep.options import COMPARE_OPTIONS
 from lorasweep.tuning.compare.record import SEARCH_ROWS
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import console, next_steps
 
 COMPARE, BASELINES = "Comparison", "Baselines"
@@ -77,12 +77,16 @@ def compare(
     from lorasweep.tuning.compare.text import comparison_text
 
     console.print(comparison_text(comparison.records))
-    console.print(f"files: {escape(', '.join(str(path) for path in comparison.files))}")
+    for path in comparison.files:
+        console.print(str(path), markup=False)
     next_steps(
         console,
         [
-            ("lorasweep ui", "browse the rows"),
-            (f"lorasweep export {comparison.settings.sweep} --out best-adapter", "export the tuned adapter"),
+            (shell_command(mlruns, "ui"), "browse the rows"),
+            (
+                shell_command(mlruns, "export", comparison.settings.sweep, "--out", "best-adapter"),
+                "export the tuned adapter",
+            ),
         ],
     )
     if comparison.failed:

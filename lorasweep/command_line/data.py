@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
+from lorasweep.command_line.verbs import App
 from lorasweep.training.errors import DataError, first_line, missing_extra
-from lorasweep.tuning.terminal.console import console
+from lorasweep.tuning.terminal.console import console, next_steps
 
-app = typer.Typer(
+app = App(
     name="data",
     help="Bring a public data set, and check that it is whole.",
     no_args_is_help=True,
@@ -50,9 +51,9 @@ def huffpost(
     first = f"{check.rows:,} rows, {len(check.classes)} categories, {check.first_date} to {check.last_date}"
     sizes = list(check.classes.items())
     (largest, most), (smallest, least) = sizes[0], sizes[-1]
-    console.print(f"{path}: {first}", soft_wrap=True, markup=False)
+    console.print(f"{path}: {first}", markup=False)
     console.print(f"from {smallest} ({least:,} rows) to {largest} ({most:,} rows)", markup=False)
-    console.print(f"sha256 {check.sha256}", soft_wrap=True)
+    console.print(f"sha256 {check.sha256}")
     if problems := check.problems():
         raise DataError(
             f"{path}: not the whole set ({'; '.join(problems)}): scores on it do not compare with published ones; "
@@ -61,19 +62,20 @@ def huffpost(
     record = path.with_name(f"{path.name}.sha256.json")
     before = recorded_sha256(record)
     if before not in (None, check.sha256):
-        console.print(
-            f"its sha256 was {before} when it was last checked: the file was changed", soft_wrap=True
-        )
+        console.print(f"its sha256 was {before} when it was last checked: the file was changed")
     try:
         check.write(record)
-        console.print(f"this is the whole set; recorded in {record}", soft_wrap=True, markup=False)
+        console.print(f"this is the whole set; recorded in {record}", markup=False)
     except OSError as error:
-        console.print(f"this is the whole set; {record} cannot be written ({error.strerror})", soft_wrap=True)
-    run = f"lorasweep run --data {shlex.quote(str(path))} --base-model google-bert/bert-base-uncased"
-    console.print(f"\nnext  {run}", soft_wrap=True, markup=False)
-    console.print(
-        "      --merge-labels huffpost takes near-double categories for one;\n"
-        "      --split-by date tests on the newest rows"
+        console.print(f"this is the whole set; {record} cannot be written ({error.strerror})")
+    run = f"lorasweep run --data {quote(str(path))} --base-model google-bert/bert-base-uncased"
+    next_steps(
+        console,
+        [
+            (run, "search on it"),
+            (f"{run} --merge-labels huffpost", "take near-double categories for one"),
+            (f"{run} --split-by date", "test on the newest rows"),
+        ],
     )
 
 
@@ -118,5 +120,5 @@ def by_hand(folder: Path) -> str:
     target = folder / FILE
     return (
         f"press Download on {PAGE}, put {FILE} from the archive at {target}, then: "
-        f"lorasweep data huffpost --file {target}"
+        f"lorasweep data huffpost --file {quote(str(target))}"
     )

@@ -15,19 +15,20 @@ from rich.markup import escape
 import lorasweep
 from lorasweep.command_line import adapters, compare, data
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
+from lorasweep.command_line.verbs import App
 from lorasweep.options import RECORD
 from lorasweep.training.errors import LorasweepError
 from lorasweep.tuning.quiet import quiet_environment
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import PlainConsole, console, next_steps, print_json
 from lorasweep.tuning.tracking.store import hide_passwords, tracking_store
 
-app = typer.Typer(
+app = App(
     name="lorasweep",
     help="Finds the LoRA adapter that classifies your texts best.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -123,25 +124,32 @@ def publish(name: SweepName = None, tracking_uri: TrackingUri = None, mlruns: Ml
 
 
 @app.command()
-def status(name: SweepName = None, as_json: AsJson = False, mlruns: Mlruns = MLRUNS) -> None:
+def status(
+    name: SweepName = None,
+    all_trials: Annotated[bool, typer.Option("--all", help="Show all trials, not the best alone.")] = False,
+    as_json: AsJson = False,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
     """List the sweeps, or show one."""
     from lorasweep.running import records
-    from lorasweep.tuning.terminal.status import status_entries, sweeps_table
+    from lorasweep.tuning.terminal.result import result_text
+    from lorasweep.tuning.terminal.status import listed_entries, status_entries, sweeps_table
 
     if name is None:
         sweeps = records(mlruns)
         if as_json:
-            print_json([{"name": sweep.name, "state": sweep.state} for sweep in sweeps])
+            print_json(list(map(listed_entries, sweeps)))
         elif sweeps:
             console.print(sweeps_table(sweeps))
         else:
-            console.print(f"no sweeps in {escape(str(mlruns))} yet; start one with: lorasweep run")
+            start = shell_command(mlruns, "run")
+            console.print(f"no sweeps in {mlruns} yet; start one with: {start}", markup=False)
         return
     sweep = lorasweep.open(name, mlruns=mlruns)
     if as_json:
         print_json(status_entries(sweep.record))
         return
-    console.print(sweep)
+    console.print(result_text(sweep.record, all_trials=all_trials))
     if sweep.state != "running":
         next_steps(console, sweep_steps(sweep))
 
@@ -206,11 +214,12 @@ def spaces(
     """List the shipped search spaces, or show one."""
     from rich.table import Table
 
-    from lorasweep.search_spaces.space import SearchSpace, load_space, shipped_spaces
+    from lorasweep.search_spaces.space import load_space, shipped_spaces, space_file
 
     if name is not None:
-        space = load_space(name)
-        console.print(space.to_yaml() if isinstance(space, SearchSpace) else str(space), markup=False, end="")
+        load_space(name)
+        # As it is, comments included: they say why, to whoever changes a copy.
+        console.print(space_file(name).read_text(encoding="utf-8"), markup=False, end="")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("space", no_wrap=True)
@@ -218,7 +227,13 @@ def spaces(
     for space in shipped_spaces():
         table.add_row(space.name, escape(space.about))
     console.print(table)
-    console.print("\nlorasweep spaces NAME shows one; save it, change it, and pass it: --space mine.yaml")
+    next_steps(
+        console,
+        [
+            ("lorasweep spaces lora_cpu > mine.yaml", "take a copy of one and change it"),
+            ("lorasweep run --space mine.yaml", "search it"),
+        ],
+    )
 
 
 for verb in (compare.compare, adapters.export, adapters.predict, adapters.evaluate, adapters.register):
@@ -236,20 +251,22 @@ def show_end(sweep: lorasweep.Sweep) -> None:
 
 def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     """What can be done with a sweep that does not run."""
+    mlruns = sweep.record.folder.mlruns
     if sweep.state != "finished":
         return [
-            (f"lorasweep resume {sweep.name}", "go on where it stopped"),
-            (f"lorasweep status {sweep.name}", "what there is so far"),
+            (shell_command(mlruns, "resume", sweep.name), "go on where it stopped"),
+            (shell_command(mlruns, "status", sweep.name), "what there is so far"),
         ]
     again = []
     if sweep.result is not None and sweep.result.missing:
-        again = [(f"lorasweep resume {sweep.name}", "try again what failed after the trials")]
+        again = [(shell_command(mlruns, "resume", sweep.name), "try again what failed after the trials")]
     elif "failed" in set(sweep.trials["state"]):
-        again = [(f"lorasweep resume {sweep.name} --retry-failed", "try the failed trials again")]
+        retry = shell_command(mlruns, "resume", sweep.name, "--retry-failed")
+        again = [(retry, "try the failed trials again")]
     return [
         *again,
-        ("lorasweep ui", "browse the trials"),
-        (f"lorasweep export {sweep.name} --out best-adapter", "take the winner along"),
+        (shell_command(mlruns, "ui"), "browse the trials"),
+        (shell_command(mlruns, "export", sweep.name, "--out", "best-adapter"), "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
     ]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from lorasweep.options import DEPENDENT, OPTIONS, Option, help_line
+from lorasweep.tuning.record.commands import MLRUNS as MLRUNS
+from lorasweep.tuning.record.commands import MLRUNS_VARIABLE
 
-MLRUNS = Path("mlruns")
 Mlruns = Annotated[
-    Path, typer.Option("--mlruns", help="Folder of sweeps and records.", envvar="LORASWEEP_MLRUNS")
+    Path, typer.Option("--mlruns", help="Folder of sweeps and records.", envvar=MLRUNS_VARIABLE)
 ]
 SweepName = Annotated[
     str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
@@ -75,10 +75,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     if option.kind is bool and (option.default is True or option.name in DEPENDENT):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     kind: Any = list[str] if option.name == "text" else option.kind
-    # Rich would take [3] for a tag.
-    shown = typer.Option(
-        flag, help=escape(help_line(option)), rich_help_panel=option.panel, show_default=False
-    )
+    shown = typer.Option(flag, help=help_line(option), rich_help_panel=option.panel, show_default=False)
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown]
     )

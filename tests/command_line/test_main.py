@@ -15,6 +15,7 @@ import pytest
 from _pytest.capture import CaptureResult
 
 from lorasweep.command_line import main as cli
+from lorasweep.search_spaces.space import SHIPPED
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 
@@ -247,24 +248,43 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
         ["--address", "127.0.0.1:1"],
         ["--address 127.0.0.1:1", "no Ray cluster", "ray start --head"],
     ),
-    "a number out of range": (lambda place: None, ["--trials", "0"], ["search.trials", "0", "1"]),
-    "a word not allowed": (lambda place: None, ["--metric", "f1"], ["training.metric", "'f1'", "macro_f1"]),
+    "a number out of range": (lambda place: None, ["--trials", "0"], ["--trials 0: use 1 or more"]),
+    "a word not allowed": (
+        lambda place: None,
+        ["--metric", "f1"],
+        ["lorasweep: --metric f1: use accuracy, macro_f1 or loss"],
+    ),
+    "a word not allowed in the file": (
+        lambda place: (place / "sweep.yaml").write_text("training: {metric: f1}\n"),
+        ["--config", "sweep.yaml"],
+        ["sweep.yaml: training.metric: 'f1': use accuracy, macro_f1 or loss"],
+    ),
+    "a name for what is not to be registered": (
+        lambda place: None,
+        ["--no-register", "--register", "all news"],
+        ["--no-register --register 'all news'", "leave out the name"],
+    ),
+    "more trials at once than cores": (
+        lambda place: None,
+        ["--concurrency", "4096", "--trials", "4000"],
+        ["--concurrency 4096: each trial needs a core"],
+    ),
     "a confirmation that is not KxS": (
         lambda place: None,
         ["--confirm", "3"],
-        ["choice.confirm", "'3'", "3x3"],
+        ["--confirm 3: ", "3x3"],
     ),
     "an unknown rule for the winner": (
         lambda place: None,
         ["--choose", "tiny"],
-        ["choice.rule", "'tiny'", "smallest"],
+        ["--choose tiny: ", "smallest"],
     ),
     "a warm start from nowhere": (lambda place: None, ["--warm-start", "gone"], ["no sweeps in", "mlruns"]),
-    "a name that is no folder": (lambda place: None, ["--name", "../up"], ["name", "'../up'", "letters"]),
+    "a name that is no folder": (lambda place: None, ["--name", "../up"], ["--name ../up: ", "letters"]),
     "an unknown setting in the file": (
         lambda place: (place / "sweep.yaml").write_text("search: {trails: 4}\n"),
         ["--config", "sweep.yaml"],
-        ["search.trails", "no such setting"],
+        ["sweep.yaml: search.trails: no such setting"],
     ),
     "a settings file that is not YAML": (
         lambda place: (place / "sweep.yaml").write_text("search: {\n  trials: [\n"),
@@ -421,7 +441,23 @@ def test_status_of_an_empty_folder(command: Command, place: Path) -> None:
 
 def test_status_lists_sweeps(command: Command, known: SweepFolder) -> None:
     code, printed = command("status", "--json")
-    assert (code, json.loads(printed.out)) == (0, [{"name": "known", "state": "interrupted"}])
+    [listed] = json.loads(printed.out)
+    assert (code, listed["name"], listed["state"], listed["ended"]) == (0, "known", "interrupted", None)
+    code, printed = command("status", "known", "--all")
+    assert code == 0
+    assert "\n\n# go on where it stopped\nlorasweep resume known\n" in printed.out
+
+
+def test_the_file_of_an_earlier_sweep_makes_a_new_one(
+    command: Command, place: Path, known: SweepFolder
+) -> None:
+    """The name in it is that sweep's; a name that is asked for is another matter."""
+    file = str(known.path / "config.yaml")
+    arguments = ["run", "--config", file, "--data", "rows.csv", "--base-model", "@tiny"]
+    code, printed = command(*arguments, "--dry-run")
+    assert (code, printed.err) == (0, "")
+    assert "known-1\n" in printed.out
+    refused(command, place, [*arguments, "--name", "known"], ["known", "in use"])
 
 
 def test_spaces_are_listed_and_shown_as_files_that_load(command: Command, place: Path) -> None:
@@ -430,6 +466,8 @@ def test_spaces_are_listed_and_shown_as_files_that_load(command: Command, place:
     assert all(name in printed.out for name in ("quickstart", "lora_bert", "lora_cpu"))
     code, printed = command("spaces", "lora_cpu")
     assert code == 0
+    assert printed.out == (SHIPPED / "lora_cpu.yaml").read_text()
+    assert "# " in printed.out
     (place / "mine.yaml").write_text(printed.out)
     code, shown = command("spaces", "mine.yaml")
     assert (code, shown.out) == (0, printed.out)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
-from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig, validation_part
+from lorasweep.tuning.record.commands import shell_command
+from lorasweep.tuning.record.config import (
+    RegistrySettings,
+    SearchSettings,
+    SweepConfig,
+    merge,
+    validation_part,
+)
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.trials.ray_access import guard_local_ray
@@ -131,12 +138,12 @@ def compare_sweep(
     from lorasweep.tuning.compare.run import prepare, run_rows
     from lorasweep.tuning.tracking.store import tracking_store
 
-    settings = CompareSettings(
+    settings = CompareSettings.build(
         name=name,
         sweep=config.name,
         data=_row_data(config, given.get("max_train_rows"), own=sweep is not None and not all_rows),
         base_model=config.base_model,
-        training=config.training.model_copy(update={"epochs": given.get("epochs", config.training.epochs)}),
+        training=_rows_config(config, given).training,
         **baselines,
     )
     folder = ComparisonFolder(mlruns, name)
@@ -183,6 +190,17 @@ def _sweep_config(
     return find_sweep(mlruns, sweep).config()
 
 
+def _rows_config(config: SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
+    """The sweep's configuration with what the rows are to have of their own.
+
+    Raises:
+        SettingError: such a value is not allowed.
+    """
+    own = (("training", "epochs"), ("data", "max_train_rows"))
+    entries = {group: {name: given[name]} for group, name in own if name in given}
+    return SweepConfig.build(merge(config.model_dump(mode="json"), entries), "settings")
+
+
 def _row_data(config: SweepConfig, max_train_rows: int | None, own: bool) -> DataSettings | None:
     """Data of the rows; None for the rows that the sweep has prepared."""
     if own and max_train_rows is None:
@@ -224,7 +242,7 @@ def find_or_run(
     if folder.exists() and folder.config().model_dump(include=searched) != wanted:
         raise SettingsError(
             f"sweep {config.name}: exists with other settings; choose another --name, or compare that sweep: "
-            f"lorasweep compare --sweep {config.name}"
+            f"{shell_command(mlruns, 'compare', '--sweep', config.name)}"
         )
     if not folder.exists() or folder.state() != "finished":
         folder = run_sweep(config)

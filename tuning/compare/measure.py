@@ -27,7 +27,13 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.compare.profile import PeakMemory, measure_latency, profile_step, stored_bytes
+from lorasweep.tuning.compare.profile import (
+    OtherPrograms,
+    PeakMemory,
+    measure_latency,
+    profile_step,
+    stored_bytes,
+)
 from lorasweep.tuning.compare.record import Costs, Latency
 
 BATCHES = (1, 32)
@@ -77,7 +83,9 @@ def measure(
         # The same batch size for every row of a comparison, whatever it was trained with.
         operators = profile_step(state.model, data.train, amp, BATCHES[-1])
         del state
+        others = OtherPrograms()
         latencies = _latencies(loaded, hyperparameters, seed, weights, data.test, fast)
+        others_share = others.share()
     speed = median(rates[1:] or rates)
     return logits, Costs(
         precision=amp.name,
@@ -89,6 +97,7 @@ def measure(
         stored_bytes=stored,
         peak_bytes=peak,
         latencies=tuple(latencies),
+        others_share=others_share,
         operators=tuple(operators),
     )
 

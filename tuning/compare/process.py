@@ -19,6 +19,9 @@ from lorasweep.training.settings import Hyperparameters, Precision, TrainingSett
 from lorasweep.tuning.compare.measure import measure
 from lorasweep.tuning.compare.record import Costs
 
+# A process that has sent its last message has nothing left to do but end.
+ENDING_SECONDS = 60
+
 
 class RowTask(NamedTuple):
     """What a process needs to train one row, in the precision of its training settings."""
@@ -52,11 +55,13 @@ def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[
             message = here.recv()
             if isinstance(message, Evaluation):
                 listen(message)
-            elif isinstance(message, LorasweepError):
+                continue
+            # It ends by itself now. Terminated, it would give back none of its semaphores.
+            process.join(ENDING_SECONDS)
+            if isinstance(message, LorasweepError):
                 raise message
-            else:
-                logits, costs = message
-                return logits, costs
+            logits, costs = message
+            return logits, costs
     except EOFError:
         process.join()
         raise TrainingError(

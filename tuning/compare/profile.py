@@ -157,3 +157,32 @@ class PeakMemory:
         )
         resident = 1024 * int(peak[1]) if peak else psutil.Process().memory_info().rss
         return max(0, resident - self._before)
+
+
+class OtherPrograms:
+    """What other programs use of the cores that this process may use, since it was made.
+
+    Latencies that were taken meanwhile are longer than on a machine that does nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def share(self) -> float:
+        """Their part of the cores' time, in [0, 1]; 0 where the system does not count it."""
+        used, own, idle = (after - before for after, before in zip(self._read(), self._before, strict=True))
+        return min(max((used - own) / (used + idle), 0.0), 1.0) if used + idle > 0 else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Seconds of these cores' work, of this process, and of these cores' idling."""
+        process, cores = psutil.Process(), psutil.cpu_times(percpu=True)
+        if hasattr(process, "cpu_affinity"):
+            cores = [cores[number] for number in process.cpu_affinity() if number < len(cores)]
+        idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in cores)
+        # A guest's time is counted as its user's, too.
+        every = sum(
+            sum(core) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0) for core in cores
+        )
+        own = process.cpu_times()
+        return every - idle, own.user + own.system, idle

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import DataSettings, Precision, Settings, TrainingSettings
-from lorasweep.tuning.record.config import validation_line
+from lorasweep.tuning.record.config import check_name, setting_error
 from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
 from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TestScores
 
@@ -34,6 +34,23 @@ class CompareSettings(Settings):
     lora_rate: float = Field(2e-5, gt=0, description="Learning rate of untuned LoRA.")
     tune_baseline: bool = Field(False, description="Tune both learning rates, too, each in a sweep.")
     baseline_trials: int = Field(6, ge=1, description="Trials of each of these sweeps.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        return check_name(name)
+
+    @classmethod
+    def build(cls, **entries: Any) -> CompareSettings:
+        """Validate settings.
+
+        Raises:
+            SettingError: names the setting, its value and what is allowed.
+        """
+        try:
+            return cls(**entries)
+        except ValidationError as error:
+            raise setting_error(error, "settings") from error
 
 
 class RowPlan(Record):
@@ -97,6 +114,7 @@ class Costs(Record):
         seconds: the whole training, evaluations included.
         stored_bytes: of the weights to keep: an adapter with its head, or the whole model.
         peak_bytes: memory added by the training, the model included.
+        others_share: of the cores' time while latencies were taken, what other programs used.
     """
 
     precision: str = ""
@@ -108,6 +126,7 @@ class Costs(Record):
     stored_bytes: int = 0
     peak_bytes: int = 0
     latencies: tuple[Latency, ...] = ()
+    others_share: float = 0.0
     operators: tuple[OperatorUse, ...] = ()
 
 
@@ -214,7 +233,7 @@ class ComparisonFolder:
         try:
             return CompareSettings.model_validate(read_yaml(path))
         except ValidationError as error:
-            raise SettingsError(f"{path}: {validation_line(error)}") from error
+            raise setting_error(error, str(path)) from error
         except SettingsError as error:
             raise SettingsError(f"{error}; choose another --name") from error
 

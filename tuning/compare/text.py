@@ -22,6 +22,8 @@ OPERATORS = {
     "layer norm": "norm",
 }
 MEGABYTE = 1e6
+# Other programs that use more of the cores than this are told beside the latencies.
+BUSY = 0.1
 NO_AMP = (
     "AMP has no type to use here: the machine has neither bf16 in hardware nor a GPU, or the base model's code runs in "
     "fp32 only. Rows with AMP equal those in fp32 and are shown once."
@@ -93,7 +95,8 @@ def _latencies(rows: Sequence[ComparedRow]) -> Iterator[Rows]:
                 what = name(row) if form == "whole" else f"{name(row)}, {form}"
                 cells.append([what, *(by.get(precision, "-") for precision in precisions)])
         texts = "one text" if batch == 1 else f"{batch} texts"
-        yield Rows(f"latency, {texts}: median (95th percentile), ms", ("", *precisions), cells)
+        title = f"latency, {texts}: median (95th percentile), ms"
+        yield Rows(title, ("", *precisions), cells, busy_note(rows))
 
 
 def _operators(rows: Sequence[ComparedRow], figure: str, unit: str) -> Rows:
@@ -103,6 +106,18 @@ def _operators(rows: Sequence[ComparedRow], figure: str, unit: str) -> Rows:
         shown = [used.pop(key, 0.0) for key in OPERATORS]
         cells.append([name(row), *(f"{value:.0f}" for value in (*shown, sum(used.values())))])
     return Rows(f"a training step by operator, {unit}", ("", *OPERATORS.values(), "other"), cells)
+
+
+def busy_note(rows: Sequence[ComparedRow]) -> str:
+    """Which rows' latencies were taken while other programs used the cores; empty if none."""
+    busy = [row for row in rows if row.error is None and row.same_as is None and row.others_share > BUSY]
+    if not busy:
+        return ""
+    shares = ", ".join(f"{row.others_share:.0%} at {name(row)}" for row in busy)
+    return (
+        f"The machine was busy while latencies were taken: other programs used {shares} of the cores' time. On an "
+        "idle machine they are shorter, and rows compare."
+    )
 
 
 def name(row: ComparedRow) -> str:
@@ -124,7 +139,8 @@ def comparison_text(rows: Sequence[ComparedRow]) -> RenderableType:
             table.add_row(*map(escape, line))
         parts += [table, ""]
     parts += [f"[red]{escape(row.plan.name)}[/red] failed: {escape(row.error)}" for row in rows if row.error]
-    return Group(*parts, *[NO_AMP] * any(row.same_as for row in rows))
+    notes = [NO_AMP] * any(row.same_as for row in rows) + [note for note in [busy_note(rows)] if note]
+    return Group(*parts, *notes)
 
 
 def comparison_markdown(rows: Sequence[ComparedRow], settings: CompareSettings) -> str:

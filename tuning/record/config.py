@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Settings, TrainingSettings
 
@@ -19,6 +19,26 @@ MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
 )
+
+
+# What is allowed, by pydantic's name for what is wrong; its own message for any other.
+RULES = {
+    "literal_error": "use {expected}",
+    "greater_than_equal": "use {ge:g} or more",
+    "greater_than": "use more than {gt:g}",
+    "less_than_equal": "use {le:g} or less",
+    "less_than": "use less than {lt:g}",
+    "int_parsing": "use a whole number",
+    "int_type": "use a whole number",
+    "int_from_float": "use a whole number",
+    "float_parsing": "use a number",
+    "float_type": "use a number",
+    "bool_parsing": "use true or false",
+    "bool_type": "use true or false",
+    "string_type": "use a text",
+    "tuple_type": "use a list of names",
+    "model_type": "use a mapping of settings",
+}
 
 
 class SearchSettings(Settings):
@@ -133,9 +153,7 @@ class SweepConfig(Settings):
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("letters, digits, '.', '_' and '-', at most 80, and a letter or digit first")
-        return name
+        return check_name(name)
 
     def to_yaml(self) -> str:
         """The configuration as YAML; `build` reads its entries back as an equal one."""
@@ -149,12 +167,12 @@ class SweepConfig(Settings):
             source: where the entries come from, for the message: a file or `command line`.
 
         Raises:
-            SettingsError: names the key, its value and what is allowed.
+            SettingError: names the key, its value and what is allowed.
         """
         try:
             return cls.model_validate(entries)
         except ValidationError as error:
-            raise SettingsError(f"{source}: {validation_line(error)}") from error
+            raise setting_error(error, source) from error
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -175,15 +193,24 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def validation_line(error: ValidationError) -> str:
-    """The first problem of a pydantic error on one line: key, value, what is allowed."""
+def check_name(name: str) -> str:
+    """The name of a sweep or a comparison, which names its folder, too. Raises `ValueError` for one that cannot."""
+    if not NAME.fullmatch(name):
+        raise ValueError("use letters, digits, '.', '_' and '-', at most 80, and a letter or digit first")
+    return name
+
+
+def setting_error(error: ValidationError, source: str) -> SettingError:
+    """The first problem of a pydantic error: key, value, what is allowed."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"]) or "settings"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: no such setting; any sweep's config.yaml lists them"
-    if problem["type"] == "missing":
-        return f"{key}: is missing"
-    return f"{key}: {problem['input']!r} is not allowed: {problem['msg'].removeprefix('Value error, ')}"
+    place, kind = [str(part) for part in problem["loc"]], problem["type"]
+    if kind == "extra_forbidden":
+        return SettingError(place, "no such setting; any sweep's config.yaml lists them", source=source)
+    if kind == "missing":
+        return SettingError(place, "is missing", source=source)
+    rule = RULES.get(kind, "").format_map(problem.get("ctx", {})).replace("'", "")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "use")
+    return SettingError(place, rule or message, value=problem["input"], source=source)
 
 
 def validation_part(train_rows: int) -> int:

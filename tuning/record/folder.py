@@ -33,6 +33,7 @@ from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.space import SearchSpace, Space
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import read_yaml
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.files import hold, is_held, read_record, write_text
 from lorasweep.tuning.record.results import (
@@ -92,7 +93,7 @@ class SweepFolder:
         if self.exists():
             raise SettingsError(
                 f"sweep {self.name}: the name is in use in {self.mlruns}; choose another --name, "
-                f"or continue it: lorasweep resume {self.name}"
+                f"or continue it: {shell_command(self.mlruns, 'resume', self.name)}"
             )
 
     def create(self, config: SweepConfig) -> None:
@@ -237,7 +238,8 @@ class SweepFolder:
         """
         return hold(
             self.path / "lock",
-            f"sweep {self.name}: another process is running it; see: lorasweep status {self.name}",
+            f"sweep {self.name}: another process is running it; see: "
+            f"{shell_command(self.mlruns, 'status', self.name)}",
         )
 
 
@@ -257,7 +259,7 @@ def find_sweep(mlruns: Path, name: str | None) -> SweepFolder:
     """
     sweeps = list_sweeps(mlruns)
     if not sweeps:
-        raise SettingsError(f"no sweeps in {mlruns}: start one with: lorasweep run")
+        raise SettingsError(f"no sweeps in {mlruns}: start one with: {shell_command(mlruns, 'run')}")
     if name is None:
         return sweeps[0]
     for sweep in sweeps:

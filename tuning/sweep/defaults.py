@@ -65,6 +65,13 @@ def default_space(entries: dict[str, Any]) -> str:
     return "lora_bert" if gpus or (gpus is None and torch.cuda.device_count()) else "lora_cpu"
 
 
+def name_after(name: str, mlruns: Path) -> str:
+    """The name itself, or where a sweep has it a free one: `news` and `news-1` become `news-2`."""
+    if not (mlruns / "sweeps" / name).exists():
+        return name
+    return free_name(re.sub(r"-\d+$", "", name)[:70], mlruns)
+
+
 def free_name(words: str, mlruns: Path) -> str:
     """A name that no sweep has yet: the words, and a number."""
     number = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError, SettingsError
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig, merge
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -26,20 +27,24 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
     """
     before = sweep.config
     if sweep.state == "running":
-        raise SettingsError(f"sweep {sweep.name}: is running; see: lorasweep status {sweep.name}")
+        see = shell_command(sweep.folder.mlruns, "status", sweep.name)
+        raise SettingsError(f"sweep {sweep.name}: is running; see: {see}")
     after = SweepConfig.build(merge(before.model_dump(mode="json"), dict(entries)), "settings")
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
     for key in old.keys() | new.keys():
         changeable = key.startswith(CHANGEABLE) and key not in FIXED
         if old.get(key) != new.get(key) and not changeable:
-            raise SettingsError(
-                f"sweep {sweep.name}: {key} is {old.get(key)!r} there and {new.get(key)!r} here; leave that "
-                "out to add trials to the sweep, or choose another --name"
+            raise SettingError(
+                key.split("."),
+                f"sweep {sweep.name} has {old.get(key)!r}; leave that out to add trials to it, or choose another "
+                "--name",
+                value=new.get(key),
             )
     if after.search.trials <= before.search.trials:
+        again = shell_command(sweep.folder.mlruns, "resume", sweep.name)
         raise SettingsError(
             f"sweep {sweep.name}: the name is in use, by a sweep of {before.search.trials} trials; choose "
-            f"another --name, ask for more --trials, or continue it: lorasweep resume {sweep.name}"
+            f"another --name, ask for more --trials, or continue it: {again}"
         )
     return after
 

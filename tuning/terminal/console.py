@@ -11,7 +11,6 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table
 
 # All control characters except tab and newline. An escape sequence in a label or a file name could otherwise move the
 # cursor, change the window's title or hide other text.
@@ -30,7 +29,8 @@ class PlainConsole(Console):
                 yield Segment(CONTROL.sub("?", segment.text), segment.style)
 
 
-console = PlainConsole(highlight=False)
+# Lines are left to the terminal to break: one that rich had broken could not be copied, nor found with grep.
+console = PlainConsole(highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -39,12 +39,13 @@ def print_json(value: Any) -> None:
 
 
 def next_steps(console: Console, steps: Sequence[tuple[str, str]]) -> None:
-    """Print the next commands, each with what it does."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(style="cyan", overflow="fold")
-    table.add_column(style="dim", overflow="fold")
-    for number, (command, what) in enumerate(steps):
-        table.add_row("next" if number == 0 else "", escape(command), escape(what))
-    console.print()
-    console.print(table)
+    """Print the next commands, each below what it does, so that one or all can be copied into a shell.
+
+    Args:
+        steps: command and what it does; without the second it goes with the command before it.
+    """
+    for command, what in steps:
+        if what:
+            console.print(f"\n[dim]# {escape(what)}[/dim]", soft_wrap=True)
+        # Whole, however long: a command that rich broke into lines would be several commands.
+        console.print(f"[cyan]{escape(command)}[/cyan]", soft_wrap=True)

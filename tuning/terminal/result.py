@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -27,6 +28,8 @@ from lorasweep.tuning.search.stopping import stopping_rule
 
 # With more, 80 columns would leave a letter or two for each.
 MOST_COLUMNS = 5
+# Trials with a score, and trials that failed, that are shown unless all are asked for.
+MOST_TRIALS, MOST_FAILED = 5, 3
 
 
 def trials_table(
@@ -81,11 +84,14 @@ def trials_table(
     return table
 
 
-def result_text(sweep: SweepRecord, result: SweepResult | None = None) -> RenderableType:
+def result_text(
+    sweep: SweepRecord, result: SweepResult | None = None, *, all_trials: bool = False
+) -> RenderableType:
     """The best trials, the winner on the test split, and what it is compared with.
 
     Args:
         result: the sweep's, if it could not be written; as recorded if None.
+        all_trials: show every trial; otherwise it is said how many are not shown.
     """
     result = result or sweep.outcome()
     stopping = stopping_rule(sweep.config.search).label
@@ -93,17 +99,36 @@ def result_text(sweep: SweepRecord, result: SweepResult | None = None) -> Render
         f"[bold]{escape(sweep.name)}[/bold] {result.state} after {duration(result.seconds)}: "
         + counts_text(sweep.trials, stopping),
         "",
-        trials_table(sweep.trials, result.metric, sweep.searched, sweep.config.training.rungs),
+        trials_table(
+            sweep.trials,
+            result.metric,
+            sweep.searched,
+            sweep.config.training.rungs,
+            most=len(sweep.trials) if all_trials else MOST_TRIALS,
+        ),
+        *_trials_beside(sweep, all_trials),
     ]
-    failed = [trial for trial in sweep.trials if trial.error]
-    for trial in failed[:3]:
-        parts.append(f"{trial.id} failed: {escape(trial.error or '')}")
     if result.confirmed:
         parts += ["", _confirmed_table(result)]
     parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
     if result.winner:
         parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
     return Group(*parts)
+
+
+def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]:
+    """The trials that the table of the best ones lacks: those without a score, and how many others there are."""
+    ranked, failed = sweep.ranked(), [trial for trial in sweep.trials if trial.error]
+    lines = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
+    if all_trials:
+        scored = {trial.id for trial in (*ranked, *failed)}
+        return [*lines, *(f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored)]
+    lines = lines[:MOST_FAILED]
+    shown = {trial.id for trial in (*ranked[:MOST_TRIALS], *failed[:MOST_FAILED])}
+    if hidden := len(sweep.trials) - len(shown):
+        command = shell_command(sweep.folder.mlruns, "status", sweep.name, "--all")
+        lines.append(f"and {hidden} more; all of them: {escape(command)}")
+    return [*lines]
 
 
 def _confirmed_table(result: SweepResult) -> Table:

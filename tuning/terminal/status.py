@@ -1,13 +1,15 @@
-"""`lorasweep status`: a table of all sweeps, and one sweep as JSON."""
+"""`lorasweep status`: a table of all sweeps, and sweeps as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import score_text
 
@@ -30,26 +32,57 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
     return table
 
 
-def status_entries(sweep: SweepRecord) -> dict[str, Any]:
-    """One sweep for `status --json`, under names that stay stable for other programs."""
-    result = sweep.outcome()
+def listed_entries(sweep: SweepRecord) -> dict[str, Any]:
+    """What the table of all sweeps shows of one, for `status --json`."""
+    best, winner = sweep.ranked()[:1], sweep.winner
+    started = [trial.started for trial in sweep.trials if trial.started]
+    ended = [trial.ended for trial in sweep.trials if trial.ended]
     return {
         "name": sweep.name,
         "state": sweep.state,
         "metric": sweep.metric,
-        "trials": [
-            {
-                "id": trial.id,
-                "state": trial.state,
-                "score": trial.score,
-                "settings": trial.hyperparameters.model_dump(),
-                "trainable_parameters": trial.trainable_parameters,
-                "seconds": trial.seconds,
-            }
-            | ({"error": trial.error} if trial.error else {})
-            for trial in sweep.trials
-        ],
+        "score": best[0].score if best else None,
+        "test_accuracy": winner.test.accuracy if winner else None,
+        "trials_asked": sweep.config.search.trials,
+        "started": date_text(min(started, default=None)),
+        "ended": date_text(max(ended, default=None)) if sweep.state != "running" else None,
+    }
+
+
+def status_entries(sweep: SweepRecord) -> dict[str, Any]:
+    """One sweep for `status --json`, under names that stay stable for other programs.
+
+    Dates are of the first trial's start and the last one's end.
+    """
+    result = sweep.outcome()
+    return {
+        **listed_entries(sweep),
+        "seconds": result.seconds,
+        "base_model": sweep.config.base_model,
+        "data": {**sweep.config.data.model_dump(), **sweep.plan.get("data", {})},
+        "trials": [_trial_entries(trial) for trial in sweep.trials],
         **result.model_dump(
             include={"winner", "unmerged", "untuned", "baselines", "confirmed", "choices", "registered"}
         ),
     }
+
+
+def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "state": trial.state,
+        "score": trial.score,
+        "settings": trial.hyperparameters.model_dump(),
+        "trainable_parameters": trial.trainable_parameters,
+        "seconds": trial.seconds,
+        "started": date_text(trial.started or None),
+        "ended": date_text(trial.ended),
+        "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
+    } | ({"error": trial.error} if trial.error else {})
+
+
+def date_text(seconds: float | None) -> str | None:
+    """Unix time as ISO 8601 writes it, in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -10,6 +10,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import ResourceSettings
 from lorasweep.tuning.record.machine import usable_cores
 
+log = logging.getLogger("lorasweep")
+
 # With more trials at once, the sampler would propose most of them before it has results to learn from.
 DEFAULT_CONCURRENCY = 4
 # A trial on a GPU gains little from more threads.
@@ -82,17 +84,24 @@ def resolve_resources(settings: ResourceSettings, trials: int, cpus: int, gpus: 
     slots = gpu_slots(gpus, gpus_per_trial) if gpus_per_trial else min(cpus, DEFAULT_CONCURRENCY)
     concurrency = settings.concurrency or min(slots, cpus // (settings.cpus_per_trial or 1))
     concurrency = min(concurrency, trials)
+    asked = f"--concurrency {settings.concurrency or concurrency}"
     if gpus_per_trial and concurrency > slots:
         raise SettingsError(
-            f"--concurrency {concurrency}: {gpus:g} GPUs hold {slots} trials of {gpus_per_trial:g} each; "
+            f"{asked}: {gpus:g} GPUs hold {slots} trials of {gpus_per_trial:g} each; "
             "lower it or --gpus-per-trial"
         )
+    if concurrency > cpus:
+        raise SettingsError(f"{asked}: each trial needs a core, and there are {cpus}; ask for at most that")
     share = max(1, cpus // concurrency)
     cpus_per_trial = settings.cpus_per_trial or (min(share, GPU_TRIAL_CPUS) if gpus_per_trial else share)
     if cpus_per_trial * concurrency > cpus:
         raise SettingsError(
-            f"--concurrency {concurrency} with {cpus_per_trial} cores a trial needs "
+            f"{asked}: {concurrency} trials of --cpus-per-trial {cpus_per_trial} need "
             f"{cpus_per_trial * concurrency} cores, and there are {cpus}; lower one of them"
+        )
+    if (settings.concurrency or 0) > trials:
+        log.warning(
+            "concurrency %d: the sweep has %d trials, so no more run at once", settings.concurrency, trials
         )
     return Resources(cpus, gpus, cpus_per_trial, gpus_per_trial, concurrency)
 

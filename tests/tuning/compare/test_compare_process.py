@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,19 @@ def task(base: Path, **settings: object) -> RowTask:
     return RowTask(resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, 1)
 
 
-def test_measurements_and_evaluations_come_back(tiny_base: Callable[[str], Path]) -> None:
+def test_measurements_and_evaluations_come_back(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminated: list[BaseProcess] = []
+    monkeypatch.setattr(BaseProcess, "terminate", terminated.append)
     heard: list[Evaluation] = []
     logits, costs = measure_apart(task(tiny_base("bert")), heard.append)
     assert costs.precision == "fp32"
     assert logits.shape == (6, 2)
     assert [evaluation.rung for evaluation in heard] == [1, 2]
+    assert 0 <= costs.others_share <= 1
+    # Python would warn at exit of semaphores that the process has not given back.
+    assert terminated == []
 
 
 def test_an_error_that_a_user_can_mend_is_the_same_here(tiny_base: Callable[[str], Path]) -> None:

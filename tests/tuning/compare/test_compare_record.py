@@ -52,7 +52,7 @@ def test_settings_that_were_broken_by_hand_are_named(tmp_path: Path) -> None:
     folder.open(SETTINGS)
     path = folder.path / "settings.yaml"
     path.write_text(path.read_text().replace("batch_size: 32", "batch_size: none"))
-    with pytest.raises(SettingsError, match=r"settings.yaml: batch_size: 'none' is not allowed"):
+    with pytest.raises(SettingsError, match=r"settings.yaml: batch_size: 'none': use a whole number"):
         folder.open(SETTINGS)
 
 

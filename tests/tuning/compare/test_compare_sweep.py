@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from compared import SETTINGS, failed, rows
 
+import lorasweep
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.tuning.compare.compare import Comparison, compare_sweep, find_or_run
 from lorasweep.tuning.compare.record import ComparisonFolder
@@ -41,6 +42,25 @@ def test_a_sweep_is_run_unless_it_is_finished(tmp_path: Path) -> None:
     other = CONFIG.model_copy(update={"base_model": "another"})
     with pytest.raises(SettingsError, match="demo-sweep: exists with other settings"):
         find_or_run(other, tmp_path, run_sweep)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_size": 0}, "batch_size=0: use 1 or more"),
+        ({"full_rate": -1.0}, "full_rate=-1.0: use more than 0"),
+        ({"epochs": 0}, "epochs=0: use 1 or more"),
+        ({"max_train_rows": 0}, "max_train_rows=0: use 1 or more"),
+        ({"name": "../up"}, r"name='\.\./up': use letters"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_by_name(
+    options: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    sweep_folder(tmp_path, "finished")
+    with pytest.raises(SettingsError, match=f"^{named}"):
+        lorasweep.compare(sweep=CONFIG.name, mlruns=tmp_path, verbose=False, **options)
+    assert not (tmp_path / "comparisons").exists()
 
 
 class StopError(Exception):

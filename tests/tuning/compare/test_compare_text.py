@@ -54,6 +54,19 @@ def test_rows_that_are_others_too_are_explained() -> None:
     assert "are shown once" in comparison_markdown(found, SETTINGS)
 
 
+def test_a_busy_machine_is_told_beside_the_latencies() -> None:
+    found = rows()
+    found[0] = found[0].model_copy(update={"others_share": 0.05})
+    assert "busy" not in printed(found)
+    assert "busy" not in comparison_markdown(found, SETTINGS)
+    found[1] = found[1].model_copy(update={"others_share": 0.456})
+    line = (
+        "The machine was busy while latencies were taken: other programs used 46% at full fine-tuning, bf16"
+    )
+    assert line in " ".join(printed(found).split())
+    assert line in comparison_markdown(found, SETTINGS).split("## Latency")[1]
+
+
 def test_unmerged_labels_are_scored_both_ways() -> None:
     found = rows(unmerged_classes=41)
     merged = TestScores(accuracy=0.777, macro_f1=0.7, loss=1.0)

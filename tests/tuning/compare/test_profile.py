@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.compare.profile import (
     OTHER,
+    OtherPrograms,
     PeakMemory,
     measure_latency,
     operator_kind,
@@ -25,6 +29,7 @@ from lorasweep.tuning.compare.profile import (
     profile_step,
     stored_bytes,
 )
+from lorasweep.tuning.record.machine import usable_cores
 
 FULL = Hyperparameters(method="full")
 LORA = Hyperparameters(rank=2, alpha=4, target_modules="query-value")
@@ -113,3 +118,13 @@ def test_a_peak_that_is_over_is_still_seen() -> None:
     del array
     assert 190_000_000 < memory.read() < 400_000_000
     assert PeakMemory(CPU).read() < 50_000_000
+
+
+def test_what_other_programs_use_is_seen() -> None:
+    """A program beside this one, which itself does nothing."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as beside:
+        others = OtherPrograms()
+        time.sleep(0.5)
+        share = others.share()
+        beside.kill()
+    assert 0.1 / usable_cores() < share <= 1

@@ -12,7 +12,14 @@ import yaml
 from lorasweep.options import to_entries
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep.defaults import QUICKSTART, default_space, free_name, given_entries, sweep_config
+from lorasweep.tuning.sweep.defaults import (
+    QUICKSTART,
+    default_space,
+    free_name,
+    given_entries,
+    name_after,
+    sweep_config,
+)
 from lorasweep.tuning.sweep.defaults import stem as stem_of
 
 
@@ -108,6 +115,16 @@ def test_free_names_are_allowed_names(stem: str, words: str, tmp_path: Path) -> 
     for number in (1, 2):
         (tmp_path / "sweeps" / f"{words}-{number}").mkdir(parents=True)
     assert SweepConfig(name=free_name(stem_of(stem), tmp_path)).name == f"{words}-3"
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("news", "news-2"), ("news-1", "news-2"), ("other-7", "other-7"), ("x" * 80, "x" * 70 + "-1")],
+)
+def test_a_name_in_use_is_counted_up(name: str, after: str, tmp_path: Path) -> None:
+    for used in ("news", "news-1", "x" * 80):
+        (tmp_path / "sweeps" / used).mkdir(parents=True)
+    assert name_after(name, tmp_path) == after
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,13 @@ def test_more_trials_and_nothing_else(folder: SweepFolder) -> None:
 @pytest.mark.parametrize(
     ("trials", "more", "message"),
     [
-        (5, {"training": {"epochs": 9}}, "training.epochs is 3 there and 9 here"),
-        (5, {"data": {"path": "other.csv"}}, "data.path is None there and 'other.csv' here"),
-        (5, {"search": {"trials": 5, "space": "lora_bert"}}, "search.space is 'small.yaml' there"),
+        (5, {"training": {"epochs": 9}}, "training.epochs: 9: sweep older has 3; leave that out"),
+        (5, {"data": {"path": "other.csv"}}, "data.path: 'other.csv': sweep older has None"),
+        (
+            5,
+            {"search": {"trials": 5, "space": "lora_bert"}},
+            "search.space: 'lora_bert': sweep older has 'small.yaml'",
+        ),
         (5, {"resources": {"storage": "/shared"}}, "resources.storage"),
         (3, {}, "by a sweep of 3 trials; choose another --name, ask for more --trials"),
         (2, {}, "by a sweep of 3 trials"),

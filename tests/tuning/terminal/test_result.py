@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
@@ -24,10 +26,10 @@ from lorasweep.tuning.record.results import (
 )
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import counts_text, duration, parameters_text, score_text, setting_text
-from lorasweep.tuning.terminal.console import next_steps
+from lorasweep.tuning.terminal.console import console, next_steps
 from lorasweep.tuning.terminal.plan import kinds_of
 from lorasweep.tuning.terminal.result import result_text, trials_table
-from lorasweep.tuning.terminal.status import status_entries, sweeps_table
+from lorasweep.tuning.terminal.status import listed_entries, status_entries, sweeps_table
 
 PATTERN = r".*\.encoder\.layer\.(0|1|2|3|4|5)\.attention\.self\.(query|key|value)[bold]"
 SETTINGS: dict[str, Any] = {
@@ -207,9 +209,8 @@ def test_merged_labels_bring_two_rows_below_the_winner(tmp_path: Path) -> None:
 def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: Path) -> None:
     """Counts, the winner's test scores, the untuned settings beside it, the reason of a failure."""
     text = "\n".join(lines_of(result_text(sweep_of(tmp_path, "demo", RESULT, searched))))
-    assert "demo finished after 1:02:03: 1 completed, 2 stopped by ASHA, 1 failed, 1 to go on" in " ".join(
-        text.split()
-    )
+    counts = "demo finished after 1:02:03: 1 completed, 2 stopped by ASHA, 1 failed, 1 to go on"
+    assert counts in " ".join(text.split())
     winner = next(line for line in text.splitlines() if line.startswith("winner t001"))
     assert winner.split()[2:5] == ["86.1%", "79.4%", "0.457"]
     untuned = next(line for line in text.splitlines() if line.startswith("untuned default"))
@@ -217,6 +218,27 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
     assert "+21.1 points to" in text
     assert "x[0]" in text, "brackets are not markup"
     assert "[this]" in text
+
+
+def test_no_trial_is_hidden_in_silence(tmp_path: Path) -> None:
+    """The best five and three that failed; how many more, and the command that shows all of them."""
+    few = "\n".join(lines_of(result_text(sweep_of(tmp_path, "few"))))
+    assert "and 1 more; all of them: lorasweep status few --all --mlruns" in " ".join(few.split())
+    trials = [
+        *(trial(number, 0.5 + number / 100) for number in range(8)),
+        *(trial(number, None, "failed", error="no memory") for number in range(8, 13)),
+        trial(13, None, "running"),
+    ]
+    many = sweep_of(tmp_path, "many", trials=trials)
+    text = "\n".join(lines_of(result_text(many)))
+    assert "and 6 more; all of them: lorasweep status many --all" in " ".join(text.split())
+    assert "t002" not in text
+    whole = "\n".join(lines_of(result_text(many, all_trials=True)))
+    assert [f"t{number:03d}" in whole for number in range(14)] == [True] * 14
+    assert "t013 interrupted" in whole
+    assert "more" not in whole
+    one = sweep_of(tmp_path, "one", trials=trials[:5])
+    assert "more" not in "\n".join(lines_of(result_text(one)))
 
 
 def test_a_failed_sweep_has_a_result_without_a_winner(tmp_path: Path) -> None:
@@ -242,22 +264,50 @@ def test_all_sweeps_fit(tmp_path: Path) -> None:
 
 def test_status_for_other_programs(tmp_path: Path) -> None:
     """Plain values under names that stay."""
-    entries = status_entries(sweep_of(tmp_path, "demo", RESULT))
+    dated = [trial(0, 0.512, started=9.0), trial(1, 0.873, started=20.0, ended=1e9), *TRIALS[2:]]
+    sweep = sweep_of(tmp_path, "demo", RESULT, trials=dated)
+    sweep.folder.write_plan({"data": {"rows": {"train": 7}}})
+    sweep.folder.write_config(SweepConfig.build({"name": "demo", "data": {"path": "news.csv"}}, "test"))
+    entries = status_entries(SweepRecord(sweep.folder))
     assert (entries["name"], entries["state"], entries["metric"]) == ("demo", "finished", "accuracy")
     assert [entry["score"] for entry in entries["trials"]] == [0.512, 0.873, None, 0.701, None]
     assert ["error" in entry for entry in entries["trials"]] == [False, False, True, False, False]
     assert entries["winner"]["test"] == {"accuracy": 0.861, "macro_f1": 0.794, "loss": 0.4567}
     assert entries["untuned"]["score"] == 0.4
+    assert entries["data"]["rows"] == {"train": 7}
+    assert entries["data"]["path"] == "news.csv"
+    assert (entries["started"], entries["ended"]) == (
+        "1970-01-01T00:00:09+00:00",
+        "2001-09-09T01:46:40+00:00",
+    )
+    assert entries["trials"][0]["started"] == "1970-01-01T00:00:09+00:00"
+    assert entries["trials"][0]["ended"] is None
+    assert entries["trials"][0]["evaluations"][1]["rung"] == 2
+    assert listed_entries(sweep).items() <= entries.items()
+    json.dumps(entries)
     assert status_entries(sweep_of(tmp_path, "open"))["winner"] is None
 
 
 def test_next_steps_can_be_copied() -> None:
-    """A command with brackets is shown as it is typed."""
-    console = Console(width=80, file=StringIO(), record=True)
-    next_steps(console, [("lorasweep export a[0]", "writes it"), ("lorasweep status", "shows it")])
-    text = console.export_text()
-    assert "lorasweep export a[0]" in text
-    assert text.count("next") == 1
+    """Each command on one line as it is typed, whatever the width, below what it does."""
+    narrow = Console(width=40, file=StringIO(), record=True)
+    long = f"lorasweep export a[0] --out {'deep/' * 20}best"
+    next_steps(narrow, [(long, "writes [it]"), ("lorasweep predict", ""), ("lorasweep status", "shows it")])
+    assert narrow.export_text() == (
+        f"\n# writes [it]\n{long}\nlorasweep predict\n\n# shows it\nlorasweep status\n"
+    )
+
+
+def test_the_console_breaks_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in a message, or a path, is printed in one piece; tables still fit."""
+    line = f"no sweeps in {'deep/' * 80}mlruns: start one with: lorasweep run"
+    table = Table(box=None)
+    table.add_column("", overflow="fold")
+    table.add_row("word " * 100)
+    console.print(Group(line, table))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == line
+    assert max(map(len, rest)) <= console.width
 
 
 def test_numbers_as_a_person_writes_them() -> None:

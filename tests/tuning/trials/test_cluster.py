@@ -78,8 +78,10 @@ def test_fractions_of_gpus(share: float, at_once: int) -> None:
             ("--concurrency 5", "2 GPUs hold 4 trials of 0.5"),
         ),
         (0, 2, {}, ("--address", "no cores")),
-        (4, 0, {"concurrency": 5}, ("--concurrency 5", "5 cores", "there are 4")),
-        (4, 0, {"concurrency": 3, "cpus_per_trial": 2}, ("--concurrency 3", "2 cores a trial", "6 cores")),
+        (4, 0, {"concurrency": 5}, ("--concurrency 5", "needs a core", "there are 4")),
+        (4, 0, {"concurrency": 64}, ("--concurrency 64", "there are 4")),
+        (64, 2, {"concurrency": 64}, ("--concurrency 64", "2 GPUs hold 2 trials")),
+        (4, 0, {"concurrency": 3, "cpus_per_trial": 2}, ("--concurrency 3", "--cpus-per-trial 2", "6 cores")),
     ],
 )
 def test_refusals(cpus: int, gpus: float, settings: dict[str, float], parts: tuple[str, ...]) -> None:
@@ -89,6 +91,15 @@ def test_refusals(cpus: int, gpus: float, settings: dict[str, float], parts: tup
     for part in parts:
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_it_is_said_why_fewer_trials_run_at_once_than_were_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert resolve(64, 0, trials=3).concurrency == 3
+    assert caplog.messages == []
+    assert resolve(64, 0, trials=20, concurrency=64).concurrency == 20
+    assert caplog.messages == ["concurrency 64: the sweep has 20 trials, so no more run at once"]
 
 
 def test_this_machine_is_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ from lorasweep.training.files.unpacked import standard_input
 from lorasweep.training.inference.classifier import Classifier, predict
 from lorasweep.training.inference.classifier import probabilities as softmax
 from lorasweep.training.settings import Precision
+
+log = logging.getLogger("lorasweep")
 
 
 def predict_frame(
@@ -56,6 +59,28 @@ def predict_frame(
     if probabilities:
         columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(classifier.label_names)}
     return pd.DataFrame(columns)
+
+
+def warn_of_gaps(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None = None) -> None:
+    """Warn of empty texts, and of one text a row for a classifier of two: it labels them all the same."""
+    empty = sum(not text.strip() for text in texts)
+    if pairs is not None:
+        empty = sum(not (text.strip() or pair.strip()) for text, pair in zip(texts, pairs, strict=False))
+    if empty:
+        texts_are = "text is" if len(texts) == 1 else "texts are" if empty > 1 else "texts is"
+        labels_mean = "their labels mean" if empty > 1 else "its label means"
+        log.warning("%d of %d %s empty: %s nothing", empty, len(texts), texts_are, labels_mean)
+    if texts and pairs is None:
+        warn_of_one_text(classifier)
+
+
+def warn_of_one_text(classifier: Classifier, given: int = 1) -> None:
+    """Warn of fewer texts a row than the classifier was trained on."""
+    if given < len(classifier.text_columns):
+        log.warning(
+            "the adapter reads %s, and one text is given: the other is empty",
+            " + ".join(classifier.text_columns),
+        )
 
 
 def text_columns(rows: RowStream, classifier: Classifier, named: Sequence[str] = ()) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from lorasweep.training.files.formats import FORMATS
 from lorasweep.training.files.tables import CHUNK_ROWS, RowStream
 from lorasweep.training.inference.classifier import Classifier
 from lorasweep.training.settings import Precision
-from lorasweep.tuning.adapters.apply.predict import no_text, predict_frame, text_columns
+from lorasweep.tuning.adapters.apply.predict import no_text, predict_frame, text_columns, warn_of_one_text
 from lorasweep.tuning.adapters.export.staging import staged_file
 
 COLLISION_PREFIX = "predicted_"
@@ -106,6 +106,7 @@ def predict_file(
     """
     check_output(out)
     names = text_columns(rows, classifier, text)
+    warn_of_one_text(classifier, len(names))
     added = added_columns(rows.columns, classifier.label_names, all_probabilities)
     counts: Counter[str] = Counter()
     started = time.perf_counter()

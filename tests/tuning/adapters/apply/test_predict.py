@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from tiny_adapters import LABELS, TEXTS, make_folder
 
+from lorasweep.adapter import Adapter
 from lorasweep.training.errors import DataError, ModelError, SettingsError
 from lorasweep.training.files.tables import open_table
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
@@ -60,6 +61,24 @@ def test_a_frame_of_pairs(classifier: Classifier, pair_classifier: Classifier) -
     np.testing.assert_array_equal(frame["score"], shares.max(axis=1))
     with pytest.raises(ModelError, match="reads one text a row"):
         predict_frame(classifier, TEXTS, TEXTS)
+
+
+def test_what_a_label_cannot_mean_is_said(
+    classifier: Classifier, pair_classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty text, and one text where the adapter was trained on two."""
+    one, two = Adapter(classifier, tmp_path), Adapter(pair_classifier, tmp_path)
+    one.predict(list(TEXTS))
+    two.predict(["a", "", "c"], ["", "b", "d"])
+    assert caplog.messages == []
+    one.predict(["a", " ", ""])
+    two.predict([""], [""])
+    two.predict(["a"])
+    assert caplog.messages == [
+        "2 of 3 texts are empty: their labels mean nothing",
+        "1 of 1 text is empty: its label means nothing",
+        "the adapter reads title + body, and one text is given; both can be given in a file, or as pairs from Python",
+    ]
 
 
 def test_rows_of_a_file_stay_in_line(
