@@ -184,8 +184,3 @@ def validation_line(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{key}: is missing"
     return f"{key}: {problem['input']!r} is not allowed: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def validation_part(train_rows: int) -> int:
-    """Validation rows that go with a part of the training rows: a quarter, but enough to choose a winner by."""
-    return max(train_rows // 4, 200)

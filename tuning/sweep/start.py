@@ -56,7 +56,7 @@ class Prepared:
     @property
     def notes(self) -> list[str]:
         """What the user should know before it starts, a sentence each."""
-        return self.warm.notes if self.warm else []
+        return [*self.plan.notes, *(self.warm.notes if self.warm else ())]
 
 
 def prepare(

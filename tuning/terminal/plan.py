@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.data.summary import describe, summary_lines
+from lorasweep.training.data.summary import describe, summary_lines, token_line
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
@@ -18,15 +18,11 @@ from lorasweep.tuning.sweep.plan import SweepPlan
 def plan_text(plan: SweepPlan) -> RenderableType:
     """A table of what the sweep will do, shown before the first trial."""
     config, resources, budget = plan.config, plan.resources, plan.budget
-    tokens = plan.encoded.token_summary()
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     lines = summary_lines(describe(plan.dataset))
-    lines.append(
-        f"tokens per row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
-        f"{tokens['truncated']:,} rows truncated at {config.training.max_length}"
-    )
+    lines.append(token_line(plan.encoded.token_summary(), config.training.max_length))
     table.add_row("data", escape("\n".join(lines)))
     columns = " + ".join(plan.dataset.text_columns)
     table.add_row("columns", escape(f"text {columns}, label {plan.dataset.label_column}"))
