@@ -49,9 +49,9 @@ def load_dataset(
     """Read, clean and split rows; the same settings, rows and seed give the same splits in the same order.
 
     Rows without a text or a label are dropped (of two text columns one may be empty: the other is then the
-    text) and labels are merged. Where all labels are whole numbers, "5.0" is "5". Duplicate texts, small classes and missing splits are left to
-    `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in a split, in `dropped` or in
-    `left_out_classes`.
+    text). Where all labels are whole numbers, "5.0" is "5". Labels are merged. Duplicate texts, small classes
+    and missing splits are left to `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in
+    a split, in `dropped` or in `left_out_classes`.
 
     Args:
         frames: rows in memory by split ("train", "validation", "test"), read in place of that split's path.
@@ -184,10 +184,12 @@ def _tables(
         raise SettingsError(
             "--columns is for CSV and TSV without a header line; a DataFrame names its columns"
         )
+    if frames and data_settings.delimiter is not None:
+        raise SettingsError("--delimiter is for CSV and TSV files; a DataFrame has none, leave it out")
     return {
         split: table_of(frames[split], source)
         if split in frames
-        else read_table(source, data_settings.columns)
+        else read_table(source, data_settings.columns, delimiter=data_settings.delimiter)
         for split, source in sources.items()
     }
 

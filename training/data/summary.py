@@ -104,7 +104,8 @@ def summary_lines(summary: Summary) -> list[str]:
     lines += _merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
     lines.append(
-        f"{summary.classes} classes, from {smallest} ({counted(least, 'row')}) to {largest} ({counted(most, 'row')})"
+        f"{summary.classes} classes, the largest {largest} ({counted(most, 'row')}), the smallest {smallest} "
+        f"({counted(least, 'row')})"
     )
     lines.append(
         f"always predicting the most frequent class: {summary.majority_accuracy:.1%} of the test rows correct"
@@ -145,8 +146,8 @@ def data_notes(summary: Summary) -> list[str]:
             else ""
         )
         notes.append(
-            f"labels that are equal but for case, blanks or invisible characters: {'; '.join(groups)}{more}. If "
-            "they are one class, correct the file or merge them with --merge-labels"
+            f"labels that look alike are classes of their own: {'; '.join(groups)}{more}. If they are one class, "
+            "correct the file or merge them with --merge-labels"
         )
     rows = summary.rows[VALIDATION]
     if rows < ENOUGH_VALIDATION_ROWS and summary.source != SAMPLE_SOURCE:
