@@ -177,8 +177,8 @@ def token_notes(tokens: Mapping[str, Any]) -> list[str]:
         )
     if tokens["unreadable"]:
         notes.append(
-            f"{counted(tokens['unreadable'], 'text')} without a single token that the model knows: all of them get "
-            "the same prediction"
+            f"{counted(tokens['unreadable'], 'text')} without a token that the model knows: such texts all get the "
+            "same prediction"
         )
     return notes
 

@@ -51,9 +51,10 @@ def likely_delimiter(lines: Iterable[str], but: str) -> str | None:
 
 def hint(names: Sequence[str]) -> str:
     """What to try where the columns' names hold a usual delimiter; empty if none does."""
-    held = [delimiter for delimiter in USUAL if any(delimiter in name for name in names)]
     # A comma may well be part of one name among several.
-    if len(held) != 1 or (held == [","] and len(names) > 1):
+    usual = [delimiter for delimiter in USUAL if delimiter != "," or len(names) == 1]
+    held = [delimiter for delimiter in usual if any(delimiter in name for name in names)]
+    if len(held) != 1:
         return ""
     return f"; if {held[0]!r} separates the columns, add {option(held[0])}"
 

@@ -115,5 +115,7 @@ def _likely(sample: bytes) -> str:
     matches = list(from_bytes(sample, cp_isolation=list(ENCODINGS)))
     if not matches:
         return ""
-    best = [m.encoding for m in matches if (m.chaos, m.coherence) == (matches[0].chaos, matches[0].coherence)]
+    # Several fit equally well, or decode these bytes to the same text.
+    fit = (matches[0].chaos, matches[0].coherence)
+    best = [name for m in matches if (m.chaos, m.coherence) == fit for name in m.could_be_from_charset]
     return next((iconv for python, iconv in ENCODINGS.items() if python in best), "")
