@@ -89,19 +89,22 @@ def undecodable(name: str, lines: Iterable[bytes], command: Callable[[str], str]
     return DataError(f"{name}, {place}, probably {likely}; convert it: {command(likely)}")
 
 
-def convert_command(encoding: str, path: str, packing: str = "", member: str = "") -> str:
+def convert_command(encoding: str, path: str = "", packing: str = "", member: str = "") -> str:
     """The command that writes a file as UTF-8; from UTF-8 it leaves out what is none.
 
     Args:
+        path: of the file; empty for standard input.
         packing: ".gz", ".xz", or empty.
         member: the table's name in the zip at `path`.
     """
+    convert = f"iconv {'-c ' if encoding == UTF8 else ''}-f {encoding} -t {UTF8}"
+    if not path:
+        return convert
     file = PurePosixPath(member or path)
     while file.suffix in _UNPACK:
         file = file.with_suffix("")
     file = file.with_stem(f"{file.stem}-utf8")
     out, given = shlex.quote(file.name if member else str(file)), shlex.quote(path)
-    convert = f"iconv {'-c ' if encoding == UTF8 else ''}-f {encoding} -t {UTF8}"
     if member:
         return f"unzip -p {given} {shlex.quote(member)} | {convert} > {out}"
     if packing:
@@ -112,7 +115,7 @@ def convert_command(encoding: str, path: str, packing: str = "", member: str = "
 def _likely(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    matches = list(from_bytes(sample, cp_isolation=list(ENCODINGS)))
+    matches = list(from_bytes(sample, cp_isolation=list(ENCODINGS), threshold=0.4))
     if not matches:
         return ""
     # Several fit equally well, or decode these bytes to the same text.

@@ -98,14 +98,9 @@ class Source:
     def _undecodable(self) -> DataError:
         with self.open() as content:
             packing = self._packing(content)
+        command = partial(convert_command, path=self.path, packing=packing, member=self.member)
         with self.unpacked() as lines:
-            if not self.path:
-                return undecodable(self.name, lines, "iconv -f {0} -t UTF-8".format)
-            return undecodable(
-                self.name,
-                lines,
-                partial(convert_command, path=self.path, packing=packing, member=self.member),
-            )
+            return undecodable(self.name, lines, command)
 
 
 def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -146,7 +141,7 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
         raise _unreadable(str(path), error) from None
     if suffix == ".zip":
         return _member(file, str(path), formats)
-    return Source(str(path), suffix, lambda: file.open("rb"), str(path))
+    return Source(str(path), suffix, lambda: file.open("rb"), str(file))
 
 
 def standard_input() -> Source:
@@ -197,4 +192,4 @@ def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
         with zipfile.ZipFile(file) as archive:
             return archive.open(tables[0])
 
-    return Source(f"{path}: {tables[0]}", table_format(tables[0]), open_member, path, tables[0])
+    return Source(f"{path}: {tables[0]}", table_format(tables[0]), open_member, str(file), tables[0])

@@ -13,6 +13,7 @@ from lorasweep.training.files.unpacked import find_source
 
 TEXTS = {
     "cp1252": "Le café était fermé hier soir, “vraiment”",
+    "latin-1": "café número déjà vu",
     "cp1251": "Привет, как дела? Рынок растёт",
     "cp932": "今日は天気がいいですね",
     "gb18030": "今天天气很好, 新闻快报市场上涨",
