@@ -40,10 +40,10 @@ def display_for(prepared: Prepared, verbose: bool, *, plan: bool = True) -> Swee
 
     name = f"[bold]{escape(prepared.plan.config.name)}[/bold]"
     notes = [f"[yellow]note[/yellow]    {escape(note)}" for note in prepared.notes]
-    shown = Group(name, plan_text(prepared.plan), *notes) if plan else Group()
+    shown = Group(name, plan_text(prepared.plan), *notes) if plan else Group(*notes)
     if in_notebook():
         return NotebookDisplay(shown)
-    if plan:
+    if plan or notes:
         console.print(shown)
     return make_display(console)
 

@@ -67,12 +67,12 @@ def run_options(
     return prepared
 
 
-def resume_folder(folder: SweepFolder, verbose: bool) -> None:
+def resume_folder(folder: SweepFolder, verbose: bool, retry_failed: bool = False) -> None:
     """Go on with a sweep; see `lorasweep.resume`."""
     from lorasweep.tuning.sweep import start
 
     with Waiting(verbose, "reading the sweep"):
-        prepared = start.resume(folder)
+        prepared = start.resume(folder, retry_failed)
     if prepared is not None:
         start.begin(prepared, [display_for(prepared, verbose, plan=False)])
         return

@@ -69,7 +69,7 @@ def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
             {
                 "name": record.name,
                 "state": record.state,
-                "ended": sum(trial.state != "running" for trial in record.trials),
+                "ended": sum(not trial.unfinished for trial in record.trials),
                 "trials": record.config.search.trials,
                 "metric": record.metric,
                 "score": ranked[0].score if ranked else None,

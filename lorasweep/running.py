@@ -79,11 +79,22 @@ def run(
 
 
 @quietly
-def resume(name: str | None = None, *, mlruns: str | Path = "mlruns", verbose: bool = True) -> Sweep:
-    """Go on with a sweep that was interrupted: finished trials stay, the others go on from their checkpoints.
+def resume(
+    name: str | None = None,
+    *,
+    retry_failed: bool = False,
+    mlruns: str | Path = "mlruns",
+    verbose: bool = True,
+) -> Sweep:
+    """Go on with a sweep that was interrupted or failed: what is done stays, the rest goes on from its checkpoints.
+
+    Where all trials failed, or several in a row for one reason, these are tried again.
 
     Args:
         name: the sweep's; the newest if None.
+        retry_failed: try all failed trials again, also those of a finished sweep.
+        mlruns: the folder of sweeps.
+        verbose: show the progress.
 
     Raises:
         SettingsError: there is none, it is running, or it has finished.
@@ -96,7 +107,7 @@ def resume(name: str | None = None, *, mlruns: str | Path = "mlruns", verbose: b
         lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
     """
     record = read_sweep(Path(mlruns), name)
-    resume_folder(record.folder, verbose)
+    resume_folder(record.folder, verbose, retry_failed)
     return Sweep(SweepRecord(record.folder))
 
 

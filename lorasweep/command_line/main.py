@@ -88,9 +88,16 @@ def run(
 
 
 @app.command()
-def resume(name: SweepName = None, mlruns: Mlruns = MLRUNS) -> None:
-    """Go on with a sweep that was interrupted."""
-    show_end(lorasweep.resume(name, mlruns=mlruns))
+def resume(
+    name: SweepName = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try all failed trials again, also those of a finished sweep."),
+    ] = False,
+    mlruns: Mlruns = MLRUNS,
+) -> None:
+    """Go on with a sweep that was interrupted or failed."""
+    show_end(lorasweep.resume(name, retry_failed=retry_failed, mlruns=mlruns))
 
 
 @app.command()
@@ -216,12 +223,18 @@ def show_end(sweep: lorasweep.Sweep) -> None:
 
 def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     """What can be done with a sweep that does not run."""
-    if sweep.winner is None:
+    if sweep.state != "finished":
         return [
             (f"lorasweep resume {sweep.name}", "go on where it stopped"),
             (f"lorasweep status {sweep.name}", "what there is so far"),
         ]
+    again = []
+    if sweep.result is not None and sweep.result.missing:
+        again = [(f"lorasweep resume {sweep.name}", "try again what failed after the trials")]
+    elif "failed" in set(sweep.trials["state"]):
+        again = [(f"lorasweep resume {sweep.name} --retry-failed", "try the failed trials again")]
     return [
+        *again,
         ("lorasweep ui", "browse the trials"),
         (f"lorasweep export {sweep.name} --out best-adapter", "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),

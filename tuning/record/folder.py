@@ -14,6 +14,7 @@ Layout of `mlruns/sweeps/<name>/`:
     winner/            the winner's weights and its predictions of the test split
     best/              the best trials as adapter folders
     result.json        the `SweepResult`, once there is one
+    runs.json          when each run of the sweep started, and how long it ran
     mlflow.json        the identity of the sweep's runs in MLflow
     lock               held by the process that runs the sweep, for as long as it lives
 """
@@ -40,6 +41,7 @@ from lorasweep.tuning.record.results import (
     TrialRecord,
     UnmergedReference,
 )
+from lorasweep.tuning.record.stopwatch import read_runs
 
 
 class SweepFolder:
@@ -215,6 +217,10 @@ class SweepFolder:
         space = FunctionSpace(self.path / "space.py", spec.rpartition(":")[2])
         space.check()
         return space
+
+    def seconds(self) -> float:
+        """Wall time of the sweep's runs so far; of a killed one until a moment before."""
+        return sum(run["seconds"] for run in read_runs(self.path))
 
     def state(self) -> SweepState:
         """`running` while a living process holds the lock, else as recorded, or `interrupted`."""

@@ -13,7 +13,8 @@ from lorasweep.training.settings import Hyperparameters, Metric, higher_is_bette
 if TYPE_CHECKING:
     from lorasweep.training.loop.state import Evaluation
 
-TrialState = Literal["running", "completed", "stopped", "failed"]
+# On disk a trial runs until it ends. Readers see it as interrupted where its sweep does not run.
+TrialState = Literal["running", "completed", "stopped", "failed", "interrupted"]
 SweepState = Literal["running", "finished", "interrupted", "failed"]
 
 
@@ -118,6 +119,11 @@ class TrialRecord(Record):
     notes: tuple[str, ...] = ()
 
     @property
+    def unfinished(self) -> bool:
+        """It runs, or goes on when the sweep is resumed."""
+        return self.state in ("running", "interrupted")
+
+    @property
     def reached(self) -> int:
         """The last rung with an evaluation, 0 before the first."""
         return self.evaluations[-1].rung if self.evaluations else 0
@@ -216,6 +222,7 @@ class SweepResult(Record):
         confirmed: the best trials on other seeds, best mean first.
         choices: rule → the trial that would have won by it.
         also_tested: earlier winners, from before the sweep was extended, with their test scores.
+        missing: steps after the trials that failed → why. `resume` tries them again.
         published: MLflow's copy is complete.
         registered: the winner's version in the model registry.
     """
@@ -230,6 +237,7 @@ class SweepResult(Record):
     confirmed: tuple[Confirmed, ...] = ()
     choices: dict[str, str] = {}
     also_tested: tuple[Winner, ...] = ()
+    missing: dict[str, str] = {}
     published: bool = False
     registered: RegisteredVersion | None = None
     error: str | None = None

@@ -40,8 +40,12 @@ class SweepRecord:
 
     @cached_property
     def trials(self) -> list[TrialRecord]:
-        """All trials, by number."""
-        return self.folder.trials()
+        """All trials, by number. Those that did not end are running only while the sweep is."""
+        trials = self.folder.trials()
+        if self.state == "running":
+            return trials
+        interrupted = {"state": "interrupted"}
+        return [trial.model_copy(update=interrupted) if trial.unfinished else trial for trial in trials]
 
     @cached_property
     def result(self) -> SweepResult | None:
@@ -57,6 +61,14 @@ class SweepRecord:
     def space(self) -> Space:
         """The sweep's search space. A function's file is imported, so its code runs."""
         return self.folder.space(self.config.search.space)
+
+    @cached_property
+    def seconds(self) -> float:
+        """Wall time until the sweep had a winner, summed over its runs, or until its last run stopped."""
+        if self.result is None:
+            return self.folder.seconds()
+        finished = self.result.state == "finished"
+        return self.result.seconds if finished else max(self.result.seconds, self.folder.seconds())
 
     @property
     def metric(self) -> Metric:
@@ -78,9 +90,9 @@ class SweepRecord:
         return rank_trials(self.trials, self.metric)
 
     def outcome(self) -> SweepResult:
-        """The result in its present state; one without a winner if nothing is recorded."""
+        """The result in its present state, with the time so far; one without a winner if nothing is recorded."""
         result = self.result or SweepResult(state=self.state, metric=self.metric)
-        return result.model_copy(update={"state": self.state})
+        return result.model_copy(update={"state": self.state, "seconds": self.seconds})
 
     def won(self, verb: str, *, finished: bool = False) -> tuple[SweepResult, Winner]:
         """The result and its winner.

@@ -63,8 +63,8 @@ def counts_text(trials: Sequence[TrialRecord], stopping: str) -> str:
         stopping: label of the sweep's stopping rule, see `tuning.search.stopping`.
     """
     counts = Counter(trial.state for trial in trials)
-    states: tuple[TrialState, ...] = ("completed", "stopped", "failed", "running")
-    words = {"stopped": f"stopped by {stopping}"}
+    states: tuple[TrialState, ...] = ("completed", "stopped", "failed", "running", "interrupted")
+    words = {"stopped": f"stopped by {stopping}", "interrupted": "to go on"}
     return ", ".join(f"{counts[s]} {words.get(s, s)}" for s in states if counts[s]) or "no trials yet"
 
 

@@ -131,7 +131,7 @@ def _report_page(data: ReportData) -> str:
         written=_date(datetime.now(UTC).timestamp()),
         version=_version(),
         counts=counts_text(record.trials, stopping_rule(record.config.search).label),
-        wall=duration(result.seconds) if result else "",
+        wall=duration(record.seconds) if record.seconds else "",
         worked=duration(sum(trial.seconds for trial in record.trials)),
         best=score_text(next((t.score for t in data.ranked() if is_number(t.score)), None), metric),
         score=lambda value: score_text(value if is_number(value) else None, metric),

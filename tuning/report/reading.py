@@ -21,7 +21,7 @@ from lorasweep.tuning.record.predictions import winner_logits
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plot_data
-from lorasweep.tuning.search.study import first_number
+from lorasweep.tuning.search.study import own_trials
 
 MISTAKES = 10
 
@@ -125,12 +125,6 @@ def _drawn(folder: SweepFolder, missing: list[str]) -> dict[int, FrozenTrial]:
             "the trials' records"
         )
         return {}
-
-
-def own_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Number → trial, without those of a warm start."""
-    first = first_number(study)
-    return {trial.number - first: trial for trial in study.get_trials(deepcopy=False)[first:]}
 
 
 def _tested(record: SweepRecord, missing: list[str]) -> Tested | None:

@@ -113,9 +113,6 @@ def heads(sweep: SweepRecord) -> list[str]:
 
 def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
-    state: str = trial.state
-    if state == "running" and sweep.state != "running":
-        state = "interrupted"
     rule = stopping_rule(sweep.config.search).label
     ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
@@ -125,13 +122,13 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     return {
         "id": trial.id,
         "won": sweep.winner is not None and trial.id == sweep.winner.id,
-        "state": state,
+        "state": trial.state,
         "score": score_text(trial.score if is_number(trial.score) else None, sweep.metric),
         "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.hyperparameters, used)],
         "parameters": parameters_text(trial.trainable_parameters),
         "rungs": f"{trial.reached}/{sweep.config.training.rungs}",
         "seconds": duration(trial.seconds),
-        "end": "; ".join([trial.error or ends.get(state, state), *trial.notes]),
+        "end": "; ".join([trial.error or ends.get(trial.state, trial.state), *trial.notes]),
     }
 
 

@@ -12,7 +12,7 @@ from lorasweep.search_spaces.space import Space
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE, is_disk_full
-from lorasweep.tuning.search.study import Unfinished, attach, first_number, make_sampler, open_study
+from lorasweep.tuning.search.study import Unfinished, attach, make_sampler, open_study, own_number
 
 
 class TruthfulOptunaSearch(OptunaSearch):
@@ -20,8 +20,8 @@ class TruthfulOptunaSearch(OptunaSearch):
 
     - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
       complete and drops its last value; the study's importances and plots would then mislead.
-    - Steps are rungs, and a trial's number is Optuna's.
-    - Trials that an earlier run of the sweep left unfinished come first.
+    - Steps are rungs, and a trial has its number in the sweep.
+    - Trials that an earlier run of the sweep left unfinished, or that are tried again, come first.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class TruthfulOptunaSearch(OptunaSearch):
         self._search_space = search_space
         self._rungs = rungs
         self._unfinished = list(unfinished)
-        self._first = first_number(self._ot_study)
         self._reported: dict[str, int] = {}
         self._scores: dict[str, float] = {}
 
@@ -59,7 +58,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         if values is None:
             return None
         return {
-            "number": self._ot_trials[trial_id].number - self._first,
+            "number": own_number(self._ot_study, self._ot_trials[trial_id].number),
             "hyperparameters": self._search_space.hyperparameters(values).model_dump(),
         }
 

@@ -19,6 +19,8 @@ from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, 
 
 # Number of trials from a warm start. They come first in the study; the sweep's own count from 0 after them.
 WARM = "lorasweep.warm_start"
+# Number of the sweep's trial that a trial of the study tries again.
+AGAIN = "lorasweep.again"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 ENDS = {state: name for name, state in STATES.items()}
 
@@ -83,12 +85,57 @@ def first_number(study: Study) -> int:
     return int(study.user_attrs.get(WARM, 0))
 
 
+def own_trials(study: Study) -> dict[int, FrozenTrial]:
+    """Number → the study's trial of it, without those of a warm start.
+
+    Optuna does not re-open a trial that failed. One that is tried again keeps its number in the sweep, and its last
+    try is one more trial of the study.
+    """
+    trials = study.get_trials(deepcopy=False)[first_number(study) :]
+    tries = {int(trial.user_attrs[AGAIN]): trial for trial in trials if AGAIN in trial.user_attrs}
+    return dict(enumerate(trial for trial in trials if AGAIN not in trial.user_attrs)) | tries
+
+
+def own_number(study: Study, number: int) -> int:
+    """The sweep's number of a new proposal, from Optuna's."""
+    first = first_number(study)
+    earlier = study.get_trials(deepcopy=False)[first:number]
+    return number - first - sum(AGAIN in trial.user_attrs for trial in earlier)
+
+
 def attach(study: Study, number: int) -> optuna.Trial:
     """The sweep's own trial of this number, to continue it."""
-    trial = study._storage.get_trial_id_from_study_id_trial_number(
-        study._study_id, number + first_number(study)
+    return optuna.Trial(study, own_trials(study)[number]._trial_id)
+
+
+def try_again(study: Study, space: Space, record: TrialRecord) -> tuple[TrialRecord, Unfinished]:
+    """Let a trial that failed go on: from its last checkpoint, with the evaluations that it has.
+
+    Returns:
+        Its new record, which keeps the failure among its notes; and the trial to continue.
+    """
+    failed = own_trials(study)[record.number]
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=failed.params,
+            distributions=failed.distributions,
+            intermediate_values=failed.intermediate_values,
+            user_attrs={AGAIN: record.number},
+        )
     )
-    return optuna.Trial(study, trial)
+    hyperparameters = record.hyperparameters
+    if not record.searched:  # the driver died before it had recorded them
+        hyperparameters = space.hyperparameters(space.suggest(attach(study, record.number)))
+    update: dict[str, Any] = {
+        "state": "running",
+        "hyperparameters": hyperparameters,
+        "error": None,
+        "ended": None,
+        "notes": tuple(dict.fromkeys((*record.notes, f"tried again after it failed: {record.error}"))),
+    }
+    again = Unfinished(record.number, hyperparameters, record.last_checkpoint, record.evaluations)
+    return record.model_copy(update=update), again
 
 
 def reconcile(
@@ -105,9 +152,7 @@ def reconcile(
     """
     by_number = {record.number: record for record in records}
     unfinished: list[Unfinished] = []
-    first = first_number(study)
-    for frozen in study.get_trials(deepcopy=False)[first:]:
-        number = frozen.number - first
+    for number, frozen in own_trials(study).items():
         record = by_number.get(number)
         if frozen.state == TrialState.WAITING:
             continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import WEIGHTS_FOLDER, TrainingState
@@ -21,6 +22,10 @@ from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.cluster import Resources
 from lorasweep.tuning.trials.trial import TrialSetup, prepare_worker, start_state
+
+
+class CheckpointError(TrainingError):
+    """A trial's checkpoint is gone or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,24 @@ def predict_test(
     Returns:
         The logits, float32, shape (rows, classes); and the checkpoint's files by name, without the optimiser's. The
         driver may have no access to the storage.
+
+    Raises:
+        CheckpointError: the checkpoint is gone or broken.
     """
     device = prepare_worker(setup)
     state = start_state(data, setup, hyperparameters, device)
     checkpoint = open_checkpoint(checkpoint_path, setup.storage)
     assert checkpoint is not None
-    with checkpoint.as_directory() as folder:
-        load_weights(state.model, Path(folder) / WEIGHTS_FOLDER)
-        files = {
-            str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file() and path.name != "optimizer.safetensors"
-        }
+    try:
+        with checkpoint.as_directory() as folder:
+            load_weights(state.model, Path(folder) / WEIGHTS_FOLDER)
+            files = {
+                str(path.relative_to(folder)): path.read_bytes()
+                for path in sorted(Path(folder).rglob("*"))
+                if path.is_file() and path.name != "optimizer.safetensors"
+            }
+    except (ModelError, OSError) as error:
+        raise CheckpointError(str(error)) from error
     return predict_logits(state.model, data.test, state.amp), files
 
 

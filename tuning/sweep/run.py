@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
@@ -18,14 +18,18 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord
+from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
-from lorasweep.tuning.search.study import Unfinished, open_study, reconcile
+from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
-from lorasweep.tuning.sweep.winner import choose_winner
+from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.steps import optional_step
+from lorasweep.tuning.sweep.winner import choose_winner, tested_before
+from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
@@ -34,7 +38,12 @@ from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 log = logging.getLogger("lorasweep")
 
 
-def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepListener] = ()) -> SweepResult:
+def run_sweep(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    listeners: Sequence[SweepListener] = (),
+    retry: Collection[str] = (),
+) -> SweepResult:
     """Run a planned sweep in its folder, from the beginning or from where its records stand.
 
     Finished trials stay, unfinished ones continue from their last checkpoint, and the rest is proposed. Everything
@@ -42,65 +51,72 @@ def run_sweep(plan: SweepPlan, folder: SweepFolder, listeners: Sequence[SweepLis
 
     Args:
         listeners: followers of the sweep. One that is an `StoreCopy` also registers the winner.
+        retry: ids of trials that failed and are tried again.
 
     Returns:
         The result; `interrupted` after Ctrl-C.
 
     Raises:
-        TrainingError: every trial failed, or several in a row for the same reason.
+        TrainingError: every trial failed, several in a row for the same reason, or the winner cannot be scored.
         SweepStoppedError: the disk is full; the sweep can be resumed when there is space.
     """
-    started = time.monotonic()
     earlier = folder.result()
-    seconds_before = earlier.seconds if earlier else 0.0
-    metric = plan.config.training.metric
     everyone = Listeners(listeners)
+    known = _known_before(earlier)
 
-    def result(**fields: object) -> SweepResult:
-        seconds = seconds_before + time.monotonic() - started
-        return SweepResult.model_validate({"metric": metric, "seconds": seconds, **fields})
+    def result(state: SweepState, error: str | None = None) -> SweepResult:
+        now = {"state": state, "error": error, "seconds": watch.seconds()}
+        return SweepResult.model_validate({"metric": plan.config.training.metric, **known, **now})
 
-    with folder.lock():
-        ended = result(state="interrupted")
-        if earlier is not None and earlier.state == "finished":
-            # The sweep is being extended: if it is killed from here on, it is no longer finished.
-            _write_end(folder, ended, earlier)
+    with folder.lock(), stopwatch(folder.path, earlier.seconds if earlier else 0.0) as watch:
+        ended = result("interrupted")
+        if earlier is not None:
+            # It goes on: if it is killed from here on, it has neither finished nor failed.
+            _write_end(folder, ended)
         try:
-            past, unfinished = _reconcile_records(plan, folder)
+            past, unfinished = _reconcile_records(plan, folder, retry)
             everyone.begin(plan.summary(), past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
-            trials = _run_trials(plan, folder, data, past, unfinished, everyone)
-            if len(trials) == plan.config.search.trials and all(trial.state != "running" for trial in trials):
-                ended = result(state="failed")
-                fields = choose_winner(plan, folder, data, trials, everyone.phase, earlier)
-                ended = result(state="finished", **fields)
+            references = References(plan, data, earlier)
+            trials = _run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
+            ended = result("interrupted")
+            if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
+                choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
+                for fields in choosing:
+                    known |= fields
+                    _write_end(folder, result("interrupted"))
+                ended = result("finished")
         except LorasweepError as error:
-            state = "interrupted" if isinstance(error, SweepStoppedError) else "failed"
-            ended = result(state=state, error=str(error))
+            ended = result("interrupted" if isinstance(error, SweepStoppedError) else "failed", str(error))
             raise
         except KeyboardInterrupt:
-            ended = result(state="interrupted")
+            ended = result("interrupted")
         except Exception as error:
             if not is_disk_full(error):
+                ended = result("failed", first_line(error))
                 raise
             stopped = _no_space(folder)
-            ended = result(state="interrupted", error=str(stopped))
+            ended = result("interrupted", str(stopped))
             raise stopped from error
         finally:
+            watch.stop()
             copies = [listener for listener in listeners if isinstance(listener, StoreCopy)]
             others = [listener for listener in listeners if listener not in copies]
             adapters: dict[str, Path] = {}
             try:
-                _write_end(folder, ended, earlier)
+                _write_end(folder, ended)
                 everyone.phase("writing the best adapters and the record")
-                adapters = _best_adapters(plan, folder, ended)
+                adapters, missing = _best_adapters(plan, folder, ended)
+                if missing:
+                    ended = ended.model_copy(update={"missing": ended.missing | missing})
+                    _write_end(folder, ended)
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
                     if copy.published and ended.state == "finished":
                         ended = register_winner(ended, plan.config, copy.register, everyone.phase)
-                        _write_end(folder, ended, earlier)
+                        _write_end(folder, ended)
             finally:
                 # Even after Ctrl-C: a display has to give the terminal its cursor back.
                 Listeners(others).end(ended, adapters)
@@ -133,12 +149,15 @@ def register_winner(
         return result
 
 
-def _write_end(folder: SweepFolder, ended: SweepResult, earlier: SweepResult | None) -> None:
-    if ended.state != "finished" and earlier is not None:
-        # The sweep was being extended: test scores that were computed stay on record.
-        tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])]
-        scores = {"also_tested": tuple(tested), "untuned": earlier.untuned, "baselines": earlier.baselines}
-        ended = ended.model_copy(update=scores)
+def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
+    """What stays of the result of a sweep that goes on: test scores that were computed."""
+    if earlier is None:
+        return {}
+    tested = tuple(tested_before(earlier))
+    return {"also_tested": tested, "untuned": earlier.untuned, "baselines": earlier.baselines}
+
+
+def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
     with suppress(OSError):  # a full disk is reported already, and a sweep resumes without this file
         folder.write_result(ended)
 
@@ -150,10 +169,18 @@ def _no_space(folder: SweepFolder) -> SweepStoppedError:
     )
 
 
-def _reconcile_records(plan: SweepPlan, folder: SweepFolder) -> tuple[list[TrialRecord], list[Unfinished]]:
-    """All trials so far, reconciled with Optuna's study and written; and those to continue."""
+def _reconcile_records(
+    plan: SweepPlan, folder: SweepFolder, retry: Collection[str]
+) -> tuple[list[TrialRecord], list[Unfinished]]:
+    """All trials so far, reconciled with Optuna's study and written; and those to continue or to try again."""
     before = folder.trials()
-    records, unfinished = reconcile(open_study(folder.study_url, folder.name), plan.space, before)
+    study = open_study(folder.study_url, folder.name)
+    records, unfinished = reconcile(study, plan.space, before)
+    for index, record in enumerate(records):
+        if record.state == "failed" and record.id in retry:
+            record = without_lost(folder, record, plan.config.resources.storage)
+            records[index], again = try_again(study, plan.space, record)
+            unfinished.append(again)
     for record in records:
         if record not in before:
             folder.write_trial(record)
@@ -167,9 +194,10 @@ def _run_trials(
     past: list[TrialRecord],
     unfinished: list[Unfinished],
     listener: SweepListener,
+    all_started: Callable[[], None],
 ) -> list[TrialRecord]:
     config, settings, resources = plan.config, plan.config.training, plan.resources
-    ended = sum(trial.state != "running" for trial in past)
+    ended = sum(not trial.unfinished for trial in past)
     if ended >= config.search.trials:
         return past
     searcher = make_searcher(
@@ -185,6 +213,7 @@ def _run_trials(
     )
     can_win = partial(contenders, config=config)
     recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
+    recorder.when_started(config.search.trials - ended, all_started)
     recorder.prune()
     setup = trial_setup(plan, resources)
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
@@ -231,21 +260,22 @@ def _run_trials(
     return sorted(recorder.trials.values(), key=lambda trial: trial.number)
 
 
-def _best_adapters(plan: SweepPlan, folder: SweepFolder, result: SweepResult) -> dict[str, Path]:
-    """Export the best trials as verified adapter folders; one that fails is logged and left out."""
+def _best_adapters(
+    plan: SweepPlan, folder: SweepFolder, result: SweepResult
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Export the best trials as verified adapter folders; and which exports failed, with the reasons."""
     from lorasweep.tuning.adapters.export.sweep import export_sweep
 
+    missing: dict[str, str] = {}
     if result.state != "finished" or result.winner is None:
-        return {}
+        return {}, missing
     best = [trial.id for trial in SweepRecord(folder).ranked() if trial.checkpoint][: plan.config.keep]
     adapters: dict[str, Path] = {}
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
-        try:
+        with optional_step(folder.name, f"exporting {trial_id}", missing):
             if not out.exists():
                 export_sweep(folder, out, trial=trial_id)
             adapters[trial_id] = out
-        except LorasweepError as error:
-            log.warning("%s", error)
-    return adapters
+    return adapters, missing

@@ -4,7 +4,7 @@ Each of three functions checks everything and writes nothing; `begin` does the r
 
     prepared = prepare(config, mlruns)                        # a new sweep
     prepared = extend(folder, extended_config(sweep, more))   # more trials for an existing one (see `extend.py`)
-    prepared = resume(folder)                                 # an interrupted one; None: only MLflow lacks it
+    prepared = resume(folder)                                 # one that can go on; None: only MLflow lacks it
 
     result = begin(prepared, [display])                       # MLflow's store, the folder, trials, winner
     result = publish(folder)                                  # fill MLflow from the folder
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,17 +46,27 @@ class Prepared:
         folder: of the sweep; `begin` makes it for a new one.
         new: the sweep has no folder yet.
         warm: trials of another sweep to learn from.
+        retry: ids of trials that failed and are tried again.
+        failed: ids of trials that failed and stay so.
     """
 
     plan: SweepPlan
     folder: SweepFolder
     new: bool = False
     warm: WarmStart | None = None
+    retry: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know before it starts, a sentence each."""
-        return [*self.plan.notes, *(self.warm.notes if self.warm else ())]
+        notes = [*self.plan.notes, *(self.warm.notes if self.warm else ())]
+        if self.retry:
+            notes.append(f"tried again after they failed: {', '.join(self.retry)}")
+        if self.failed:
+            again = f"lorasweep resume {self.folder.name} --retry-failed"
+            notes.append(f"failed before: {', '.join(self.failed)}; to try these again, too: {again}")
+        return notes
 
 
 def prepare(
@@ -96,8 +106,15 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     return _existing(folder, config)
 
 
-def resume(folder: SweepFolder) -> Prepared | None:
-    """Check an interrupted sweep. None if it finished and only MLflow's copy is incomplete: `publish` it.
+def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
+    """Check a sweep that can go on. None if it finished and only MLflow's copy is incomplete: `publish` it.
+
+    Failed trials are tried again without being asked for where none has ended well, and where the sweep stopped
+    because they failed for one reason: the user has mended that. A finished sweep goes on where a step after its
+    trials failed.
+
+    Args:
+        retry_failed: try all failed trials again, also those of a finished sweep.
 
     Raises:
         SettingsError: the sweep is running, or finished and published.
@@ -105,11 +122,24 @@ def resume(folder: SweepFolder) -> Prepared | None:
     sweep = SweepRecord(folder)
     if sweep.state == "running":
         raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
-    if sweep.state != "finished":
-        return _existing(folder, sweep.config)
-    if sweep.result is not None and sweep.result.published:
-        raise SettingsError(f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}")
-    return None
+    failed = [trial.id for trial in sweep.trials if trial.state == "failed"]
+    finished, result = sweep.state == "finished", sweep.result
+    if finished and result is not None and not result.missing and not (retry_failed and failed):
+        if result.published:
+            again = f"; to try its failed trials again: lorasweep resume {folder.name} --retry-failed"
+            raise SettingsError(
+                f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}"
+                + (again if failed else "")
+            )
+        return None
+    prepared = _existing(folder, sweep.config)
+    retry = failed
+    if not retry_failed:
+        from lorasweep.tuning.trials.failures import worth_another_try
+
+        retry = [] if finished else [trial.id for trial in worth_another_try(sweep.trials)]
+    left = tuple(trial_id for trial_id in failed if trial_id not in retry)
+    return replace(prepared, retry=tuple(retry), failed=left)
 
 
 def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepResult:
@@ -128,7 +158,7 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     elif plan.config != folder.config():
         folder.write_config(plan.config)
         folder.write_plan(plan.summary())
-    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)])
+    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
 
 
 def publish(

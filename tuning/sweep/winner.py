@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.scores import bootstrap_intervals
-from lorasweep.training.settings import Hyperparameters, higher_is_better
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import (
@@ -25,25 +25,27 @@ from lorasweep.tuning.record.results import (
     TrialRecord,
     UnmergedReference,
     Winner,
-    rank_trials,
 )
 from lorasweep.tuning.sweep.after_trials import (
+    CheckpointError,
     predict_test,
     run_alone,
-    run_remote,
     score_after_merging,
     score_test,
-    test_baselines,
-    train_again,
     train_reference,
     unmerged_data,
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
+from lorasweep.tuning.sweep.confirm import confirm
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
 from lorasweep.tuning.trials.cluster import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
 Phase = Callable[[str], None]
+UNMERGED = "training the winner's settings on the unmerged labels"
+log = logging.getLogger("lorasweep")
 
 
 def choose_winner(
@@ -53,105 +55,125 @@ def choose_winner(
     trials: Sequence[TrialRecord],
     phase: Phase,
     earlier: SweepResult | None = None,
-) -> dict[str, Any]:
-    """The fields of a finished sweep's result.
+    references: References | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Choose the winner, score it, and train what it is compared with.
 
     Args:
         data: Ray's reference to the encoded data set.
         phase: called with the present step.
-        earlier: the result before the sweep was extended. Its test scores stay on record and are not computed again.
+        earlier: the result before the sweep was resumed or extended. Its test scores stay on record and are not
+            computed again.
+        references: what the winner is compared with, where its training has begun.
+
+    Yields:
+        The fields of the sweep's result that are known so far; the last ones are all of them.
 
     Raises:
-        TrainingError: every trial failed; the message gives the first one's reason.
+        TrainingError: every trial failed, or the winner cannot be scored; one line says why and what to do.
     """
-    confirmed = confirm(plan, folder, data, trials, phase)
-    best = choose(trials, plan.config, confirmed)
-    if best is None:
-        reason = next(
-            (trial.error for trial in trials if trial.error), "no trial reached its first evaluation"
-        )
-        raise TrainingError(f"sweep {folder.name}: all {len(trials)} trials failed; the first: {reason}")
-    resources = alone(plan)
-    run = partial(run_alone, plan.config.resources.address)
+    name, config = folder.name, plan.config
+    missing: dict[str, str] = {}
+
+    def optional(step: str) -> AbstractContextManager[None]:
+        phase(step)
+        return optional_step(name, step, missing)
+
+    references = references or References(plan, data, earlier)
+    resources = references.resources
+    run = partial(run_alone, config.resources.address)
     setup = trial_setup(plan, resources)
     labels = plan.dataset.test.labels
-    tested = [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])] if earlier else []
-    winner = next((entry for entry in tested if entry.id == best.id), None)
-    if winner is None or not (folder.winner / TEST_FILE).is_file() or winner is not tested[-1]:
-        phase(f"scoring {best.id} on the test split")
-        logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
-        write_winner(folder.winner, files, logits)
-        winner = Winner(
-            id=best.id,
-            score=best.score or 0.0,
-            hyperparameters=best.hyperparameters,
-            test=score_test(logits, labels),
-            interval=bootstrap_intervals(logits, labels),
-        )
+    tested = tested_before(earlier)
+
+    def scored(best: TrialRecord) -> Winner:
+        known = next((entry for entry in tested if entry.id == best.id), None)
+        if known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file():
+            return known
+        phase(step := f"scoring {best.id} on the test split")
+        with step_of(name, step):
+            logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
+            write_winner(folder.winner, files, logits)
+            return Winner(
+                id=best.id,
+                score=best.score or 0.0,
+                hyperparameters=best.hyperparameters,
+                test=score_test(logits, labels),
+                interval=bootstrap_intervals(logits, labels),
+            )
+
+    confirmed = confirm(plan, folder, data, trials, phase, missing)
+    winner = _first_that_can_be_scored(plan, trials, confirmed, scored, missing)
     fields: dict[str, Any] = {
-        "winner": winner.model_copy(update={"rule": rule_text(plan.config, bool(confirmed))}),
+        "winner": winner.model_copy(update={"rule": rule_text(config, bool(confirmed))}),
         "confirmed": confirmed,
-        "choices": choices(trials, plan.config),
-        "also_tested": tuple(entry for entry in tested if entry.id != best.id),
+        "choices": choices(trials, config),
+        "also_tested": tuple(entry for entry in tested if entry.id != winner.id),
         "untuned": earlier.untuned if earlier else None,
         "baselines": earlier.baselines if earlier else {},
+        "missing": missing,
     }
-    if plan.config.choice.baselines and not fields["baselines"]:
-        phase("training a linear model for comparison")
-        one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
-        predicted = run(one_core, test_baselines, plan.dataset)
-        fields["baselines"] = {name: score_test(values, labels) for name, values in predicted.items()}
-    if plan.config.compare_untuned and fields["untuned"] is None:
-        phase("training the untuned settings for comparison")
-        untuned = untuned_settings(plan)
-        reference = run(resources, train_reference, untuned, data, setup)
-        fields["untuned"] = Reference(
-            hyperparameters=untuned,
-            score=reference.validation_score,
-            test=score_test(reference.logits, labels),
-            seconds=reference.seconds,
+    yield fields
+    if references.want_baselines:
+        with optional("training a linear model for comparison"):
+            predicted = references.baselines
+            fields["baselines"] = {key: score_test(values, labels) for key, values in predicted.items()}
+        yield fields
+    if references.want_untuned:
+        with optional("training the untuned settings for comparison"):
+            reference = references.untuned
+            fields["untuned"] = Reference(
+                hyperparameters=untuned_settings(plan),
+                score=reference.validation_score,
+                test=score_test(reference.logits, labels),
+                seconds=reference.seconds,
+            )
+        yield fields
+    resources = alone(plan)
+    setup = trial_setup(plan, resources)
+    with optional_step(name, UNMERGED, missing):
+        fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)
+    yield fields
+
+
+def tested_before(earlier: SweepResult | None) -> list[Winner]:
+    """All that an earlier result has scored on the test split; the last one's predictions are on disk."""
+    if earlier is None:
+        return []
+    return [*earlier.also_tested, *([earlier.winner] if earlier.winner else [])]
+
+
+def _first_that_can_be_scored(
+    plan: SweepPlan,
+    trials: Sequence[TrialRecord],
+    confirmed: Sequence[Confirmed],
+    scored: Callable[[TrialRecord], Winner],
+    missing: dict[str, str],
+) -> Winner:
+    """The best trial, scored; the next best one where its checkpoint is lost."""
+    name, left = plan.config.name, list(trials)
+    while best := choose(left, plan.config, confirmed) or choose(left, plan.config):
+        try:
+            return scored(best)
+        except TrainingError as error:
+            if not isinstance(error.__cause__, CheckpointError):
+                raise
+            step = f"scoring {best.id} on the test split"
+            missing[step] = reason(error.__cause__)
+            log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
+            left.remove(best)
+    if missing:
+        raise TrainingError(
+            f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "
+            f"{next(iter(missing.values()))}; restore it, then: lorasweep resume {name}; or train more: "
+            f"lorasweep run --name {name} --trials {plan.config.search.trials + 1} --extend"
         )
-    fields["unmerged"] = unmerged_reference(plan, folder, best.hyperparameters, resources, setup, phase)
-    return fields
-
-
-def confirm(
-    plan: SweepPlan, folder: SweepFolder, data: object, trials: Sequence[TrialRecord], phase: Phase
-) -> tuple[Confirmed, ...]:
-    """Retrain the best trials on other seeds, best mean first; empty without `--confirm`.
-
-    Each score is written at once, so an interrupted sweep does not train for it again.
-    """
-    import ray
-
-    count, seeds = plan.config.choice.confirmed
-    metric = plan.config.training.metric
-    best = rank_trials((trial for trial in trials if trial.checkpoint), metric)[:count]
-    first = plan.config.training.seed + 1
-    scores = folder.confirmations()
-    waiting: dict[Any, tuple[str, str]] = {}
-    setup = trial_setup(plan, plan.resources)
-    for trial in best:
-        for seed in range(first, first + seeds):
-            if str(seed) not in scores.setdefault(trial.id, {}):
-                task = run_remote(plan.resources, train_again, trial.hyperparameters, seed, data, setup)
-                waiting[task] = (trial.id, str(seed))
-    total = len(waiting)
-    while waiting:
-        phase(f"confirming the best {len(best)} on other seeds: {total - len(waiting)} of {total} done")
-        (done,), _ = ray.wait(list(waiting))
-        trial_id, seed_name = waiting.pop(done)
-        scores[trial_id][seed_name] = ray.get(done)
-        folder.write_confirmations(scores)
-    wanted = [str(seed) for seed in range(first, first + seeds)]
-    entries = [_confirmed(trial.id, {seed: scores[trial.id][seed] for seed in wanted}) for trial in best]
-    return tuple(sorted(entries, key=lambda entry: entry.mean, reverse=higher_is_better(metric)))
-
-
-def _confirmed(trial_id: str, scores: dict[str, float]) -> Confirmed:
-    values = list(scores.values())
-    spread = stdev(values) if len(values) > 1 else 0.0
-    return Confirmed(id=trial_id, scores=scores, mean=mean(values), spread=spread)
+    errors = [trial.error for trial in trials if trial.error]
+    first = errors[0] if errors else "no trial reached its first evaluation"
+    raise TrainingError(
+        f"sweep {name}: all {len(trials)} trials failed; the first: {first}; fix that, then: "
+        f"lorasweep resume {name}"
+    )
 
 
 def unmerged_reference(
@@ -172,7 +194,7 @@ def unmerged_reference(
     written = folder.unmerged()
     if written is not None and written.hyperparameters == hyperparameters:
         return written
-    phase("training the winner's settings on the unmerged labels")
+    phase(UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
     trained = run_alone(
         plan.config.resources.address, resources, train_reference, hyperparameters, data, setup

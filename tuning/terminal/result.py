@@ -78,6 +78,7 @@ def result_text(sweep: SweepRecord, result: SweepResult | None = None) -> Render
         parts.append(f"{trial.id} failed: {escape(trial.error or '')}")
     if result.confirmed:
         parts += ["", _confirmed_table(result)]
+    parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
     if result.winner:
         parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
     return Group(*parts)

@@ -19,7 +19,7 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
         table.add_column(column, justify="left" if column in ("sweep", "state") else "right", overflow="fold")
     for sweep in sweeps:
         best, winner = sweep.ranked()[:1], sweep.winner
-        ended = sum(trial.state != "running" for trial in sweep.trials)
+        ended = sum(not trial.unfinished for trial in sweep.trials)
         table.add_row(
             escape(sweep.name),
             sweep.state,

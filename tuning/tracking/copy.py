@@ -73,7 +73,7 @@ def copy_sweep(
             run.copied = trial
     if sweep.state == "running":
         return
-    result = sweep.result or SweepResult(state=sweep.state, metric=sweep.metric)
+    result = sweep.outcome()
     if ended is None:
         # The winner is tested after the last trial: minutes that belong to the sweep.
         ends = [trial.ended for trial in sweep.trials if trial.ended]
@@ -109,9 +109,6 @@ def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: Tri
     started = trial.started or now()
     stopping = stopping_rule(sweep.config.search).label
     status, tags = TRIAL_STATUS[trial.state], trial_tags(trial, sweep.metric, rungs, stopping)
-    interrupted = trial.state == "running" and sweep.state != "running"
-    if interrupted:
-        status, tags[STATE] = "KILLED", "interrupted"
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
@@ -119,8 +116,7 @@ def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: Tri
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
     runs.send_note(run, trial_note(trial))
-    name = trial_name(trial, rungs, interrupted=interrupted)
-    runs.set_status(run, status, trial.ended or started + trial.seconds, name)
+    runs.set_status(run, status, trial.ended or started + trial.seconds, trial_name(trial, rungs))
 
 
 def _copy_result(

@@ -50,7 +50,13 @@ RUNG_METRIC = "system/epoch"
 
 # MLflow has no status for a run that was stopped early on purpose. FAILED and KILLED would show it in red, so it
 # is FINISHED, and the tags say how.
-TRIAL_STATUS = {"running": "RUNNING", "completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+TRIAL_STATUS = {
+    "running": "RUNNING",
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 

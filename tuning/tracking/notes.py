@@ -41,6 +41,7 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
         commands = [f"lorasweep resume {name}"]
     if result.error:
         parts.append(f"**{escape(result.state)}**: {_short(result.error)}")
+    parts += [f"{escape(step)} failed: {_short(why)}" for step, why in result.missing.items()]
     parts += [f"{trial.id} failed: {_short(trial.error)}" for trial in trials if trial.error][:3]
     parts.append("\n".join(f"    {command}" for command in commands))
     return "\n\n".join(parts)
@@ -49,7 +50,7 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
 def ends_text(sweep: SweepRecord) -> str:
     """How many trials ended in which way, once the sweep has ended."""
     label = stopping_rule(sweep.config.search).label
-    return counts_text(sweep.trials, label).replace(" running", " interrupted")
+    return counts_text(sweep.trials, label)
 
 
 def trial_note(trial: TrialRecord) -> str | None:
@@ -59,18 +60,15 @@ def trial_note(trial: TrialRecord) -> str | None:
     return "\n\n".join(parts) or None
 
 
-def trial_name(trial: TrialRecord, rungs: int, *, interrupted: bool = False) -> str:
+def trial_name(trial: TrialRecord, rungs: int) -> str:
     """A trial's id and how it ended: MLflow's status is FINISHED for completed and stopped ones alike.
 
     Args:
         rungs: evaluations of a full trial.
-        interrupted: the sweep ended before the trial did.
     """
     if trial.state == "completed":
         return f"{trial.id} completed"
-    if trial.state in ("stopped", "failed"):
-        return f"{trial.id} {trial.state} at {trial.reached}/{rungs}"
-    return f"{trial.id} interrupted at {trial.reached}/{rungs}" if interrupted else trial.id
+    return trial.id if trial.state == "running" else f"{trial.id} {trial.state} at {trial.reached}/{rungs}"
 
 
 def _against(result: SweepResult) -> str:

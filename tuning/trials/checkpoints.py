@@ -14,6 +14,7 @@ import pyarrow.fs
 from ray import tune
 from safetensors.numpy import save_file
 
+from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import RUNG, SCORE
@@ -31,8 +32,9 @@ def prune(
 ) -> list[TrialRecord]:
     """Remove checkpoints that are no longer needed.
 
-    A trial that ended keeps its best checkpoint if it can still win, else none. A running trial keeps what its
-    record names of earlier runs; Ray manages those of the present run.
+    A trial that ended keeps its best checkpoint if it can still win, else none. One that broke keeps its last one,
+    too, from which it is tried again. A running trial keeps what its record names of earlier runs; Ray manages those
+    of the present run.
 
     Args:
         contenders: ids of the trials that can still be chosen.
@@ -54,7 +56,9 @@ def prune(
     for trial in trials:
         running = trial.state == "running"
         best = trial.checkpoint if running or trial.id in contenders else None
-        tidy = trial if running else trial.model_copy(update={"checkpoint": best, "last_checkpoint": None})
+        broke = trial.state == "failed" and NOT_FINITE not in (trial.error or "")
+        last = trial.last_checkpoint if running or broke else None
+        tidy = trial.model_copy(update={"checkpoint": best, "last_checkpoint": last})
         if tidy == trial and not running:
             continue  # pruned before
         for run in runs[:-1] if running else runs:
@@ -81,6 +85,15 @@ def storage_of(folder: SweepFolder, storage: str | None) -> tuple[pyarrow.fs.Fil
 def _number(run: str) -> int:
     number = run.rpartition("-")[2]
     return int(number) if number.isdecimal() else 0
+
+
+def without_lost(folder: SweepFolder, trial: TrialRecord, storage: str | None) -> TrialRecord:
+    """A trial's record without a last checkpoint that somebody has removed: it begins anew."""
+    if trial.last_checkpoint is None:
+        return trial
+    filesystem, _ = storage_of(folder, storage)
+    there = filesystem.get_file_info(trial.last_checkpoint).type == pyarrow.fs.FileType.Directory
+    return trial if there else trial.model_copy(update={"last_checkpoint": None})
 
 
 def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | None:

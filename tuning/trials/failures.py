@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ray import tune
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.reported import DISK_FULL
+from lorasweep.tuning.record.results import TrialRecord
 
 # After this many in a row the next one would most likely fail, too.
 FAILURES_IN_A_ROW = 3
@@ -38,11 +40,15 @@ class FailureWatch(tune.Stopper):
         if NOT_FINITE in error and self._scored:
             # Bad hyperparameters diverge, which the search may well try again; nothing is broken.
             return
-        kind = NUMBER.sub("#", error)
+        kind = _kind(error)
         self._count = self._count + 1 if kind == self._last else 1
         self._last = kind
         if self._count >= FAILURES_IN_A_ROW and self.reason is None:
             self.reason = f"{self._count} trials in a row failed for the same reason: {error}"
+
+    def repeated(self, error: str) -> bool:
+        """Whether this is the reason for which the last trials failed, one after the other."""
+        return self._count >= FAILURES_IN_A_ROW and _kind(error) == self._last
 
     def no_space(self, place: object) -> None:
         """A file could not be written: the disk is full."""
@@ -55,3 +61,25 @@ class FailureWatch(tune.Stopper):
     def stop_all(self) -> bool:
         """Whether the sweep has to end."""
         return self.reason is not None
+
+
+def worth_another_try(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Failed trials that say nothing about their settings: all where none has ended well, else those that failed
+    for the reason that stopped the sweep.
+    """
+    ended = sorted((trial for trial in trials if not trial.unfinished), key=lambda trial: trial.ended or 0.0)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if len(failed) == len(ended):
+        return failed
+    watch = FailureWatch()
+    for trial in ended:
+        if trial.state == "failed":
+            watch.failed(trial.error or "")
+        else:
+            watch.went_well()
+    return [trial for trial in failed if watch.repeated(trial.error or "")]
+
+
+def _kind(error: str) -> str:
+    """An error without its numbers: the same reason may name another size each time."""
+    return NUMBER.sub("#", error)

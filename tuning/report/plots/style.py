@@ -22,6 +22,7 @@ LOOKS = {
     "stopped": ("stopped early", "#9aa3ad", "x-thin-open"),
     "failed": ("failed", "#343a40", "x"),
     "running": ("running", "#74b816", "triangle-right"),
+    "interrupted": ("interrupted", "#74b816", "triangle-right"),
 }
 
 
