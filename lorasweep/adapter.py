@@ -84,6 +84,7 @@ class Adapter:
         text: str | Sequence[str] = (),
         label: str | None = None,
         columns: Sequence[str] = (),
+        delimiter: str | None = None,
     ) -> FileEvaluation:
         """Score labelled rows: accuracy, macro-F1, loss, each class, calibration, confusions.
 
@@ -92,6 +93,7 @@ class Adapter:
             text: the text column, or two; those it was trained on if left out.
             label: the label column; recognised if left out.
             columns: names for a CSV or TSV file without a header line.
+            delimiter: what separates the columns of a CSV or TSV file, if not the suffix's comma or tab.
 
         Raises:
             DataError: rows that cannot be read, or no label that the adapter knows.
@@ -106,7 +108,13 @@ class Adapter:
         names = (text,) if isinstance(text, str) else tuple(text)
         path = data if not isinstance(data, str) else Path(data)
         return evaluate_file(
-            self.classifier, path, adapter=self.path, text=names, label=label, columns=tuple(columns)
+            self.classifier,
+            path,
+            adapter=self.path,
+            text=names,
+            label=label,
+            columns=tuple(columns),
+            delimiter=delimiter,
         )
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ Imported for `--help` too: nothing heavy.
 
 from __future__ import annotations
 
+import csv
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -140,9 +141,12 @@ def to_entries(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_names(value: str | list[str] | tuple[str, ...]) -> list[str]:
-    """Names that were given one by one, or with commas between them."""
+    """Names that were given one by one, or with commas between them; one in quotes may hold commas itself."""
     values = [value] if isinstance(value, str) else value
-    return [name.strip() for part in values for name in part.split(",") if name.strip()]
+    parts = (
+        next(csv.reader([part], skipinitialspace=True)) if '"' in part else part.split(",") for part in values
+    )
+    return [name.strip() for names in parts for name in names if name.strip()]
 
 
 def show_options(function: Callable[..., Any], names: Iterable[str]) -> None:

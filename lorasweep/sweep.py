@@ -173,6 +173,7 @@ class Sweep:
         text: str | Sequence[str] = (),
         label: str | None = None,
         columns: Sequence[str] = (),
+        delimiter: str | None = None,
     ) -> FileEvaluation:
         """Score the winner on labelled rows; see `Adapter.evaluate`.
 
@@ -180,7 +181,7 @@ class Sweep:
             >>> sweep.evaluate("rows.csv", text="text", label="label").rows
             60
         """
-        return self.adapter.evaluate(data, text=text, label=label, columns=columns)
+        return self.adapter.evaluate(data, text=text, label=label, columns=columns, delimiter=delimiter)
 
     def export(
         self,

@@ -71,3 +71,8 @@ def shown(values: Sequence[object], limit: int = 20) -> str:
     words = [text if len(text := repr(value)) <= 60 else text[:57] + "..." for value in values]
     more = f" and {len(words) - limit} more" if len(words) > limit else ""
     return ", ".join(words[:limit]) + more if words else "none"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -50,6 +50,10 @@ class DataSettings(Settings):
         None, description="Label column; `category`, `label` or `class` is recognised if none is given."
     )
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
+    delimiter: str | None = Field(
+        None,
+        description="What separates the columns of a CSV or TSV file, such as ';' or tab; otherwise its suffix tells.",
+    )
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."
     )

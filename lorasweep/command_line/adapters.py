@@ -13,6 +13,7 @@ from lorasweep.command_line.options import (
     MLRUNS,
     AsJson,
     Columns,
+    Delimiter,
     LabelColumn,
     Mlruns,
     SweepName,
@@ -102,6 +103,7 @@ def predict(
     ] = False,
     text_column: TextColumn = None,
     columns: Columns = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts with an exported adapter."""
@@ -117,7 +119,7 @@ def predict(
     if out is not None:
         check_output(out)
     # A broken file is refused before anybody has waited for the model.
-    rows = open_table(file, tuple(split_names(columns or ""))) if file is not None else None
+    rows = open_table(file, tuple(split_names(columns or "")), delimiter) if file is not None else None
     loaded = lorasweep.load(adapter)
     if rows is not None and out is not None:
         written = predict_file(loaded.classifier, rows, out, text=names, all_probabilities=all_probabilities)
@@ -133,6 +135,7 @@ def evaluate(
     text_column: TextColumn = None,
     label: LabelColumn = None,
     columns: Columns = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
@@ -140,7 +143,11 @@ def evaluate(
 
     with console.status("predicting"):
         evaluation = lorasweep.load(adapter).evaluate(
-            data, text=split_names(text_column or []), label=label, columns=split_names(columns or "")
+            data,
+            text=split_names(text_column or []),
+            label=label,
+            columns=split_names(columns or ""),
+            delimiter=delimiter,
         )
     if as_json:
         print_json(evaluation_entries(evaluation))

@@ -40,6 +40,10 @@ LabelColumn = Annotated[str | None, typer.Option("--label", help="Label column."
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option("--delimiter", help="What separates the columns of a CSV or TSV file.", show_default=False),
+]
 
 Verb = Callable[..., None]
 

@@ -430,6 +430,22 @@ def test_a_few_bad_lines_are_told_and_a_dry_run_writes_nothing(command: Command,
     assert printed.out.endswith("nothing was trained\n")
 
 
+def test_a_dry_run_notes_what_is_odd_in_the_data(command: Command, place: Path) -> None:
+    lines = (place / "rows.csv").read_text().replace("vaccine", "🦜 🦜").splitlines()
+    lines[1::9] = [line.replace(",money", ",Money") for line in lines[1::9]]
+    (place / "odd.csv").write_text("\n".join(lines).replace(",", ";"))
+    arguments = ["run", "--data", "odd.csv", "--delimiter", ";", "--base-model", "@tiny", "--dry-run"]
+    code, printed = command(*arguments)
+    assert (code, printed.err) == (0, "")
+    shown = " ".join(printed.out.split())
+    assert (
+        "note labels that look alike are classes of their own: 'Money' (7 rows) and 'money' (13 rows)"
+        in shown
+    )
+    assert "note the validation split has 6 rows: one of them is 16.7 points of accuracy" in shown
+    assert "% of the tokens are unknown to this model's tokenizer" in shown
+
+
 def test_status_of_an_empty_folder(command: Command, place: Path) -> None:
     code, printed = command("status", "--json")
     assert (code, json.loads(printed.out)) == (0, [])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import lorasweep
 from lorasweep.command_line.options import sweep_options
-from lorasweep.options import OPTIONS, help_line, to_entries
+from lorasweep.options import OPTIONS, help_line, split_names, to_entries
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Settings
 from lorasweep.tuning.record.config import SweepConfig
@@ -74,6 +74,11 @@ def test_options_become_a_nested_mapping() -> None:
         "registry": {"enabled": False},
     }
     assert to_entries({"text": []}) == {}
+
+
+def test_a_name_in_quotes_may_hold_commas() -> None:
+    assert split_names('"title, in short", body') == ["title, in short", "body"]
+    assert split_names(['"a, ""b"""', '5" screen,c', "d"]) == ['a, "b"', '5" screen', "c", "d"]
 
 
 def test_an_option_that_is_not_there_names_the_nearest() -> None:

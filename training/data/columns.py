@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.files import delimiters
 from lorasweep.training.files.tables import Table
 
 TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
@@ -122,14 +123,23 @@ def _names(table: Table) -> list[str]:
 def _listed(table: Table) -> str:
     hint = ""
     if table.header_guessed:
-        hint = "; if the file has no header line, name its columns with --columns"
+        hint = (
+            delimiters.hint(_names(table))
+            or "; if the file has no header line, name its columns with --columns"
+        )
     return f"columns present: {shown(_names(table))}{hint}"
 
 
 def _present(table: Table, name: str, flag: str) -> str:
-    count = _names(table).count(name)
+    names = _names(table)
+    count = names.count(name)
     if count == 1:
         return name
     named = f" ({flag})" if flag else ""
     problem = "no column" if count == 0 else f"{count} columns"
-    raise DataError(f"{table.name}: {problem} {name!r}{named}; {_listed(table)}")
+    cut = next((present for present in names if name in map(str.strip, present.split(","))), name)
+    # A list of names is cut at its commas.
+    quoted = (
+        f"; for the column {cut!r} quote the name twice: {flag} '\"{cut}\"'" if cut != name and flag else ""
+    )
+    raise DataError(f"{table.name}: {problem} {name!r}{named}; {_listed(table)}{quoted}")

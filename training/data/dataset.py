@@ -40,7 +40,7 @@ class Dataset:
     validation: Texts
     test: Texts
     label_names: tuple[str, ...]
-    """Sorted as strings."""
+    """By number where all are integers, else sorted as strings; a folder keeps the order that it was saved with."""
     text_columns: tuple[str, ...]
     label_column: str
     source: str
@@ -57,7 +57,7 @@ class Dataset:
     merged_by: str = ""
     """Name of the map that merged labels; empty without one."""
     original_names: tuple[str, ...] = ()
-    """The labels before merging, sorted; empty where no two became one."""
+    """The labels before merging, in such an order; empty where no two became one."""
 
     def splits(self) -> dict[str, Texts]:
         """ "train", "validation" and "test", in this order."""

@@ -31,6 +31,10 @@ class EncodedTexts:
         labels: index into the label names, -1 where unknown; int64, shape (rows,).
         pad_id: token id that pads a batch's short rows.
         truncated: rows cut off at the maximum length.
+        text_tokens: tokens of the texts themselves, without those that the model adds around them.
+        unknown_tokens: those of them that the tokenizer does not know, such as [UNK]; always 0 for tokenizers
+            that fall back to bytes.
+        unreadable: rows without a single known token, which all look alike to the model.
     """
 
     input_ids: np.ndarray
@@ -39,6 +43,9 @@ class EncodedTexts:
     labels: np.ndarray
     pad_id: int
     truncated: int = 0
+    text_tokens: int = 0
+    unknown_tokens: int = 0
+    unreadable: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,13 +93,20 @@ class EncodedDataset:
     label_names: tuple[str, ...]
 
     def token_summary(self) -> dict[str, Any]:
-        """Token lengths of the training rows (median, 95th percentile, maximum), and truncated rows of all splits."""
+        """Token lengths of the training rows (median, 95th percentile, maximum), and what is lost of all splits.
+
+        That is `truncated` rows, the share of `unknown` tokens, and `unreadable` rows without a known token.
+        """
         lengths = self.train.lengths
+        splits = (self.train, self.validation, self.test)
         return {
             "median": int(np.median(lengths)),
             "p95": int(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
-            "truncated": self.train.truncated + self.validation.truncated + self.test.truncated,
+            "truncated": sum(split.truncated for split in splits),
+            "unknown": sum(split.unknown_tokens for split in splits)
+            / max(sum(split.text_tokens for split in splits), 1),
+            "unreadable": sum(split.unreadable for split in splits),
         }
 
     def relabelled(self, labels: dict[str, np.ndarray], label_names: tuple[str, ...]) -> EncodedDataset:
@@ -135,17 +149,39 @@ def encode_texts(
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     types = encoded.get("token_type_ids")
     pad_id = tokenizer.pad_token_id
+    input_ids = (
+        np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
+    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
     return EncodedTexts(
-        input_ids=np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
-        if rows
-        else np.zeros(0, np.int32),
+        input_ids=input_ids,
         type_ids=np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else None,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        offsets=offsets,
         labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
         pad_id=0 if pad_id is None else int(pad_id),
         # A row of exactly the maximum length counts too: telling them apart would take a second pass.
         truncated=int((lengths >= max_length).sum()),
+        **_unknown(tokenizer, input_ids, offsets),
     )
+
+
+def _unknown(
+    tokenizer: PreTrainedTokenizerBase, input_ids: np.ndarray, offsets: np.ndarray
+) -> dict[str, int]:
+    """Counts of tokens of the texts, of those that are unknown, and of rows without a known one."""
+    roles = dict(tokenizer.special_tokens_map)
+    unk = roles.pop("unk_token", None)
+    others = [roles.pop("additional_special_tokens", []), list(roles.values())]
+    added = [tokenizer.convert_tokens_to_ids(token) for tokens in others for token in tokens]
+    own = ~np.isin(input_ids, list(added))
+    # Where the same token also ends a text, as in GPT-2, nothing is ever unknown.
+    unknown = own & (input_ids == (tokenizer.convert_tokens_to_ids(unk) if unk else -1))
+    known_before = np.concatenate([[0], np.cumsum(own & ~unknown)])
+    return {
+        "text_tokens": int(own.sum()),
+        "unknown_tokens": int(unknown.sum()),
+        "unreadable": int((known_before[offsets[1:]] == known_before[offsets[:-1]]).sum()),
+    }
 
 
 def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedDataset:

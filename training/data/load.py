@@ -12,7 +12,16 @@ from lorasweep.training.data.dataset import Dataset, fingerprint, texts_of
 from lorasweep.training.data.date_split import day_spans, divide_by_date, undated
 from lorasweep.training.data.dates import read_dates
 from lorasweep.training.data.label_map import load_label_map
-from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION, divide, stratified_part
+from lorasweep.training.data.labels import sorted_labels, whole_numbers
+from lorasweep.training.data.splits import (
+    ENOUGH_VALIDATION_ROWS,
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    divide,
+    stratified_part,
+)
 from lorasweep.training.errors import DataError, SettingsError, shown
 from lorasweep.training.files.tables import Table, read_table, table_of
 from lorasweep.training.settings import DataSettings
@@ -40,9 +49,9 @@ def load_dataset(
     """Read, clean and split rows; the same settings, rows and seed give the same splits in the same order.
 
     Rows without a text or a label are dropped (of two text columns one may be empty: the other is then the
-    text) and labels are merged. Duplicate texts, small classes and missing splits are left to
-    `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in a split, in `dropped` or in
-    `left_out_classes`.
+    text). Where all labels are whole numbers, "5.0" is "5". Labels are merged. Duplicate texts, small classes
+    and missing splits are left to `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in
+    a split, in `dropped` or in `left_out_classes`.
 
     Args:
         frames: rows in memory by split ("train", "validation", "test"), read in place of that split's path.
@@ -68,6 +77,8 @@ def load_dataset(
     for column in ("text", "label"):
         dropped[f"no {column}"] = int((rows[column] == "").sum())
         rows = rows[rows[column] != ""]
+    # Over all splits, of which each may come from a file that writes numbers in its own way.
+    rows["label"] = rows["label"].map(whole_numbers(set(rows["label"])))
     rows["original"] = rows["label"]
     if label_map is not None:
         rows["label"] = rows["label"].map(label_map.apply(set(rows["label"])))
@@ -81,7 +92,7 @@ def load_dataset(
     rows = division.rows
     for split, size, flag in (
         (TRAIN, data_settings.max_train_rows, "--max-train-rows"),
-        (VALIDATION, data_settings.max_validation_rows, "--max-validation-rows"),
+        (VALIDATION, _validation_limit(data_settings, rows), "--max-validation-rows"),
     ):
         if size is not None:
             labels = rows.loc[rows["split"] == split, "label"]
@@ -89,8 +100,8 @@ def load_dataset(
             dropped[f"beyond {flag}"] = len(surplus)
             rows = rows.drop(index=surplus)
 
-    label_names = tuple(sorted(rows["label"].unique().tolist()))
-    originals = tuple(sorted(rows["original"].unique().tolist()))
+    label_names = tuple(sorted_labels(rows["label"].unique().tolist()))
+    originals = tuple(sorted_labels(rows["original"].unique().tolist()))
     # Where labels were only renamed there is nothing to compare with.
     originals = originals if len(originals) > len(label_names) else ()
     splits = {
@@ -106,11 +117,22 @@ def load_dataset(
         fingerprint=fingerprint(splits, label_names),
         rows_read=rows_read,
         dropped={reason: count for reason, count in dropped.items() if count},
-        left_out_classes=division.left_out,
+        left_out_classes={name: division.left_out[name] for name in sorted_labels(division.left_out)},
         dates=day_spans(rows) if date is not None else {},
         merged_by=label_map.name if label_map is not None else "",
         original_names=originals,
     )
+
+
+def _validation_limit(data_settings: DataSettings, rows: pd.DataFrame) -> int | None:
+    """The most validation rows: those asked for, or a quarter of a limit of the training rows.
+
+    A search on a part of the training rows would otherwise spend most of its time on evaluations.
+    """
+    if data_settings.max_validation_rows is not None or data_settings.max_train_rows is None:
+        return data_settings.max_validation_rows
+    classes = rows.loc[rows["split"] == VALIDATION, "label"].nunique()
+    return max(data_settings.max_train_rows // 4, ENOUGH_VALIDATION_ROWS, classes)
 
 
 def _sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -162,10 +184,12 @@ def _tables(
         raise SettingsError(
             "--columns is for CSV and TSV without a header line; a DataFrame names its columns"
         )
+    if frames and data_settings.delimiter is not None:
+        raise SettingsError("--delimiter is for CSV and TSV files; a DataFrame has none, leave it out")
     return {
         split: table_of(frames[split], source)
         if split in frames
-        else read_table(source, data_settings.columns)
+        else read_table(source, data_settings.columns, delimiter=data_settings.delimiter)
         for split, source in sources.items()
     }
 

@@ -19,6 +19,9 @@ TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 CARVED_SHARE = 0.1
 """Share of each class's rows that goes into a carved split: 80/10/10 where neither is given."""
 
+ENOUGH_VALIDATION_ROWS = 200
+"""Enough to choose a winner by: one row is half a point of accuracy."""
+
 
 @dataclass(frozen=True)
 class Division:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.labels import similar_labels, told_apart
+from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, VALIDATION
+from lorasweep.training.errors import counted
+
+MOST_UNKNOWN = 0.05
+"""Share of tokens unknown to the tokenizer above which another model is advised."""
+MOST_GROUPS = 5
+"""Groups of similar labels that a note names."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Summary:
     """Classes before merging; 0 where no two became one."""
     merged: dict[str, dict[str, int]] = field(default_factory=dict)
     """Merged class → each of its labels → rows in all splits."""
+    similar: list[dict[str, int]] = field(default_factory=list)
+    """Groups of labels that look alike → rows; classes that were left out are among them."""
 
 
 def describe(dataset: Dataset) -> Summary:
@@ -55,7 +68,14 @@ def describe(dataset: Dataset) -> Summary:
         merged_by=dataset.merged_by,
         original_classes=len(dataset.original_names),
         merged=_merged(dataset),
+        similar=_similar(dataset, counts),
     )
+
+
+def _similar(dataset: Dataset, counts: Counter[int]) -> list[dict[str, int]]:
+    rows = {name: counts[number] for number, name in enumerate(dataset.label_names)}
+    rows |= dataset.left_out_classes
+    return [{name: rows[name] for name in group} for group in similar_labels(rows)]
 
 
 def _merged(dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -66,12 +86,12 @@ def _merged(dataset: Dataset) -> dict[str, dict[str, int]]:
     groups: dict[str, dict[str, int]] = {}
     for name, count, label in zip(dataset.original_names, rows, dataset.merge_index().tolist(), strict=True):
         groups.setdefault(dataset.label_names[label], {})[name] = count
-    return {label: group for label, group in sorted(groups.items()) if list(group) != [label]}
+    return {label: groups[label] for label in dataset.label_names if list(groups[label]) != [label]}
 
 
 def summary_lines(summary: Summary) -> list[str]:
     """The summary as a few lines of plain text."""
-    lines = [f"{summary.source}: {summary.rows_read:,} rows read"]
+    lines = [f"{summary.source}: {counted(summary.rows_read, 'row')} read"]
     lines += lost_lines(summary, limited=True)
     lines.append("rows: " + _counted(summary.rows))
     if summary.dates:
@@ -79,7 +99,10 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append("split by date: " + ", ".join(spans))
     lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
-    lines.append(f"{summary.classes} classes, from {smallest} ({least:,} rows) to {largest} ({most:,} rows)")
+    lines.append(
+        f"{summary.classes} classes, the largest {largest} ({counted(most, 'row')}), the smallest {smallest} "
+        f"({counted(least, 'row')})"
+    )
     lines.append(
         f"always predicting the most frequent class: {summary.majority_accuracy:.1%} of the test rows correct"
     )
@@ -97,7 +120,7 @@ def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
         lines.append("dropped: " + _counted(dropped))
     if summary.left_out_classes:
         why = "no training row" if summary.dates else "too few rows for every split"
-        lines.append(f"classes left out ({why}): " + _counted(summary.left_out_classes))
+        lines.append(f"classes left out ({why}): " + _label_counts(summary.left_out_classes))
     return lines
 
 
@@ -108,7 +131,7 @@ def merged_lines(summary: Summary) -> list[str]:
     if not summary.original_classes:
         return [f"labels merged by {summary.merged_by}: none of the data's"]
     groups = [
-        f"{label} {sum(parts.values()):,} = " + " + ".join(f"{name} {rows:,}" for name, rows in parts.items())
+        f"{label} ({counted(sum(parts.values()), 'row')}) = " + _label_counts(parts, " + ")
         for label, parts in summary.merged.items()
     ]
     return [
@@ -117,5 +140,64 @@ def merged_lines(summary: Summary) -> list[str]:
     ]
 
 
+def data_notes(summary: Summary) -> list[str]:
+    """What may be wrong with the rows, or too small to rely on, a sentence each."""
+    notes = []
+    if summary.similar:
+        groups = [
+            " and ".join(
+                f"{shown} ({counted(rows, 'row')})"
+                for shown, rows in zip(told_apart(group), group.values(), strict=True)
+            )
+            for group in summary.similar[:MOST_GROUPS]
+        ]
+        more = (
+            f"; and {len(summary.similar) - MOST_GROUPS} more such groups"
+            if len(groups) < len(summary.similar)
+            else ""
+        )
+        notes.append(
+            f"labels that look alike are classes of their own: {'; '.join(groups)}{more}. If they are one class, "
+            "correct the file or merge them with --merge-labels"
+        )
+    rows = summary.rows[VALIDATION]
+    if rows < ENOUGH_VALIDATION_ROWS and summary.source != SAMPLE_SOURCE:
+        notes.append(
+            f"the validation split has {counted(rows, 'row')}: one of them is {100 / rows:.1f} points of accuracy, "
+            f"so close trials cannot be told apart; {ENOUGH_VALIDATION_ROWS} rows or more choose a winner better"
+        )
+    return notes
+
+
+def token_line(tokens: Mapping[str, Any], max_length: int) -> str:
+    """Lengths of the rows, and what the model does not see of them; see `EncodedDataset.token_summary`."""
+    unknown = f", {tokens['unknown']:.1%} of the tokens unknown" if tokens["unknown"] >= 0.0005 else ""
+    return (
+        f"tokens per row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
+        f"{counted(tokens['truncated'], 'row')} truncated at {max_length}{unknown}"
+    )
+
+
+def token_notes(tokens: Mapping[str, Any]) -> list[str]:
+    """What the tokenizer cannot read, a sentence each; `tokens` are those of `EncodedDataset.token_summary`."""
+    notes = []
+    if tokens["unknown"] > MOST_UNKNOWN:
+        notes.append(
+            f"{tokens['unknown']:.0%} of the tokens are unknown to this model's tokenizer, so it does not see that "
+            "part of the texts; choose a --base-model made for their language"
+        )
+    if tokens["unreadable"]:
+        notes.append(
+            f"{counted(tokens['unreadable'], 'text')} without a token that the model knows: such texts all get the "
+            "same prediction"
+        )
+    return notes
+
+
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _label_counts(counts: dict[str, int], between: str = ", ") -> str:
+    # A label may be a number itself, or hold commas.
+    return between.join(f"{name} ({counted(count, 'row')})" for name, count in counts.items())

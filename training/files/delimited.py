@@ -12,8 +12,9 @@ from typing import IO, Any
 
 import pandas as pd
 
-from lorasweep.training.errors import DataError, shown
+from lorasweep.training.errors import DataError, counted, shown
 from lorasweep.training.files.cells import Write, cell, open_text
+from lorasweep.training.files.delimiters import described, likely_delimiter, option
 from lorasweep.training.files.unpacked import Source, batches
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -32,9 +33,11 @@ def read_delimited(
         return
     header = tuple(field.strip() for field in first)
     if columns and len(columns) != len(header):
+        likely = _likely(source, delimiter)
+        advice = f"its lines are {described(likely)}: add {option(likely)}" if likely else "name every column"
         raise DataError(
-            f"{source.name} has {len(header)} columns (first row: {shown(header)}), --columns names "
-            f"{len(columns)} ({shown(columns)}); name every column"
+            f"{source.name} has {counted(len(header), 'column')} (first row: {shown(header)}), --columns names "
+            f"{len(columns)} ({shown(columns)}); {advice}"
         )
     if columns and columns != header:
         records = chain([first], records)
@@ -78,7 +81,9 @@ def _records(source: Source, delimiter: str) -> Iterator[list[str]]:
                 width = width or len(fields)
                 if len(fields) > width:
                     raise _malformed(
-                        source, delimiter, f"Expected {width} fields in line {begins}, saw {len(fields)}"
+                        source,
+                        delimiter,
+                        f"Expected {counted(width, 'field')} in line {begins}, saw {len(fields)}",
                     )
                 if unquoted:
                     fields = [f[1:-1].replace('""', '"') if _QUOTED.fullmatch(f) else f for f in fields]
@@ -93,11 +98,20 @@ def _records(source: Source, delimiter: str) -> Iterator[list[str]]:
 
 
 def _malformed(source: Source, delimiter: str, reason: str) -> DataError:
-    kind = "tab-separated" if delimiter == "\t" else "comma-separated"
-    return DataError(
-        f"{source.name} is not a well-formed {kind} file ({reason}); put a field that holds the separator or a "
-        "quote in quotes, and write each quote in it twice"
+    likely = _likely(source, delimiter)
+    advice = (
+        f"its lines are {described(likely)}: add {option(likely)}"
+        if likely
+        else "put a field that holds the separator or a quote in quotes, and write each quote in it twice"
     )
+    kind = described(delimiter)
+    kind = f"file {kind}" if kind.startswith("separated") else f"{kind} file"
+    return DataError(f"{source.name} is not a well-formed {kind} ({reason}); {advice}")
+
+
+def _likely(source: Source, delimiter: str) -> str | None:
+    with source.text() as lines:
+        return likely_delimiter(lines, delimiter)
 
 
 def _is_unquoted(source: Source) -> bool:

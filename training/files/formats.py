@@ -49,7 +49,8 @@ def read_text(source: Source, rows: int, _: tuple[str, ...] = ()) -> Iterator[pd
             yield pd.DataFrame({"text": chunk}, dtype=object)
 
 
-def _delimited(delimiter: str) -> Format:
+def delimited(delimiter: str) -> Format:
+    """The format of files whose columns this character separates."""
     return Format(
         partial(read_delimited, delimiter=delimiter),
         partial(write_delimited, delimiter=delimiter),
@@ -59,8 +60,8 @@ def _delimited(delimiter: str) -> Format:
 
 
 FORMATS = {
-    ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
+    ".csv": delimited(","),
+    ".tsv": delimited("\t"),
     ".jsonl": Format(read_json, write_json_lines, loader="json"),
     ".json": Format(read_json, loader="json"),
     ".ndjson": Format(read_json, loader="json"),

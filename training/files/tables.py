@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from lorasweep.training.errors import DataError
 from lorasweep.training.files.cells import mended
-from lorasweep.training.files.formats import FORMATS, TEXT
+from lorasweep.training.files.delimiters import as_delimiter
+from lorasweep.training.files.formats import FORMATS, TEXT, delimited
 from lorasweep.training.files.unpacked import Source, find_source, table_format
 
 TABLES = tuple(suffix for suffix in FORMATS if suffix != TEXT)
@@ -56,8 +57,12 @@ class RowStream:
         header_guessed: the columns' names are the first line of a CSV or TSV, which may have been a row.
     """
 
-    def __init__(self, source: Source, given: tuple[str, ...]) -> None:
+    def __init__(self, source: Source, given: tuple[str, ...], delimiter: str | None = None) -> None:
         self.source, self.given, self.format = source, given, FORMATS[source.suffix]
+        if delimiter is not None:
+            if not self.format.has_header_line:
+                raise DataError(f"{source.name}: --delimiter is for CSV and TSV files; leave it out")
+            self.format = delimited(as_delimiter(delimiter))
         self.columns: tuple[str, ...] = ()
         self.types: tuple[pa.DataType, ...] = ()
         self.rows = self.unreadable = 0
@@ -132,18 +137,22 @@ class RowStream:
 
 
 def read_table(
-    path: str | Path, columns: tuple[str, ...] = (), max_bad_share: float = MAX_BAD_SHARE
+    path: str | Path,
+    columns: tuple[str, ...] = (),
+    max_bad_share: float = MAX_BAD_SHARE,
+    delimiter: str | None = None,
 ) -> Table:
     """Read a whole file.
 
-    `columns` names the columns of a CSV or TSV that has no header line. JSON values keep their Python type,
+    `columns` names the columns of a CSV or TSV that has no header line, `delimiter` is what separates them where
+    that is not the suffix's comma or tab. JSON values keep their Python type,
     CSV and TSV values are strings and nothing in them counts as missing, so the label "NA" stays itself.
 
     Raises `DataError` for a path that is no readable file, an unknown suffix, a file that is empty or not
     what its suffix says, text that is not UTF-8, a zip without exactly one table, `columns` that do not fit,
     and JSON of which more than `max_bad_share` cannot be read.
     """
-    stream = RowStream(find_source(path, TABLES), columns)
+    stream = RowStream(find_source(path, TABLES), columns, delimiter)
     frames = list(stream.frames(SCAN_ROWS, max_bad_share))
     names = tuple(frames[0].columns)
     if any(tuple(frame.columns) != names for frame in frames):
@@ -152,7 +161,7 @@ def read_table(
     return Table(frame, stream.source.name, stream.unreadable, stream.header_guessed)
 
 
-def open_table(path: str | Path, columns: tuple[str, ...] = ()) -> RowStream:
+def open_table(path: str | Path, columns: tuple[str, ...] = (), delimiter: str | None = None) -> RowStream:
     """Scan a file and make it ready for reading in chunks; memory holds one of them at a time.
 
     So a broken line is named before anybody has waited for a model. A JSON array and a packed Parquet file
@@ -160,11 +169,13 @@ def open_table(path: str | Path, columns: tuple[str, ...] = ()) -> RowStream:
 
     Args:
         columns: names for a CSV or TSV without a header line.
+        delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
 
     Raises:
         DataError: as `read_table` does, and for any JSON row that cannot be read.
     """
-    stream = RowStream(find_source(path, (TEXT,) if table_format(path) == TEXT else TABLES), columns)
+    formats = (TEXT,) if table_format(path) == TEXT else TABLES
+    stream = RowStream(find_source(path, formats), columns, delimiter)
     stream.scan()
     return stream
 

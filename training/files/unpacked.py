@@ -14,17 +14,21 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from lorasweep.training.errors import DataError, shown
+from lorasweep.training.files.content import HEAD, refuse_other_content
+from lorasweep.training.files.encodings import convert_command, undecodable, wide_encoding
 
 Value = TypeVar("Value")
 
 PACKED = (".gz", ".xz", ".zip")
 
 _UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_FIRST_BYTES = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\x00": ".xz"}
 _BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
@@ -36,24 +40,34 @@ class Source:
         name: for messages: the path as given, for a zip followed by the table's name in it.
         suffix: tells the format, such as ".csv" for news.csv.gz.
         open: the bytes from the beginning, still packed by gzip or xz.
+        path: the path as given; empty for standard input.
+        member: the table's name in the zip at `path`.
     """
 
     name: str
     suffix: str
     open: Callable[[], IO[bytes]]
+    path: str = ""
+    member: str = ""
 
     @contextmanager
     def unpacked(self) -> Iterator[IO[bytes]]:
-        """The unpacked bytes; inside the context, a file that cannot be read raises `DataError`."""
-        packing = PurePosixPath(self.name.lower()).suffix
+        """The unpacked bytes; inside the context, a file that cannot be read raises `DataError`.
+
+        The file's first bytes tell whether it is packed by gzip or xz, whatever its name.
+        """
         try:
             with ExitStack() as stack:
                 content = stack.enter_context(self.open())
-                yield stack.enter_context(_UNPACK[packing](content)) if packing in _UNPACK else content
+                packing = self._packing(content)
+                if packing:
+                    content = stack.enter_context(_UNPACK[packing](content))
+                refuse_other_content(self.path or self.name, self.suffix, _head(content))
+                yield content
         except UnicodeDecodeError:
             raise self._undecodable() from None
         except _BROKEN as error:
-            packing = packing if packing in _UNPACK else ".zip"
+            packing = self._suffix if self._suffix in _UNPACK else packing or ".zip"
             raise DataError(
                 f"{self.name} is not a complete {packing} file ({error}); download it again"
             ) from None
@@ -66,20 +80,27 @@ class Source:
 
         Lines end at "\n" alone; `newline` is that of Python's `open`.
         """
-        with self.unpacked() as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
-            yield text
+        with self.unpacked() as content:
+            if wide_encoding(_head(content)):
+                raise self._undecodable()
+            with io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
+                yield text
+
+    def _packing(self, content: IO[bytes]) -> str:
+        head = _head(content)
+        told = [packing for first, packing in _FIRST_BYTES.items() if head.startswith(first)]
+        return told[0] if told else self._suffix if self._suffix in _UNPACK else ""
+
+    @property
+    def _suffix(self) -> str:
+        return PurePosixPath(self.name.lower()).suffix
 
     def _undecodable(self) -> DataError:
+        with self.open() as content:
+            packing = self._packing(content)
+        command = partial(convert_command, path=self.path, packing=packing, member=self.member)
         with self.unpacked() as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    line.decode()
-                except UnicodeDecodeError as error:
-                    byte = f"byte 0x{line[error.start]:02x}"
-                    return DataError(
-                        f"{self.name}, line {number}: not UTF-8 text ({byte}); save the file as UTF-8"
-                    )
-        return DataError(f"{self.name}: not UTF-8 text; save the file as UTF-8")
+            return undecodable(self.name, lines, command)
 
 
 def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -120,13 +141,20 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
         raise _unreadable(str(path), error) from None
     if suffix == ".zip":
         return _member(file, str(path), formats)
-    return Source(str(path), suffix, lambda: file.open("rb"))
+    return Source(str(path), suffix, lambda: file.open("rb"), str(file))
 
 
 def standard_input() -> Source:
     """The lines of standard input, read like those of a text file."""
     content = sys.stdin.buffer.read() if sys.stdin is not None else b""
     return Source("standard input", ".txt", lambda: io.BytesIO(content))
+
+
+def _head(content: IO[bytes]) -> bytes:
+    """The first bytes; the stream stands at its beginning again."""
+    head = content.read(HEAD)
+    content.seek(0)
+    return head
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
@@ -164,4 +192,4 @@ def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
         with zipfile.ZipFile(file) as archive:
             return archive.open(tables[0])
 
-    return Source(f"{path}: {tables[0]}", table_format(tables[0]), open_member)
+    return Source(f"{path}: {tables[0]}", table_format(tables[0]), open_member, str(file), tables[0])

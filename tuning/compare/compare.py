@@ -12,13 +12,7 @@ from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
 from lorasweep.tuning.record.commands import shell_command
-from lorasweep.tuning.record.config import (
-    RegistrySettings,
-    SearchSettings,
-    SweepConfig,
-    merge,
-    validation_part,
-)
+from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.trials.ray_access import guard_local_ray
@@ -205,10 +199,7 @@ def _row_data(config: SweepConfig, max_train_rows: int | None, own: bool) -> Dat
     """Data of the rows; None for the rows that the sweep has prepared."""
     if own and max_train_rows is None:
         return None
-    validation_rows = validation_part(max_train_rows) if max_train_rows else None
-    return config.data.model_copy(
-        update={"max_train_rows": max_train_rows, "max_validation_rows": validation_rows}
-    )
+    return config.data.model_copy(update={"max_train_rows": max_train_rows, "max_validation_rows": None})
 
 
 def _baseline_sweeps(config: SweepConfig, settings: CompareSettings) -> dict[str, SweepConfig]:

@@ -211,8 +211,3 @@ def setting_error(error: ValidationError, source: str) -> SettingError:
     rule = RULES.get(kind, "").format_map(problem.get("ctx", {})).replace("'", "")
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "use")
     return SettingError(place, rule or message, value=problem["input"], source=source)
-
-
-def validation_part(train_rows: int) -> int:
-    """Validation rows that go with a part of the training rows: a quarter, but enough to choose a winner by."""
-    return max(train_rows // 4, 200)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file, validation_part
+from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file
 
 # What a sweep without data runs: a few minutes on two cores.
 QUICKSTART: dict[str, Any] = {
@@ -48,10 +48,6 @@ def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
         entries = merge(QUICKSTART, entries)
     elif not (isinstance(entries.get("search"), dict) and entries["search"].get("space")):
         entries = merge({"search": {"space": default_space(entries)}}, entries)
-    data = entries.get("data")
-    if isinstance(data, dict) and isinstance(data.get("max_train_rows"), int):
-        # A search on a part of the training rows would otherwise spend most of its time on evaluations.
-        entries["data"] = {"max_validation_rows": validation_part(data["max_train_rows"])} | data
     entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
 

@@ -13,7 +13,7 @@ from lorasweep.search_spaces.space import SearchSpace, Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.data.summary import describe
+from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import target_module_names
 from lorasweep.training.model.hub import BaseModel
@@ -48,6 +48,11 @@ class SweepPlan:
     budget: Budget
     target_modules: dict[str, list[str]]
 
+    @property
+    def notes(self) -> list[str]:
+        """What may be wrong with the data, or too small to rely on, a sentence each."""
+        return [*data_notes(describe(self.dataset)), *token_notes(self.encoded.token_summary())]
+
     def summary(self) -> dict[str, Any]:
         """Plain values for `plan.json`, displays and MLflow."""
         data = describe(self.dataset)
@@ -69,6 +74,7 @@ class SweepPlan:
             "machine": machine(cuda=self.amp.device.type == "cuda"),
             "git": git_state(),
             "budget": asdict(self.budget),
+            "notes": self.notes,
         }
 
 

@@ -60,7 +60,7 @@ class Prepared:
     @property
     def notes(self) -> list[str]:
         """What the user should know before it starts, a sentence each."""
-        notes = list(self.warm.notes) if self.warm else []
+        notes = [*self.plan.notes, *(self.warm.notes if self.warm else ())]
         if self.retry:
             notes.append(f"tried again after they failed: {', '.join(self.retry)}")
         if self.failed:

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.data.summary import Summary, describe, lost_lines, merged_lines, summary_lines
+from lorasweep.training.data.summary import (
+    Summary,
+    describe,
+    lost_lines,
+    merged_lines,
+    summary_lines,
+    token_line,
+)
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, score_text
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
@@ -71,12 +78,8 @@ def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
 
 def _whole(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     """Everything that is known of data, base model and space."""
-    tokens = plan.encoded.token_summary()
     lines = summary_lines(summary)
-    lines.append(
-        f"tokens per row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
-        f"{tokens['truncated']:,} rows truncated at {plan.config.training.max_length}"
-    )
+    lines.append(token_line(plan.encoded.token_summary(), plan.config.training.max_length))
     yield "data", "\n".join(lines)
     yield "columns", _columns(plan)
     yield "model", _model(plan)

@@ -89,3 +89,25 @@ def test_lists_and_objects_are_no_text(value: Any) -> None:
     frame = pd.DataFrame({"c": pd.Series(["x", value], dtype=object)})
     with pytest.raises(DataError, match=r"^a, row 2: column 'c' holds .*, not one text or label"):
         strings(Table(frame, "a"), "c")
+
+
+def test_a_name_that_was_cut_at_its_comma_says_how_to_quote_it() -> None:
+    quoted = r"""; for the column 'title, in short' quote the name twice: --text '"title, in short"'$"""
+    with pytest.raises(DataError, match=quoted):
+        find_text(table("title, in short", "label"), ("title", "in short"))
+    assert find_text(table("title, in short", "label"), ("title, in short",)) == ("title, in short",)
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (("text;label",), "if ';' separates the columns, add --delimiter ';'"),
+        (("a text\tlabel, or none", "b"), "if '\\t' separates the columns, add --delimiter tab"),
+        (("text,label",), "if ',' separates the columns, add --delimiter ','"),
+        (("title, in short", "b"), "name its columns with --columns"),
+    ],
+)
+def test_a_header_in_one_piece_hints_at_the_delimiter(names: tuple[str, ...], hint: str) -> None:
+    with pytest.raises(DataError) as error:
+        find_text(table(*names, header_guessed=True), ())
+    assert str(error.value).endswith(hint)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
-from lorasweep.training.data.summary import describe, summary_lines
+from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.summary import data_notes, describe, summary_lines, token_line, token_notes
 from lorasweep.training.errors import DataError
 
 
@@ -60,6 +62,14 @@ def test_a_folder_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
     assert loaded.fingerprint == dataset().fingerprint
 
 
+def test_a_saved_order_of_labels_stays(tmp_path: Path) -> None:
+    """An adapter's outputs have the order of its sweep, which once was that of texts for numbers too."""
+    names = ("1", "10", "2")
+    before = replace(dataset(), label_names=names, fingerprint=fingerprint(dataset().splits(), names))
+    before.save(tmp_path)
+    assert Dataset.load(tmp_path).label_names == names
+
+
 def test_rows_that_were_changed_after_saving_are_refused(tmp_path: Path) -> None:
     dataset().save(tmp_path)
     rows = pd.read_parquet(tmp_path / "data.parquet")
@@ -104,8 +114,41 @@ def test_the_summary_counts() -> None:
     assert summary_lines(summary) == [
         "news.json: 1,300 rows read",
         "dropped: no text 2, a same text 1",
-        "classes left out (too few rows for every split): tiny 2",
+        "classes left out (too few rows for every split): tiny (2 rows)",
         "rows: train 4, validation 1, test 3",
-        "3 classes, from ü (1 rows) to NA (4 rows)",
+        "3 classes, the largest NA (4 rows), the smallest ü (1 row)",
         "always predicting the most frequent class: 33.3% of the test rows correct",
     ]
+
+
+def test_notes_name_labels_that_look_alike_and_a_small_validation_split() -> None:
+    data = replace(dataset(), label_names=("Spam", "spam", "tin\u200by"))
+    alike, small = data_notes(describe(data))
+    assert alike == (
+        "labels that look alike are classes of their own: 'Spam' (3 rows) and 'spam' (4 rows); "
+        r"'tin\u200by' (1 row) and 'tiny' (2 rows). If they are one class, correct the file or merge them with "
+        "--merge-labels"
+    )
+    assert small.startswith("the validation split has 1 row: one of them is 100.0 points of accuracy")
+
+
+@pytest.mark.parametrize(("rows", "points"), [(60, "1.7"), (199, "0.5"), (200, None)])
+def test_a_validation_split_is_small_below_200_rows(rows: int, points: str | None) -> None:
+    summary = replace(describe(dataset()), rows={"train": 800, "validation": rows, "test": 9})
+    notes = data_notes(summary)
+    assert [f"has {rows} rows: one of them is {points} points" in note for note in notes] == [True] * bool(
+        points
+    )
+    # Nobody can add rows to the demonstration.
+    assert data_notes(replace(summary, source=SAMPLE_SOURCE)) == []
+
+
+def test_unknown_tokens_are_noted_above_one_in_twenty() -> None:
+    lengths = {"median": 9, "p95": 12, "max": 20, "truncated": 1}
+    assert token_notes({"unknown": 0.05, "unreadable": 0}) == []
+    many, texts = token_notes({"unknown": 0.6, "unreadable": 1})
+    assert many.startswith("60% of the tokens are unknown to this model's tokenizer")
+    assert texts.startswith("1 text without a token that the model knows")
+    line = "tokens per row: median 9, 95 % up to 12, longest 20; 1 row truncated at 128"
+    assert token_line(lengths | {"unknown": 0.0}, 128) == line
+    assert token_line(lengths | {"unknown": 0.6}, 128) == f"{line}, 60.0% of the tokens unknown"

@@ -116,7 +116,36 @@ def test_a_data_set_is_encoded_split_by_split(tiny_base: Callable[[str], Path]) 
     assert [len(part) for part in (encoded.train, encoded.validation, encoded.test)] == [6, 4, 2]
     assert encoded.validation.labels.tolist() == [0, 1, 0, 1]
     assert encoded.label_names == ("no", "yes")
-    assert encoded.token_summary() == {"median": 3, "p95": 3, "max": 3, "truncated": 0}
+    assert encoded.token_summary() == {
+        "median": 3,
+        "p95": 3,
+        "max": 3,
+        "truncated": 0,
+        "unknown": 0.0,
+        "unreadable": 0,
+    }
+
+
+@pytest.mark.parametrize("pair", [None, ["bank", "\u5929", "", ""]])
+def test_tokens_that_the_tokenizer_does_not_know_are_counted(
+    tokenizers: dict[str, Any], pair: list[str] | None
+) -> None:
+    texts = ["markets \u4eca\u5929", "\U0001f99c", "\u200b", "film star"]
+    encoded = encode_texts(tokenizers["typed"], texts, pair, None, max_length=9)
+    more = 2 if pair else 0
+    assert (encoded.text_tokens, encoded.unknown_tokens) == (6 + more, 3 + more // 2)
+    assert encoded.unreadable == 2
+    none = encode_texts(tokenizers["typed"], [], None, None, max_length=9)
+    assert (none.text_tokens, none.unknown_tokens, none.unreadable) == (0, 0, 0)
+
+
+def test_a_tokenizer_that_falls_back_to_bytes_knows_everything() -> None:
+    """GPT-2 names its end of a text as the unknown token, too; others have none."""
+    tokenizer = tiny_tokenizer(typed=False)
+    for unknown in ("[SEP]", None):
+        tokenizer.unk_token = unknown
+        encoded = encode_texts(tokenizer, ["film [SEP]"], None, None, max_length=9)
+        assert (encoded.text_tokens, encoded.unknown_tokens, encoded.unreadable) == (1, 0, 0)
 
 
 def test_class_weights_are_scikit_learns_balanced_ones() -> None:

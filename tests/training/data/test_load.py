@@ -114,8 +114,52 @@ def test_numbers_as_labels(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": [f"t{number}" for number in range(41)], "label": [10.0, 2.0] * 20 + [None]})
     frame.to_parquet(tmp_path / "a.parquet")
     dataset = load_dataset(DataSettings(path=str(tmp_path / "a.parquet")), 0)
-    assert dataset.label_names == ("10", "2")
+    assert dataset.label_names == ("2", "10")
     assert dataset.dropped == {"no label": 1}
+
+
+def test_a_number_is_one_class_however_files_write_it(tmp_path: Path) -> None:
+    """In one CSV, in files of several formats, and in the label before merging."""
+    rows = [(f"t{number}", f"{number % 12}" + ".0" * (number % 5 == 0)) for number in range(240)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "a.csv", index=False)
+    write(tmp_path / "test.jsonl", [{"text": f"v{n}", "label": n % 12} for n in range(24)])
+    (tmp_path / "map.yaml").write_text("low: ['0', '1', '2']\n")
+    settings = DataSettings(path=str(tmp_path / "a.csv"), test_path=str(tmp_path / "test.jsonl"))
+    dataset = load_dataset(settings, 0)
+    assert dataset.label_names == tuple(str(number) for number in range(12))
+    assert np.bincount(dataset.train.labels).tolist() == [18] * 12
+    merged = load_dataset(settings.model_copy(update={"merge_labels": str(tmp_path / "map.yaml")}), 0)
+    assert merged.original_names == dataset.label_names
+
+
+def test_classes_that_are_left_out_can_be_told_from_their_rows(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": n % 3} for n in range(90)]
+    rows += [{"text": f"few {n}", "label": 100 if n else 20} for n in range(3)]
+    dataset = load_dataset(DataSettings(path=write(tmp_path / "a.jsonl", rows)), 0)
+    lines = summary_lines(describe(dataset))
+    assert "classes left out (too few rows for every split): 20 (1 row), 100 (2 rows)" in lines
+
+
+def test_a_part_of_the_training_rows_comes_with_a_part_of_the_validation_rows(tmp_path: Path) -> None:
+    """A quarter as many, but 200 and a row of each class; what is asked for goes before."""
+    train = write(tmp_path / "a.jsonl", [{"text": f"a {n}", "label": n % 300} for n in range(2400)])
+    held_out, test = (
+        write(tmp_path / f"{name}.jsonl", [{"text": f"{name} {n}", "label": n % 300} for n in range(1200)])
+        for name in "bc"
+    )
+
+    def rows(**options: int) -> int:
+        data = DataSettings(path=train, validation_path=held_out, test_path=test, **options)
+        return len(load_dataset(data, 0).validation)
+
+    assert rows() == 1200
+    assert rows(max_train_rows=600) == 300
+    assert rows(max_train_rows=1600) == 400
+    assert rows(max_train_rows=1600, max_validation_rows=350) == 350
+    with pytest.raises(
+        SettingsError, match="--max-validation-rows 200 is less than one row for each of the 300"
+    ):
+        rows(max_train_rows=600, max_validation_rows=200)
 
 
 def test_a_split_column_divides(tmp_path: Path) -> None:
@@ -209,6 +253,21 @@ def test_a_csv_without_a_header_hints_at_columns(tmp_path: Path) -> None:
     assert (dataset.rows_read, dataset.label_names) == (40, ("a", "b"))
 
 
+def test_a_csv_with_another_delimiter(tmp_path: Path) -> None:
+    """Its name is in the error, whether a text holds a comma or none does."""
+    path = tmp_path / "a.csv"
+    for text in ("text", "one, two"):
+        path.write_text("text;label\n" + "".join(f"{text} {n};{'ab'[n % 2]}\n" for n in range(40)))
+        with pytest.raises(DataError, match=r"add --delimiter ';'$"):
+            load_dataset(DataSettings(path=str(path)), 0)
+        dataset = load_dataset(DataSettings(path=str(path), delimiter=";"), 0)
+        assert (dataset.rows_read, dataset.label_names) == (40, ("a", "b"))
+        assert dataset.train.text[0].startswith(text)
+    frames = {"train": pd.read_csv(path, sep=";")}
+    with pytest.raises(SettingsError, match="--delimiter is for CSV and TSV files"):
+        load_dataset(DataSettings(path="DataFrame", delimiter=";"), 0, frames)
+
+
 def test_strange_characters_survive_saving(tmp_path: Path) -> None:
     rows = news(40)
     rows[0] |= {"headline": 'nul \0, "quote", \ud800 and 😀\nnext', "short_description": "\udfff"}
@@ -255,7 +314,7 @@ def test_a_split_by_date(tmp_path: Path) -> None:
     assert dataset.dates["train"][1] < dataset.dates["validation"][0]
     lines = summary_lines(describe(dataset))
     assert any(line.startswith("split by date: train 2020-01-0") for line in lines)
-    assert "classes left out (no training row): new 1" in lines
+    assert "classes left out (no training row): new (1 row)" in lines
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
     write(tmp_path / "a.jsonl", rows[::-1])
     assert load_dataset(settings, 0).fingerprint == dataset.fingerprint
@@ -329,7 +388,7 @@ def test_merged_labels_with_the_old_ones_beside_them(tmp_path: Path) -> None:
             ]
             assert texts.labels.tolist() == found.merge_index()[texts.original].tolist()
     assert "labels merged by map.yaml: 4 classes become 3" in summary_lines(describe(dataset))
-    assert "c 50 = b 25 + c 25" in summary_lines(describe(dataset))
+    assert "c (50 rows) = b (25 rows) + c (25 rows)" in summary_lines(describe(dataset))
 
 
 def test_a_map_that_merges_nothing_leaves_nothing_to_compare(tmp_path: Path) -> None:

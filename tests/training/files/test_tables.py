@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorasweep.training.data.columns import strings
-from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import open_table, read_table, table_of
+from lorasweep.training.errors import DataError, SettingsError
+from lorasweep.training.files.tables import Table, open_table, read_table, table_of
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -173,6 +173,57 @@ def test_blank_lines_are_rows_of_one_column_only(tmp_path: Path) -> None:
 def test_lines_may_end_in_any_way(tmp_path: Path, end: str) -> None:
     path = written(tmp_path / "a.csv", end.join(["text,label", '"a\rb\r\nc",x', "d,y"]).encode())
     assert read_table(path).frame.values.tolist() == [["a\rb\r\nc", "x"], ["d", "y"]]
+
+
+@pytest.mark.parametrize("given", [";", "semicolon"])
+@pytest.mark.parametrize("read", [read_table, open_table])
+def test_another_delimiter(tmp_path: Path, read: Callable[..., Any], given: str) -> None:
+    """The error names the one that a file uses; fields that are quoted may hold it."""
+    rows = 'text;label\n"one; or\ntwo, three";a\nfour, five;b\n'
+    path = written(tmp_path / "a.csv", rows.encode())
+    with pytest.raises(DataError, match=r"its lines are separated by ';': add --delimiter ';'$"):
+        read(path)
+    table = read(path, delimiter=given)
+    (frame,) = [table.frame] if isinstance(table, Table) else [part.frame for part in table.chunks()]
+    assert frame.values.tolist() == [["one; or\ntwo, three", "a"], ["four, five", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("a.csv", "text\tlabel\none, two\ta\n", "its lines are tab-separated: add --delimiter tab"),
+        ("a.tsv", "text,label\none\ta,b\n", "its lines are comma-separated: add --delimiter ','"),
+        ("a.csv", "text|label\none, two|a\n", "its lines are separated by '|': add --delimiter '|'"),
+        # Two characters would do, or none.
+        ("a.csv", "text;x|label\none, two;y|a\n", "write each quote in it twice"),
+        ("a.csv", "text,label\none, two; three,a\n", "write each quote in it twice"),
+    ],
+)
+def test_the_delimiter_is_named_only_if_it_fits_every_row(
+    tmp_path: Path, name: str, content: str, advice: str
+) -> None:
+    refused(written(tmp_path / name, content.encode()), advice)
+
+
+def test_columns_for_a_file_with_another_delimiter(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", b"one;a\ntwo;b\n")
+    with pytest.raises(DataError, match=r"has 1 column \(first row: 'one;a'\).*add --delimiter ';'$"):
+        read_table(path, columns=("text", "label"))
+    assert read_table(path, ("text", "label"), delimiter=";").frame["label"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("given", ["", ";;", "\n", '"'])
+def test_a_delimiter_is_one_character(tmp_path: Path, given: str) -> None:
+    path = written(tmp_path / "a.csv", b"a;b\n1;2\n")
+    with pytest.raises(
+        SettingsError, match="give one character, or one of tab, comma, semicolon, pipe, space"
+    ):
+        read_table(path, delimiter=given)
+
+
+def test_a_delimiter_is_for_csv_and_tsv(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--delimiter is for CSV and TSV files"):
+        open_table(written(tmp_path / "a.jsonl", as_json_lines()), delimiter=";")
 
 
 def test_columns_name_a_file_without_a_header(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import io
 import lzma
@@ -11,6 +12,13 @@ from lorasweep.training.errors import DataError, shown
 from lorasweep.training.files.unpacked import find_source, standard_input, table_format
 
 CSV = b"text,label\none,a\n"
+
+
+def zipped(name: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, CSV)
+    return content.getvalue()
 
 
 def test_plain_and_packed_files_hold_the_same(tmp_path: Path) -> None:
@@ -28,6 +36,35 @@ def test_plain_and_packed_files_hold_the_same(tmp_path: Path) -> None:
         for _ in range(2):
             with source.unpacked() as content:
                 assert content.read() == CSV, name
+
+
+def test_a_packed_file_may_have_any_name(tmp_path: Path) -> None:
+    """Browsers and scripts drop the .gz."""
+    for pack in (gzip.compress, lzma.compress):
+        (tmp_path / "a.csv").write_bytes(pack(CSV))
+        assert text_of(tmp_path / "a.csv") == CSV.decode()
+        (tmp_path / "a.csv").write_bytes(pack(CSV)[:-5])
+        refused(
+            tmp_path / "a.csv", "a.csv is not a complete .gz file" if pack is gzip.compress else ".xz file"
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped("a.csv"), "is a .zip archive by its content; rename it to {}.zip"),
+        (zipped("[Content_Types].xml"), "is a spreadsheet by its content; save its sheet as CSV in UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "is a spreadsheet by its content"),
+        (b"PAR1" + bytes(99), "is a Parquet file by its content; rename it to"),
+        (bz2.compress(CSV), "is packed by bzip2, which is not read; unpack it first, with bunzip2"),
+        (b"\x28\xb5\x2f\xfd" + bytes(99), "is packed by Zstandard"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_by_its_content(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    refused(tmp_path / "a.csv", message.format(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_bytes(b"BZh is how it begins\n")
+    assert text_of(tmp_path / "a.csv") == "BZh is how it begins\n"
 
 
 def test_a_zip_is_named_with_its_table(tmp_path: Path) -> None:

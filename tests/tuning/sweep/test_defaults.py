@@ -75,18 +75,6 @@ def test_quickstart_only_without_data(tmp_path: Path) -> None:
     )
 
 
-def test_a_search_on_a_part_evaluates_on_a_part(tmp_path: Path) -> None:
-    """A quarter as many validation rows, not fewer than 200; what is asked for goes before."""
-
-    def rows(**options: int) -> int | None:
-        return config_of({"data": "a.csv", **options}, None, tmp_path).data.max_validation_rows
-
-    assert rows() is None
-    assert rows(max_train_rows=4000) == 1000
-    assert rows(max_train_rows=100) == 200
-    assert rows(max_train_rows=4000, max_validation_rows=50) == 50
-
-
 def test_default_space_is_for_where_trials_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """On GPUs, asked for or found; on cores where 0 GPUs are asked for."""
     for found in (0, 2):

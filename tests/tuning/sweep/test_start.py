@@ -38,7 +38,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def plan(*arguments: Any) -> Any:
         calls.append(arguments)
-        return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}})
+        return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[])
 
     monkeypatch.setattr(planning, "plan_sweep", plan)
     monkeypatch.setattr(Dataset, "load", lambda path: f"rows of {path.name}")
@@ -145,10 +145,10 @@ def test_a_new_sweep_is_made_with_its_warm_start(
         SweepFolder(mlruns, "demo").create(CONFIG)
 
     monkeypatch.setattr(start, "create_folder", create)
-    plan: Any = SimpleNamespace(config=CONFIG, summary=lambda: {"never": "written"})
+    plan: Any = SimpleNamespace(config=CONFIG, summary=lambda: {"never": "written"}, notes=["few rows"])
     warm: Any = SimpleNamespace(notes=["older"])
     prepared = start.Prepared(plan, SweepFolder(tmp_path, "demo"), new=True, warm=warm)
-    assert prepared.notes == ["older"]
+    assert prepared.notes == ["few rows", "older"]
     start.begin(prepared)
     start.begin(start.Prepared(plan, prepared.folder))
     assert made == [warm]

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.training.data.columns import find_label, find_text, strings, texts_and_pairs
-from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.data.labels import known_labels
+from lorasweep.training.errors import DataError, SettingsError, counted, shown
 from lorasweep.training.files.tables import read_table, table_of
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
@@ -80,6 +81,7 @@ def evaluate_file(
     text: tuple[str, ...] = (),
     label: str | None = None,
     columns: tuple[str, ...] = (),
+    delimiter: str | None = None,
 ) -> FileEvaluation:
     """Predict labelled rows in fp32 and compare with their labels.
 
@@ -89,15 +91,20 @@ def evaluate_file(
         text: the text columns; those the classifier was trained on if left out.
         label: the label column; recognised if left out.
         columns: names for a CSV or TSV without a header line.
+        delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
 
     Raises:
         DataError: a file that cannot be read, missing columns, no rows, no label that the classifier knows.
-        SettingsError: one column for text and label, or `columns` for a DataFrame.
+        SettingsError: one column for text and label, or `columns` or `delimiter` for a DataFrame.
         ModelError: two texts a row for a classifier of one.
     """
     if isinstance(data, pd.DataFrame) and columns:
         raise SettingsError(f"columns {shown(columns)}: columns name those of a file; rename the DataFrame's")
-    table = table_of(data) if isinstance(data, pd.DataFrame) else read_table(data, columns)
+    if isinstance(data, pd.DataFrame) and delimiter is not None:
+        raise SettingsError(f"delimiter {delimiter!r}: a DataFrame has none; leave it out")
+    table = (
+        table_of(data) if isinstance(data, pd.DataFrame) else read_table(data, columns, delimiter=delimiter)
+    )
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
     label_column = find_label(table, label, taken=names)
     if label_column in names:
@@ -107,6 +114,8 @@ def evaluate_file(
     texts, pairs = texts_and_pairs(table, names)
     labels = strings(table, label_column, "--label")
     index = {name: number for number, name in enumerate(classifier.label_names)}
+    names_of = known_labels(set(labels), classifier.label_names)
+    labels = [names_of.get(name, name) for name in labels]
     complete = [row for row, text in enumerate(texts) if text and labels[row]]
     scored = [row for row in complete if labels[row] in index]
     unknown = Counter(labels[row] for row in complete if labels[row] not in index)
@@ -164,8 +173,8 @@ def evaluation_entries(evaluation: FileEvaluation) -> dict[str, Any]:
 def evaluation_text(evaluation: FileEvaluation) -> RenderableType:
     """A report of at most 80 columns: the scores, a line for each class, and the confusions."""
     parts: list[RenderableType] = [
-        f"{escape(evaluation.data)}: {evaluation.rows:,} rows, {escape(' + '.join(evaluation.text_columns))} → "
-        f"{escape(evaluation.label_column)}",
+        f"{escape(evaluation.data)}: {counted(evaluation.rows, 'row')}, "
+        f"{escape(' + '.join(evaluation.text_columns))} → {escape(evaluation.label_column)}",
         *_left_out(evaluation),
         "",
         *_scores_lines(evaluation),
@@ -181,13 +190,15 @@ def evaluation_text(evaluation: FileEvaluation) -> RenderableType:
 
 
 def _left_out(evaluation: FileEvaluation) -> list[str]:
-    lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in evaluation.dropped.items()]
+    lines = [f"left out: {counted(rows, 'row')}, {reason}" for reason, rows in evaluation.dropped.items()]
     if evaluation.unknown_labels:
         unknown = list(evaluation.unknown_labels.items())
         named = ", ".join(f"{name!r} {rows:,}" for name, rows in unknown[:8])
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         total = sum(evaluation.unknown_labels.values())
-        lines.append(f"left out: {total:,} rows whose label the adapter does not know: {named}{more}")
+        lines.append(
+            f"left out: {counted(total, 'row')} whose label the adapter does not know: {named}{more}"
+        )
     return [f"[yellow]{escape(line)}[/yellow]" for line in lines]
 
 

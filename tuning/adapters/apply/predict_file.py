@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from lorasweep.training.data.columns import texts_and_pairs
-from lorasweep.training.errors import DataError, ExportError, SettingsError, shown
+from lorasweep.training.errors import DataError, ExportError, SettingsError, counted, shown
 from lorasweep.training.files.cells import Write
 from lorasweep.training.files.formats import FORMATS
 from lorasweep.training.files.tables import CHUNK_ROWS, RowStream
@@ -52,11 +52,14 @@ class FilePredictions:
 
     def text(self) -> str:
         """A summary for the terminal."""
-        shares = ", ".join(f"{label} {rows:,}" for label, rows in list(self.labels.items())[:5])
-        more = f" and {len(self.labels) - 5} more labels" if len(self.labels) > 5 else ""
+        # A label may be a number itself.
+        shares = ", ".join(
+            f"{label} ({counted(rows, 'row')})" for label, rows in list(self.labels.items())[:5]
+        )
+        more = f" and {counted(len(self.labels) - 5, 'more label')}" if len(self.labels) > 5 else ""
         empty = f"; {self.empty:,} without a text have no label" if self.empty else ""
         rate = self.rows / self.seconds if self.seconds else 0.0
-        return f"{self.out}: {self.rows:,} rows ({rate:,.0f} a second){empty}\n{shares}{more}"
+        return f"{self.out}: {counted(self.rows, 'row')} ({rate:,.0f} a second){empty}\n{shares}{more}"
 
 
 def check_output(out: Path) -> None:

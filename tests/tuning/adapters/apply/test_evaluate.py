@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 from tiny_adapters import LABELS, TEXTS, make_folder
+from typer.testing import CliRunner
 
+from lorasweep.command_line.main import app
 from lorasweep.training.errors import DataError, LorasweepError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
 from lorasweep.training.scores.calibration import expected_calibration_error
@@ -100,7 +102,7 @@ def test_rows_that_cannot_be_scored_are_named_and_counted(
     assert found.unknown_labels == {"SPORTS": 2, "[odd]": 1}
     text = " ".join(shown(found).split())
     assert "3 rows whose label the adapter does not know: 'SPORTS' 2, '[odd]' 1" in text
-    assert "1 rows, no text" in text
+    assert "1 row, no text" in text
 
 
 def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[str], tmp_path: Path) -> None:
@@ -118,6 +120,8 @@ def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[s
         evaluate_file(classifier, frame, adapter=Path("a"), label="gone")
     with pytest.raises(SettingsError, match="columns name those of a file"):
         evaluate_file(classifier, frame, adapter=Path("a"), columns=("text", "label"))
+    with pytest.raises(SettingsError, match="delimiter ';': a DataFrame has none"):
+        evaluate_file(classifier, frame, adapter=Path("a"), delimiter=";")
 
 
 def test_no_label_that_the_adapter_knows(classifier: Classifier, tmp_path: Path) -> None:
@@ -142,6 +146,31 @@ def test_columns_by_name_and_without_a_header(
         evaluate_file(classifier, path, **(options | {"label": "news"}))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no column 'gone'"):
         evaluate_file(classifier, path, **(options | {"label": "gone"}))  # type: ignore[arg-type]
+
+
+def test_numbers_as_labels_and_another_delimiter(tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
+    """An adapter of an earlier version may know "2.0" where files are now read as "2", and the other way round."""
+    folder = make_folder(tiny_base("bert"), tmp_path / "numbers", labels=("10", "2.0", "30"))
+    numbers = load_classifier(folder, "cpu")
+    path = tmp_path / "rows.csv"
+    path.write_text("text;label\nfilm star;2\nbank, shares;10.0\ncity;30\nbudget;4\n")
+    found = evaluate_file(numbers, path, adapter=Path("a"), delimiter=";")
+    assert (found.rows, found.unknown_labels) == (3, {"4": 1})
+    assert [entry.rows for entry in found.classes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--label", "kind", "--data"]])
+def test_the_commands_take_another_delimiter_and_a_name_with_a_comma(
+    folder: Path, verb: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"kind;news, in short\n{LABELS[0]};film, star\n{LABELS[2]};bank\n")
+    options = ["--delimiter", "semicolon", "--text", '"news, in short"', "--adapter", str(folder), "--json"]
+    ended = CliRunner().invoke(app, [*verb, str(path), *options])
+    assert ended.exit_code == 0, ended.exception
+    assert "film, star" in ended.stdout or json.loads(ended.stdout)["rows"] == 2
+    with pytest.raises(DataError, match="add --delimiter ';'"):
+        CliRunner().invoke(app, [*verb, str(path), *options[2:]], catch_exceptions=False)
 
 
 def test_a_pair_is_read_as_in_training(tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
