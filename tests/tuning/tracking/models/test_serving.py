@@ -283,7 +283,7 @@ def test_the_names_of_a_base_model_are_tried_in_order(base: Path, monkeypatch: p
     list(serving._folders(["some/model"], "abc"))
     assert asked == [("some/model", "abc", True), ("some/model", "abc", False)]
     model = serving._load_base(
-        ["/gone/model", "some/model"], None, 3, serving._sha256(base / "model.safetensors")
+        ["/gone/model", "some/model"], None, {"num_labels": 3}, serving._sha256(base / "model.safetensors")
     )
     assert isinstance(model, torch.nn.Module)
 
