@@ -48,7 +48,10 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         "t5",
         {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
     ),
-    "xlnet": ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "max_position_embeddings": None}),
+    "xlnet": (
+        "xlnet",
+        {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "max_position_embeddings": None},
+    ),
     "flaubert": ("flaubert", _XLM),
     "xlm": ("xlm", _XLM),
     "funnel": (

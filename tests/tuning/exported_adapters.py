@@ -36,7 +36,9 @@ def export_adapter(
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, amp.device)
-    model = build_classifier(loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, amp)
+    model = build_classifier(
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, amp
+    )
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

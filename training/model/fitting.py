@@ -51,9 +51,7 @@ def most_tokens(model: nn.Module) -> int | None:
     return min([*limits, named] if isinstance(named, int) else limits) if limits else None
 
 
-def check_fit(
-    model: nn.Module, base: BaseModel, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> None:
+def check_fit(model: nn.Module, base: BaseModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
     """Compare a model with its tokenizer and the length that is asked of it.
 
     Args:
@@ -72,11 +70,11 @@ def check_fit(
     rows = _embedded_tokens(model)
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
     if beyond:
-        token = min(beyond, key=lambda token: beyond[token])
+        token = max(beyond, key=lambda token: beyond[token])
         raise ModelError(
-            f"base model {base.name}: its tokenizer has {len(beyond)} more tokens ({token!r:.40} is number "
-            f"{beyond[token]}) than its embedding has rows ({rows}); call the model's resize_token_embeddings("
-            f"{max(beyond.values()) + 1}) and save it again, or take the tokenizer that belongs to it"
+            f"base model {base.name}: its tokenizer's tokens go up to number {beyond[token]} ({token!r:.40}), and its "
+            f"embedding has only {rows} rows; call the model's resize_token_embeddings({beyond[token] + 1}) and save "
+            "it again, or take the tokenizer that belongs to it"
         )
 
 
@@ -123,7 +121,8 @@ def check_rows(
     labels = model.config.num_labels  # type: ignore[union-attr]
     if together.shape != (2, labels):
         raise ModelError(
-            f"base model {base.name}: gives {tuple(together.shape[1:])} logits a row instead of {labels}; name another model"
+            f"base model {base.name}: gives logits of shape {tuple(together.shape)} for 2 rows and {labels} labels; "
+            "name another model"
         )
     if not torch.isfinite(together).all():
         raise ModelError(

@@ -25,8 +25,8 @@ from torch import nn
 
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
-from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.base_model import empty_model
+from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.target_modules import resolve_target_modules
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters

@@ -65,7 +65,9 @@ class TestLength:
         base = loaded(folder)
         assert most_tokens(base.model) == most
         fit(folder, most)
-        asked = f"--max-length {most + 1}: base model {folder} reads at most {most} tokens; use {most} or less"
+        asked = (
+            f"--max-length {most + 1}: base model {folder} reads at most {most} tokens; use {most} or less"
+        )
         assert line(lambda: fit(folder, most + 1), SettingsError) == asked
         tokenizer = load_tokenizer(base.base)
         check_rows(base, tokenizer, [long_row(most)])
@@ -104,7 +106,9 @@ class TestVocabulary:
         tokenizer.save_pretrained(folder)
         refused = line(lambda: fit(folder), ModelError)
         size = len(tokenizer)
-        assert f"2 more tokens ('[NEW]' is number {size - 2}) than its embedding has rows ({size - 2})" in refused
+        assert (
+            f"go up to number {size - 1} ('[NEWER]'), and its embedding has only {size - 2} rows" in refused
+        )
         assert f"resize_token_embeddings({size})" in refused
 
     def test_of_a_model_that_knows_more_than_the_tokenizer(self, tmp_path: Path) -> None:
@@ -150,6 +154,4 @@ def test_weights_that_are_not_numbers(tiny_base: Callable[[str], Path], tmp_path
     weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     base = loaded(folder)
-    assert "not finite" in line(
-        lambda: check_rows(base, load_tokenizer(base.base), [texts(6)]), ModelError
-    )
+    assert "not finite" in line(lambda: check_rows(base, load_tokenizer(base.base), [texts(6)]), ModelError)

@@ -83,7 +83,9 @@ def test_every_other_architecture_is_tested() -> None:
     assert set(HEADS) >= set(OTHERS)
 
 
-def test_a_model_of_which_only_the_adapter_would_be_trained_is_refused(tiny_base: Callable[[str], Path]) -> None:
+def test_a_model_of_which_only_the_adapter_would_be_trained_is_refused(
+    tiny_base: Callable[[str], Path],
+) -> None:
     base = replace(loaded(tiny_base("bart")), missing=())
     with pytest.raises(ModelError, match="no classification head is trained") as caught:
         build_classifier(base, hyperparameters(target_modules=r"model[.].*[.]fc1"), 0, FP32)

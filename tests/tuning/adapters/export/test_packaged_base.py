@@ -55,9 +55,7 @@ def move(
     return move
 
 
-def test_its_folder_names_nothing_of_this_machine(
-    move: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_its_folder_names_nothing_of_this_machine(move: Callable[[str], Path], tmp_path: Path) -> None:
     adapter = export_adapter("minilm", tmp_path / "best")
     entries = json.loads((adapter / "adapter_config.json").read_text())
     assert (entries["base_model_name_or_path"], entries["revision"]) == (MINILM_HUB_ID, None)
@@ -80,19 +78,24 @@ def test_it_predicts_the_same_after_the_package_has_moved(
     write_merged(adapter, merged, "merged", ROWS)
     shutil.rmtree(moved.parent)
     importlib.invalidate_caches()
-    np.testing.assert_allclose(predict(load_classifier(merged, "cpu"), ROWS.text, ROWS.pair), before, atol=1e-3)
+    np.testing.assert_allclose(
+        predict(load_classifier(merged, "cpu"), ROWS.text, ROWS.pair), before, atol=1e-3
+    )
 
 
-def test_an_export_is_verified_with_the_packages_weights(
-    move: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_an_export_is_verified_with_the_packages_weights(move: Callable[[str], Path], tmp_path: Path) -> None:
     adapter = export_adapter("minilm", tmp_path / "best")
     base = resolve_base_model("minilm")
     classifier = load_classifier(adapter, "cpu")
     logits = predict(classifier, ROWS.text, ROWS.pair)
     amp = resolve_precision("fp32", classifier.device)
-    assert verify_export(adapter, ROWS, logits, amp, 1e-3, load_arguments(base, classifier.label_names), base) < 1e-3
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == MINILM_HUB_ID
+    assert (
+        verify_export(adapter, ROWS, logits, amp, 1e-3, load_arguments(base, classifier.label_names), base)
+        < 1e-3
+    )
+    assert (
+        json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == MINILM_HUB_ID
+    )
     with pytest.raises(ExportError):  # not by its own name, which leads to the hub
         verify_export(adapter, ROWS, logits, amp, 1e-3)
 

@@ -64,14 +64,14 @@ class Trained:
         return out
 
 
-def train(
-    base_folder: Path, method: Method, weights: Path, target_modules: str = "query-value"
-) -> Trained:
+def train(base_folder: Path, method: Method, weights: Path, target_modules: str = "query-value") -> Trained:
     """A trial's weights, all of them moved far from where they began, and its own logits."""
     base = resolve_base_model(str(base_folder))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, FP32.device)
-    model = build_classifier(loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, FP32)
+    model = build_classifier(
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, FP32
+    )
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

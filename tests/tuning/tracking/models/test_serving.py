@@ -19,6 +19,7 @@ import pytest
 import torch
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
 from safetensors.torch import load_file, save_file
+from tiny_bases import make_tiny_base
 
 from lorasweep.training.errors import ExportError, ModelError
 from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
@@ -247,6 +248,16 @@ def test_a_self_contained_model_outlives_its_base_model(base: Path, tmp_path: Pa
 def test_a_whole_model_after_full_fine_tuning(base: Path, tmp_path: Path) -> None:
     packed = Packed(export_adapter(base, tmp_path / "best", method="full"), tmp_path / "model")
     check(packed.load().predict(TEXT), packed.expected(TEXT))
+
+
+def test_a_decoder_whose_configuration_knows_no_padding(tmp_path: Path) -> None:
+    """The tokenizer's padding comes with the adapter, and a head of another name than BERT's."""
+    folder = make_tiny_base("llama", tmp_path / "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    adapter = export_adapter(folder, tmp_path / "best", target_modules=r"model[.].*[.]q_proj")
+    packed = Packed(adapter, tmp_path / "model")
+    check(packed.load().predict(pd.DataFrame({"text": TEXT, "pair": PAIR})), packed.expected(TEXT, PAIR))
 
 
 def test_the_embedded_base_model_comes_as_a_package(base: Path, tmp_path: Path) -> None:
