@@ -21,7 +21,7 @@ from lorasweep.training.model.target_modules import resolve_target_modules, targ
 from lorasweep.training.settings import Hyperparameters
 
 # Attributes in which some models keep a dropout rate outside an nn.Dropout module.
-DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout_prob")
+DROPOUT_ATTRIBUTES = ("attention_dropout", "activation_dropout", "dropout", "dropout_prob")
 
 
 def build_classifier(
