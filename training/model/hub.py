@@ -15,7 +15,7 @@ ADAPTER_WEIGHTS, FULL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 # Weights that are not loaded: patterns of their files → what they are.
 OTHER_WEIGHTS = {
-    ("*.bin", "*.pt", "*.ckpt"): "a pickle, which could run code",
+    ("*.bin", "*.pt", "*.ckpt"): "a pickle that could run code",
     ("*.onnx", "onnx/*.onnx"): "an ONNX model, which cannot be trained",
     ("*.h5", "*.msgpack", "*.gguf"): "which is another library's format",
 }
