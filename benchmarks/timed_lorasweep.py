@@ -58,6 +58,8 @@ DRIVER_SPANS = {
     "lorasweep.tuning.sweep.plan.load_dataset": Cause.DATA,
     "lorasweep.tuning.sweep.plan.encode_dataset": Cause.ENCODING,
     "lorasweep.tuning.sweep.plan.load_tokenizer": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.load_base": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.check_rows": Cause.LOADING,
     "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,
     "lorasweep.tuning.sweep.run.start_ray": Cause.RAY_START,
     "ray.tune.Tuner.fit": Cause.TRIALS,

@@ -31,6 +31,51 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mpnet": ("mpnet", {}),
 }
 
+# Architectures with other heads, which have no presets of target modules. None leaves a common entry out.
+_SEQ2SEQ: dict[str, Any] = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+}
+_XLM: dict[str, Any] = {"emb_dim": 32, "n_layers": 2, "n_heads": 2}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bart": ("bart", _SEQ2SEQ),
+    "t5": (
+        "t5",
+        {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    ),
+    "xlnet": (
+        "xlnet",
+        {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "max_position_embeddings": None},
+    ),
+    "flaubert": ("flaubert", _XLM),
+    "xlm": ("xlm", _XLM),
+    "funnel": (
+        "funnel",
+        {
+            "architectures": ["FunnelBaseModel"],
+            "num_hidden_layers": None,
+            "block_sizes": [1, 1],
+            "d_model": 32,
+            "n_head": 2,
+            "d_head": 16,
+            "d_inner": 48,
+        },
+    ),
+    "fnet": ("fnet", {}),
+    "albert": ("albert", {"embedding_size": 16}),
+    "eurobert": ("eurobert", {"num_key_value_heads": 2}),
+    "llama": ("llama", {"num_key_value_heads": 2}),
+    "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "longformer": ("longformer", {"attention_window": 8, "pad_token_id": 1}),
+    "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1}),
+    "nystromformer": ("nystromformer", {"num_landmarks": 64}),
+}
+
 WORDS = """
     markets rally as inflation cools senate votes on budget film star wins award team new vaccine trial
     phone maker chips court game season doctors study space launch bank shares rise fall album city mayor
@@ -38,15 +83,20 @@ WORDS = """
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def make_tiny_base(family: str, folder: Path, **overrides: Any) -> Path:
-    """Write a tiny random checkpoint; `overrides` are entries of its configuration."""
-    from transformers import AutoModel
+def make_tiny_base(family: str, folder: Path, *, labels: int | None = None, **overrides: Any) -> Path:
+    """Write a tiny random checkpoint.
+
+    Args:
+        labels: of a classifier; an encoder alone if None.
+        overrides: entries of its configuration.
+    """
+    from transformers import AutoModel, AutoModelForSequenceClassification
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model_type, entries = FAMILIES[family]
+    model_type, entries = (FAMILIES | OTHERS)[family]
     entries = dict(entries)
     pooling = (
         {"add_pooling_layer": entries.pop("add_pooling_layer")} if "add_pooling_layer" in entries else {}
@@ -67,9 +117,14 @@ def make_tiny_base(family: str, folder: Path, **overrides: Any) -> Path:
         # Wider than the usual 0.02: with so few layers the texts would hardly show in the logits.
         "initializer_range": 0.3,
     }
-    config = CONFIG_MAPPING[model_type](**(common | entries | overrides))
+    entries = {name: value for name, value in (common | entries | overrides).items() if value is not None}
+    config = CONFIG_MAPPING[model_type](**entries)
     torch.manual_seed(7)
-    AutoModel.from_config(config, **pooling).save_pretrained(folder)
+    if labels is not None:
+        config.num_labels = labels
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    else:
+        AutoModel.from_config(config, **pooling).save_pretrained(folder)
     tiny_tokenizer(typed=model_type in ("bert", "electra")).save_pretrained(folder)
     return folder
 

@@ -25,13 +25,20 @@ PAIR = ["" if number % 5 == 0 else " ".join(RANDOM.choice(WORDS, size=number % 7
 
 
 def export_adapter(
-    base_folder: Path, out: Path, columns: tuple[str, ...] = COLUMNS, method: Method = "lora", seed: int = 1
+    base_folder: Path | str,
+    out: Path,
+    columns: tuple[str, ...] = COLUMNS,
+    method: Method = "lora",
+    seed: int = 1,
+    target_modules: str = "query-value",
 ) -> Path:
     """An exported folder whose weights are all far from where they began."""
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, amp.device)
-    model = build_classifier(loaded, Hyperparameters(method=method, rank=4), 5, amp)
+    model = build_classifier(
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, amp
+    )
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

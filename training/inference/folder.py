@@ -13,7 +13,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from lorasweep.training.errors import ModelError, first_line
-from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, WEIGHTS_INDEX, check_shards
+from lorasweep.training.model.hub import (
+    ADAPTER_WEIGHTS,
+    FULL_WEIGHTS,
+    WEIGHTS_INDEX,
+    check_shards,
+    other_weights,
+)
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
@@ -147,6 +153,6 @@ def _check_weights(folder: Path, names: tuple[str, ...]) -> None:
             f"{folder}: an ONNX model, which lorasweep does not run (its README.md shows how to); name an export "
             "of --format adapter or merged"
         )
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
-    reason = f"only {pickles[0]}, a pickle that could run code" if pickles else "none"
-    raise ModelError(f"{folder}: no weights in {names[0]} ({reason}); save them as safetensors")
+    raise ModelError(
+        f"{folder}: no weights in {names[0]} ({other_weights(folder)}); save them as safetensors"
+    )

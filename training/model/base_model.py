@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from lorasweep.training.errors import ModelError, first_line, missing_extra
+from lorasweep.training.model.heads import absent_modules, label_modules, make_anew, outside_encoder
 from lorasweep.training.model.hub import (
     BaseModel,
     cached_revision,
@@ -32,9 +34,6 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the published all-MiniLM-L6-v2 (Apache-2.0); other bytes under this name are refused.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# Names of the head in transformers' sequence classification models; it is always trained.
-HEADS = ("classifier", "score")
-
 # If its files are missing, transformers silently makes a tokenizer of special tokens alone.
 FEWEST_TOKENS = 16
 
@@ -50,6 +49,9 @@ def resolve_base_model(name: str) -> BaseModel:
     """
     if name == MINILM:
         return BaseModel(name, str(_bundled_minilm()), MINILM_HUB_ID, "bert")
+    if name == MINILM_HUB_ID and importlib.util.find_spec(MINILM_PACKAGE):
+        # The same weights, and no network is needed.
+        return resolve_base_model(MINILM)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -61,14 +63,14 @@ def resolve_base_model(name: str) -> BaseModel:
                 f"base model {name}: the folder holds an adapter; name its base model, or an export made with "
                 "--format merged"
             )
-        return BaseModel(name, str(path.resolve()), None, _model_type(name, str(path)))
+        return _described(BaseModel(name, str(path.resolve()), None, ""))
     if not HUB_ID.fullmatch(name) or path.exists():
         raise ModelError(
             f"base model {name}: neither a folder nor a hub id; name a folder with config.json, "
             f"a hub id such as google-bert/bert-base-uncased, or {MINILM}"
         )
     revision = cached_revision(name) or hub_revision(name)
-    return BaseModel(name, name, name, _model_type(name, name, revision), revision)
+    return _described(BaseModel(name, name, name, "", revision))
 
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
@@ -104,8 +106,8 @@ class LoadedBase:
     Attributes:
         base: where it came from.
         model: a transformers model for sequence classification, in fp32; not trained itself.
-        missing: modules that the checkpoint lacks (the head, of some models the pooler). Their weights are
-            random, so they are trained and saved with the adapter.
+        missing: modules that are trained and saved with the adapter: those that the checkpoint lacks (the head, of
+            some models the pooler), whose weights are random, and what belongs to the head of other labels.
     """
 
     base: BaseModel
@@ -140,6 +142,7 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
             # Otherwise the loader asks the hub for an adapter, even for a cached model.
             adapter_kwargs={"local_files_only": True},
             **label_config(label_names),
+            **base.config_entries,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
@@ -149,26 +152,33 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
     check_weights(base)  # again: those of a hub have only now arrived
     # A checkpoint of a classifier has a head for other labels.
     mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    missing = _missing_modules(model, set(info["missing_keys"]) | mismatched)
+    lacking = set(info["missing_keys"])
+    missing = absent_modules(model, lacking | mismatched)
+    head = label_modules(model)
+    if not head:
+        raise ModelError(
+            f"base model {base.name}: nothing in it depends on the number of labels, so nothing could learn them; "
+            "name another model"
+        )
     encoder = getattr(model, "base_model_prefix", "")
     # Some checkpoints lack the pooler, which is then trained like the head.
-    inside = [name for name in missing if f"{name}.".startswith(f"{encoder}.")]
+    inside = [name for name in missing if f"{name}.".startswith(f"{encoder}.") and name not in head]
     lost = [name for name in inside if not name.startswith(f"{encoder}.pooler")]
     if lost:
         raise ModelError(
             f"base model {base.name}: the checkpoint lacks weights of the encoder ({lost[0]}); choose another"
         )
-    head = [name for name, _ in model.named_children() if name in HEADS]
     own_labels = tuple(load_pretrained(AutoConfig, base).id2label.values())
     if not set(head) <= set(missing) and own_labels != label_names:
         # A head with as many labels has the right shape, but for other labels.
-        fresh = AutoModelForSequenceClassification.from_config(model.config)
-        for name in head:
-            model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-    # If part of the head is missing, the whole head is trained.
+        make_anew(model, head)
     inside_head = tuple(f"{name}." for name in head)
-    missing = tuple(name for name in missing if not name.startswith(inside_head))
-    return LoadedBase(base, model.to(device), tuple(dict.fromkeys((*missing, *head))))
+    if not any(key.startswith(inside_head) for key in lacking):
+        # The rest of a trained head, such as its dense layer, was trained for other labels too.
+        missing += [name for name in outside_encoder(model) if name not in head]
+    # If part of the head is missing, the whole head is trained.
+    trained = [name for name in missing if not f"{name}.".startswith(inside_head)]
+    return LoadedBase(base, model.to(device), tuple(dict.fromkeys((*trained, *head))))
 
 
 def label_config(label_names: tuple[str, ...]) -> dict[str, Any]:
@@ -178,25 +188,6 @@ def label_config(label_names: tuple[str, ...]) -> dict[str, Any]:
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
-
-
-def _missing_modules(model: nn.Module, missing_keys: set[str]) -> tuple[str, ...]:
-    """Names of the largest modules that the checkpoint lacks altogether."""
-    missing: list[str] = []
-
-    def visit(module: nn.Module, prefix: str) -> None:
-        names = {f"{prefix}{name}" for name, _ in module.named_parameters()}
-        own = {f"{prefix}{name}" for name, _ in module.named_parameters(recurse=False)}
-        absent = names & missing_keys
-        # Single parameters of a module cannot be trained alone, so the whole module is.
-        if prefix and absent and (absent == names or absent & own):
-            missing.append(prefix.removesuffix("."))
-        elif absent:
-            for name, child in module.named_children():
-                visit(child, f"{prefix}{name}.")
-
-    visit(model, "")
-    return tuple(missing)
 
 
 def _bundled_minilm() -> Path:
@@ -221,15 +212,42 @@ def _bundled_minilm() -> Path:
     return folder
 
 
-def _model_type(name: str, location: str, revision: str | None = None) -> str:
+def _described(base: BaseModel) -> BaseModel:
+    """The base model with what its configuration says."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base.location, revision=base.revision, trust_remote_code=False)
     except Exception as error:  # the loader raises many kinds: no such file, malformed, unknown type
         raise ModelError(
-            f"base model {name}: its config.json cannot be read ({first_line(error)}); "
+            f"base model {base.name}: its config.json cannot be read ({first_line(error)}); "
             "name an encoder in transformers' format"
         ) from error
-    check_attention(config, f"base model {name}")
-    return str(config.model_type)
+    check_attention(config, f"base model {base.name}")
+    base = replace(base, model_type=str(config.model_type))
+    if getattr(config.get_text_config(), "pad_token_id", None) is None:
+        with suppress(ModelError):  # raised again by whoever needs the tokenizer
+            base = replace(base, pad_token_id=load_tokenizer(base).pad_token_id)
+    return base
+
+
+def empty_model(base: BaseModel) -> nn.Module:
+    """The base model as a sequence classifier without any weights, from its configuration alone.
+
+    Raises:
+        ModelError: there is no such classifier.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    try:
+        config = load_pretrained(AutoConfig, base, **base.config_entries)
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    except ModelError:
+        raise
+    except Exception as error:  # a configuration's values may break the model's code anywhere
+        raise ModelError(
+            f"base model {base.name}: no sequence classifier can be made of its config.json ({first_line(error)}); "
+            "name an encoder"
+        ) from error
+    return model

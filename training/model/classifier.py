@@ -15,13 +15,13 @@ from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
-from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
 from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
 from lorasweep.training.settings import Hyperparameters
 
 # Attributes in which some models keep a dropout rate outside an nn.Dropout module.
-DROPOUT_ATTRIBUTES = ("attention_dropout", "dropout_prob")
+DROPOUT_ATTRIBUTES = ("attention_dropout", "activation_dropout", "dropout", "dropout_prob")
 
 
 def build_classifier(
@@ -36,7 +36,7 @@ def build_classifier(
         seed: of the adapter's matrices; the head comes with the loaded base.
 
     Raises:
-        ModelError: the target modules match nothing in this model.
+        ModelError: the target modules match nothing in this model, or it has no head to train.
     """
     torch.manual_seed(seed)
     full = hyperparameters.method == "full"
@@ -69,22 +69,12 @@ def build_classifier(
     classifier = cast(nn.Module, get_peft_model(model, config))
     if hyperparameters.method != "dora":  # DoRA takes norms of the frozen weights, in fp32
         cast_frozen_linears(classifier, amp.dtype)
+    if not any(p.requires_grad and "lora_" not in name for name, p in classifier.named_parameters()):
+        raise ModelError(
+            f"base model {loaded.base.name}: no classification head is trained beside the adapter; name another model"
+        )
     speed_up_lora(classifier)
     return classifier.train()
-
-
-def target_module_names(base: BaseModel, target_modules: str) -> list[str]:
-    """Names of the modules that a preset or pattern adapts, from the base model's configuration alone.
-
-    Raises:
-        ModelError: it matches nothing, or the model type has no presets.
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    config = load_pretrained(AutoConfig, base)
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
-    return resolve_target_modules(model, base.model_type, target_modules)
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -13,6 +13,12 @@ from lorasweep.training.errors import ModelError, first_line
 # The files that PEFT and transformers write weights to.
 ADAPTER_WEIGHTS, FULL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+# Weights that are not loaded: patterns of their files → what they are.
+OTHER_WEIGHTS = {
+    ("*.bin", "*.pt", "*.ckpt"): "a pickle that could run code",
+    ("*.onnx", "onnx/*.onnx"): "an ONNX model, which cannot be trained",
+    ("*.h5", "*.msgpack", "*.gguf"): "which is another library's format",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class BaseModel:
         hub_id: the hub's name of the same weights, if there is one.
         model_type: the configuration's, such as `bert`.
         revision: the resolved commit of the hub's repository, if known.
+        pad_token_id: the tokenizer's, where the configuration has none.
     """
 
     name: str
@@ -32,6 +39,16 @@ class BaseModel:
     hub_id: str | None
     model_type: str
     revision: str | None = None
+    pad_token_id: int | None = None
+
+    @property
+    def config_entries(self) -> dict[str, Any]:
+        """What the model's configuration needs beside its labels.
+
+        A decoder reads a text's label at the last token that is not padding, and refuses batches where its
+        configuration does not say what padding is.
+        """
+        return {} if self.pad_token_id is None else {"pad_token_id": self.pad_token_id}
 
 
 def cached_revision(hub_id: str) -> str | None:
@@ -97,30 +114,48 @@ def load_pretrained(
 
 
 def check_weights(base: BaseModel) -> None:
-    """Refuse an index of weights, if it is on this machine, that names anything but safetensors.
+    """Refuse a base model without whole weights in safetensors. Of a hub's, only what is on this machine is known.
 
     Raises:
-        ModelError: it does.
+        ModelError: a folder has none or lacks a file of them, or the index names anything but safetensors.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    path: object = Path(base.location) / WEIGHTS_INDEX
     if base.location == base.hub_id:
         path = try_to_load_from_cache(base.location, WEIGHTS_INDEX, revision=base.revision)
-    if isinstance(path, str | Path):
-        check_shards(Path(path))
+        if isinstance(path, str):
+            check_shards(Path(path), whole=False)
+        return
+    folder = Path(base.location)
+    if not any((folder / name).is_file() for name in (FULL_WEIGHTS, WEIGHTS_INDEX)):
+        raise ModelError(
+            f"base model {base.name}: no weights in {FULL_WEIGHTS} ({other_weights(folder)}); save them as "
+            "safetensors with transformers' save_pretrained, or name another model"
+        )
+    if not (folder / FULL_WEIGHTS).is_file():
+        check_shards(folder / WEIGHTS_INDEX)
 
 
-def check_shards(index: Path) -> None:
+def other_weights(folder: Path) -> str:
+    """What a folder holds in place of safetensors, in words."""
+    for patterns, what in OTHER_WEIGHTS.items():
+        names = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+        if names:
+            return f"only {names[0]}, {what}"
+    return "none at all"
+
+
+def check_shards(index: Path, *, whole: bool = True) -> None:
     """Refuse an index of weights that names anything but safetensors beside it.
 
     transformers itself would follow the index to a pickle, or out of the folder.
 
     Args:
         index: a model's `model.safetensors.index.json`; it may be missing.
+        whole: whether the files have to be there.
 
     Raises:
-        ModelError: it names something else than safetensors files of its folder, or cannot be read.
+        ModelError: it names something else than safetensors files of its folder, lacks one, or cannot be read.
     """
     if not index.is_file():
         return
@@ -135,6 +170,12 @@ def check_shards(index: Path) -> None:
         raise ModelError(
             f"{index}: names {odd[0]!r:.80}, which is no safetensors file beside it; save the weights as "
             "safetensors"
+        )
+    lost = sorted(file for file in files if not (index.parent / file).is_file()) if whole else []
+    if lost:
+        raise ModelError(
+            f"{index}: names {lost[0]}, which is not there ({len(lost)} of {len(files)} files are missing); "
+            "copy or download the model again"
         )
 
 

@@ -12,7 +12,7 @@ from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
 from lorasweep.tuning.record.commands import shell_command
-from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig
+from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig, merge
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.trials.ray_access import guard_local_ray

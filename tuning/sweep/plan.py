@@ -14,11 +14,12 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.data.summary import data_notes, describe, token_notes
-from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
-from lorasweep.training.model.classifier import target_module_names
-from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.fitting import check_fit, check_rows
+from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
-from lorasweep.training.model.target_modules import PRESETS
+from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
 from lorasweep.training.settings import UNTUNED, Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
@@ -100,12 +101,21 @@ def plan_sweep(
     )
     device = torch.device("cuda" if resources.gpus_per_trial and torch.cuda.is_available() else "cpu")
     base = resolve_base_model(config.base_model)
+    if base.hub_id is None:
+        # As typed it would hold in this folder only, and a sweep is resumed and exported from others.
+        config = config.model_copy(update={"base_model": base.location})
     amp = resolve_precision(config.training.precision, device, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
+    model, tokenizer = empty_model(base), load_tokenizer(base)
+    check_weights(base)
+    check_fit(model, base, tokenizer, config.training.max_length)
     choices = target_module_choices(space)
-    target_modules = {choice: target_module_names(base, choice) for choice in choices}
-    encoded = encode_dataset(dataset, load_tokenizer(base), config.training.max_length)
+    target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
+    encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    with quiet_loading():
+        loaded = load_base(base, dataset.label_names, config.training.seed, torch.device("cpu"))
+    check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
     budget = plan_budget(config.search, config.training.epochs, config.training.rungs)
     return SweepPlan(config, dataset, encoded, base, space, resources, amp, budget, target_modules)
 

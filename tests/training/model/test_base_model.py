@@ -64,6 +64,7 @@ class TestResolve:
 
     def test_a_model_without_classifier(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+        (tmp_path / WEIGHTS).write_bytes(b"")
         assert "cannot be loaded" in refusal(tmp_path)
 
     @pytest.mark.parametrize("family", FAMILIES)

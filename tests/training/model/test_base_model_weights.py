@@ -169,10 +169,31 @@ class TestWeights:
         assert torch.equal(model.get_parameter(f"bert.{name}"), held[name].float())
         assert np.isfinite(predict_logits(model, texts(8), FP32)).all()
 
-    def test_in_a_pickle_are_refused(self, bert: Path) -> None:
-        torch.save(load_file(bert / WEIGHTS), bert / "pytorch_model.bin")
-        (bert / WEIGHTS).unlink()
-        assert "safetensors" in refusal(bert)
+    @pytest.mark.parametrize(
+        ("file", "what"),
+        [
+            ("pytorch_model.bin", "only pytorch_model.bin, a pickle"),
+            ("onnx/model.onnx", "only model.onnx, an ONNX model"),
+            ("tf_model.h5", "only tf_model.h5, which is another library's format"),
+            ("notes.txt", "none at all"),
+        ],
+    )
+    def test_in_another_format_are_refused(self, bert: Path, file: str, what: str) -> None:
+        (bert / file).parent.mkdir(exist_ok=True)
+        (bert / WEIGHTS).rename(bert / file)
+        message = refusal(bert)
+        assert what in message
+        assert "save them as safetensors" in message
+
+    def test_in_parts_are_loaded_and_a_missing_part_is_named(self, bert: Path) -> None:
+        AutoModel.from_pretrained(bert).save_pretrained(bert, max_shard_size="10KB")
+        (bert / WEIGHTS).unlink(missing_ok=True)
+        parts = sorted(bert.glob("model-*.safetensors"))
+        assert len(parts) > 2
+        assert loaded(bert).missing == ("classifier",)
+        parts[1].unlink()
+        message = refusal(bert)
+        assert f"names {parts[1].name}, which is not there (1 of {len(parts)} files are missing)" in message
 
     def test_cut_off_are_refused(self, bert: Path) -> None:
         content = (bert / WEIGHTS).read_bytes()

@@ -25,7 +25,8 @@ from torch import nn
 
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
-from lorasweep.training.model.classifier import build_classifier, target_module_names, trainable_parameters
+from lorasweep.training.model.base_model import empty_model
+from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.target_modules import resolve_target_modules
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters
@@ -150,7 +151,7 @@ class TestAdapter:
         self, tiny_base: Callable[[str], Path], family: str, preset: str
     ) -> None:
         base = loaded(tiny_base(family))
-        names = target_module_names(base.base, preset)
+        names = resolve_target_modules(empty_model(base.base), base.base.model_type, preset)
         assert names == resolve_target_modules(base.model, base.base.model_type, preset)
         model = build_classifier(base, hyperparameters(target_modules=preset), 0, FP32)
         adapted = [name for name, module in model.named_modules() if hasattr(module, "lora_A")]

@@ -16,14 +16,14 @@ PROGRAM = """
 import json, time, torch
 from lorasweep.training.model.base_model import *
 from lorasweep.training.errors import ModelError
-from lorasweep.training.model.classifier import target_module_names
+from lorasweep.training.model.target_modules import resolve_target_modules
 from transformers import AutoConfig
 started = time.monotonic()
 base = resolve_base_model("someone/tiny")
 loaded = load_base(base, ("a", "b"), 0, torch.device("cpu"))
 load_tokenizer(base)
 found = {"revision": base.revision, "hub_id": base.hub_id, "missing": loaded.missing}
-found["targets"] = len(target_module_names(base, "all-linear"))
+found["targets"] = len(resolve_target_modules(empty_model(base), "bert", "all-linear"))
 try:
     resolve_base_model("someone/other")
 except ModelError as error:

@@ -59,7 +59,11 @@ def _attend(
     Returns:
         Shape (rows, tokens, heads, width).
     """
-    plain = options.get("position_bias") is None and key.shape[1] == query.shape[1]
+    # Without a mask transformers leaves it to the kernel that a decoder's token sees none behind it.
+    told = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if told is None else told
+    causal = causal and attention_mask is None and query.shape[2] > 1
+    plain = options.get("position_bias") is None and key.shape[1] == query.shape[1] and not causal
     # Autocast would compute the sum with the mask, and so the softmax, in fp32, and run the kernel in bf16.
     with torch.autocast("cpu", enabled=False):
         if plain and key.shape[2] <= PLAIN_TOKENS:

@@ -124,7 +124,7 @@ def _write(
     trained_in: Precision = sweep.plan.get("precision", config.training.precision)
     amp, tolerance = comparison(trained_in, sweep.plan.get("device", "cpu"), expected)
     rows = _first_rows(data, len(expected))
-    difference = verify_export(folder, rows, expected, amp, tolerance, arguments)
+    difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
 
 

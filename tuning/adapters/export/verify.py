@@ -13,6 +13,7 @@ from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Precision
@@ -62,6 +63,7 @@ def verify_export(
     amp: AmpPolicy,
     tolerance: float,
     arguments: dict[str, Any] | None = None,
+    base: BaseModel | None = None,
 ) -> float:
     """Load a folder with plain PEFT or transformers and compare its predictions with those expected.
 
@@ -69,6 +71,7 @@ def verify_export(
         expected: logits of `rows`; float32, shape (rows, classes).
         tolerance: as in `largest_difference`.
         arguments: of `load_arguments`, for the base model of an adapter.
+        base: that base model on this machine; found by the adapter's own words if None.
 
     Returns:
         The largest absolute difference of a logit.
@@ -78,7 +81,7 @@ def verify_export(
     """
     try:
         with quiet_loading():
-            model, tokenizer = load_plainly(folder, arguments or {})
+            model, tokenizer = load_plainly(folder, arguments or {}, base)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise ExportError(
             f"the exported folder cannot be loaded back ({first_line(error)}); nothing was exported. {HINT}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def export_weights(
         ) from error
     own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
     if base.hub_id is not None:
-        # The adapter may name a folder of this machine; elsewhere these names lead to the same weights.
+        # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
     write_parts(out, load_tokenizer(base), config, label_names, own)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
@@ -100,21 +101,37 @@ def load_arguments(base: BaseModel, label_names: tuple[str, ...]) -> dict[str, A
     """What `AutoPeftModelForSequenceClassification.from_pretrained` needs for this base beside the labels.
 
     transformers loads a checkpoint in its own type, and in half precision a model predicts otherwise than the trial
-    did. A checkpoint that was a classifier of other labels has a head of another size.
+    did. A checkpoint that was a classifier of other labels has a head of another size. A decoder has to know what
+    padding is.
     """
     from transformers import AutoConfig
 
     config = load_pretrained(AutoConfig, base)
     other_head = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
     sizes = {"ignore_mismatched_sizes": True} if other_head and config.num_labels != len(label_names) else {}
-    return {"dtype": "float32"} | sizes
+    return {"dtype": "float32"} | sizes | base.config_entries
 
 
-def load_plainly(folder: Path, arguments: dict[str, Any]) -> tuple[nn.Module, Any]:
+def load_plainly(
+    folder: Path, arguments: dict[str, Any], base: BaseModel | None = None
+) -> tuple[nn.Module, Any]:
     """Model and tokenizer by the lines that the model card shows, in evaluation mode.
 
     lorasweep's own loader is not used: this is what a stranger gets from the folder.
+
+    Args:
+        base: where an adapter's base model is on this machine, if its name on the hub leads elsewhere.
     """
+    if base is not None and base.location != base.hub_id and (folder / ADAPTER_CONFIG).is_file():
+        with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
+            copy = Path(temporary)
+            for path in folder.iterdir():
+                (copy / path.name).symlink_to(path.resolve())  # weights may be large
+            adapter = read_json(folder / ADAPTER_CONFIG) | {"base_model_name_or_path": base.location}
+            (copy / ADAPTER_CONFIG).unlink()
+            (copy / ADAPTER_CONFIG).write_text(json.dumps(adapter), encoding="utf-8")
+            return load_plainly(copy, arguments)
+
     from peft import AutoPeftModelForSequenceClassification
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -134,14 +151,15 @@ def _write_adapter(weights: Path, base: BaseModel, label_names: tuple[str, ...],
     shutil.copyfile(weights / ADAPTER_WEIGHTS, out / ADAPTER_WEIGHTS)
     adapter = read_json(weights / ADAPTER_CONFIG)
     adapter |= {
-        "base_model_name_or_path": base.location,
+        # A folder of this machine may carry a model of the hub, and only its name there says anything to others.
+        "base_model_name_or_path": base.hub_id or base.location,
         "revision": base.revision,
         # PEFT adds the head's usual names each time it makes a model from the configuration.
         "modules_to_save": list(dict.fromkeys(adapter.get("modules_to_save") or ())),
         "inference_mode": True,
     }
     (out / ADAPTER_CONFIG).write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return load_pretrained(AutoConfig, base, **label_config(label_names))
+    return load_pretrained(AutoConfig, base, **label_config(label_names), **base.config_entries)
 
 
 def _write_full(weights: Path, out: Path) -> Any:

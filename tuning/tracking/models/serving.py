@@ -64,7 +64,8 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             )
             if (folder / "adapter_config.json").is_file():
                 base, digest = context.artifacts.get("base"), options.get("base_sha256")
-                model = _load_adapter(folder, len(self.labels), own, base, digest)
+                entries = {"num_labels": len(self.labels), "pad_token_id": config.get("pad_token_id")}
+                model = _load_adapter(folder, entries, own, base, digest)
             else:
                 model = _load_model(folder)
         self.max_length = int(min(self.tokenizer.model_max_length, own.get("max_length") or 512))
@@ -148,12 +149,14 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
 
 
 def _load_adapter(
-    folder: Path, labels: int, own: dict[str, Any], base: str | None, digest: str | None
+    folder: Path, entries: dict[str, Any], own: dict[str, Any], base: str | None, digest: str | None
 ) -> nn.Module:
     config = PeftConfig.from_pretrained(str(folder))
     weights = load_file(folder / "adapter_model.safetensors")
     names = [config.base_model_name_or_path, own.get("base_model"), own.get("base_hub_id")]
-    base_model = _load_base([base] if base else names, config.revision, labels, digest)
+    # A package first: it needs no network.
+    names.sort(key=lambda name: name not in PACKAGES)
+    base_model = _load_base([base] if base else names, config.revision, entries, digest)
     config.base_model_name_or_path = None  # else PEFT warns if the base model has moved
     model = get_peft_model(base_model, config)
     # PEFT only warns of weights that are missing.
@@ -166,9 +169,13 @@ def _load_adapter(
 
 
 def _load_base(
-    names: Sequence[str | None], revision: str | None, labels: int, digest: str | None
+    names: Sequence[str | None], revision: str | None, entries: dict[str, Any], digest: str | None
 ) -> nn.Module:
-    """The adapter's base model, by the first of its names that leads to the weights it was trained on."""
+    """The adapter's base model, by the first of its names that leads to the weights it was trained on.
+
+    Args:
+        entries: what its configuration has to say.
+    """
     problems: list[str] = []
     for name, folder in _folders(names, revision):
         try:
@@ -176,7 +183,7 @@ def _load_base(
                 raise OSError("no such folder, package or repository")
             if digest and _sha256(folder / WEIGHTS) not in (digest, None):
                 raise ValueError("its weights are not those that the adapter was trained on")
-            return _load_model(folder, num_labels=labels, ignore_mismatched_sizes=True)
+            return _load_model(folder, ignore_mismatched_sizes=True, **entries)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             problems.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0][:160]}")
     raise _refusal(f"the base model cannot be loaded: {'; '.join(problems) or 'none is named'}")

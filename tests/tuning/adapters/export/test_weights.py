@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_bases import FAMILIES
+from tiny_bases import FAMILIES, make_tiny_base
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from lorasweep.training.data.dataset import Texts
@@ -64,12 +64,14 @@ class Trained:
         return out
 
 
-def train(base_folder: Path, method: Method, weights: Path) -> Trained:
+def train(base_folder: Path, method: Method, weights: Path, target_modules: str = "query-value") -> Trained:
     """A trial's weights, all of them moved far from where they began, and its own logits."""
     base = resolve_base_model(str(base_folder))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, FP32.device)
-    model = build_classifier(loaded, Hyperparameters(method=method, rank=4), 5, FP32)
+    model = build_classifier(
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, FP32
+    )
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -168,6 +170,37 @@ def test_a_half_precision_classifier_as_base_model(tiny_base: Callable[[str], Pa
         np.testing.assert_allclose(
             predict(load_classifier(out, "cpu"), TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3
         )
+
+
+@pytest.mark.parametrize(
+    ("family", "labels", "target_modules"),
+    [
+        ("bart", 3, r"model[.].*[.](q_proj|fc1)"),
+        ("bart", 5, r"model[.].*[.](q_proj|fc1)"),
+        ("bart", None, r"model[.].*[.](q_proj|fc1)"),
+        ("xlnet", 3, r"transformer[.].*[.]layer_1"),
+        ("flaubert", 5, r"transformer[.].*[.]q_lin"),
+        ("eurobert", None, r"model[.].*[.]q_proj"),
+        ("llama", None, r"model[.].*[.]q_proj"),
+    ],
+)
+def test_heads_of_other_names_come_with_the_folder(
+    tmp_path: Path, family: str, labels: int | None, target_modules: str
+) -> None:
+    """Of an encoder, and of a classifier of other labels; the decoder's configuration knows no padding."""
+    folder = make_tiny_base(family, tmp_path / "base", labels=labels)
+    if family == "llama":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    trained = train(folder, "lora", tmp_path / "weights", target_modules)
+    arguments = load_arguments(trained.base, LABELS)
+    assert (arguments.get("pad_token_id") == 0) == (family == "llama")
+    for merged in (False, True):
+        out = trained.export(tmp_path / f"merged-{merged}", merged)
+        torch.manual_seed(99)
+        assert verify_export(out, TEXTS, trained.logits, FP32, 1e-3, arguments) < 1e-3
+        classifier = load_classifier(out, device="cpu")
+        np.testing.assert_allclose(predict(classifier, TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

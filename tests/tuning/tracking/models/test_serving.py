@@ -19,6 +19,7 @@ import pytest
 import torch
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
 from safetensors.torch import load_file, save_file
+from tiny_bases import make_tiny_base
 
 from lorasweep.training.errors import ExportError, ModelError
 from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
@@ -249,6 +250,16 @@ def test_a_whole_model_after_full_fine_tuning(base: Path, tmp_path: Path) -> Non
     check(packed.load().predict(TEXT), packed.expected(TEXT))
 
 
+def test_a_decoder_whose_configuration_knows_no_padding(tmp_path: Path) -> None:
+    """The tokenizer's padding comes with the adapter, and a head of another name than BERT's."""
+    folder = make_tiny_base("llama", tmp_path / "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    adapter = export_adapter(folder, tmp_path / "best", target_modules=r"model[.].*[.]q_proj")
+    packed = Packed(adapter, tmp_path / "model")
+    check(packed.load().predict(pd.DataFrame({"text": TEXT, "pair": PAIR})), packed.expected(TEXT, PAIR))
+
+
 def test_the_embedded_base_model_comes_as_a_package(base: Path, tmp_path: Path) -> None:
     """Elsewhere the adapter's own path leads nowhere, and the package does."""
     adapter = export_adapter(base, tmp_path / "best")
@@ -283,7 +294,7 @@ def test_the_names_of_a_base_model_are_tried_in_order(base: Path, monkeypatch: p
     list(serving._folders(["some/model"], "abc"))
     assert asked == [("some/model", "abc", True), ("some/model", "abc", False)]
     model = serving._load_base(
-        ["/gone/model", "some/model"], None, 3, serving._sha256(base / "model.safetensors")
+        ["/gone/model", "some/model"], None, {"num_labels": 3}, serving._sha256(base / "model.safetensors")
     )
     assert isinstance(model, torch.nn.Module)
 
