@@ -249,5 +249,7 @@ def main() -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    PlainConsole(stderr=True, highlight=False).print(f"[red]lorasweep:[/red] {escape(message)}", soft_wrap=True)
+    PlainConsole(stderr=True, highlight=False).print(
+        f"[red]lorasweep:[/red] {escape(message)}", soft_wrap=True
+    )
     sys.exit(2)

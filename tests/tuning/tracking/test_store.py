@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.quiet import quiet_environment
@@ -44,6 +45,12 @@ def test_the_environment_names_the_store_or_it_lies_in_mlruns(
     assert tracking_store(None, Path("mlruns")) == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
     assert tracking_store(None, tmp_path) == "http://somewhere:5000"
+
+
+@pytest.mark.parametrize("name", ["50% done", "a%20b?c=d#e {f} é:g@h"])
+def test_a_path_is_no_part_of_a_url(name: str, tmp_path: Path) -> None:
+    mlruns = tmp_path / name
+    assert make_url(tracking_store(None, mlruns)).database == str(mlruns / "mlflow.db")
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:

@@ -60,29 +60,39 @@ def test_a_signal_before_ray_listens_waits_until_it_does(listen: Callable[[], th
 
 def test_a_signal_that_ray_never_hears_does_not_kill_the_process() -> None:
     """The sweep is written down as interrupted instead."""
-    reached = False
-    with pytest.raises(KeyboardInterrupt), clean_stop(lambda: None):
-        send(signal.SIGINT)
-        reached = True
-    assert reached
+    reached: list[str] = []
+
+    def never_listens() -> None:
+        with clean_stop(lambda: None):
+            send(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        never_listens()
+    assert reached == ["end"]
 
 
 def test_ctrl_c_waits_until_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even twice at once, as from `timeout`; a second one a moment later does not."""
+    """Even twice at once, as from `timeout`; a second one a moment later does not wait."""
     before = signal.getsignal(signal.SIGINT)
-    reached = False
-    with pytest.raises(KeyboardInterrupt), hold_interrupt():
-        send(signal.SIGINT)
-        send(signal.SIGINT)
-        reached = True
-    assert reached
+    reached: list[str] = []
+
+    def start() -> None:
+        with hold_interrupt():
+            send(signal.SIGINT)
+            reached.append("first")
+            send(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached == ["first", "end"]
     monkeypatch.setattr(interrupt, "ONE_SIGNAL", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached == ["first", "end", "first"]
     with hold_interrupt():
         pass
-    with pytest.raises(KeyboardInterrupt), hold_interrupt():
-        send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
 
