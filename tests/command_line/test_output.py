@@ -15,9 +15,10 @@ from small_sweep import finished_sweep
 from tiny_adapters import make_folder
 
 from lorasweep.command_line import main as cli
+from lorasweep.tuning.record.listener import Listeners
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.terminal.console import PlainConsole
-from lorasweep.tuning.terminal.progress import LiveDisplay
+from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay
 
 LABELS = ("économie", "健康", "films ✓")
 TEXTS = ["le marché – “rallies”", "健康 ✓"]
@@ -136,3 +137,15 @@ def test_a_live_display_in_any_encoding(encoding: str) -> None:
         console.print("健康 \udc00 [bold]done[/bold]")
     display.end(SweepResult(state="finished", metric="accuracy"), {})
     assert b"done" in written.getvalue()
+
+
+def test_a_sweep_whose_reader_has_gone_stops(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its log must not be taken for a listener that fails, after which the sweep goes on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        with pytest.raises(SystemExit) as ended:
+            Listeners([LogDisplay(PlainConsole(file=file))]).phase("scoring the winner")
+    assert ended.value.code == 141
+    assert capfd.readouterr().err == ""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -56,6 +57,11 @@ def is_server(uri: str) -> bool:
 def artifact_root(mlruns: Path) -> Path:
     """Folder of the artifacts where no server keeps them."""
     return mlruns.resolve() / "artifacts"
+
+
+def artifact_location(folder: Path) -> str:
+    """A local folder as MLflow wants it named: it unquotes paths, so that one with `%20` in it has to be a URI."""
+    return str(folder) if unquote(str(folder)) == str(folder) else folder.as_uri()
 
 
 def hide_passwords(text: str) -> str:

@@ -23,6 +23,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.tracking.store import (
     StoreAwayError,
+    artifact_location,
+    artifact_root,
     connect,
     hide_passwords,
     prepare_store,
@@ -51,6 +53,10 @@ def test_the_environment_names_the_store_or_it_lies_in_mlruns(
 def test_a_path_is_no_part_of_a_url(name: str, tmp_path: Path) -> None:
     mlruns = tmp_path / name
     assert make_url(tracking_store(None, mlruns)).database == str(mlruns / "mlflow.db")
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    root = artifact_root(mlruns)
+    assert get_artifact_repository(artifact_location(root)).artifact_dir == str(root)
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:
