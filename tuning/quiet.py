@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Nor the stack of an error that nobody fetched, as of a trial that runs while the sweep is stopped.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # A failed trial reports its error and no score.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # `clean_stop` handles Ctrl-C.

@@ -126,7 +126,12 @@ def predict(
         console.print(written.text(), markup=False)
         return
     texts, pairs = read_inputs(loaded.classifier, text or [], rows, names)
-    print_predictions(loaded.predict(texts, pairs), console, as_json)
+    predictions = loaded.predict(texts, pairs)
+    if not as_json:
+        print_predictions(predictions, console)
+        return
+    for row in predictions.to_dict("records"):
+        print_json(row, indent=None)
 
 
 def evaluate(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -20,7 +21,8 @@ from lorasweep.options import RECORD
 from lorasweep.training.errors import LorasweepError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
-from lorasweep.tuning.terminal.console import PlainConsole, console, next_steps, print_json
+from lorasweep.tuning.record.reported import is_disk_full
+from lorasweep.tuning.terminal.console import PlainConsole, console, discard_output, next_steps, print_json
 from lorasweep.tuning.tracking.store import hide_passwords, tracking_store
 
 app = App(
@@ -274,14 +276,23 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
 def main() -> None:
     """Entry of the command `lorasweep`: what a user can mend ends in one line and exit code 2."""
     quiet_environment()
+    # For typer's own pages; our console replaces what an encoding lacks by itself.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except LorasweepError as error:
-        PlainConsole(stderr=True, highlight=False).print(
-            f"[red]lorasweep:[/red] {escape(str(error))}", soft_wrap=True
-        )
-        sys.exit(2)
-    except BrokenPipeError:
-        # Somebody closed the pipe we print into, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _refuse(str(error))
+    except OSError as error:
+        # As a rule of the output itself, as with `> file` on a full disk.
+        if not is_disk_full(error):
+            raise
+        discard_output()
+        _refuse("no space left where the output or a file is written; free some, then run it again")
+
+
+def _refuse(message: str) -> NoReturn:
+    PlainConsole(stderr=True, highlight=False).print(
+        f"[red]lorasweep:[/red] {escape(message)}", soft_wrap=True
+    )
+    sys.exit(2)

@@ -15,6 +15,7 @@ from torch import nn
 
 from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.errors import ModelError, first_line
+from lorasweep.training.files.cells import mended
 from lorasweep.training.inference.folder import (
     ADAPTER_CONFIG,
     ExportedFolder,
@@ -193,4 +194,4 @@ def _load_model(folder: Path) -> nn.Module:
 
 def _clean(text: str) -> str:
     # Like the training rows: stripped, and without lone surrogates, which a terminal may pass on.
-    return text.strip().encode("utf-8", "replace").decode("utf-8")
+    return str(mended(text)).strip()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import psutil
 from filelock import FileLock, Timeout
@@ -19,6 +21,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 # `is_held` takes a lock for an instant, so a lock counts as held only if it stays so for this long.
 HOLD_SECONDS, ASK_SECONDS = 0.5, 0.1
+URL_SYNTAX = re.compile(r"%(?=[0-9A-Fa-f]{2})|[?{}]")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,6 +37,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite database.
+
+    Only what SQLAlchemy would take for something else is escaped, and braces, which Optuna fills in. MLflow takes
+    the URL's text for the path when it makes the database's folder, so that each escape makes a second folder.
+    """
+    escaped = URL_SYNTAX.sub(lambda found: quote(found.group()), str(path.resolve()))
+    return f"sqlite:///{escaped}"
 
 
 def read_record(path: Path, kind: type[RecordT]) -> RecordT:

@@ -35,7 +35,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import read_yaml
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.files import hold, is_held, read_record, write_text
+from lorasweep.tuning.record.files import hold, is_held, read_record, sqlite_url, write_text
 from lorasweep.tuning.record.results import (
     SweepResult,
     SweepState,
@@ -78,7 +78,7 @@ class SweepFolder:
     @property
     def study_url(self) -> str:
         """URL of Optuna's storage; its study has the sweep's name."""
-        return f"sqlite:///{(self.path / 'study.db').resolve()}"
+        return sqlite_url(self.path / "study.db")
 
     def exists(self) -> bool:
         """Whether there is a sweep of this name."""

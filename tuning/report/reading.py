@@ -112,7 +112,8 @@ def _drawn(folder: SweepFolder, missing: list[str]) -> dict[int, FrozenTrial]:
     path = folder.path / "study.db"
     try:
         # Opened for reading alone: a report must not make or mend a database, least of all a running sweep's.
-        url = f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true"
+        # Escaped for SQLite, which takes this as a URI of its own, and again for SQLAlchemy.
+        url = f"sqlite:///file:{quote(quote(str(path.resolve())))}?mode=ro&uri=true"
         storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
         try:
             return own_trials(optuna.load_study(study_name=folder.name, storage=storage))

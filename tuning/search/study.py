@@ -10,6 +10,7 @@ import optuna
 from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import make_url
 
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
@@ -76,7 +77,7 @@ def open_study(url: str, name: str, sampler: optuna.samplers.BaseSampler | None 
         return optuna.load_study(study_name=name, storage=optuna.storages.RDBStorage(url), sampler=sampler)
     except KeyError:
         raise SettingsError(
-            f"sweep {name}: {url.removeprefix('sqlite:///')} holds no study of this name; restore the file"
+            f"sweep {name}: {make_url(url).database} holds no study of this name; restore the file"
         ) from None
 
 

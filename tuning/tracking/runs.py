@@ -28,7 +28,7 @@ from lorasweep.tuning.tracking.entries import (
     TRIAL,
     milliseconds,
 )
-from lorasweep.tuning.tracking.store import connect, is_server
+from lorasweep.tuning.tracking.store import artifact_location, connect, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +96,7 @@ class SweepRuns:
             self._tags["mlflow.user"] = getpass.getuser()
         self._experiment_tags: dict[str, str] = {}
         self.experiment = self._open_experiment(
-            experiment, None if is_server(uri) else str(artifacts / experiment)
+            experiment, None if is_server(uri) else artifact_location(artifacts / experiment)
         )
         parents: list[TrackedRun] = []
         trials: dict[str, list[TrackedRun]] = {}

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment, silenced
+from lorasweep.tuning.record.files import sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +46,7 @@ class StoreAwayError(SettingsError):
 
 def tracking_store(uri: str | None, mlruns: Path) -> str:
     """The store's address: as named, or else `MLFLOW_TRACKING_URI`, or else SQLite in the `mlruns` folder."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlruns.resolve() / 'mlflow.db'}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(mlruns / "mlflow.db")
 
 
 def is_server(uri: str) -> bool:
@@ -55,6 +57,11 @@ def is_server(uri: str) -> bool:
 def artifact_root(mlruns: Path) -> Path:
     """Folder of the artifacts where no server keeps them."""
     return mlruns.resolve() / "artifacts"
+
+
+def artifact_location(folder: Path) -> str:
+    """A local folder as MLflow wants it named: it unquotes paths, so that one with `%20` in it has to be a URI."""
+    return str(folder) if unquote(str(folder)) == str(folder) else folder.as_uri()
 
 
 def hide_passwords(text: str) -> str:
@@ -74,7 +81,7 @@ def prepare_store(uri: str, mlruns: Path) -> None:
         raise SettingsError(
             f"MLflow store {where}: a folder of files, which MLflow 3 no longer supports; "
             "name a database or a server with --tracking-uri or MLFLOW_TRACKING_URI, such as "
-            f"sqlite:///{mlruns.resolve() / 'mlflow.db'}"
+            f"{sqlite_url(mlruns / 'mlflow.db')}"
         )
     try:
         with quiet():
@@ -206,7 +213,7 @@ def _create_sqlite(path: Path, artifacts: Path) -> None:
         if not path.exists():
             for left in path.parent.glob(f"{beside.name}*"):
                 left.unlink()
-            _open_store(f"sqlite:///{beside}", artifacts)
+            _open_store(sqlite_url(beside), artifacts)
             beside.replace(path)
     # Whoever waits for this file, or makes another, finds the database and does nothing.
     with suppress(OSError):

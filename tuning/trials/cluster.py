@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import sys
 from dataclasses import dataclass
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import ResourceSettings
 from lorasweep.tuning.record.machine import usable_cores
+from lorasweep.tuning.trials.interrupt import hold_interrupt
 
 log = logging.getLogger("lorasweep")
 
@@ -18,6 +21,9 @@ DEFAULT_CONCURRENCY = 4
 GPU_TRIAL_CPUS = 4
 # Ray itself keeps trying a dead address for minutes.
 ANSWER_SECONDS = 10
+# A socket's path has at most 107 bytes (103 on macOS), of which Ray's session and the socket's name take 64:
+# /session_2026-01-31_12-59-59_123456_1234567/sockets/plasma_store
+LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - 64
 # Whether the Ray of this process is ours to end.
 _started = False
 
@@ -138,8 +144,33 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
                 "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
             ) from error
         return
-    # Without "local", Ray would join a cluster named in the environment.
-    ray.init(address="local", num_cpus=cpus, num_gpus=gpus or None, include_dashboard=False, **quiet)
+    try:
+        with hold_interrupt():
+            # Without "local", Ray would join a cluster named in the environment.
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus or None,
+                include_dashboard=False,
+                _temp_dir=_short_folder(),
+                **quiet,
+            )
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise SettingsError(
+            f"{error.filename}: Ray cannot write there ({error.strerror}); name another folder with RAY_TMPDIR"
+        ) from error
+
+
+def _short_folder() -> str | None:
+    """A folder for Ray where its own would be too long for the paths of its sockets, as in the jobs of SLURM."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    if sys.platform == "win32" or len(os.fsencode(get_default_ray_temp_dir())) <= LONGEST_FOLDER:
+        return None
+    # One for each user. It stays, as Ray's own does: Ray's logs lie there.
+    return f"/tmp/ray-{os.getuid()}"
 
 
 def _knock(address: str) -> None:

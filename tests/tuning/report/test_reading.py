@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.report.page import report_files
+from lorasweep.tuning.report.reading import read_report_data
 from lorasweep.tuning.sweep.winner import TEST_FILE
 
 
@@ -46,6 +47,12 @@ BROKEN: dict[str, Callable[[SweepFolder], object]] = {
     "are not the recorded winner's": break_winner,
     "the prepared rows are gone": lambda folder: shutil.rmtree(folder.data),
 }
+
+
+@pytest.mark.parametrize("name", ["50% done", "a%20b?c=d#e {f} é:g@h"])
+def test_a_study_is_read_in_a_folder_of_any_name(name: str, folder: SweepFolder, tmp_path: Path) -> None:
+    mlruns = shutil.move(folder.mlruns, tmp_path / name)
+    assert read_report_data(SweepFolder(Path(mlruns), folder.name)).missing == []
 
 
 @pytest.mark.usefixtures("bare")

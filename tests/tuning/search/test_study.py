@@ -13,6 +13,7 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.search.study import (
@@ -112,6 +113,20 @@ def test_a_trial_that_was_never_asked_for_waits(url: str) -> None:
     study = open_study(url, "demo")
     assert reconcile(study, SPACE, []) == ([], [])
     assert ask(study).params == {"rank": 8, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize("name", ["50% done", "a%20b?c=d#e {f} é:g@h"])
+def test_a_path_is_no_part_of_a_url(name: str, tmp_path: Path) -> None:
+    """What means something in a URL, or to Optuna, is escaped: the file lies where it was asked for."""
+    folder = SweepFolder(tmp_path / name, "demo")
+    folder.path.mkdir(parents=True)
+    create_study(folder.study_url, "demo", "accuracy", {})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (folder.path / "study.db").is_file()
+    assert open_study(folder.study_url, "demo").trials == []
+    with pytest.raises(SettingsError) as refused:
+        open_study(folder.study_url, "other")
+    assert str(folder.path / "study.db") in str(refused.value)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

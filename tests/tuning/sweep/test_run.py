@@ -266,7 +266,10 @@ def test_trials_that_all_fail_for_one_reason_stop_the_sweep(place: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["driver", "group"])
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
-    """A signal to the driver alone, as `kill` sends it, and to its whole group, as a terminal does."""
+    """A signal to the driver alone, as `kill` sends it, and to its whole group, as a terminal does.
+
+    The second sweep first loses the reader of its output.
+    """
     name, rungs = f"stopped-{to}", 24
     folder = SweepFolder(place / "mlruns", name)
     arguments = [
@@ -281,6 +284,16 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
         "1",
     ]
     process = start(place, *RUN, *arguments, "--name", name)
+    if to == "group":
+        # First somebody reads a few lines, as `head` does.
+        assert process.stdout is not None
+        while " rung 1/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert (process.wait(timeout=120), process.stderr.read()) == (141, "")
+        assert folder.state() == "interrupted"
+        process = start(place, "resume", name)
     try:
         wait_for(
             lambda: sum(len(trial.evaluations) >= 3 for trial in folder.trials()) >= 2,

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.tracking.store import (
     StoreAwayError,
+    artifact_location,
+    artifact_root,
     connect,
     hide_passwords,
     prepare_store,
@@ -44,6 +47,16 @@ def test_the_environment_names_the_store_or_it_lies_in_mlruns(
     assert tracking_store(None, Path("mlruns")) == f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
     assert tracking_store(None, tmp_path) == "http://somewhere:5000"
+
+
+@pytest.mark.parametrize("name", ["50% done", "a%20b?c=d#e {f} é:g@h"])
+def test_a_path_is_no_part_of_a_url(name: str, tmp_path: Path) -> None:
+    mlruns = tmp_path / name
+    assert make_url(tracking_store(None, mlruns)).database == str(mlruns / "mlflow.db")
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    root = artifact_root(mlruns)
+    assert get_artifact_repository(artifact_location(root)).artifact_dir == str(root)
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:

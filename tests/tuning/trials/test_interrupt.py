@@ -13,7 +13,8 @@ from ray.tune.tune import _setup_signal_catching
 from rich.console import Console
 
 from lorasweep.tuning.terminal.progress import LogDisplay
-from lorasweep.tuning.trials.interrupt import clean_stop
+from lorasweep.tuning.trials import interrupt
+from lorasweep.tuning.trials.interrupt import clean_stop, hold_interrupt
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -32,7 +33,7 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_rays_loop_and_the_second_ends_at_once(
-    number: int, listen: Callable[[], threading.Event]
+    number: int, listen: Callable[[], threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told once; the handlers of before are back afterwards."""
     before = [signal.getsignal(each) for each in SIGNALS]
@@ -41,17 +42,58 @@ def test_the_first_signal_ends_rays_loop_and_the_second_ends_at_once(
         ends = listen()
         send(number)
         assert ends.is_set()
+        send(number)  # `timeout` sends its signal twice
         assert told == ["stopping"]
+        monkeypatch.setattr(interrupt, "ONE_SIGNAL", 0.0)
         with pytest.raises(KeyboardInterrupt):
             send(number)
     assert told == ["stopping"]
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_a_signal_before_ray_listens_does_not_kill_the_process() -> None:
-    """The sweep is written down as interrupted instead."""
-    with pytest.raises(KeyboardInterrupt), clean_stop(lambda: None):
+def test_a_signal_before_ray_listens_waits_until_it_does(listen: Callable[[], threading.Event]) -> None:
+    """Raised in the middle of Ray's preparations, the interrupt may get lost there."""
+    with clean_stop(lambda: None):
         send(signal.SIGINT)
+        assert listen().wait(10)
+
+
+def test_a_signal_that_ray_never_hears_does_not_kill_the_process() -> None:
+    """The sweep is written down as interrupted instead."""
+    reached: list[str] = []
+
+    def never_listens() -> None:
+        with clean_stop(lambda: None):
+            send(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        never_listens()
+    assert reached == ["end"]
+
+
+def test_ctrl_c_waits_until_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even twice at once, as from `timeout`; a second one a moment later does not wait."""
+    before = signal.getsignal(signal.SIGINT)
+    reached: list[str] = []
+
+    def start() -> None:
+        with hold_interrupt():
+            send(signal.SIGINT)
+            reached.append("first")
+            send(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached == ["first", "end"]
+    monkeypatch.setattr(interrupt, "ONE_SIGNAL", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached == ["first", "end", "first"]
+    with hold_interrupt():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_signal_in_the_middle_of_a_line(listen: Callable[[], threading.Event]) -> None:

@@ -1,14 +1,12 @@
-"""Texts labelled in memory: a DataFrame for programs, a table or JSON lines for the terminal."""
+"""Texts labelled in memory: a DataFrame for programs, a table for the terminal."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
 
 import pandas as pd
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -133,16 +131,12 @@ def no_text(rows: RowStream, columns: Sequence[str]) -> DataError:
     )
 
 
-def print_predictions(predictions: pd.DataFrame, console: Console, as_json: bool) -> None:
-    """Print one line for each row of a `predict_frame`: its text, label, and the label's probability."""
+def print_predictions(predictions: pd.DataFrame, console: Console) -> None:
+    """Print one line for each row of a `predict_frame`: its label, the label's probability, and its text."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("label", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("text", overflow="ellipsis", no_wrap=True)
     for row in predictions.to_dict("records"):
-        if as_json:
-            typer.echo(json.dumps(row, ensure_ascii=False))
-        else:
-            table.add_row(escape(row["label"]), f"{row['score']:.1%}", escape(" ".join(row["text"].split())))
-    if not as_json:
-        console.print(table)
+        table.add_row(escape(row["label"]), f"{row['score']:.1%}", escape(" ".join(row["text"].split())))
+    console.print(table)

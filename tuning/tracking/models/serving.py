@@ -41,6 +41,7 @@ HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 USUAL_COLUMNS = ("text", "pair")
 # Limits of a batch, in rows and in padded tokens.
 MAX_ROWS, MAX_TOKENS = 128, 4096
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
@@ -257,14 +258,26 @@ def _table(data: Any) -> pd.DataFrame:
         return data.to_frame()
     if isinstance(data, dict) and not all(np.ndim(value) for value in data.values()):
         data = [data]  # one row
-    if isinstance(data, np.ndarray):
-        data = data.tolist()
+    data = _mended(data)
     if isinstance(data, str):
         data = [data]
     try:
         return pd.DataFrame(data, columns=None if len(data) else [0])
     except (TypeError, ValueError) as error:
         raise _refusal(f"neither a list of texts nor a table ({error})") from error
+
+
+def _mended(value: Any) -> Any:
+    """Lists for arrays, and U+FFFD for each half of a surrogate pair, for which pandas would refuse all rows."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str):
+        return LONE_SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list | tuple):
+        return [_mended(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(entry) for key, entry in value.items()}
+    return value
 
 
 def _text(value: Any) -> str:
@@ -274,8 +287,8 @@ def _text(value: Any) -> str:
         if not pd.api.types.is_scalar(value):
             raise _refusal(f"a text is expected in each row, and one has a {type(value).__name__}")
         value = "" if pd.isna(value) else value
-    # As the training rows: stripped, and without lone surrogates.
-    return str(value).strip().encode("utf-8", "replace").decode("utf-8")
+    # As the training rows: stripped, and without lone surrogates, which a table of objects can hold.
+    return str(_mended(str(value))).strip()
 
 
 def _refusal(message: str) -> MlflowException:

@@ -102,6 +102,22 @@ def test_rows_are_read_as_in_training(pairs: Packed) -> None:
     )
 
 
+def test_half_a_surrogate_pair_spoils_neither_its_text_nor_the_others(single: Packed) -> None:
+    """JSON can hold one; MLflow hands a request's lists and tables on in these forms."""
+    model, texts = single.load(), ["film \ud83d star", "\udc00", TEXT[0]]
+    expected = single.expected(["film \ufffd star", "\ufffd", TEXT[0]])
+    for data in (
+        texts,
+        np.array(texts),
+        [[text] for text in texts],
+        {"headline": np.array(texts), "\ud800": np.array(texts)},
+        [{"headline": np.array(text)} for text in texts],
+        pd.DataFrame({"headline": texts}, dtype=object),
+    ):
+        check(model.predict(data), expected)
+    check(model.predict(texts[0]), expected[:1])
+
+
 def test_probabilities_on_request(single: Packed) -> None:
     found = single.load().predict(TEXT, params={"probabilities": True})
     assert list(found.columns) == ["label", "score", "business", "film & TV", "p_score"]
