@@ -29,14 +29,15 @@ from lorasweep.tuning.tracking.entries import (
     git_tags,
     result_metrics,
     sweep_params,
+    test_metrics,
     trial_metrics,
     trial_params,
     trial_tags,
 )
-from lorasweep.tuning.tracking.notes import ends_text, sweep_note, trial_name, trial_note
+from lorasweep.tuning.tracking.notes import ends_text, sweep_note, trial_name, trial_note, winner_note
 from lorasweep.tuning.tracking.runs import SweepRuns, TrackedRun
 from lorasweep.tuning.tracking.store import hide_passwords
-from lorasweep.tuning.tracking.views import experiment_tags, run_page, trials_key, view_page
+from lorasweep.tuning.tracking.views import experiment_tags, run_page, sweep_key, sweep_view, view_page
 
 log = logging.getLogger("lorasweep")
 
@@ -66,14 +67,19 @@ def copy_sweep(
     if parent.copied is not sweep:
         _copy_plan(sweep, runs, parent)
         parent.copied = sweep
+    running = sweep.state == "running"
+    # Of a sweep that goes on, an earlier winner is a trial like the others.
+    result = SweepResult(state=sweep.state, metric=sweep.metric)
+    if sweep.result is not None and not running:
+        result = sweep.result
     for trial in sweep.trials:
         run = runs.trial(trial.id, trial.started or now())
-        if run.copied is not trial:
-            _copy_trial(sweep, runs, run, trial)
+        # At the end all of them, as the end makes one of them the winner.
+        if run.copied is not trial or not running:
+            _copy_trial(sweep, result, runs, run, trial)
             run.copied = trial
-    if sweep.state == "running":
+    if running:
         return
-    result = sweep.result or SweepResult(state=sweep.state, metric=sweep.metric)
     if ended is None:
         # The winner is tested after the last trial: minutes that belong to the sweep.
         ends = [trial.ended for trial in sweep.trials if trial.ended]
@@ -89,11 +95,12 @@ def copy_sweep(
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
-    runs.send_experiment_tags(experiment_tags(sweep.metric))
+    views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
+    runs.send_experiment_tags(views)
     tags: dict[str, str | None] = {METRIC: sweep.metric, **git_tags(sweep.plan)}
     if sweep.state == "running":
         # A sweep that is resumed or extended: what was written of its end no longer holds.
-        tags |= {STATE: "running", ERROR: None, ENDED: None}
+        tags |= {STATE: "running", ERROR: None, ENDED: None, WINNER: None}
         runs.send_note(parent, None)
         runs.set_status(parent, "RUNNING", now())
     runs.send(parent, sweep_params(sweep.config, sweep.plan), tags)
@@ -104,7 +111,10 @@ def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
     runs.send_data(parent, dataset_input(sweep.plan))
 
 
-def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: TrialRecord) -> None:
+def _copy_trial(
+    sweep: SweepRecord, result: SweepResult, runs: SweepRuns, run: TrackedRun, trial: TrialRecord
+) -> None:
+    winner = result.winner if result.winner and result.winner.id == trial.id else None
     rungs = sweep.config.training.rungs
     started = trial.started or now()
     stopping = stopping_rule(sweep.config.search).label
@@ -112,23 +122,29 @@ def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: Tri
     interrupted = trial.state == "running" and sweep.state != "running"
     if interrupted:
         status, tags[STATE] = "KILLED", "interrupted"
+    tags[WINNER] = "true" if winner else None
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
     rows = [(rung, times[rung], numbers) for rung, numbers in trial_metrics(trial, sweep.metric).items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
-    runs.send_note(run, trial_note(trial))
-    name = trial_name(trial, rungs, interrupted=interrupted)
-    runs.set_status(run, status, trial.ended or started + trial.seconds, name)
+    ended = trial.ended or started + trial.seconds
+    note = trial_note(trial)
+    if winner:
+        note = winner_note(sweep, result, trial, run_page(runs.experiment, runs.parent(started).id))
+        # They stay with an earlier winner: it has been tested.
+        runs.send_metrics(run, test_metrics(winner), ended)
+    runs.send_note(run, note[:TAG_LENGTH] if note else None)
+    name = trial_name(trial, sweep.name, rungs, won=winner is not None, interrupted=interrupted)
+    runs.set_status(run, status, ended, name)
 
 
 def _copy_result(
     sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun, result: SweepResult, ended: float
 ) -> None:
     winner = result.winner.id if result.winner else None
-    for trial_id, run in runs.trials.items():
-        runs.send(run, {}, {WINNER: "true" if trial_id == winner else None})
+    for run in runs.trials.values():
         if run.status == "RUNNING":
             runs.set_status(run, "KILLED", ended)
     runs.send_metrics(parent, result_metrics(result, sweep.trials), ended)
@@ -138,7 +154,7 @@ def _copy_result(
     note = sweep_note(
         sweep,
         result,
-        view_page(runs.experiment, trials_key(result.metric)),
+        view_page(runs.experiment, sweep_key(sweep.name)),
         run_page(runs.experiment, won.id) if won else None,
     )
     runs.send_note(parent, note[:TAG_LENGTH])
