@@ -38,21 +38,24 @@ def choose_port(host: str, port: int | None = None) -> int:
     """
     if port is not None and not 0 < port < 65_536:
         raise SettingsError(f"--port {port}: not a port; they go from 1 to 65535")
-    error: OSError | None = None
-    for number in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + TRIED_PORTS):
+    for number in range(FIRST_PORT, FIRST_PORT + TRIED_PORTS) if port is None else [port]:
         error = _refusal(host, number)
         if error is None:
             return number
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise SettingsError(f"--host {host}: not an address of this machine")
         if error.errno != errno.EADDRINUSE:
-            break
-    if error is not None and error.errno == errno.EADDRINUSE:
-        taken = f"--port {port}: taken" if port else f"ports {FIRST_PORT} to {number}: all taken"
-        advice = "leave it out for the next free one" if port else "name a free one with --port"
-        raise SettingsError(f"{taken} by other programs on {host}; {advice}")
-    why = error.strerror if error else ""
-    raise SettingsError(f"--port {number}: cannot be listened on at {host} ({why}); name another one")
+            raise SettingsError(
+                f"--port {number}: cannot be listened on at {host} ({error.strerror}); name another one"
+            )
+    if port is None:
+        last = FIRST_PORT + TRIED_PORTS - 1
+        raise SettingsError(
+            f"ports {FIRST_PORT} to {last} of {host}: other programs have them all; name a free one with --port"
+        )
+    raise SettingsError(
+        f"--port {port}: another program has it on {host}; name another one, or leave --port out for the next free one"
+    )
 
 
 def page_address(host: str, port: int) -> str:
