@@ -33,7 +33,7 @@ from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.record.config import read_config_file
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.terminal.console import PlainConsole
-from lorasweep.tuning.tracking import interface
+from lorasweep.tuning.tracking import interface, store
 from lorasweep.tuning.tracking.interface import Interface
 from lorasweep.tuning.tracking.models.packing import pack
 from lorasweep.tuning.tracking.models.registry import check_name
@@ -243,6 +243,7 @@ def test_the_interface_says_when_others_can_reach_it(
 
     monkeypatch.setattr(interface, "serve", serve)
     monkeypatch.setattr(interface, "choose_port", lambda host, port: 5000)
+    monkeypatch.setattr(store, "prepare_store", lambda uri, mlruns: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     done = CliRunner().invoke(cli.app, ["ui", "--mlruns", str(tmp_path / "mlruns"), *arguments])
     assert done.exit_code == 130, done.output
