@@ -29,7 +29,6 @@ from lorasweep.tuning.tracking.entries import (
     git_tags,
     result_metrics,
     sweep_params,
-    test_metrics,
     trial_metrics,
     trial_params,
     trial_tags,
@@ -114,7 +113,7 @@ def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
 def _copy_trial(
     sweep: SweepRecord, result: SweepResult, runs: SweepRuns, run: TrackedRun, trial: TrialRecord
 ) -> None:
-    winner = result.winner if result.winner and result.winner.id == trial.id else None
+    won = result.winner is not None and result.winner.id == trial.id
     rungs = sweep.config.training.rungs
     started = trial.started or now()
     stopping = stopping_rule(sweep.config.search).label
@@ -122,7 +121,7 @@ def _copy_trial(
     interrupted = trial.state == "running" and sweep.state != "running"
     if interrupted:
         status, tags[STATE] = "KILLED", "interrupted"
-    tags[WINNER] = "true" if winner else None
+    tags[WINNER] = "true" if won else None
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
@@ -131,12 +130,11 @@ def _copy_trial(
     runs.send(run, trial_params(trial), tags, rows)
     ended = trial.ended or started + trial.seconds
     note = trial_note(trial)
-    if winner:
+    if won:
+        # Its test scores are no metrics of the run: the trials' charts would begin with bars of this one.
         note = winner_note(sweep, result, trial, run_page(runs.experiment, runs.parent(started).id))
-        # They stay with an earlier winner: it has been tested.
-        runs.send_metrics(run, test_metrics(winner), ended)
     runs.send_note(run, note[:TAG_LENGTH] if note else None)
-    name = trial_name(trial, sweep.name, rungs, won=winner is not None, interrupted=interrupted)
+    name = trial_name(trial, sweep.name, rungs, won=won, interrupted=interrupted)
     runs.set_status(run, status, ended, name)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
@@ -144,9 +144,11 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     numbers = {"system/seconds": result.seconds}
     scores = [trial.score for trial in trials if trial.score is not None]
     if result.winner:
-        numbers |= test_metrics(result.winner)
+        numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
+        for name, (low, high) in result.winner.interval.items():
+            numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
     elif scores:
         numbers["score"] = best(scores, result.metric)
     if result.untuned:
@@ -160,14 +162,6 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
         # "TF-IDF + logistic regression" → baseline/tf_idf_logistic_regression_accuracy
         key = re.sub(r"\W+", "_", name.lower())
         numbers |= _named(f"baseline/{key}_{{}}", test)
-    return {name: value for name, value in numbers.items() if is_finite(value)}
-
-
-def test_metrics(winner: Winner) -> dict[str, float]:
-    """A winner's scores on the test split with their intervals, as far as they can be drawn."""
-    numbers = _named("test/{}", winner.test)
-    for name, (low, high) in winner.interval.items():
-        numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
     return {name: value for name, value in numbers.items() if is_finite(value)}
 
 
