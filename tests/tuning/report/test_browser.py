@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def printed(place: Path, swept: SweepFolder) -> Iterator[dict[str, str]]:
     address = f"http://127.0.0.1:{port}"
     try:
         assert process.stdout is not None
-        said = list(iter(process.stdout.readline, "\n"))
+        said = list(takewhile(str.strip, process.stdout))
         links = dict(re.findall(r"^(\S.*?)  +(http\S+)$", "".join(said), re.MULTILINE))
         assert len(links) == len(said)
         assert next(iter(links)) == "sweeps"
