@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import lorasweep
-from lorasweep.command_line import adapters, compare, data
+from lorasweep.command_line import adapters, compare, data, interface
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
 from lorasweep.command_line.verbs import App
 from lorasweep.options import RECORD
@@ -23,7 +20,6 @@ from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.terminal.console import PlainConsole, console, discard_output, next_steps, print_json
-from lorasweep.tuning.tracking.store import hide_passwords, tracking_store
 
 app = App(
     name="lorasweep",
@@ -171,42 +167,7 @@ def report(
     console.print(f"{escape(str(page))}: the report of sweep {escape(sweep.name)}; open it in a browser")
 
 
-@app.command()
-def ui(
-    mlruns: Mlruns = MLRUNS,
-    tracking_uri: TrackingUri = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5000,
-) -> None:
-    """Open the MLflow UI on the sweeps' record."""
-    from lorasweep.tuning.tracking.runs import EXPERIMENT
-    from lorasweep.tuning.tracking.store import prepare_store, ui_command
-
-    def show_views(address: str) -> None:
-        from lorasweep.tuning.tracking.views import view_links
-
-        for view, link in view_links(uri, EXPERIMENT, address):
-            # Not broken into lines, so that a terminal lets one click on it.
-            console.print(f"  {escape(view):<19} [cyan]{escape(link)}[/cyan]", soft_wrap=True)
-
-    uri = tracking_store(tracking_uri, mlruns)
-    if uri.startswith(("http://", "https://")):
-        address = hide_passwords(uri)
-        console.print(f"the record is on a server already: {escape(address)}", soft_wrap=True)
-        # Without them the address is still right.
-        with suppress(LorasweepError):
-            show_views(address)
-        return
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        console.print(
-            f"[yellow]listening on {escape(host)}: whoever reaches it can read and change the record[/yellow]"
-        )
-    prepare_store(uri, mlruns)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    console.print(f"MLflow UI: [cyan]{escape(address)}[/cyan]   (Ctrl-C ends it)")
-    show_views(address)
-    raise typer.Exit(subprocess.call(ui_command(uri, mlruns, host, port)))
+app.command()(interface.ui)
 
 
 @app.command()

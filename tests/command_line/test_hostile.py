@@ -7,7 +7,9 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.record.config import read_config_file
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.terminal.console import PlainConsole
+from lorasweep.tuning.tracking import interface, store
+from lorasweep.tuning.tracking.interface import Interface
 from lorasweep.tuning.tracking.models.packing import pack
 from lorasweep.tuning.tracking.models.registry import check_name
 
@@ -227,12 +231,21 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 def test_the_interface_says_when_others_can_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: bool
 ) -> None:
-    """Its server is started elsewhere; here its command is looked at."""
-    started: list[list[str]] = []
-    monkeypatch.setattr(cli.subprocess, "call", lambda command: started.append(command) or 0)
+    """Its server is started elsewhere; here it is only asked for."""
+    asked: list[str] = []
+
+    @contextmanager
+    def serve(uri: str, mlruns: Path, host: str, port: int) -> Iterator[Interface]:
+        asked.append(host)
+        served = Interface(f"http://{host}:{port}")
+        served.stopped_by = signal.SIGINT
+        yield served
+
+    monkeypatch.setattr(interface, "serve", serve)
+    monkeypatch.setattr(interface, "choose_port", lambda host, port: 5000)
+    monkeypatch.setattr(store, "prepare_store", lambda uri, mlruns: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     done = CliRunner().invoke(cli.app, ["ui", "--mlruns", str(tmp_path / "mlruns"), *arguments])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 130, done.output
     assert ("whoever reaches it can read and change the record" in " ".join(done.output.split())) == told
-    (command,) = started
-    assert command[command.index("--host") + 1] == (arguments or ["", "127.0.0.1"])[1]
+    assert asked == [(arguments or ["", "127.0.0.1"])[1]]

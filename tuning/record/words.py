@@ -19,11 +19,11 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 
 
 def setting_text(value: Any) -> str:
-    """One value, rounded for reading: 0.00216 as 2.2e-3."""
+    """One value, rounded for reading: 0.00216 as 2.2e-3, 0.123457 as 0.1235."""
     if isinstance(value, float) and 0 < abs(value) < 0.01:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
-    return show(value)
+    return f"{value:.4g}" if isinstance(value, float) and 0.01 <= abs(value) < 1000 else show(value)
 
 
 def settings_line(hyperparameters: Hyperparameters, searched: Sequence[str]) -> str:

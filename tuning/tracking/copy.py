@@ -33,10 +33,10 @@ from lorasweep.tuning.tracking.entries import (
     trial_params,
     trial_tags,
 )
-from lorasweep.tuning.tracking.notes import ends_text, sweep_note, trial_name, trial_note
+from lorasweep.tuning.tracking.notes import ends_text, sweep_note, trial_name, trial_note, winner_note
 from lorasweep.tuning.tracking.runs import SweepRuns, TrackedRun
 from lorasweep.tuning.tracking.store import hide_passwords
-from lorasweep.tuning.tracking.views import experiment_tags, run_page, trials_key, view_page
+from lorasweep.tuning.tracking.views import experiment_tags, run_page, sweep_key, sweep_view, view_page
 
 log = logging.getLogger("lorasweep")
 
@@ -66,14 +66,17 @@ def copy_sweep(
     if parent.copied is not sweep:
         _copy_plan(sweep, runs, parent)
         parent.copied = sweep
+    running = sweep.state == "running"
+    # Of a sweep that goes on, an earlier winner is a trial like the others.
+    result = SweepResult(state="running", metric=sweep.metric) if running else sweep.outcome()
     for trial in sweep.trials:
         run = runs.trial(trial.id, trial.started or now())
-        if run.copied is not trial:
-            _copy_trial(sweep, runs, run, trial)
+        # At the end all of them, as the end makes one of them the winner.
+        if run.copied is not trial or not running:
+            _copy_trial(sweep, result, runs, run, trial)
             run.copied = trial
-    if sweep.state == "running":
+    if running:
         return
-    result = sweep.outcome()
     if ended is None:
         # The winner is tested after the last trial: minutes that belong to the sweep.
         ends = [trial.ended for trial in sweep.trials if trial.ended]
@@ -89,11 +92,12 @@ def copy_sweep(
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
-    runs.send_experiment_tags(experiment_tags(sweep.metric))
+    views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
+    runs.send_experiment_tags(views)
     tags: dict[str, str | None] = {METRIC: sweep.metric, **git_tags(sweep.plan)}
     if sweep.state == "running":
         # A sweep that is resumed or extended: what was written of its end no longer holds.
-        tags |= {STATE: "running", ERROR: None, ENDED: None}
+        tags |= {STATE: "running", ERROR: None, ENDED: None, WINNER: None}
         runs.send_note(parent, None)
         runs.set_status(parent, "RUNNING", now())
     runs.send(parent, sweep_params(sweep.config, sweep.plan), tags)
@@ -104,27 +108,35 @@ def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
     runs.send_data(parent, dataset_input(sweep.plan))
 
 
-def _copy_trial(sweep: SweepRecord, runs: SweepRuns, run: TrackedRun, trial: TrialRecord) -> None:
+def _copy_trial(
+    sweep: SweepRecord, result: SweepResult, runs: SweepRuns, run: TrackedRun, trial: TrialRecord
+) -> None:
+    won = result.winner is not None and result.winner.id == trial.id
     rungs = sweep.config.training.rungs
     started = trial.started or now()
     stopping = stopping_rule(sweep.config.search).label
     status, tags = TRIAL_STATUS[trial.state], trial_tags(trial, sweep.metric, rungs, stopping)
+    tags[WINNER] = "true" if won else None
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
     rows = [(rung, times[rung], numbers) for rung, numbers in trial_metrics(trial, sweep.metric).items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
-    runs.send_note(run, trial_note(trial))
-    runs.set_status(run, status, trial.ended or started + trial.seconds, trial_name(trial, rungs))
+    ended = trial.ended or started + trial.seconds
+    note = trial_note(trial)
+    if won:
+        # Its test scores are no metrics of the run: the trials' charts would begin with bars of this one.
+        note = winner_note(sweep, result, trial, run_page(runs.experiment, runs.parent(started).id))
+    runs.send_note(run, note[:TAG_LENGTH] if note else None)
+    runs.set_status(run, status, ended, trial_name(trial, sweep.name, rungs, won=won))
 
 
 def _copy_result(
     sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun, result: SweepResult, ended: float
 ) -> None:
     winner = result.winner.id if result.winner else None
-    for trial_id, run in runs.trials.items():
-        runs.send(run, {}, {WINNER: "true" if trial_id == winner else None})
+    for run in runs.trials.values():
         if run.status == "RUNNING":
             runs.set_status(run, "KILLED", ended)
     runs.send_metrics(parent, result_metrics(result, sweep.trials), ended)
@@ -134,7 +146,7 @@ def _copy_result(
     note = sweep_note(
         sweep,
         result,
-        view_page(runs.experiment, trials_key(result.metric)),
+        view_page(runs.experiment, sweep_key(sweep.name)),
         run_page(runs.experiment, won.id) if won else None,
     )
     runs.send_note(parent, note[:TAG_LENGTH])

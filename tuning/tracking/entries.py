@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error"
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
 )
+
+# Tags that MLflow's table shows in place of params, whose digits it shows all: hyperparameters that are fractions, by
+# the names that narrow tables have for them, and the trainable parameters.
+FRACTIONS = {
+    name: SHORT_NAMES.get(name, name)
+    for name, field in Hyperparameters.model_fields.items()
+    if field.annotation in (float, float | None)
+}
+# Shown of every sweep, searched or not.
+ALWAYS_ROUNDED = ("alpha", "learning_rate")
+SIZE = "size"
 
 # Limits of MLflow, in characters.
 KEY_LENGTH = 250
@@ -85,7 +97,15 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
         "stopped": f"stopped by {stopping} at rung {trial.reached} of {rungs}",
         "failed": f"failed after rung {trial.reached} of {rungs}",
     }
-    return {
+    rounded = {
+        tag: setting_text(value)
+        for name, tag in FRACTIONS.items()
+        if name in (*trial.searched, *ALWAYS_ROUNDED)
+        and (value := getattr(trial.hyperparameters, name)) is not None
+    }
+    if trial.trainable_parameters is not None:
+        rounded[SIZE] = parameters_text(trial.trainable_parameters)
+    return rounded | {
         METRIC: metric,
         STATE: trial.state,
         ENDED: ends.get(trial.state),

@@ -9,6 +9,7 @@ from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, escape, score_text, setting_text
 from lorasweep.tuning.search.stopping import stopping_rule
+from lorasweep.tuning.tracking.store import hide_passwords
 
 # Characters of one value: target modules may be a long regular expression, an error a traceback.
 LONGEST = 500
@@ -20,23 +21,13 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
     Args:
         trials_page, winner_page: links within MLflow.
     """
-    metric, trials, name = result.metric, sweep.trials, sweep.name
+    trials, name = sweep.trials, sweep.name
     parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(sweep)}."]
     if result.winner is not None:
         winner = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
-        settings = ", ".join(
-            f"{escape(key)} {_short(setting_text(getattr(result.winner.hyperparameters, key)))}"
-            for key in sweep.searched
-        )
-        rule = f", chosen by {_short(result.winner.rule)}" if result.winner.rule else ""
         # First, as MLflow folds all but a few lines.
-        parts.insert(
-            0,
-            f"**Winner: {winner}**, {_against(result)}. Validation {METRIC_NAMES[metric]} "
-            f"{score_text(result.winner.score, metric)}{rule}: {settings}",
-        )
-        parts.insert(1, _scores(result))
-        commands = [f"lorasweep export {name} --out best-adapter", f"lorasweep report {name}"]
+        parts = [f"**Winner: {winner}**, {_outcome(sweep, result)}", _scores(result), *parts]
+        commands = [export_command(name), f"lorasweep report {name}"]
     else:
         commands = [f"lorasweep resume {name}"]
     if result.error:
@@ -55,20 +46,77 @@ def ends_text(sweep: SweepRecord) -> str:
 
 def trial_note(trial: TrialRecord) -> str | None:
     """Why a trial failed, and its notes; None if there is neither."""
-    parts = [f"**Failed**: {_short(trial.error)}"] if trial.error else []
-    parts += [_short(note) for note in trial.notes]
-    return "\n\n".join(parts) or None
+    return "\n\n".join(_remarks(trial)) or None
 
 
-def trial_name(trial: TrialRecord, rungs: int) -> str:
-    """A trial's id and how it ended: MLflow's status is FINISHED for completed and stopped ones alike.
+def winner_note(sweep: SweepRecord, result: SweepResult, trial: TrialRecord, sweep_page: str) -> str:
+    """What the winner scored on the test split, with which hyperparameters, its notes, and how to get it.
+
+    Args:
+        trial: the winner's record.
+        sweep_page: a link within MLflow.
+    """
+    about = f"**Winner of [{escape(sweep.name)}]({sweep_page})**, {_outcome(sweep, result)}"
+    return "\n\n".join([about, _scores(result), *_remarks(trial), f"    {export_command(sweep.name)}"])
+
+
+def version_note(sweep: SweepRecord, result: SweepResult, source: str) -> str:
+    """What a version of a registered model is: the winner's scores, its hyperparameters, and where it is from.
+
+    Args:
+        source: of the data.
+    """
+    assert result.winner is not None
+    trained = f"{_short(sweep.config.base_model)}, trained on {_short(hide_passwords(source))}"
+    about = f"Trial {result.winner.id} of sweep {escape(sweep.name)} ({trained}): {_outcome(sweep, result)}"
+    return f"{about}\n\n{_scores(result)}"
+
+
+def trial_name(trial: TrialRecord, sweep: str, rungs: int, *, won: bool = False) -> str:
+    """A trial's id, how it ended, and its sweep, as sweeps share a table and each has a t000.
+
+    MLflow's status is FINISHED for completed and stopped trials alike.
 
     Args:
         rungs: evaluations of a full trial.
+        won: the sweep has ended and this is its winner.
     """
-    if trial.state == "completed":
-        return f"{trial.id} completed"
-    return trial.id if trial.state == "running" else f"{trial.id} {trial.state} at {trial.reached}/{rungs}"
+    if won:
+        ended = "winner"
+    elif trial.state == "completed":
+        ended = "completed"
+    elif trial.state == "running":
+        ended = ""
+    else:
+        ended = f"{trial.state} at {trial.reached}/{rungs}"
+    return child_name(f"{trial.id} {ended}".strip(), sweep)
+
+
+def child_name(name: str, parent: str) -> str:
+    """A run's name that tells it from those of the same name below other parents."""
+    return f"{name} ({parent})"
+
+
+def export_command(sweep: str) -> str:
+    """How the winner is taken along."""
+    return f"lorasweep export {sweep} --out best-adapter"
+
+
+def _outcome(sweep: SweepRecord, result: SweepResult) -> str:
+    assert result.winner is not None
+    metric, winner = result.metric, result.winner
+    settings = ", ".join(
+        f"{escape(key)} {_short(setting_text(getattr(winner.hyperparameters, key)))}"
+        for key in sweep.searched
+    )
+    rule = f", chosen by {_short(winner.rule)}" if winner.rule else ""
+    validation = f"Validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}{rule}"
+    return f"{_against(result)}. {validation}{f': {settings}' if settings else ''}"
+
+
+def _remarks(trial: TrialRecord) -> list[str]:
+    failed = [f"**Failed**: {_short(trial.error)}"] if trial.error else []
+    return failed + [_short(note) for note in trial.notes]
 
 
 def _against(result: SweepResult) -> str:

@@ -28,6 +28,7 @@ from lorasweep.tuning.tracking.entries import (
     TRIAL,
     milliseconds,
 )
+from lorasweep.tuning.tracking.notes import child_name
 from lorasweep.tuning.tracking.store import artifact_location, connect, is_server
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class SweepRuns:
         """A trial's run under the parent; made if there is none."""
         if trial_id not in self.trials:
             tags = {KIND: self._kinds[1], TRIAL: trial_id, PARENT: self.parent(started).id}
-            self.trials[trial_id] = self._create(trial_id, started, tags)
+            self.trials[trial_id] = self._create(child_name(trial_id, self._tags[SWEEP]), started, tags)
         return self.trials[trial_id]
 
     def send(

@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, its database made whole or not at all, and the command that serves its pages.
+"""MLflow's store: where it is, and its database made whole or not at all.
 
 Importing this module does not import MLflow, which takes seconds.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,25 +111,6 @@ def connect(uri: str) -> MlflowClient:
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def ui_command(uri: str, mlruns: Path, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """The command that serves MLflow's pages on a database until it is stopped.
-
-    It should inherit this process's environment, which is set here.
-
-    Args:
-        host: address to listen on; only this machine reaches the default.
-    """
-    _set_environment()
-    artifacts = str(artifact_root(mlruns))
-    listen = ["--host", host, "--port", str(port), "--workers", "1"]
-    # A line about each request would bury the address that a person needs.
-    log = ["--uvicorn-opts", "--log-level warning"]
-    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
-    # Both are named, else files are put into the current folder.
-    roots = ["--default-artifact-root", artifacts, "--artifacts-destination", artifacts]
-    return [sys.executable, "-m", "mlflow", "server", *listen, *log, *stores, *roots]
 
 
 @contextmanager
@@ -241,13 +221,14 @@ def _check_writable(uri: str) -> None:
 
 def load_mlflow() -> None:
     """Import MLflow, quietly and with its environment set."""
-    _set_environment()
+    set_environment()
     # Importing MLflow resets its logger, so this has a silence of its own.
     with quiet():
         import mlflow  # noqa: F401
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
+    """Set the environment variables that MLflow reads when it is imported or started."""
     quiet_environment()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.words import METRIC_NAMES
-from lorasweep.tuning.tracking.entries import ENDED, KIND, METRIC
+from lorasweep.tuning.tracking.entries import ENDED, FRACTIONS, KIND, METRIC, SIZE, SWEEP
 from lorasweep.tuning.tracking.store import connect, store_errors
 
 VIEW = "mlflow.sharedViewState."
@@ -21,18 +21,19 @@ VIEW = "mlflow.sharedViewState."
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MODE = "workflowType=machine_learning"
 SWEEPS = "sweeps"
-SETTINGS = ("rank", "alpha", "target_modules", "learning_rate", "trainable_parameters")
+SETTINGS = ("rank", "alpha", "target_modules", "learning_rate")
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
-# In pixels; together they fit a window of 1400 whose menu is folded.
+# In pixels; the columns of a view fit a window of 1600 whose menu is folded.
 WIDTHS = {
-    **dict(zip(FIRST, (225, 135, 75), strict=True)),
+    **dict(zip(FIRST, (265, 125, 75), strict=True)),
     "metrics.`score`": 85,
     "metrics.`val_loss`": 85,
     "params.`rank`": 60,
-    "params.`alpha`": 65,
     "params.`target_modules`": 115,
-    "params.`learning_rate`": 105,
-    "params.`trainable_parameters`": 110,
+    "tags.`alpha`": 60,
+    "tags.`rate`": 65,
+    f"tags.`{SIZE}`": 75,
+    f"tags.`{SWEEP}`": 125,
     f"tags.`{ENDED}`": 215,
 }
 # MLflow shows when a view was made. The same moment each time, so that it is written once.
@@ -41,31 +42,42 @@ MADE = 1_767_225_600_000
 
 def experiment_tags(metric: Metric) -> dict[str, str]:
     """The tags of an experiment that hold the views for sweeps by this metric."""
-    settings = [*_columns("params", SETTINGS), *_columns("tags", (ENDED,))]
-    others = [f"val_{other}" for other in METRIC_NAMES if other != metric]
+    ends = _columns("tags", (SIZE, ENDED))
     return EXPERIMENT_TAGS | {
         f"{VIEW}{SWEEPS}": _view(
             "Sweeps",
-            [*_columns("metrics", ("score", "test/accuracy", "test/macro_f1")), *settings],
+            [*_columns("metrics", ("score", "test/accuracy", "test/macro_f1")), *_settings(SETTINGS), *ends],
             # MLflow nests trials below their sweep only in this order.
             {"orderByKey": "attributes.start_time", "orderByAsc": False},
         ),
         f"{VIEW}{trials_key(metric)}": _view(
             f"Trials by {METRIC_NAMES[metric]}",
-            [*_columns("metrics", ("score", *others)), *settings],
-            {
-                # The sweeps' own runs have a score, too.
-                "searchFilter": f"tags.`{KIND}` = 'trial' and tags.`{METRIC}` = '{metric}'",
-                "orderByKey": "metrics.`score`",
-                "orderByAsc": not higher_is_better(metric),
-            },
+            [*_scores(metric), *_settings(SETTINGS), *_columns("tags", (SWEEP,)), *ends],
+            # The sweeps' own runs have a score, too.
+            _best_first(metric, f"tags.`{METRIC}` = '{metric}'"),
         ),
     }
+
+
+def sweep_view(sweep: str, metric: Metric, searched: Sequence[str]) -> dict[str, str]:
+    """The tag of an experiment that holds the view of one sweep: its trials, and what varied between them.
+
+    Args:
+        searched: names of the hyperparameters that its space varies.
+    """
+    columns = [*_scores(metric), *_settings(searched or SETTINGS), *_columns("tags", (SIZE, ENDED))]
+    view = _view(sweep, columns, _best_first(metric, f"tags.`{SWEEP}` = '{sweep}'"))
+    return {f"{VIEW}{sweep_key(sweep)}": view}
 
 
 def trials_key(metric: Metric) -> str:
     """The key of the view on all trials of this metric, the best first."""
     return f"trials-{metric}"
+
+
+def sweep_key(sweep: str) -> str:
+    """The key of the view on one sweep's trials, the best first."""
+    return f"sweep-{sweep}"
 
 
 def view_page(experiment: str, key: str) -> str:
@@ -108,7 +120,27 @@ def _columns(group: str, names: Sequence[str]) -> list[str]:
     return [f"{group}.`{name}`" for name in names]
 
 
+def _settings(names: Sequence[str]) -> list[str]:
+    # A param shows a learning rate with all its 17 digits: of fractions, the rounded tag is shown.
+    whole = [name for name in names if name not in FRACTIONS]
+    return _columns("params", whole) + _columns("tags", [FRACTIONS[n] for n in names if n in FRACTIONS])
+
+
+def _scores(metric: Metric) -> list[str]:
+    return _columns("metrics", ("score", *(f"val_{other}" for other in METRIC_NAMES if other != metric)))
+
+
+def _best_first(metric: Metric, condition: str) -> dict[str, Any]:
+    return {
+        "searchFilter": f"tags.`{KIND}` = 'trial' and {condition}",
+        "orderByKey": "metrics.`score`",
+        "orderByAsc": not higher_is_better(metric),
+    }
+
+
 def _view(name: str, columns: Sequence[str], sorting: dict[str, Any]) -> str:
     # MLflow ignores the width of a column that `columnOrder` does not name.
-    state = sorting | {"selectedColumns": columns, "columnOrder": [*FIRST, *columns], "columnWidths": WIDTHS}
+    order = [*FIRST, *columns]
+    widths = {column: WIDTHS[column] for column in order if column in WIDTHS}
+    state = sorting | {"selectedColumns": columns, "columnOrder": order, "columnWidths": widths}
     return json.dumps({"name": name, "createdAt": MADE, "updatedAt": MADE, "state": json.dumps(state)})

@@ -9,14 +9,16 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_servers import answers, free_port, wait_until
+from mlflow_servers import answers, free_port
 from whole_sweeps import RUN, lorasweep, start
 
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.words import setting_text
 
 pytestmark = pytest.mark.slow
 
@@ -117,26 +119,28 @@ def printed(place: Path, swept: SweepFolder) -> Iterator[dict[str, str]]:
     process = start(place, "ui", "--port", str(port))
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: answers(f"{address}/health"), process, "lorasweep ui")
         assert process.stdout is not None
-        # It goes on running, so there is no end of its output to wait for.
-        os.set_blocking(process.stdout.fileno(), False)
-        said = os.read(process.stdout.fileno(), 65536).decode()
-        links = dict(re.findall(r"^ *(\S[^:\n]*?):? +(http\S+)", said, re.MULTILINE))
-        assert links.get("MLflow UI") == address
+        said = list(takewhile(str.strip, process.stdout))
+        links = dict(re.findall(r"^(\S.*?)  +(http\S+)$", "".join(said), re.MULTILINE))
+        assert len(links) == len(said)
+        assert next(iter(links)) == "sweeps"
+        assert answers(f"{address}/health"), "the links are told before anybody answers"
         yield links
     finally:
+        # As Ctrl-C in a terminal, which the whole group of processes gets.
         os.killpg(process.pid, signal.SIGINT)
         try:
-            process.communicate(timeout=30)
+            _, err = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            raise
+    assert (process.returncode, err) == (130, "")
 
 
 @pytest.fixture(scope="module")
 def interface(printed: dict[str, str]) -> str:
     """Where MLflow's pages are."""
-    return printed["MLflow UI"]
+    return printed["sweeps"].partition("/#/")[0]
 
 
 @pytest.fixture
@@ -153,7 +157,8 @@ def runs(browser: Browser, newcomer: None, printed: dict[str, str]) -> None:
     browser.wait(lambda: browser.run_names() == [NAME], "the sweep's run alone")
 
 
-SETTINGS = ["rank", "alpha", "target_modules", "learning_rate", "trainable_parameters", "lorasweep.ended"]
+SETTINGS = ["rank", "target_modules", "alpha", "rate"]
+ENDS = ["size", "lorasweep.ended"]
 
 
 def test_the_trials_unfold_under_the_sweep(browser: Browser, swept: SweepFolder, runs: None) -> None:
@@ -166,7 +171,7 @@ def test_the_trials_unfold_under_the_sweep(browser: Browser, swept: SweepFolder,
     assert names[0] == NAME
     assert sorted(name.split()[0] for name in names[1:]) == trials
     first = ["Run Name", "Created", "Duration", "score", "test/accuracy", "test/macro_f1"]
-    assert browser.columns() == [*first, *SETTINGS]
+    assert browser.columns() == [*first, *SETTINGS, *ENDS]
 
 
 def test_the_best_trials_stand_first(
@@ -178,9 +183,25 @@ def test_the_best_trials_stand_first(
     shown = [records[name.split()[0]] for name in browser.run_names()]
     scores = [record.score or 0.0 for record in shown]
     assert scores == sorted(scores, reverse=True)
-    assert [name.split()[1] for name in browser.run_names()] == [record.state for record in shown]
+    result = swept.result()
+    assert result is not None
+    assert result.winner is not None
+    ends = {record.id: record.state for record in shown} | {result.winner.id: "winner"}
+    assert [name.split()[1] for name in browser.run_names()] == [ends[record.id] for record in shown]
+    assert {name.split()[-1] for name in browser.run_names()} == {f"({NAME})"}
     first = ["Run Name", "Created", "Duration", "score", "val_macro_f1", "val_loss"]
-    assert browser.columns() == [*first, *SETTINGS]
+    assert browser.columns() == [*first, *SETTINGS, "lorasweep.sweep", *ENDS]
+    # Rounded, where the params have all their digits.
+    rates = [cell.text for cell in browser.found("//*[@role='gridcell' and contains(@col-id, 'rate')]")]
+    assert rates
+    assert {setting_text(record.hyperparameters.learning_rate) for record in shown} >= set(rates)
+
+
+def test_the_menu_has_a_view_for_the_sweep(browser: Browser, swept: SweepFolder, runs: None) -> None:
+    browser.click("//button[normalize-space()='Sweeps']")
+    browser.click(f"//*[@role='menuitem' or @role='menuitemcheckbox'][contains(., '{NAME}')]")
+    browser.wait(lambda: len(browser.run_names()) == len(swept.trials()), "the sweep's trials")
+    assert "viewStateShareKey=sweep-seen" in browser.driver.current_url
 
 
 def test_the_sweep_describes_itself(browser: Browser, swept: SweepFolder, runs: None) -> None:
@@ -192,6 +213,7 @@ def test_the_sweep_describes_itself(browser: Browser, swept: SweepFolder, runs: 
     # From the description one comes to the trial, on a page of its own.
     link = browser.see(f"//p[contains(., 'Winner:')]//a[normalize-space()='{result.winner.id}']")
     browser.driver.get(link.get_attribute("href"))
+    assert f"{result.winner.test.accuracy:.1%}" in browser.see("//p[contains(., 'Winner of')]").text
     browser.see(f"//h1[contains(., '{result.winner.id} ')] | //h2[contains(., '{result.winner.id} ')]")
 
 
@@ -235,6 +257,7 @@ def test_the_winner_is_the_registered_models_champion(
     assert "champion" in row.text
     browser.click("//a[normalize-space()='Version 1']")
     browser.see("//*[contains(text(), 'champion')]")
+    browser.see(f"//p[contains(., '{result.winner.test.accuracy:.1%}') and contains(., 'rank ')]")
     # From the version one comes to the trial that it was.
     browser.click(f"//a[starts-with(normalize-space(), '{result.winner.id} ') and contains(@href, '/runs/')]")
     browser.see(f"//h1[contains(., '{result.winner.id}')] | //h2[contains(., '{result.winner.id}')]")

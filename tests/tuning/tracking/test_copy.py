@@ -300,13 +300,13 @@ def test_it_says_how_each_trial_ended(done: Place) -> None:
         "t003": "interrupted",
     }
     assert runs["t002"].data.tags["lorasweep.error"] == "the loss is not finite"
-    # MLflow's status is the same for the first two.
+    # MLflow's status is the same for the first two, and its table holds the trials of all sweeps.
     assert done.names() == [
         "demo",
-        "t000 completed",
-        "t001 stopped at 2/6",
-        "t002 failed at 1/6",
-        "t003 interrupted at 2/6",
+        "t000 winner (demo)",
+        "t001 stopped at 2/6 (demo)",
+        "t002 failed at 1/6 (demo)",
+        "t003 interrupted at 2/6 (demo)",
     ]
     assert runs["t000"].data.tags["lorasweep.notes"] == "micro-batch halved"
     assert {name for name, run in runs.items() if run.data.tags.get("lorasweep.winner") == "true"} == {"t000"}
@@ -342,8 +342,71 @@ def test_a_sweep_describes_itself(done: Place) -> None:
     assert "t002 failed: the loss is not finite" in note
     assert "    lorasweep export demo --out best-adapter" in note
     assert done.note("t002") == "**Failed**: the loss is not finite"
-    assert done.note("t000") == "micro-batch halved"
     assert done.note("t001") is None
+
+
+def test_the_winners_page_has_its_test_scores_and_the_way_to_get_it(done: Place) -> None:
+    runs, note = done.runs(), done.note("t000") or ""
+    parent = runs["demo"].info.run_id
+    assert re.match(
+        rf"\*\*Winner of \[demo\]\(#/experiments/\d+/runs/{parent}\?\S+\)\*\*, test accuracy", note
+    )
+    assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
+    assert "micro-batch halved" in note
+    assert "    lorasweep export demo --out best-adapter" in note
+
+
+def test_settings_are_rounded_to_read_and_exact_to_repeat(place: Place) -> None:
+    """MLflow's table shows a param with all its digits; a tag stands in for it."""
+    drawn = {"learning_rate": 0.00021637284951, "dropout": 0.1234567891, "alpha": 16.0, "rank": 8}
+    place.fill(
+        trial(0, [0.5], settings=drawn, searched=("learning_rate", "dropout"), trainable_parameters=1_329_799)
+    )
+    data = place.runs()["t000"].data
+    assert {name: data.tags.get(name) for name in ("rate", "dropout", "alpha", "size", "warmup")} == {
+        "rate": "2.2e-4",
+        "dropout": "0.1235",
+        "alpha": "16",
+        "size": "1.3 M",
+        "warmup": None,
+    }
+    assert (data.params["learning_rate"], data.params["dropout"]) == ("0.00021637284951", "0.1234567891")
+
+
+def test_each_sweep_has_a_view_of_its_own(place: Place) -> None:
+    place.folder.write_plan(SUMMARY | {"searched": ["rank", "learning_rate", "batch_size", "dropout"]})
+    place.fill(TRIALS[1])
+    tag = json.loads(place.experiment_tags()["mlflow.sharedViewState.sweep-demo"])
+    state = json.loads(tag["state"])
+    assert tag["name"] == "demo"
+    assert state["selectedColumns"] == [
+        *(f"metrics.`{name}`" for name in ("score", "val_macro_f1", "val_loss")),
+        *(f"params.`{name}`" for name in ("rank", "batch_size")),
+        *(f"tags.`{name}`" for name in ("rate", "dropout", "size", "lorasweep.ended")),
+    ]
+    client = connect(place.uri)
+    experiment = client.get_experiment_by_name("lorasweep").experiment_id
+    others = {"lorasweep.kind": "trial", "lorasweep.sweep": "another", "lorasweep.metric": "accuracy"}
+    client.create_run(experiment, tags=others | {"lorasweep.trial": "t007"})
+    found = client.search_runs([experiment], state["searchFilter"])
+    assert [run.data.tags["lorasweep.trial"] for run in found] == ["t001"]
+    place.copy().end(RESULT, {})
+    assert "viewStateShareKey=sweep-demo" in (place.note("demo") or "")
+
+
+def test_a_sweep_that_an_earlier_version_published_gets_its_names(place: Place) -> None:
+    run_sweep(place)
+    shown = {name: (run.info.run_name, run.data.tags, run.data.metrics) for name, run in place.runs().items()}
+    client, added = connect(place.uri), ("rate", "alpha", "size")
+    for name, run in place.runs().items():
+        if name != "demo":
+            client.update_run(run.info.run_id, name=f"{name} completed")
+            for tag in added:
+                if tag in run.data.tags:
+                    client.delete_tag(run.info.run_id, tag)
+    place.copy().publish()
+    again = {name: (run.info.run_name, run.data.tags, run.data.metrics) for name, run in place.runs().items()}
+    assert again == shown
 
 
 def test_a_description_cannot_be_broken_out_of(place: Place) -> None:
@@ -486,7 +549,7 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
     first.end(SweepResult(state="interrupted", metric="accuracy"), {})
     runs = place.runs()
     assert (runs["demo"].info.status, runs["t003"].info.status) == ("KILLED", "KILLED")
-    assert place.names() == ["demo", "t003 interrupted at 2/6"]
+    assert place.names() == ["demo", "t003 interrupted at 2/6 (demo)"]
     assert "lorasweep resume demo" in (place.note("demo") or "")
     ids = {name: run.info.run_id for name, run in runs.items()}
 
@@ -496,7 +559,7 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
         assert (runs["demo"].info.status, runs["t003"].info.status) == ("RUNNING", "RUNNING")
         assert runs["t003"].data.tags["lorasweep.state"] == "running"
         assert "lorasweep.ended" not in runs["demo"].data.tags
-        assert place.names() == ["demo", "t003"]
+        assert place.names() == ["demo", "t003 (demo)"]
         assert place.note("demo") is None
         second = place.copy()
         second.begin({}, [TRIALS[3]])
@@ -508,7 +571,7 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(place: Place) -> None:
     assert {name: run.info.run_id for name, run in runs.items()} == ids
     assert [step for step, _, _ in place.histories()["t003"]["val_accuracy"]] == [1, 2, 3]
     assert (runs["demo"].info.status, runs["t003"].info.status) == ("FINISHED", "FINISHED")
-    assert place.names() == ["demo", "t003 stopped at 3/6"]
+    assert place.names() == ["demo", "t003 stopped at 3/6 (demo)"]
 
 
 def test_the_winner_may_change(place: Place) -> None:
@@ -520,6 +583,11 @@ def test_the_winner_may_change(place: Place) -> None:
     runs = place.runs()
     assert [name for name in TRIAL_IDS if "lorasweep.winner" in runs[name].data.tags] == ["t003"]
     assert runs["demo"].data.tags["lorasweep.winner"] == "t003"
+    assert (runs["t000"].info.run_name, runs["t003"].info.run_name) == (
+        "t000 completed (demo)",
+        "t003 winner (demo)",
+    )
+    assert place.note("t000") == "micro-batch halved"
     assert runs["demo"].data.metrics["score"] == 0.9
 
 
@@ -569,7 +637,7 @@ def test_a_store_that_fails_does_not_stop_the_sweep(
     caplog.clear()
     shutil.copy(away, store)
     update(trial(1, [0.2, 0.3], "stopped"))
-    wait_until(lambda: "t001 stopped at 2/6" in place.names())
+    wait_until(lambda: "t001 stopped at 2/6 (demo)" in place.names())
     assert caplog.messages == []
     assert [step for step, _, _ in place.histories()["t000"]["system/epoch"]] == [1, 2]
     assert [step for step, _, _ in place.histories()["t001"]["system/epoch"]] == [1, 2]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -29,7 +25,6 @@ from lorasweep.tuning.tracking.store import (
     hide_passwords,
     prepare_store,
     tracking_store,
-    ui_command,
 )
 
 
@@ -167,63 +162,7 @@ def test_passwords_are_hidden() -> None:
     assert hide_passwords("http://host:5000/a@b sqlite:////a:b@c") == "http://host:5000/a@b sqlite:////a:b@c"
 
 
-def test_the_interface_listens_on_loopback(tmp_path: Path) -> None:
-    command = ui_command("sqlite:///x.db", tmp_path)
-    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=30) as response:
-        return bytes(response.read())
-
-
-@pytest.mark.slow
-def test_the_interface_shows_runs_and_artifacts(tmp_path: Path) -> None:
-    mlruns = tmp_path / "mlruns"
-    uri = tracking_store(None, mlruns)
-    prepare_store(uri, mlruns)
-    client = connect(uri)
-    experiment = client.create_experiment("lorasweep", str(mlruns / "artifacts" / "lorasweep"))
-    run_id = client.create_run(experiment, run_name="demo").info.run_id
-    client.log_text(run_id, "{}", "adapter/adapter_config.json")
-
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        ui_command(uri, mlruns, port=port), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(f"{address}/health", server)
-        assert b"<html" in get(address)
-        (run,) = connect(address).search_runs([experiment])
-        assert (run.info.run_id, run.info.run_name) == (run_id, "demo")
-        listed: dict[str, Any] = json.loads(
-            get(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={run_id}&path=adapter")
-        )
-        assert [entry["path"] for entry in listed["files"]] == ["adapter/adapter_config.json"]
-        assert get(f"{address}/get-artifact?run_uuid={run_id}&path=adapter/adapter_config.json") == b"{}"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-    assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}
-    with pytest.raises(OSError, match="refused"):
-        get(f"{address}/health")
-
-
-def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < until:
-        try:
-            get(address)
-        except OSError:
-            time.sleep(0.3)
-        else:
-            return
-    pytest.fail(f"nothing answers at {address}")

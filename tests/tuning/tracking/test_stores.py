@@ -104,12 +104,16 @@ def check_store(folder: SweepFolder, uri: str) -> None:
         record.id for record in records
     ]
     children = {run["tags"]["lorasweep.trial"]: run for run in held.values()}
+    result = folder.result()
+    winner = result.winner.id if state == "finished" and result and result.winner else None
     best = {path.name: path for path in (folder.path / "best").glob("t*")}
     for record in records:
         child = children[record.id]
         assert child["tags"]["mlflow.parentRunId"] == parent_id
         assert child["status"] == STATUS[record.state]
-        assert child["name"].startswith(f"{record.id} {NAMED[record.state]}")
+        ended = "winner" if record.id == winner else NAMED[record.state]
+        assert child["name"].startswith(f"{record.id} {ended}")
+        assert child["name"].endswith(f" ({folder.name})")
         assert child["params"]["rank"] == str(record.hyperparameters.rank)
         assert child["params"]["learning_rate"] == str(record.hyperparameters.learning_rate)
         for name, key in NAMES.items():
@@ -119,7 +123,6 @@ def check_store(folder: SweepFolder, uri: str) -> None:
         assert sent == adapter_files(best.get(record.id))
     if state != "finished":
         return
-    result = folder.result()
     assert result is not None
     assert result.winner is not None
     assert len(best) >= 2
@@ -127,6 +130,8 @@ def check_store(folder: SweepFolder, uri: str) -> None:
     assert [value for _, _, value in parent["metrics"]["test/accuracy"]] == [result.winner.test.accuracy]
     assert parent["tags"]["lorasweep.winner"] == result.winner.id
     assert result.winner.id in parent["tags"]["mlflow.note.content"]
+    won = children[result.winner.id]
+    assert f"{result.winner.test.accuracy:.1%}" in won["tags"]["mlflow.note.content"]
     versions = connect(uri).search_model_versions(f"name = '{folder.name}'")
     assert [(version.version, version.tags["lorasweep.trial"]) for version in versions] == [
         (versions[0].version, result.winner.id)

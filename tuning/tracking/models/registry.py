@@ -20,8 +20,10 @@ from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.results import RegisteredVersion
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.tracking.entries import ID, SWEEP, TRIAL
+from lorasweep.tuning.record.words import settings_line
+from lorasweep.tuning.tracking.entries import ID, SWEEP, TAG_LENGTH, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
+from lorasweep.tuning.tracking.notes import version_note
 from lorasweep.tuning.tracking.store import connect, is_server, store_errors
 
 if TYPE_CHECKING:
@@ -33,9 +35,14 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 # Tags of a version, beside `lorasweep.test_accuracy` and its like.
 DATA, TEST_DATA, METRIC = (f"lorasweep.{name}" for name in ("fingerprint", "test_fingerprint", "metric"))
 WEIGHTS, SELF_CONTAINED = (f"lorasweep.{name}" for name in ("weights", "self_contained"))
+BASE, HYPERPARAMETERS = (f"lorasweep.{name}" for name in ("base_model", "hyperparameters"))
 DECISION, REASON = (f"lorasweep.{name}" for name in ("decision", "reason"))
 RIVAL, RIVAL_SCORE = (f"lorasweep.{name}" for name in ("champion_then", "champion_score"))
 TEST_SCORE = "lorasweep.test_{}"
+# The whole description that versions once had.
+EARLIER_NOTE = "trial {} of sweep {}"
+# MLflow's limit, in characters.
+DESCRIPTION_LENGTH = 5000
 # Not "adapter": MLflow would mix its files with the run's artifacts of that name.
 LOGGED_NAME = "classifier"
 
@@ -91,7 +98,7 @@ def register(
     """
     check_name(name)
     exported = read_folder(adapter)
-    identity, tags, hyperparameters = _describe(sweep, exported, self_contained)
+    identity, tags, about = _describe(sweep, exported, self_contained)
     note = ""
     if exported.is_adapter and not exported.base_names and not self_contained:
         note = "its base model is a folder of this machine, so it can only be served here"
@@ -106,7 +113,11 @@ def register(
             packed = Path(temporary) / "model"
             pack(adapter, packed, self_contained=self_contained)
             with store_errors(uri):
-                entry = _publish(client, uri, name, packed, run, identity | tags, hyperparameters)
+                params = sweep.won("register")[1].hyperparameters.model_dump()
+                entry = _publish(client, uri, name, packed, run, identity | tags, params, about)
+    else:
+        with store_errors(uri):
+            _complete(client, entry, tags, about)
     number, decided = str(entry.version), entry.tags
     if created or DECISION not in decided:
         with store_errors(uri):
@@ -124,8 +135,8 @@ def register(
 
 def _describe(
     sweep: SweepRecord, exported: ExportedFolder, self_contained: bool
-) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
-    """Tags that identify this winner, tags with its scores, and its hyperparameters."""
+) -> tuple[dict[str, str], dict[str, str], str]:
+    """Tags that identify this winner, tags with its scores and hyperparameters, and a description."""
     result, winner = sweep.won("register")
     data = Dataset.load(sweep.folder.data)
     weights = exported.path / (ADAPTER_WEIGHTS if exported.is_adapter else FULL_WEIGHTS)
@@ -135,7 +146,10 @@ def _describe(
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
     tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
-    return identity, tags, winner.hyperparameters.model_dump()
+    tags[BASE] = sweep.config.base_model
+    tags[HYPERPARAMETERS] = settings_line(winner.hyperparameters, sweep.searched)[:TAG_LENGTH]
+    tags = {key: value for key, value in tags.items() if value}
+    return identity, tags, version_note(sweep, result, data.source)[:DESCRIPTION_LENGTH]
 
 
 def _earlier_version(client: MlflowClient, name: str, identity: Mapping[str, str]) -> ModelVersion | None:
@@ -153,6 +167,7 @@ def _publish(
     run: Run,
     tags: dict[str, str],
     hyperparameters: Mapping[str, Any],
+    about: str,
 ) -> ModelVersion:
     """Log a packed model to a run and make it a version, all through the client: it has no global state."""
     from mlflow.entities import LoggedModelOutput
@@ -179,13 +194,20 @@ def _publish(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     # By its place, as MLflow would look up models:/ID in its global store.
-    about = f"trial {tags[TRIAL]} of sweep {tags[SWEEP]}"
     place, model_id = logged.artifact_location, logged.model_id
     made = client.create_model_version(name, place, run_id, tags, description=about, model_id=model_id)
     if not is_server(uri):  # a server does this itself
         versions = json.dumps([{"name": name, "version": made.version}])
         client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
     return made
+
+
+def _complete(client: MlflowClient, entry: ModelVersion, tags: Mapping[str, str], about: str) -> None:
+    """Add what a version that was registered by an earlier lorasweep does not say."""
+    for key in tags.keys() - entry.tags.keys():
+        client.set_model_version_tag(entry.name, str(entry.version), key, tags[key])
+    if entry.description == EARLIER_NOTE.format(entry.tags[TRIAL], entry.tags[SWEEP]):
+        client.update_model_version(entry.name, str(entry.version), about)
 
 
 def _decide(client: MlflowClient, entry: ModelVersion, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -102,7 +102,9 @@ class Place:
         folder.create(SweepConfig(name=name))
         (data or rows()).save(folder.data)
         scores = TestScores(accuracy=accuracy, macro_f1=accuracy - 0.1, loss=loss)
-        winner = Winner(id="t007", score=0.9, settings={"rank": 8, "target_modules": "a.*b"}, test=scores)
+        settings = {"rank": 8, "target_modules": "a.*b", "learning_rate": 0.00021637}
+        winner = Winner(id="t007", score=0.9, settings=settings, test=scores)
+        folder.write_plan({"searched": list(settings)})
         folder.write_result(
             SweepResult.model_validate({"state": "finished", "metric": metric, "winner": winner})
         )
@@ -198,8 +200,15 @@ def test_the_first_version_is_the_champion_and_predicts(
         "lorasweep.test_accuracy": "0.8",
         "lorasweep.test_loss": "1.0",
         "lorasweep.fingerprint": rows().fingerprint,
+        "lorasweep.hyperparameters": "rank 8, targets a.*b, rate 2.2e-4",
+        "lorasweep.base_model": "minilm",
     }
     assert wanted.items() <= version.tags.items()
+    assert version.description.startswith(
+        "Trial t007 of sweep first (minilm, trained on rows.csv): test accuracy **80.0%**. Validation accuracy 90.0%: "
+        "rank 8, target\\_modules a.\\*b, learning\\_rate 2.2e-4"
+    )
+    assert "| winner | 80.0% | 70.0% | 1.0000 |" in version.description
     (output,) = place.client.get_run(run).outputs.model_outputs
     logged = place.client.get_logged_model(output.model_id)
     assert (str(logged.status), logged.source_run_id) == ("READY", run)
@@ -276,6 +285,14 @@ def test_the_same_winner_is_registered_once(
     assert set(place.versions()) == {"1", "2"}
     assert place.aliases()["champion"] == "2"
     assert len(place.client.search_logged_models([place.experiment])) == 2
+    # A version that was registered before versions said so much is completed; a person's words stay.
+    place.client.delete_model_version_tag(NAME, "1", "lorasweep.hyperparameters")
+    for before, after in (("trial t007 of sweep one", "Trial t007"), ("ask Ada first", "ask Ada first")):
+        place.client.update_model_version(NAME, "1", before)
+        register(SweepRecord(SweepFolder(place.mlruns, "one")), place.uri, NAME, adapter, run)
+        completed = place.versions()["1"]
+        assert completed.description.startswith(after)
+        assert completed.tags["lorasweep.hyperparameters"].startswith("rank 8")
     whole = register(
         SweepRecord(SweepFolder(place.mlruns, "one")), place.uri, NAME, adapter, run, self_contained=True
     )
