@@ -45,13 +45,13 @@ from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
 from lorasweep.tuning.sweep.winner import TEST_FILE
 
 PLOTS = (
-    "learning_curves",
-    "history",
     "importances",
     "slices",
     "adapter_sizes",
-    "parallel_coordinates",
     "confusion",
+    "learning_curves",
+    "history",
+    "parallel_coordinates",
 )
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -200,8 +200,8 @@ def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
     assert f"full budget; out of memory: {SCRIPT}" == trials[0][-1]
     assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows
     assert ["early stopping", "ASHA: keep the best 1/3 after rung 1"] in page.rows
-    assert ["rank", "8", "searched"] in page.rows
-    assert ["batch size", "16", ""] in page.rows
+    assert ["rank", "8"] in page.rows
+    assert ["batch size", "16"] in page.rows
     won = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "won"]
     assert len(won) == 2, "the winner's scores, and its row among the trials"
     for absent in ("95 %", "Other rules", "other seeds", "untuned", "Note:"):
@@ -257,8 +257,8 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     assert [row[0] for row in tested[:3]] == ["winner t001", "trained on 41 classes", "and merged afterwards"]
     tested = [tested[0], *tested[3:]]
     assert [row[0] for row in tested[:3]] == ["winner t001", "untuned default", f"linear {SCRIPT}"]
-    assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets all-linear, rate 2.0e-5"]
-    assert tested[3][1:4] == ["41.0% – 69.0%", "", "0.500 – 1.250"]
+    assert tested[1][1:] == ["40.0%", "25.0%", "1.750"]
+    assert "untuned default: rank 8, targets all-linear, rate 2.0e-5" in page.text
     assert f"chosen by: best {SCRIPT}" in page.text
     gain = 100 * (winner.test.accuracy - 0.4)
     assert f"Tuning adds {gain:+.1f} points" in page.text
