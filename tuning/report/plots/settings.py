@@ -118,15 +118,14 @@ def parallel_coordinates(data: PlotData) -> go.Figure | None:
         dimensions.append((name, heights, ticks))
     dimensions.append(_score_dimension(data, list(places)))
     lowest = min(0, *(min(heights) for _, heights, _ in dimensions))
-    ends = [lowest - EDGE, 1 + EDGE]
     figure = new_figure()
     figure.add_parcoords(
         dimensions=[
             {
                 "label": name,
                 "values": heights,
-                "range": ends,
-                **tick_texts([(ends[0], ""), *ticks, (ends[1], "")]),
+                "range": [lowest - EDGE, 1 + EDGE],
+                **tick_texts(sorted([(min(0, *heights) - EDGE, ""), *ticks, (1 + EDGE, "")])),
             }
             for name, heights, ticks in dimensions
         ],

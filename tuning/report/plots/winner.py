@@ -16,7 +16,7 @@ MOST_CLASSES = 200
 # Up to this many classes, each cell shows its share; those of more would be too small to read.
 WRITTEN_CLASSES = 45
 # Pixels of a cell in which "100" can be read in the smallest letters.
-NUMBER_WIDTH = 20
+NUMBER_WIDTH = 19
 # Pixels of a cell without a number.
 CELL_WIDTH = 5
 
@@ -80,7 +80,7 @@ def confusion(data: PlotData) -> go.Figure | None:
     figure.update_xaxes(title="predicted", tickangle=-45, **axis)
     figure.update_yaxes(title="true", autorange="reversed", **axis)
     # The labels beside the cells, about as wide as their letters.
-    beside = 60 + 0.62 * size * max(map(len, ticks))
+    beside = 60 + 0.56 * size * max(map(len, ticks))
     narrowest = beside + count * (NUMBER_WIDTH if written else CELL_WIDTH)
     meta = {"narrowest": round(narrowest), "widest": round(beside + 1.6 * cell * count + 40)}
     figure.update_layout(plot_bgcolor=LIGHT, margin_t=20, meta=meta)
