@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lorasweep.tuning.report.plots.axes import tick_texts
-from lorasweep.tuning.report.plots.data import PlotData, plain
+from lorasweep.tuning.report.plots.data import PlotData, plain, short
 from lorasweep.tuning.report.plots.style import LIGHT, lay_out, new_figure
 
 # The cells of more classes would be larger than Plotly's own code; confusion.csv has them all.
@@ -80,7 +80,7 @@ def confusion(data: PlotData) -> go.Figure | None:
     figure.update_xaxes(title="predicted", tickangle=-45, **axis)
     figure.update_yaxes(title="true", autorange="reversed", **axis)
     # The labels beside the cells, about as wide as their letters.
-    beside = 60 + 0.56 * size * max(map(len, ticks))
+    beside = 60 + 0.56 * size * max(len(short(name, 24)) for name in data.label_names)
     narrowest = beside + count * (NUMBER_WIDTH if written else CELL_WIDTH)
     meta = {"narrowest": round(narrowest), "widest": round(beside + 1.6 * cell * count + 40)}
     figure.update_layout(plot_bgcolor=LIGHT, margin_t=20, meta=meta)
