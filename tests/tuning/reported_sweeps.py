@@ -187,6 +187,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.rows: list[list[str]] = []
+        self.tables: list[list[list[str]]] = []
         self.scripts: list[str] = []
         self._cell = False
         self._code = ""
@@ -198,8 +199,11 @@ class Page(HTMLParser):
         self._code = tag if tag in ("style", "script") else ""
         if tag == "script":
             self.scripts.append("")
+        if tag == "table":
+            self.tables.append([])
         if tag == "tr":
             self.rows.append([])
+            self.tables[-1].append(self.rows[-1])
         if tag in ("td", "th"):
             self.rows[-1].append("")
             self._cell = True
@@ -218,11 +222,8 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
     def below(self, *head: str) -> list[list[str]]:
-        """Rows of the table whose head begins so, up to the next row of another length."""
-        start = next(n for n, row in enumerate(self.rows) if row[: len(head)] == list(head))
-        width = len(self.rows[start])
-        end = next((n for n, r in enumerate(self.rows) if n > start and len(r) != width), len(self.rows))
-        return self.rows[start + 1 : end]
+        """Rows of the table whose head begins so."""
+        return next(rows[1:] for rows in self.tables if rows[0][: len(head)] == list(head))
 
 
 def pieces_of(folder: SweepFolder) -> tuple[Page, dict[str, bytes]]:

@@ -1,6 +1,7 @@
 "use strict";
 // Draws each figure in its place; the trials' table shows the lines selected in the parallel coordinates.
 const figures = JSON.parse(document.getElementById("figures").textContent);
+const narrow = matchMedia("(max-width: 40rem)");
 const settings = {
   responsive: true,
   displaylogo: false,
@@ -28,11 +29,55 @@ function filter(figure) {
   document.getElementById("shown").textContent = marked.length ? `${shown} of ${rows.length} trials` : "all trials";
 }
 
-for (const [name, { data, layout }] of Object.entries(figures)) {
-  const place = document.getElementById(`plot-${name}`);
-  Plotly.newPlot(place, data, layout, settings).then(() => {
-    if (name === "parallel_coordinates") {
-      place.on("plotly_restyle", () => filter(place));
-    }
-  });
+// Panels stand in as many columns as there is room for. On a phone, a finger on a plot moves the page.
+function fitted(place, { layout }) {
+  const { panels, panel_width, panel_height, narrowest, widest } = layout.meta || {};
+  place.style.minWidth = narrowest ? `${narrowest}px` : "";
+  place.style.maxWidth = widest ? `${Math.max(widest, 420)}px` : "";
+  const fit = { ...layout, dragmode: narrow.matches ? false : layout.dragmode };
+  if (!panels) {
+    return fit;
+  }
+  const columns = Math.max(1, Math.min(layout.grid.columns, Math.floor(place.clientWidth / panel_width)));
+  const rows = Math.ceil(panels / columns);
+  const height = layout.height + (rows - layout.grid.rows) * panel_height;
+  return { ...fit, height, grid: { ...layout.grid, rows, columns } };
 }
+
+function draw(name, figure) {
+  const place = document.getElementById(`plot-${name}`);
+  const shown = { ...settings, displayModeBar: narrow.matches ? false : "hover" };
+  return Plotly.react(place, figure.data, fitted(place, figure), shown).then(() => place);
+}
+
+// What is wider than the page can be scrolled with the keyboard too.
+function reach() {
+  for (const box of document.querySelectorAll(".wide")) {
+    box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+  }
+}
+
+const drawn = Object.entries(figures).map(([name, figure]) => draw(name, figure).then((place) => {
+  if (name === "parallel_coordinates") {
+    place.on("plotly_restyle", () => filter(place));
+  }
+}));
+Promise.all(drawn).then(reach);
+
+let later;
+let width = window.innerWidth;
+window.addEventListener("resize", () => {
+  clearTimeout(later);
+  later = setTimeout(() => {
+    // The height alone changes whenever a phone hides its bars.
+    if (window.innerWidth !== width) {
+      width = window.innerWidth;
+      Promise.all(Object.entries(figures).map(([name, figure]) => draw(name, figure))).then(reach);
+    }
+  }, 200);
+});
+document.addEventListener("toggle", reach, true);
+// On paper nothing can be unfolded.
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((part) => { part.open = true; });
+});

@@ -28,7 +28,9 @@ from lorasweep.tuning.report.plots.settings import score_places
 from lorasweep.tuning.report.plots.table import Heading, draw_plots
 from lorasweep.tuning.report.reading import ReportData, read_report_data
 from lorasweep.tuning.report.rows import (
+    HINT_TRIALS,
     heads,
+    mattered,
     mixed_up,
     search_rows,
     shown_text,
@@ -136,6 +138,8 @@ def _report_page(data: ReportData) -> str:
         best=score_text(next((t.score for t in data.ranked() if is_number(t.score)), None), metric),
         score=lambda value: score_text(value if is_number(value) else None, metric),
         spread=lambda value: f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f} points",
+        mattered=mattered(data.plots),
+        few=len(data.plots.scored) if len(data.plots.scored) < HINT_TRIALS else 0,
         search_rows=search_rows(record),
         winner_rows=winner_rows(record),
         test_rows=test_rows(record),

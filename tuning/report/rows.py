@@ -22,12 +22,14 @@ from lorasweep.tuning.record.words import (
     settings_line,
     unmerged_rows,
 )
-from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, is_number
+from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
 from lorasweep.tuning.report.reading import Tested
 from lorasweep.tuning.search.stopping import RULES, stopping_rule
 
 # Pairs of classes in the table of confusions.
 MIXED_UP = 10
+# Settings that are named first, and the trials below which that is no more than a hint.
+MATTERED, HINT_TRIALS = 3, 20
 # Columns of settings in the trials' table.
 MOST_COLUMNS = 6
 
@@ -97,6 +99,12 @@ def test_rows(sweep: SweepRecord) -> list[dict[str, Any]]:
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
     return rows + [row(f"{early.id}, the winner of fewer trials", early.test) for early in result.also_tested]
+
+
+def mattered(plots: PlotData) -> list[tuple[Markup, float]]:
+    """The settings that mattered most, with their shares. Their names are escaped already: see `plain`."""
+    largest = list(plots.importances.items())[:MATTERED]
+    return [(Markup(name.strip()), share) for name, share in largest if share >= 0.005]
 
 
 def searched_columns(sweep: SweepRecord) -> list[str]:

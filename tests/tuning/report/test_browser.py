@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +19,7 @@ from whole_sweeps import RUN, lorasweep, start
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.words import setting_text
+from lorasweep.tuning.report.page import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -261,3 +262,52 @@ def test_the_winner_is_the_registered_models_champion(
     # From the version one comes to the trial that it was.
     browser.click(f"//a[starts-with(normalize-space(), '{result.winner.id} ') and contains(@href, '/runs/')]")
     browser.see(f"//h1[contains(., '{result.winner.id}')] | //h2[contains(., '{result.winner.id}')]")
+
+
+@pytest.fixture
+def report(browser: Browser, finished: SweepFolder, tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """The page of a finished sweep; sets the width of the screen that shows it, in pixels."""
+    page = write_report(finished, tmp_path / "page.html")
+
+    def resize(width: int) -> None:
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+    resize(1280)
+    browser.driver.get(page.as_uri())
+    browser.wait(
+        lambda: browser.driver.execute_script("return !!document.querySelector('.axis-brush')"), "plots"
+    )
+    yield resize
+    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_report_on_a_screen_and_on_a_phone(browser: Browser, report: Callable[[int], None]) -> None:
+    """Ranges filter the trials. On 400 pixels nothing is cut: what is wider scrolls, from the keyboard too."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    look = browser.driver.execute_script
+    axis = browser.see("(//*[@id='plot-parallel_coordinates']//*[contains(@class, 'axis-brush')])[last()]")
+    look("arguments[0].scrollIntoView({block: 'center'})", axis)
+    # From the middle of the scores' axis to its very end, where the best trial is.
+    drag, way = ActionChains(browser.driver).move_to_element(axis), int(axis.rect["height"] / 2) - 4
+    drag.click_and_hold().move_by_offset(0, 20 - way).move_by_offset(0, -20).release().perform()
+    browser.wait(lambda: look("return shown.textContent") == "2 of 6 trials", "the filter")
+    rows = "return [...document.querySelectorAll('#trials tbody tr:not([hidden]) td:first-child')]"
+    assert look(f"{rows}.map((cell) => cell.textContent)") == ["t001", "t004"]
+
+    report(400)
+    slices = "const drawn = document.getElementById('plot-slices')._fullLayout"
+    browser.wait(lambda: look(f"{slices}; return drawn.grid.columns") == 1, "panels below each other")
+    assert look(f"{slices}; return drawn.dragmode") is False, "a finger on a plot moves the page"
+    assert look("return document.documentElement.scrollWidth") == 400
+    wide = "[...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth)"
+    plots = look(
+        f"return {wide}.map((box) => box.firstElementChild.id).filter((id) => id.startsWith('plot'))"
+    )
+    assert plots == ["plot-confusion", "plot-parallel_coordinates"]
+    assert look(f"return {wide}.every((box) => box.tabIndex === 0)")
+    assert look("return shown.textContent") == "2 of 6 trials"
+    assert not browser.found("//td[normalize-space()='early stopping']")
+    browser.click("//summary[contains(., 'Data, model and budget')]")
+    browser.see("//td[normalize-space()='early stopping']")

@@ -45,13 +45,13 @@ from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
 from lorasweep.tuning.sweep.winner import TEST_FILE
 
 PLOTS = (
-    "learning_curves",
-    "history",
     "importances",
     "slices",
     "adapter_sizes",
-    "parallel_coordinates",
     "confusion",
+    "learning_curves",
+    "history",
+    "parallel_coordinates",
 )
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -116,6 +116,29 @@ def test_each_plot_has_its_place_and_its_words(whole: str) -> None:
         assert plot.title in page.text
         assert plot.caption in page.text
     assert "Which settings mattered" in page.text
+
+
+def test_what_was_found_comes_first(whole: str) -> None:
+    """The winner, what mattered, mistakes, then all trials; what the user knows already is folded."""
+    order = ["Winner", "Which settings mattered", "The winner’s mistakes", "Trials", "Configuration"]
+    assert re.findall(r"<h2>(.*?)</h2>", whole) == order
+    folded = "".join(re.findall(r"<details>.*?</details>", whole, re.DOTALL))
+    for known in ("batch size", "base model", "early stopping", "learning_rate"):
+        assert known in folded
+        assert known not in whole.split("<script")[1].replace(folded, "")
+    text = " ".join(Page(whole).text.split())
+    assert "of what sets the best trials apart; from 4 trials, this is only a hint." in text
+
+
+def test_plots_have_words_for_who_cannot_see_them(whole: str) -> None:
+    """Title and caption, by their ids."""
+    page = Page(whole)
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    plots = [attributes for _, attributes in page.tags if attributes.get("class") == "plot"]
+    assert len(plots) == len(PLOTS)
+    for plot in plots:
+        assert plot["role"] == "img"
+        assert {plot["aria-labelledby"], plot["aria-describedby"]} <= ids
 
 
 def test_the_tables_rows_are_the_lines(whole: str) -> None:
@@ -200,8 +223,8 @@ def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
     assert f"full budget; out of memory: {SCRIPT}" == trials[0][-1]
     assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows
     assert ["early stopping", "ASHA: keep the best 1/3 after rung 1"] in page.rows
-    assert ["rank", "8", "searched"] in page.rows
-    assert ["batch size", "16", ""] in page.rows
+    assert ["rank", "8"] in page.rows
+    assert ["batch size", "16"] in page.rows
     won = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "won"]
     assert len(won) == 2, "the winner's scores, and its row among the trials"
     for absent in ("95 %", "Other rules", "other seeds", "untuned", "Note:"):
@@ -254,11 +277,11 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
     page = page_of(folder)
     assert "95 % interval 41.0% to 69.0%" in " ".join(page.text.split())
     tested = page.below("test split", "accuracy", "macro-F1", "loss")
-    assert [row[0] for row in tested[:3]] == ["winner t001", "trained on 41 classes", "and merged afterwards"]
-    tested = [tested[0], *tested[3:]]
-    assert [row[0] for row in tested[:3]] == ["winner t001", "untuned default", f"linear {SCRIPT}"]
-    assert tested[1][1:] == ["40.0%", "25.0%", "1.750", "rank 8, targets all-linear, rate 2.0e-5"]
-    assert tested[3][1:4] == ["41.0% – 69.0%", "", "0.500 – 1.250"]
+    names = ["winner t001", "its 95 % interval", "trained on 41 classes", "and merged afterwards"]
+    assert [row[0] for row in tested] == [*names, "untuned default", f"linear {SCRIPT}"]
+    assert tested[1][1:] == ["41.0% – 69.0%", "", "0.500 – 1.250"]
+    assert tested[4][1:] == ["40.0%", "25.0%", "1.750"]
+    assert "untuned default: rank 8, targets all-linear, rate 2.0e-5" in page.text
     assert f"chosen by: best {SCRIPT}" in page.text
     gain = 100 * (winner.test.accuracy - 0.4)
     assert f"Tuning adds {gain:+.1f} points" in page.text
@@ -328,8 +351,8 @@ def test_a_loss_in_nats_with_the_lowest_first_and_full_trials_without_a_rank(tmp
     folder.write_result(SweepResult(state="finished", metric="loss", winner=winner))
     page, files = pieces_of(folder)
     assert "validation loss 2.5000" in page.text
-    assert ["method", "full", ""] in page.rows
-    assert not [row for row in page.rows if row[0] == "rank" and len(row) == 3]
+    assert ["method", "full"] in page.rows
+    assert ["rank", "4"] not in page.rows
     assert "Most confident mistakes" in page.text
     assert table(files["report/mistakes.csv"])[1][2] == ""
 

@@ -1,13 +1,14 @@
 """What plots are drawn from: a sweep's trials, also as an Optuna study in memory.
 
-Plotly reads a little HTML in any text. Names and choices here have passed through `plain`, so that it shows them
-as they are; so must every other text of a user's.
+Plotly reads a little HTML in any text. Names and choices here have passed through `plain` (numbers need not), so
+that it shows them as they are; so must every other text of a user's.
 """
 
 from __future__ import annotations
 
 import html
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from lorasweep.tuning.record.words import SHORT_NAMES, one_line
 ADAPTER_SETTINGS = adapter_settings()
 # Numbers without a distribution are taken for log-uniform when the largest is this many times the smallest.
 LOG_SPREAD = 30
+# With fewer scores than these, an importance is noise.
+IMPORTANCE_TRIALS = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class PlotData:
         trials: all of them, by number.
         metric: of their scores.
         winner: its id, once there is one.
-        kinds: shown name of a searched setting → distribution, with its choices as shown. The branches of a
-            define-by-run space are joined.
+        kinds: shown name of a searched setting → distribution, with its choices as shown: as numbers where all
+            are numbers, else as texts. The branches of a define-by-run space are joined.
         values: trial → shown name → value. A trial lacks settings that it did not draw or does not use.
         domains: setting → its domain in words, both as in the space.
         confusion: the winner's, on the test split; int, shape (classes, classes), rows by true class.
@@ -87,6 +90,25 @@ class PlotData:
                 kinds = {name: self.kinds[name] for name in values}
                 study.add_trial(create_trial(state=state, value=score, params=values, distributions=kinds))
         return study
+
+    @cached_property
+    def importances(self) -> dict[str, float]:
+        """How much each setting decided which trials are among the best, the largest first; together they are 1.
+
+        Optuna's PED-ANOVA (Watanabe et al., arXiv 2304.10255) over all trials with a score. It only asks which
+        trials are among the best, and ASHA stops a trial for not being there, so that the smaller budget of the
+        stopped ones does little harm. The best are a tenth of the trials, but at least 5, and at most a third.
+
+        Empty with fewer than `IMPORTANCE_TRIALS` scores, or when all are equal.
+        """
+        count = len(self.scored)
+        if not self.drawn or count < IMPORTANCE_TRIALS or len(set(self.scores)) < 2:
+            return {}
+        best = min(1 / 3, max(0.1, 5 / count))
+        with quiet_optuna(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
+            return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
 
 
 def plot_data(
@@ -161,7 +183,8 @@ def _fits(value: Any, kind: BaseDistribution) -> bool:
 
 
 def _shown(kind: BaseDistribution) -> BaseDistribution:
-    if not isinstance(kind, CategoricalDistribution):
+    """Numbers as they are, everything else as a text that Plotly may show."""
+    if not isinstance(kind, CategoricalDistribution) or all(is_number(choice) for choice in kind.choices):
         return kind
     return CategoricalDistribution(distinct([plain(show(choice), 20) for choice in kind.choices]))
 

@@ -34,26 +34,13 @@ class Plot(Heading):
     """
 
     draw: Callable[[PlotData], go.Figure | None]
-    section: Literal["search", "trials", "test"] = "search"
+    section: Literal["settings", "mistakes", "trials"] = "settings"
 
 
 PLOTS = (
     Plot(
-        "learning_curves",
-        "Learning curves",
-        "Validation scores of each trial during training. A cross ends the curve of a trial that was stopped early.",
-        learning_curves,
-    ),
-    Plot(
-        "history",
-        "Optimization history",
-        "Score of each trial in the order of proposal, and the best score so far. Failed trials without a score "
-        "stand below the others.",
-        history,
-    ),
-    Plot(
         "importances",
-        "Which settings mattered",
+        "Importance of each setting",
         "How much each setting decided which trials are among the best (Optuna's PED-ANOVA). Trials stopped early "
         "count with their best score: they were stopped because they were not among the best. With fewer than "
         "about 20 trials this is only a hint.",
@@ -62,7 +49,8 @@ PLOTS = (
     Plot(
         "slices",
         "Score by setting",
-        "Each trial's score against each setting. Choices have no order; trials with the same choice are set apart.",
+        "Each trial's score against each setting. Numbers stand where they are, on a logarithmic axis where they "
+        "are spread that way. Names have no order; trials with the same name are set apart.",
         slices,
     ),
     Plot(
@@ -72,20 +60,36 @@ PLOTS = (
         adapter_sizes,
     ),
     Plot(
-        "parallel_coordinates",
-        "All settings together",
-        "One line per trial, darker is better, the winner is orange. Drag along an axis to select the trials that "
-        "pass there, also on several axes: the table below shows only these. Click the axis to clear it.",
-        parallel_coordinates,
+        "confusion",
+        "Confusion matrix",
+        "Rows are true classes, columns predicted classes. Colours, and numbers where there is room for them, are "
+        "per cent of the row. A class without test rows is grey.",
+        confusion,
+        "mistakes",
+    ),
+    Plot(
+        "learning_curves",
+        "Learning curves",
+        "Validation scores of each trial during training. A cross ends the curve of a trial that was stopped early.",
+        learning_curves,
         "trials",
     ),
     Plot(
-        "confusion",
-        "Confusion matrix",
-        "Rows are true classes, columns predicted classes; colours show the share of the row. A class without "
-        "test rows is grey.",
-        confusion,
-        "test",
+        "history",
+        "Optimization history",
+        "Score of each trial in the order of proposal, and the best score so far. Failed trials without a score "
+        "stand below the others.",
+        history,
+        "trials",
+    ),
+    Plot(
+        "parallel_coordinates",
+        "All settings together",
+        "One line per trial, coloured by its place among the scores; the winner is orange. Drag along an axis to "
+        "select the trials that pass there, also on several axes: the table below shows only these. Click the axis "
+        "to clear it.",
+        parallel_coordinates,
+        "trials",
     ),
 )
 

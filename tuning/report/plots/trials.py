@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
-import optuna
 import plotly.graph_objects as go
 
 from lorasweep.search_spaces.domains import show
+from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number
@@ -16,6 +17,7 @@ from lorasweep.tuning.report.plots.style import (
     add_dots,
     lay_out,
     look_of,
+    new_figure,
     score_range,
     set_score_axis,
     trial_text,
@@ -27,7 +29,7 @@ def learning_curves(data: PlotData) -> go.Figure | None:
 
     Optuna's `plot_intermediate_values` knows neither epochs nor how a trial ended.
     """
-    figure = go.Figure()
+    figure = new_figure()
     drawn: list[float] = []
     ends: list[tuple[TrialRecord, float, float | None]] = []
     for trial in sorted(data.trials, key=lambda trial: trial.id == data.winner):
@@ -69,21 +71,21 @@ def learning_curves(data: PlotData) -> go.Figure | None:
 
 
 def history(data: PlotData) -> go.Figure | None:
-    """Each trial's score by its number, and the best so far; failed trials without one stand below them."""
+    """Each trial's score by its number, and the best so far; failed trials without one stand below them.
+
+    Optuna's `plot_optimization_history` does not show how a trial ended.
+    """
     if not data.scored:
         return None
-    figure = optuna.visualization.plot_optimization_history(data.study)
-    best = next(trace for trace in figure.data if trace.mode == "lines")
-    scored = [number for number, trial in enumerate(data.trials) if is_number(trial.score)]
-    best.update(
-        x=[data.trials[number].number for number in scored],
-        y=[best.y[number] for number in scored],
+    figure = new_figure()
+    figure.add_scatter(
+        x=[trial.number for trial in data.scored],
+        y=list(itertools.accumulate(data.scores, max if higher_is_better(data.metric) else min)),
+        mode="lines",
         line={"shape": "hv", "color": GREY, "width": 1.5},
         name="best so far",
         hoverinfo="skip",
     )
-    # Optuna's marks do not show how a trial ended.
-    figure.data = (best,)
     low, high = score_range(data.scores, data.metric)
     failed = [trial for trial in data.trials if trial.state == "failed" and not is_number(trial.score)]
     bottom = low - 0.12 * (high - low)
@@ -113,7 +115,7 @@ def adapter_sizes(data: PlotData) -> go.Figure | None:
     if any(x == math.inf for _, x, _ in points):
         points = [(trial, min(x, full), y) for trial, x, y in points]
         ticks.append((full, "full"))
-    figure = go.Figure()
+    figure = new_figure()
     add_dots(figure, data, points, bubbles=True)
     lay_out(figure)
     figure.update_xaxes(

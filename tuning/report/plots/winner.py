@@ -7,13 +7,18 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from lorasweep.tuning.report.plots.data import PlotData, plain
-from lorasweep.tuning.report.plots.style import LIGHT, lay_out
+from lorasweep.tuning.report.plots.axes import tick_texts
+from lorasweep.tuning.report.plots.data import PlotData, plain, short
+from lorasweep.tuning.report.plots.style import LIGHT, lay_out, new_figure
 
 # The cells of more classes would be larger than Plotly's own code; confusion.csv has them all.
 MOST_CLASSES = 200
-# Up to this many classes, each cell shows its share.
-WRITTEN_CLASSES = 12
+# Up to this many classes, each cell shows its share; those of more would be too small to read.
+WRITTEN_CLASSES = 45
+# Pixels of a cell in which "100" can be read in the smallest letters.
+NUMBER_WIDTH = 19
+# Pixels of a cell without a number.
+CELL_WIDTH = 5
 
 
 def confusion(data: PlotData) -> go.Figure | None:
@@ -38,40 +43,45 @@ def confusion(data: PlotData) -> go.Figure | None:
         ]
         for row, line in enumerate(matrix.tolist())
     ]
-    marks = [0, 0.05, 0.2, 0.4, 0.6, 0.8, 1]
-    figure = go.Figure(
-        go.Heatmap(
-            # Few of a class's rows go to any single wrong one: the root lets them be seen beside the diagonal.
-            z=[
-                [None if math.isnan(share) else math.sqrt(share) for share in line]
-                for line in shares.tolist()
-            ],
-            zmin=0,
-            zmax=1,
-            colorscale="Blues",
-            xgap=1,
-            ygap=1,
-            hoverinfo="text",
-            hovertext=texts,
-            colorbar={
-                "tickvals": [math.sqrt(mark) for mark in marks],
-                "ticktext": [f"{mark:.0%}" for mark in marks],
-                "thickness": 14,
-                "len": 0.7,
-            },
-        )
+    written = count <= WRITTEN_CLASSES
+    percent = [[f"{100 * share:.0f}" if share >= 0.005 else "" for share in line] for line in shares.tolist()]
+    figure = new_figure()
+    figure.add_heatmap(
+        # Few of a class's rows go to any single wrong one: the root lets them be seen beside the diagonal.
+        z=[[None if math.isnan(share) else math.sqrt(share) for share in line] for line in shares.tolist()],
+        zmin=0,
+        zmax=1,
+        colorscale="Blues",
+        xgap=1,
+        ygap=1,
+        text=percent if written else None,
+        texttemplate="%{text}" if written else None,
+        textfont_size=13 if count <= 12 else 11 if count <= 24 else 9,
+        hoverinfo="text",
+        hovertext=texts,
+        colorbar={
+            "orientation": "h",
+            "title": {"text": "share of the true class", "side": "top"},
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "bottom",
+            "len": 1,
+            "thickness": 10,
+            **tick_texts([(math.sqrt(mark), f"{mark:.0%}") for mark in (0, 0.05, 0.2, 0.5, 1)]),
+            "tickangle": 0,
+        },
     )
-    if count <= WRITTEN_CLASSES:
-        percent = [
-            [f"{100 * share:.0f}" if share >= 0.005 else "" for share in line] for line in shares.tolist()
-        ]
-        figure.update_traces(text=percent, texttemplate="%{text}")
-    side = min(1100, max(380, 21 * count + 60))
-    lay_out(figure, height=side + 150)
+    cell = max(7, min(46, 900 // count))
+    lay_out(figure, height=200 + max(9, cell) * count)
     places, ticks = list(range(count)), [plain(name, 24) for name in data.label_names]
-    size = 12 if count <= 24 else max(7, min(11, round(0.6 * side / count)))
+    size = 12 if count <= 24 else max(7, min(10, cell // 2))
     axis = {"tickvals": places, "ticktext": ticks, "tickfont_size": size, "showgrid": False}
     figure.update_xaxes(title="predicted", tickangle=-45, **axis)
     figure.update_yaxes(title="true", autorange="reversed", **axis)
-    figure.update_layout(width=side + 320, plot_bgcolor=LIGHT, margin_t=20)
+    # The labels beside the cells, about as wide as their letters.
+    beside = 60 + 0.56 * size * max(len(short(name, 24)) for name in data.label_names)
+    narrowest = beside + count * (NUMBER_WIDTH if written else CELL_WIDTH)
+    meta = {"narrowest": round(narrowest), "widest": round(beside + 1.6 * cell * count + 40)}
+    figure.update_layout(plot_bgcolor=LIGHT, margin_t=20, meta=meta)
     return figure

@@ -16,8 +16,8 @@ from lorasweep.tuning.report.reading import own_trials
 from lorasweep.tuning.search.study import WARM
 
 SHOWN = {
-    "rank": CategoricalDistribution(("4", "8", "16", "32")),
-    "alpha": CategoricalDistribution(("8", "16", "32")),
+    "rank": KINDS["rank"],
+    "alpha": KINDS["alpha"],
     "base dropout": CategoricalDistribution(("null", "0", "0.1")),
     "rate": KINDS["learning_rate"],
     "dropout": KINDS["dropout"],
@@ -51,11 +51,11 @@ def test_what_was_searched_is_read_from_the_study() -> None:
     trials = [*TRIALS[:3], trial(3, [0.4], method="full")]
     helper = CategoricalDistribution((1, 2))
     data = plot_data(trials, "accuracy", drawn=own_trials(study_of(trials, warm=2, _ratio=helper)))
-    assert data.kinds == SHOWN | {"ratio": CategoricalDistribution(("1", "2"))}
+    assert data.kinds == SHOWN | {"ratio": helper}
     assert data.domains[:1] == [("rank", "4, 8, 16, 32")]
     assert data.domains[-1] == ("_ratio", "1, 2")
-    assert [data.values[f"t00{number}"]["rank"] for number in range(3)] == ["4", "8", "16"]
-    assert data.values["t000"]["ratio"] == "2"
+    assert [data.values[f"t00{number}"]["rank"] for number in range(3)] == [4, 8, 16]
+    assert data.values["t000"]["ratio"] == 2
     assert set(data.values["t003"]) == {"base dropout", "rate", "batch", "ratio"}
 
 
@@ -63,7 +63,7 @@ def test_without_a_study_the_records_tell() -> None:
     """With the space's distributions a value is its own choice; without them the values must tell."""
     known = drawn(TRIALS)
     assert known.kinds == SHOWN
-    assert known.values["t000"]["alpha"] == "8", "a record holds 8.0, the space says 8"
+    assert repr(known.values["t000"]["alpha"]) == "8", "a record holds 8.0, the space says 8"
     assert known.values["t000"]["base dropout"] == "null"
     odd = drawn([trial(0, [0.5], rank=5, learning_rate=0.9, dropout=0.7)])
     assert set(odd.values["t000"]) == {"alpha", "base dropout", "batch"}, "outside the space"

@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from lorasweep.tuning.report.plots import settings as plots
+from lorasweep.tuning.report.plots import style
 from lorasweep.tuning.report.plots.data import plot_data
 from lorasweep.tuning.report.plots.table import draw_plots
 from lorasweep.tuning.report.reading import own_trials
@@ -24,10 +25,11 @@ def test_slices_have_the_spaces_own_axes_and_the_stopped_trials() -> None:
     """Logarithmic where the space is, names where it has names; each state once in the legend."""
     figure = plots.slices(drawn(MIXED, winner="t003"))
     assert figure is not None
-    titles = [note.text for note in figure.layout.annotations]
-    assert titles == ["rank", "alpha", "base dropout", "rate", "dropout", "batch"]
     axes = [figure.layout[f"xaxis{number or ''}"] for number in ("", 2, 3, 4, 5, 6)]
-    assert [axis.type for axis in axes] == [None, None, None, "log", None, None]
+    names = ["rank", "alpha", "base dropout", "rate", "dropout", "batch"]
+    assert [axis.title.text for axis in axes] == [f"<b>{name}</b>" for name in names]
+    assert [axis.type for axis in axes] == ["log", "log", None, "log", None, None]
+    assert (axes[0].tickvals, axes[0].ticktext) == ((4, 8, 16, 32), ("4", "8", "16", "32"))
     assert axes[2].ticktext == ("null", "0", "0.1")
     assert axes[3].range[0] < -4 < -2 < axes[3].range[1]
     rates = [trace for trace in figure.data if trace.xaxis == "x4"]
@@ -35,9 +37,13 @@ def test_slices_have_the_spaces_own_axes_and_the_stopped_trials() -> None:
     assert points["stopped early"] == [TRIALS[1].hyperparameters.learning_rate]
     assert sum(map(len, points.values())) == 5
     ranks = [x for trace in figure.data if trace.xaxis == "x" for x in trace.x]
-    assert sorted(round(x) for x in ranks) == [0, 0, 1, 3], "none of full fine-tuning"
+    assert sorted(ranks) == [4, 4, 8, 32], "where they are, and none of full fine-tuning"
+    dropouts = [x for trace in figure.data if trace.xaxis == "x3" for x in trace.x]
+    assert len(set(dropouts)) == len(dropouts), "set apart: null has no place among numbers"
     legend = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(legend) == ["completed", "running", "stopped early", "winner t003"]
+    assert (figure.layout.grid.rows, figure.layout.grid.columns) == (2, 3)
+    assert figure.layout.meta["panels"] == 6
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
@@ -62,6 +68,9 @@ def test_lines_go_through_what_a_trial_drew(metric: Any) -> None:
     assert by_name["rate"]["t000"] == pytest.approx(0)
     assert dict(zip(order, lines.line.color, strict=True))["t000"] == 1.0
     assert sorted(lines.line.color)[-2] < 0.9
+    legend = dict(zip(lines.line.colorbar.ticktext, lines.line.colorbar.tickvals, strict=True))
+    worst, best = ("20.0%", "90.0%") if metric == "accuracy" else ("0.9000", "0.2000")
+    assert (legend[f"worst<br>{worst}"], legend[f"best<br>{best}"], legend["winner"]) == (0, 0.9, 1)
     assert all(
         axis.range[0] <= min(axis.values) and max(axis.values) <= axis.range[1] for axis in lines.dimensions
     )
@@ -140,6 +149,15 @@ def test_names_of_strangers_are_escaped() -> None:
     assert "&lt;i&gt;name" in str(ours["importances"])
 
 
+def test_colours_without_a_winner_mean_scores_alone() -> None:
+    """No orange, and no word of a winner."""
+    figure = plots.parallel_coordinates(drawn(TRIALS))
+    assert figure is not None
+    line = figure.data[0].line
+    assert len(line.colorbar.ticktext) == 3
+    assert style.WINNER not in str(line.colorscale)
+
+
 def test_an_axis_of_numbers_can_be_marked_anywhere() -> None:
     """Marked ranges snap to ticks: between the few with a name there are others, but none between choices."""
     figure = plots.parallel_coordinates(drawn(MIXED))
@@ -147,6 +165,8 @@ def test_an_axis_of_numbers_can_be_marked_anywhere() -> None:
     for axis in figure.data[0].dimensions:
         gaps = [high - low for low, high in itertools.pairwise(axis.tickvals)]
         assert len(axis.tickvals) == len(axis.ticktext)
+        assert axis.tickvals[0] < min(axis.values), "a range that is marked to the end holds what is there"
+        assert axis.tickvals[-1] > max(axis.values)
         assert (max(gaps) < 0.15) == (axis.label in ("rate", "dropout", "batch", "accuracy"))
         assert len([text for text in axis.ticktext if text.strip()]) <= 6
         assert len(set(axis.ticktext)) == len(axis.ticktext), "Plotly places ticks by their texts"

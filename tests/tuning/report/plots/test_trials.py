@@ -16,7 +16,7 @@ from lorasweep.tuning.report.plots import style
 from lorasweep.tuning.report.plots.data import plain, short
 from lorasweep.tuning.report.plots.settings import importances, parallel_coordinates, slices
 from lorasweep.tuning.report.plots.trials import adapter_sizes, history, learning_curves
-from lorasweep.tuning.report.plots.winner import confusion
+from lorasweep.tuning.report.plots.winner import NUMBER_WIDTH, confusion
 
 
 def marks(figure: go.Figure | None) -> dict[str, list[tuple[Any, Any, str]]]:
@@ -139,14 +139,22 @@ def test_confusion_tells_rows_and_escapes_labels() -> None:
 
 
 def test_many_classes_with_long_names_keep_them() -> None:
-    """41 names, cut in the middle so that they still differ; no figures in the cells."""
+    """41 names, cut in the middle so that they still differ, and room for a figure in each cell."""
     names = [f"a category of news with a name as long as this, number {n}\nof 41" for n in range(41)]
     figure = confusion(replace(drawn([]), confusion=np.eye(41, dtype=int), label_names=names))
     assert figure is not None
     labels = figure.layout.yaxis.ticktext
     assert len(set(labels)) == 41
     assert max(map(len, labels)) == 24
-    assert figure.data[0].text is None
+    assert figure.data[0].text[3][3] == "100"
+    assert 41 * NUMBER_WIDTH < figure.layout.meta["narrowest"] <= 1016, "no wider than the page"
+    few = confusion(replace(drawn([]), confusion=np.eye(3, dtype=int), label_names=["no", "yes", "both"]))
+    assert few is not None
+    assert few.layout.meta["narrowest"] < 360, "no wider than a phone"
+    many = replace(drawn([]), confusion=np.eye(46, dtype=int), label_names=[str(n) for n in range(46)])
+    figure = confusion(many)
+    assert figure is not None
+    assert figure.data[0].text is None, "too many to be read"
 
 
 def test_one_trial_and_none_at_all() -> None:
