@@ -231,7 +231,7 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     again = []
     if sweep.result is not None and sweep.result.missing:
         again = [(f"lorasweep resume {sweep.name}", "try again what failed after the trials")]
-    elif "failed" in set(sweep.trials["state"]):
+    elif any(trial.state == "failed" for trial in sweep.record.trials):
         again = [(f"lorasweep resume {sweep.name} --retry-failed", "try the failed trials again")]
     return [
         *again,
