@@ -223,7 +223,7 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     again = []
     if sweep.result is not None and sweep.result.missing:
         again = [(shell_command(mlruns, "resume", sweep.name), "try again what failed after the trials")]
-    elif "failed" in set(sweep.trials["state"]):
+    elif any(trial.state == "failed" for trial in sweep.record.trials):
         retry = shell_command(mlruns, "resume", sweep.name, "--retry-failed")
         again = [(retry, "try the failed trials again")]
     return [

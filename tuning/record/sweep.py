@@ -50,8 +50,11 @@ class SweepRecord:
 
     @cached_property
     def result(self) -> SweepResult | None:
-        """The result, or None before there is one."""
-        return self.folder.result()
+        """The result, or None before there is one. A run that was killed after it was written counts in its time."""
+        result = self.folder.result()
+        if result is None or result.state == "finished":
+            return result
+        return result.model_copy(update={"seconds": max(result.seconds, self.folder.seconds())})
 
     @cached_property
     def state(self) -> SweepState:
@@ -63,13 +66,10 @@ class SweepRecord:
         """The sweep's search space. A function's file is imported, so its code runs."""
         return self.folder.space(self.config.search.space)
 
-    @cached_property
+    @property
     def seconds(self) -> float:
         """Wall time until the sweep had a winner, summed over its runs, or until its last run stopped."""
-        if self.result is None:
-            return self.folder.seconds()
-        finished = self.result.state == "finished"
-        return self.result.seconds if finished else max(self.result.seconds, self.folder.seconds())
+        return self.result.seconds if self.result is not None else self.folder.seconds()
 
     @property
     def metric(self) -> Metric:
