@@ -56,11 +56,11 @@ def run_options(
         if not dry_run and not (extend(question) if callable(extend) else extend):
             raise SettingsError(f"{question} Say so with --extend, or choose another --name")
         with Waiting(verbose, "reading the sweep"):
-            prepared = start.extend(folder, config, start=not dry_run)
+            prepared = start.extend(folder, config)
     else:
         config = sweep_config(entries, mlruns)
         with Waiting(verbose, "checking data, model and search space"):
-            prepared = start.prepare(config, mlruns, frames=frames, space=space, start=not dry_run)
+            prepared = start.prepare(config, mlruns, frames=frames, space=space)
     display = display_for(prepared, verbose)
     if not dry_run:
         start.begin(prepared, [display])
@@ -90,7 +90,7 @@ def continue_or_run(config: SweepConfig, mlruns: Path, verbose: int) -> SweepFol
         resume_folder(folder, verbose)
     else:
         with Waiting(verbose, "checking data, model and search space"):
-            prepared = start.prepare(config, mlruns, start=True)
+            prepared = start.prepare(config, mlruns)
         start.begin(prepared, [display_for(prepared, verbose)])
     return folder
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
-
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.search.study import open_study, own_trials
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
@@ -71,9 +70,9 @@ RUN = ["run", "--data", "rows.csv", "--base-model", "./base", "--precision", "fp
 
 def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
     """Optuna's study, under the sweep's own name, tells the same as the records."""
-    study = optuna.load_study(study_name=folder.name, storage=folder.study_url)
-    assert [trial.number for trial in study.trials] == [record.number for record in records]
-    for trial, record in zip(study.trials, records, strict=True):
+    trials = own_trials(open_study(folder.study_url, folder.name))
+    assert list(trials) == [record.number for record in records]
+    for trial, record in zip(trials.values(), records, strict=True):
         assert trial.state.name == OPTUNA_STATES[record.state]
         scores = {evaluation.rung: evaluation.score for evaluation in record.evaluations}
         assert trial.intermediate_values == scores

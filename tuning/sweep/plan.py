@@ -23,7 +23,7 @@ from lorasweep.training.settings import UNTUNED, Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
-from lorasweep.tuning.trials.cluster import Resources, begin_ray, find_resources, resolve_resources
+from lorasweep.tuning.trials.cluster import Resources, find_resources, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def plan_sweep(
     dataset: Dataset | None = None,
     space: Space | None = None,
     frames: Mapping[str, pd.DataFrame] | None = None,
-    *,
-    start: bool = False,
 ) -> SweepPlan:
     """Resolve and check everything.
 
@@ -86,7 +84,6 @@ def plan_sweep(
         dataset: prepared rows; read from the configuration's files if None.
         space: the search space; loaded as `config.search.space` names it if None.
         frames: tables to read in place of the configuration's files; see `load_dataset`.
-        start: start Ray on the way, as the sweep follows; whoever gets an error calls `stop_ray`.
 
     Raises:
         LorasweepError: data, base model, target modules, space or resources do not fit.
@@ -100,9 +97,6 @@ def plan_sweep(
     amp = resolve_precision(config.training.precision, device, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
-    if start:
-        # Most mistakes have been found by now, and Ray's processes take seconds to answer.
-        begin_ray(resources.cpus, resources.gpus)
     choices = target_module_choices(space)
     target_modules = {choice: target_module_names(base, choice) for choice in choices}
     encoded = encode_dataset(dataset, load_tokenizer(base), config.training.max_length)

@@ -28,6 +28,7 @@ from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
 from lorasweep.tuning.trials.checkpoints import without_lost
@@ -81,10 +82,12 @@ def run_sweep(
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
-            trials = _run_trials(plan, folder, data, past, unfinished, everyone)
+            references = References(plan, data, earlier)
+            trials = _run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
             ended = result("interrupted")
             if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
-                for fields in choose_winner(plan, folder, data, trials, everyone.phase, earlier):
+                choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
+                for fields in choosing:
                     known |= fields
                     _write_end(folder, result("interrupted"))
                 ended = result("finished")
@@ -196,6 +199,7 @@ def _run_trials(
     past: list[TrialRecord],
     unfinished: list[Unfinished],
     listener: SweepListener,
+    all_started: Callable[[], None],
 ) -> list[TrialRecord]:
     config, settings, resources = plan.config, plan.config.training, plan.resources
     ended = sum(not trial.unfinished for trial in past)
@@ -214,6 +218,7 @@ def _run_trials(
     )
     can_win = partial(contenders, config=config)
     recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
+    recorder.when_started(config.search.trials - ended, all_started)
     recorder.prune()
     setup = trial_setup(plan, resources)
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.

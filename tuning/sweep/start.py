@@ -15,8 +15,8 @@ torch nor Ray: the functions set up the environment of both before they import t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,14 +75,12 @@ def prepare(
     *,
     frames: Mapping[str, pd.DataFrame] | None = None,
     space: Space | None = None,
-    start: bool = False,
 ) -> Prepared:
     """Check a new sweep.
 
     Args:
         frames: tables to read in place of the configuration's files; see `load_dataset`.
         space: the search space; loaded as `config.search.space` names it if None.
-        start: `begin` follows at once, so Ray may start meanwhile.
 
     Raises:
         LorasweepError: the name is in use, or data, model, space, resources or warm start do not fit.
@@ -93,21 +91,19 @@ def prepare(
     from lorasweep.tuning.sweep.plan import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
-    with _stopping_ray():
-        plan = plan_sweep(config, space=space, frames=frames, start=start)
-        other = config.search.warm_start
-        warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
+    plan = plan_sweep(config, space=space, frames=frames)
+    other = config.search.warm_start
+    warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
     return Prepared(plan, folder, new=True, warm=warm)
 
 
-def extend(folder: SweepFolder, config: SweepConfig, *, start: bool = False) -> Prepared:
+def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """Check an existing sweep with more trials.
 
     Args:
         config: from `extended_config`.
-        start: `begin` follows at once, so Ray may start meanwhile.
     """
-    return _existing(folder, config, start)
+    return _existing(folder, config)
 
 
 def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
@@ -136,7 +132,7 @@ def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
                 + (again if failed else "")
             )
         return None
-    prepared = _existing(folder, sweep.config, start=True)
+    prepared = _existing(folder, sweep.config)
     retry = failed
     if not retry_failed:
         from lorasweep.tuning.trials.failures import worth_another_try
@@ -156,14 +152,13 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     from lorasweep.tuning.tracking.thread import MLflowCopy
 
     plan, folder = prepared.plan, prepared.folder
-    with _stopping_ray():
-        uri = open_store(plan.config, folder.mlruns)
-        if prepared.new:
-            create_folder(plan, folder.mlruns, prepared.warm)
-        elif plan.config != folder.config():
-            folder.write_config(plan.config)
-            folder.write_plan(plan.summary())
-        return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
+    uri = open_store(plan.config, folder.mlruns)
+    if prepared.new:
+        create_folder(plan, folder.mlruns, prepared.warm)
+    elif plan.config != folder.config():
+        folder.write_config(plan.config)
+        folder.write_plan(plan.summary())
+    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
 
 
 def publish(
@@ -235,27 +230,14 @@ def open_store(config: SweepConfig, mlruns: Path) -> str:
     return uri
 
 
-def _existing(folder: SweepFolder, config: SweepConfig, start: bool) -> Prepared:
+def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """A sweep with its own rows and search space, under this configuration."""
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
     from lorasweep.tuning.sweep.plan import plan_sweep
 
-    with _stopping_ray():
-        plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space), start=start)
+    plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
     return Prepared(plan, folder)
-
-
-@contextmanager
-def _stopping_ray() -> Iterator[None]:
-    """End Ray, which may have started on the way, if the block fails."""
-    from lorasweep.tuning.trials.cluster import stop_ray
-
-    try:
-        yield
-    except BaseException:
-        stop_ray()
-        raise
 
 
 def _set_up(config: SweepConfig) -> None:

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,13 @@ from lorasweep.tuning.sweep.after_trials import (
     run_alone,
     score_after_merging,
     score_test,
-    test_baselines,
     train_reference,
     unmerged_data,
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.confirm import confirm
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
 from lorasweep.tuning.trials.cluster import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
@@ -56,6 +55,7 @@ def choose_winner(
     trials: Sequence[TrialRecord],
     phase: Phase,
     earlier: SweepResult | None = None,
+    references: References | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Choose the winner, score it, and train what it is compared with.
 
@@ -64,6 +64,7 @@ def choose_winner(
         phase: called with the present step.
         earlier: the result before the sweep was resumed or extended. Its test scores stay on record and are not
             computed again.
+        references: what the winner is compared with, where its training has begun.
 
     Yields:
         The fields of the sweep's result that are known so far; the last ones are all of them.
@@ -78,7 +79,8 @@ def choose_winner(
         phase(step)
         return optional_step(name, step, missing)
 
-    resources = alone(plan)
+    references = references or References(plan, data, earlier)
+    resources = references.resources
     run = partial(run_alone, config.resources.address)
     setup = trial_setup(plan, resources)
     labels = plan.dataset.test.labels
@@ -112,24 +114,23 @@ def choose_winner(
         "missing": missing,
     }
     yield fields
-    if config.choice.baselines and not fields["baselines"]:
+    if references.want_baselines:
         with optional(phases.LINEAR_MODEL):
-            one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
-            predicted = run(one_core, test_baselines, plan.dataset)
+            predicted = references.baselines
             fields["baselines"] = {key: score_test(values, labels) for key, values in predicted.items()}
         yield fields
-    if config.compare_untuned and fields["untuned"] is None:
+    if references.want_untuned:
         with optional(phases.UNTUNED):
-            untuned = untuned_settings(plan)
-            told = _told(plan, phase, phases.UNTUNED)
-            reference = run(resources, train_reference, untuned, data, setup, *told)
+            reference = references.untuned
             fields["untuned"] = Reference(
-                hyperparameters=untuned,
+                hyperparameters=untuned_settings(plan),
                 score=reference.validation_score,
                 test=score_test(reference.logits, labels),
                 seconds=reference.seconds,
             )
         yield fields
+    resources = alone(plan)
+    setup = trial_setup(plan, resources)
     with optional_step(name, phases.UNMERGED, missing):
         fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)
     yield fields
@@ -195,10 +196,14 @@ def unmerged_reference(
         return written
     phase(phases.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
-    told = _told(plan, phase, phases.UNMERGED)
-    trained = run_alone(
-        plan.config.resources.address, resources, train_reference, hyperparameters, data, setup, *told
-    )
+    address, rungs = plan.config.resources.address, plan.config.training.rungs
+
+    def tell(rung: int) -> None:
+        phase(f"{phases.UNMERGED}: {rung} of {rungs} rungs done")
+
+    # In a cluster it runs in another process.
+    told = (tell,) if address is None else ()
+    trained = run_alone(address, resources, train_reference, hyperparameters, data, setup, *told)
     reference = UnmergedReference(
         hyperparameters=hyperparameters,
         classes=len(dataset.original_names),
@@ -209,14 +214,6 @@ def unmerged_reference(
     )
     folder.write_unmerged(reference)
     return reference
-
-
-def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], None], ...]:
-    """What tells the rungs of a training as a phase; nothing in a cluster, where it runs in another process."""
-    if plan.config.resources.address is not None:
-        return ()
-    rungs = plan.config.training.rungs
-    return (lambda rung: phase(f"{step}: {rung} of {rungs} rungs done"),)
 
 
 def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:

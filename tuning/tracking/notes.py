@@ -41,6 +41,7 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
         commands = [f"lorasweep resume {name}"]
     if result.error:
         parts.append(f"**{escape(result.state)}**: {_short(result.error)}")
+    parts += [f"{escape(step)} failed: {_short(why)}" for step, why in result.missing.items()]
     parts += [f"{trial.id} failed: {_short(trial.error)}" for trial in trials if trial.error][:3]
     parts.append("\n".join(f"    {command}" for command in commands))
     return "\n\n".join(parts)

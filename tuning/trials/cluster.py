@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from dataclasses import dataclass
-from typing import Any
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import ResourceSettings
@@ -18,10 +16,8 @@ DEFAULT_CONCURRENCY = 4
 GPU_TRIAL_CPUS = 4
 # Ray itself keeps trying a dead address for minutes.
 ANSWER_SECONDS = 10
-QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-# Whether the Ray of this process is ours to end, and its start if that is under way.
+# Whether the Ray of this process is ours to end.
 _started = False
-_starting: _Start | None = None
 
 
 @dataclass(frozen=True)
@@ -108,20 +104,6 @@ def gpu_slots(gpus: float, gpus_per_trial: float) -> int:
     return int(gpus) * int(1 / gpus_per_trial + 1e-9)
 
 
-def begin_ray(cpus: int, gpus: float) -> None:
-    """Start Ray on this machine on a thread, while the caller goes on; `start_ray` waits for it.
-
-    Nothing happens if a Ray is there already.
-    """
-    import ray
-
-    global _started, _starting
-    if not ray.is_initialized() and _starting is None:
-        _started = True
-        _starting = _Start(cpus, gpus)
-        _starting.start()
-
-
 def start_ray(address: str | None, cpus: int | None = None, gpus: float | None = None) -> None:
     """Start Ray on this machine without its dashboard, or join a running cluster; once per process.
 
@@ -132,49 +114,23 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
     """
     import ray
 
-    global _started, _starting
-    if address is None:
-        begin_ray(cpus or usable_cores(), gpus or 0.0)
-    if _starting is not None:
-        # Afterwards, so that `stop_ray` still knows of it if Ctrl-C ends the wait.
-        _starting.finish()
-        _starting = None
+    global _started
     if ray.is_initialized():
         return
     _started = True
-    try:
-        _knock(address)
-        ray.init(address=address, **QUIET)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SettingsError(
-            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0][:100]}); "
-            "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
-        ) from error
-
-
-class _Start(threading.Thread):
-    """Starts a local Ray. Ctrl-C, which reaches the main thread alone, cannot tear its half-made connections."""
-
-    def __init__(self, cpus: int, gpus: float) -> None:
-        # No daemon: an interpreter that ends waits for it, and Ray's own handler then ends what was started.
-        super().__init__(name="ray-start")
-        self._resources = {"num_cpus": cpus, "num_gpus": gpus or None}
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        import ray
-
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
         try:
-            # Without "local", Ray would join a cluster named in the environment.
-            ray.init(address="local", include_dashboard=False, **self._resources, **QUIET)
-        except BaseException as error:
-            self._error = error
-
-    def finish(self) -> None:
-        """Wait until Ray runs; raise what kept it from that."""
-        self.join()
-        if self._error is not None:
-            raise self._error
+            _knock(address)
+            ray.init(address=address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SettingsError(
+                f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0][:100]}); "
+                "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
+            ) from error
+        return
+    # Without "local", Ray would join a cluster named in the environment.
+    ray.init(address="local", num_cpus=cpus, num_gpus=gpus or None, include_dashboard=False, **quiet)
 
 
 def _knock(address: str) -> None:
@@ -185,13 +141,10 @@ def _knock(address: str) -> None:
 
 
 def stop_ray() -> None:
-    """End the Ray that `start_ray` or `begin_ray` started, or leave the cluster that was joined."""
+    """End the Ray that `start_ray` started, or leave the cluster that it joined."""
     import ray
 
-    global _started, _starting
-    if _starting is not None:
-        _starting.join()
-        _starting = None
+    global _started
     if _started and ray.is_initialized():
         ray.shutdown()
     _started = False

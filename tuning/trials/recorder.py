@@ -53,8 +53,15 @@ class Recorder(tune.Callback):
         self._listener = listener or SweepListener()
         self._contenders = contenders
         self._storage = folder.config().resources.storage
+        self._started: set[str] = set()
+        self._to_start = 0
+        self._when_started: Callable[[], None] = lambda: None
         self.watch = FailureWatch()
         self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
+
+    def when_started(self, trials: int, call: Callable[[], None]) -> None:
+        """Call a function as soon as so many trials have started: cores fall free from then on."""
+        self._to_start, self._when_started = trials, call
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts or continues."""
@@ -63,6 +70,10 @@ class Recorder(tune.Callback):
                 update={"ray_id": trial.trial_id, "state": "running", "ended": None}
             )
         )
+        if trial.trial_id not in self._started:
+            self._started.add(trial.trial_id)
+            if len(self._started) == self._to_start:
+                self._when_started()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -21,8 +21,11 @@ from lorasweep.tuning.search.study import (
     first_number,
     make_sampler,
     open_study,
+    own_number,
+    own_trials,
     reconcile,
     startup_trials,
+    try_again,
 )
 
 SPACE = SearchSpace.from_dict(
@@ -162,3 +165,53 @@ def test_a_trial_that_goes_on_has_all_its_evaluations_in_the_study(url: str) -> 
     _, unfinished = reconcile(study, SPACE, [record(0, "running", 0.2, 0.3, settings=settings)])
     assert [trial.number for trial in unfinished] == [0]
     assert open_study(url, "demo").trials[0].intermediate_values == {1: 0.2, 2: 0.3}
+
+
+def test_a_trial_that_failed_is_tried_again_under_its_number(url: str) -> None:
+    """Optuna keeps the failure and does not re-open it: the next try is one more trial of the study."""
+    old = [
+        optuna.trial.create_trial(
+            value=0.1, params={"rank": 4, "learning_rate": 1e-3}, distributions=SPACE.distributions()
+        )
+    ]
+    create_study(url, "demo", "accuracy", {}, old)
+    study = open_study(url, "demo")
+    trials = [ask(study) for _ in range(3)]
+    trials[1].report(0.2, 1)
+    study.tell(trials[0], 0.5)
+    study.tell(trials[1], state=TrialState.FAIL)
+    study.tell(trials[2], state=TrialState.FAIL)
+    settings = trials[1].params
+    failed = record(
+        1, "failed", 0.2, error="broke", ended=9.0, searched=["rank"], settings=settings, last_checkpoint="c1"
+    )
+    again, unfinished = try_again(study, SPACE, failed)
+    assert (again.state, again.error, again.ended) == ("running", None, None)
+    assert again.notes == ("tried again after it failed: broke",)
+    assert (again.id, again.evaluations, again.hyperparameters) == (
+        "t001",
+        failed.evaluations,
+        failed.hyperparameters,
+    )
+    assert (unfinished.number, unfinished.checkpoint, unfinished.scores) == (1, "c1", (0.2,))
+    # One that the driver recorded without its settings: Optuna has them.
+    lost, _ = try_again(study, SPACE, record(2, "failed", error="the driver died as it failed"))
+    assert lost.hyperparameters.learning_rate == trials[2].params["learning_rate"]
+
+    # A new proposal's number in the sweep goes on where the others ended.
+    assert own_number(study, ask(study).number) == 3
+    assert [trial.state.name for trial in study.trials[1:]] == [
+        "COMPLETE", "FAIL", "FAIL", "RUNNING", "RUNNING", "RUNNING",
+    ]  # fmt: skip
+    study.tell(attach(study, 1), 0.7)
+    own = own_trials(open_study(url, "demo"))
+    assert list(own) == [0, 1, 2, 3]
+    assert (own[1].state, own[1].value, own[1].params) == (TrialState.COMPLETE, 0.7, settings)
+    assert own[1].intermediate_values == {1: 0.2}
+    # Killed before the record of a try was written: the trial has failed as before.
+    settled, unfinished = reconcile(study, SPACE, [record(0, "completed", 0.5), again, record(2, "failed")])
+    assert [(entry.number, entry.state) for entry in settled] == [
+        (0, "completed"), (1, "completed"), (2, "failed"),
+    ]  # fmt: skip
+    assert own_trials(open_study(url, "demo"))[2].state == TrialState.FAIL
+    assert [trial.number for trial in unfinished] == [3]

@@ -16,6 +16,7 @@ from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
+from lorasweep.tuning.record.stopwatch import WRITE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +98,7 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
     folder = SweepFolder(place / "mlruns", "killed")
     ended: dict[str, tuple[str, float | None, int]] = {}
     reached: dict[str, int] = {}
-    kills = 0
+    kills, spent = 0, 0.0
     while kills < KILLS and folder.state() != "finished":
         arguments = ["resume", "killed"] if folder.exists() else [*RUN, *LONGER, "--name", "killed"]
         process = start(place, *arguments)
@@ -115,6 +116,8 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
         if not folder.exists():
             continue
         assert folder.state() in ("interrupted", "finished")
+        assert folder.seconds() >= spent
+        spent = folder.seconds()
         for record in folder.trials():
             # What has ended stays as it is, and what runs loses no evaluation that is on record.
             before = ended.get(record.id)
@@ -130,6 +133,11 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
     if folder.state() != "finished":
         lorasweep(place, "resume", "killed")
     check_whole(folder, 14, 64)
+    # No time was lost but the last moments before each kill.
+    result = folder.result()
+    assert result is not None
+    worked = sum(record.seconds for record in folder.trials())
+    assert result.seconds >= max(spent - WRITE_SECONDS, worked / 2 - 2 * kills * WRITE_SECONDS)
     # Only those that were kept for the winner's sake are left.
     assert len(checkpoints(folder)) == 2
     assert {record.id for record in folder.trials() if record.checkpoint} == {
@@ -139,17 +147,18 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
 
 
 def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
+    """Killed more often than a trial is restarted, the trial fails; tried again, it goes on from there, too."""
     name = "worker"
     folder = SweepFolder(place / "mlruns", name)
     arguments = ["--trials", "3", "--epochs", "12", "--no-asha", "--concurrency", "1", "--keep", "3"]
-    process = start(place, *RUN, *arguments, "--name", name)
+    process = start(place, *RUN, *arguments, "--max-failures", "1", "--name", name)
     try:
         killed: set[str] = set()
-        for trial_id in ("t000", "t001"):
+        for trial_id, least in (("t000", 3), ("t001", 3), ("t001", 6)):
 
-            def going(trial_id: str = trial_id) -> bool:
+            def going(trial_id: str = trial_id, least: int = least) -> bool:
                 records = {record.id: record for record in folder.trials()}
-                return trial_id in records and 3 <= len(records[trial_id].evaluations) < 16
+                return trial_id in records and least <= len(records[trial_id].evaluations) < 24
 
             wait_for(going, process)
             for worker in trial_processes(process.pid):
@@ -160,10 +169,24 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
         process.kill()
     assert process.returncode == 0, out + err
     assert killed == {"t000", "t001"}
+    first, failed, third = folder.trials()
+    assert (first.state, failed.state, third.state) == ("completed", "failed", "completed")
+    assert "its process died" in (failed.error or "")
+    assert f"lorasweep resume {name} --retry-failed" in out
+    reached = len(failed.evaluations)
+    assert 6 <= reached < 24
+
+    out, _ = lorasweep(place, "resume", name, "--retry-failed")
+    assert "tried again after they failed: t001" in out
     check_whole(folder, 3, 24)
-    for record in folder.trials():
+    again = folder.trials()
+    assert [again[0].evaluations, again[2].evaluations] == [first.evaluations, third.evaluations]
+    # The last one's checkpoint may not have been written.
+    assert again[1].evaluations[: reached - 1] == failed.evaluations[:-1]
+    for record in again:
         noted = [note for note in record.notes if note.startswith("restarted after a crash")]
         assert bool(noted) == (record.id in killed)
+    assert again[1].notes[-1] == f"tried again after it failed: {failed.error}"
 
 
 def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_trial_that_cannot_work_fails_alone(place: Path) -> None:
 
 @pytest.mark.slow
 def test_trials_that_all_fail_for_one_reason_stop_the_sweep(place: Path) -> None:
-    """After three in a row, with that reason; a resumed sweep tries again."""
+    """After three in a row, with that reason; a resumed sweep tries the same ones again."""
     arguments = failing_space(place, "no.such", "no[.]such")
     _, err = lorasweep(place, *arguments, "--trials", "12", "--name", "failing-all", code=2)
     folder = SweepFolder(place / "mlruns", "failing-all")
@@ -255,8 +255,12 @@ def test_trials_that_all_fail_for_one_reason_stop_the_sweep(place: Path) -> None
     result = folder.result()
     assert result is not None
     assert (result.state, result.winner) == ("failed", None)
-    lorasweep(place, "resume", "failing-all", code=2)
-    assert len([record for record in folder.trials() if record.state == "failed"]) > len(failed)
+    out, _ = lorasweep(place, "resume", "failing-all", code=2)
+    again = {record.id: record for record in folder.trials()}
+    tried = [record.id for record in failed]
+    assert f"tried again after they failed: {', '.join(tried)}" in " ".join(out.split())
+    assert any(again[trial].notes for trial in tried)
+    assert len(again) <= max(len(failed), 4), "new trials were spent on the old reason"
 
 
 @pytest.mark.slow
@@ -293,6 +297,12 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
     assert "Traceback" not in out + err
     assert f"lorasweep resume {name}" in out
     assert folder.state() == "interrupted"
+    told = " ".join(out.split())
+    assert " to go on" in told
+    assert " running" not in told.partition("interrupted after")[2]
+    result = folder.result()
+    assert result is not None
+    assert result.seconds >= max(trial.seconds for trial in folder.trials())
     before = {trial.id: trial for trial in folder.trials()}
     unfinished = [trial for trial in before.values() if trial.state == "running"]
     assert unfinished, "the sweep ended before the signal came"

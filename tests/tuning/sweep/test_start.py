@@ -13,7 +13,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import StoreCopy, SweepListener
-from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.sweep import plan as planning
 from lorasweep.tuning.sweep import run as running
 from lorasweep.tuning.sweep import start
@@ -36,7 +36,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The arguments of `plan_sweep`, which is not run."""
     calls: list[tuple[Any, ...]] = []
 
-    def plan(*arguments: Any, start: bool) -> Any:
+    def plan(*arguments: Any) -> Any:
         calls.append(arguments)
         return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}})
 
@@ -82,6 +82,42 @@ def test_which_sweeps_are_resumed(folder: SweepFolder, planned: list[Any]) -> No
         start.resume(folder)
 
 
+def test_failed_trials_that_a_resumed_sweep_tries_again(folder: SweepFolder, planned: list[Any]) -> None:
+    """By itself where none has ended well; all where it is asked to, also in a finished sweep."""
+    folder.write_trial(TrialRecord(id="t000", number=0, state="failed", error="broke"))
+    folder.write_trial(TrialRecord(id="t001", number=1))
+    prepared = start.resume(folder)
+    assert prepared is not None
+    assert (prepared.retry, prepared.failed) == (("t000",), ())
+    assert prepared.notes == ["tried again after they failed: t000"]
+    folder.write_trial(TrialRecord(id="t001", number=1, state="completed"))
+    prepared = start.resume(folder)
+    assert prepared is not None
+    assert (prepared.retry, prepared.failed) == ((), ("t000",))
+    assert prepared.notes == [
+        "failed before: t000; to try these again, too: lorasweep resume demo --retry-failed"
+    ]
+    folder.write_result(FINISHED.model_copy(update={"published": True}))
+    with pytest.raises(SettingsError, match=r"has finished; .* again: lorasweep resume demo --retry-failed"):
+        start.resume(folder)
+    prepared = start.resume(folder, retry_failed=True)
+    assert prepared is not None
+    assert prepared.retry == ("t000",)
+    folder.write_trial(TrialRecord(id="t000", number=0, state="stopped"))
+    with pytest.raises(SettingsError, match=r"has finished; see: lorasweep status demo$"):
+        start.resume(folder, retry_failed=True)
+
+
+def test_a_finished_sweep_goes_on_where_a_step_after_its_trials_failed(
+    folder: SweepFolder, planned: list[Any]
+) -> None:
+    folder.write_trial(TrialRecord(id="t000", number=0, state="failed"))
+    folder.write_result(FINISHED.model_copy(update={"published": True, "missing": {"exporting t001": "no"}}))
+    prepared = start.resume(folder)
+    assert prepared is not None
+    assert prepared.retry == (), "it has a winner: what failed is not in the way"
+
+
 def test_an_extension_is_written_when_it_begins(
     folder: SweepFolder, planned: list[Any], ran: list[tuple[Any, ...]]
 ) -> None:
@@ -90,7 +126,8 @@ def test_an_extension_is_written_when_it_begins(
     assert (folder.config(), folder.plan()) == (CONFIG, {}), "only looked at, nothing is changed"
     listener = SweepListener()
     assert start.begin(prepared, [listener]) == FINISHED
-    ((plan, where, listeners, config, summary),) = ran
+    ((plan, where, listeners, retry, config, summary),) = ran
+    assert retry == ()
     assert (plan, where) == (prepared.plan, folder)
     assert (config, summary) == (MORE, {"budget": {"trials": 5}})
     assert listeners[0] is listener

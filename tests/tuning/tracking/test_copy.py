@@ -287,7 +287,7 @@ def test_it_says_how_each_trial_ended(done: Place) -> None:
         "t003": "KILLED",
     }
     ended = {name: run.data.tags.get("lorasweep.ended") for name, run in runs.items()}
-    assert ended["demo"] == "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted"
+    assert ended["demo"] == "1 completed, 1 stopped by ASHA, 1 failed, 1 to go on"
     assert ended["t000"] == "completed 6 rungs"
     assert ended["t001"] == "stopped by ASHA at rung 2 of 6"
     assert ended["t002"] == "failed after rung 1 of 6"
@@ -338,7 +338,7 @@ def test_a_sweep_describes_itself(done: Place) -> None:
     assert "Validation accuracy 80.0%" in note
     assert "| winner | 79.0% (75.0% to 83.0%) | 70.0% | 0.6000 |" in note
     assert "| TF-IDF \\+ logistic regression | 60.0% | 50.0% | 1.1000 |" in note
-    assert "1 completed, 1 stopped by ASHA, 1 failed, 1 interrupted" in note
+    assert "1 completed, 1 stopped by ASHA, 1 failed, 1 to go on" in note
     assert "t002 failed: the loss is not finite" in note
     assert "    lorasweep export demo --out best-adapter" in note
     assert done.note("t002") == "**Failed**: the loss is not finite"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
-from lorasweep.tuning.trials.checkpoints import prune, storage_of
+from lorasweep.tuning.trials.checkpoints import prune, storage_of, without_lost
 
 
 @pytest.fixture(params=["own folder", "shared folder", "uri"])
@@ -71,3 +73,23 @@ def test_a_sweep_without_runs_has_nothing_to_remove(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "demo")
     assert prune(folder, [], set(), None) == []
     assert storage_of(folder, None)[1] == str((tmp_path / "sweeps" / "demo" / "ray").resolve())
+
+
+def test_what_broke_can_be_tried_again_from_its_last_checkpoint(
+    place: tuple[SweepFolder, str | None, Path],
+) -> None:
+    """Not what diverged: it would do so again. A checkpoint that somebody removed is not gone on from."""
+    folder, storage, root = place
+    broke, diverged = make(root, 1, "t000", 0, 1), make(root, 1, "t001", 0, 1)
+    trials = [
+        record(0, "failed", broke[0], broke[1], error="its process died"),
+        record(1, "failed", diverged[0], diverged[1], error=f"{NOT_FINITE} at step 3"),
+    ]
+    kept, gone = prune(folder, trials, set(), storage)
+    assert (kept.checkpoint, kept.last_checkpoint, gone.last_checkpoint) == (None, broke[1], None)
+    assert {str(path) for path in root.glob("run-*/*/checkpoint_*")} == {broke[1]}
+    assert prune(folder, [kept, gone], set(), storage) == []
+    assert without_lost(folder, kept, storage) is kept
+    shutil.rmtree(broke[1])
+    assert without_lost(folder, kept, storage).last_checkpoint is None
+    assert without_lost(folder, gone, storage) is gone

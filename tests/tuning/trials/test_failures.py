@@ -9,7 +9,8 @@ import pytest
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.reported import DISK_FULL, is_disk_full
-from lorasweep.tuning.trials.failures import FailureWatch
+from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.trials.failures import FailureWatch, worth_another_try
 
 REASON = "target_modules: 'x' matches no module (3 tried)"
 
@@ -66,3 +67,33 @@ def test_other_errors_are_no_full_disk() -> None:
     watch.no_space("/mlruns")
     assert watch.disk_full
     assert watch.reason == f"{DISK_FULL}: /mlruns cannot be written"
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        # None has ended well, so nothing is known about their settings.
+        ("broke other running", [0, 1]),
+        ("broke well", []),
+        # In a row for one reason: that reason stopped the sweep, and has been mended.
+        ("broke0 well other diverged broke1 broke2 broke3 running", [0, 4, 5, 6]),
+        ("broke0 broke1 broke2 well", []),
+        ("well diverged diverged diverged", []),
+        ("running", []),
+    ],
+)
+def test_failures_that_say_nothing_about_their_settings(ends: str, expected: list[int]) -> None:
+    states = {"well": "completed", "running": "running"}
+    trials = [
+        TrialRecord.model_validate(
+            {
+                "id": f"t{number:03d}",
+                "number": number,
+                "state": states.get(end, "failed"),
+                "error": None if end in states else NOT_FINITE if end == "diverged" else end,
+                "ended": None if end == "running" else float(number),
+            }
+        )
+        for number, end in enumerate(ends.split())
+    ]
+    assert [trial.number for trial in worth_another_try(trials)] == expected

@@ -107,6 +107,15 @@ def reach(
     recorder.on_checkpoint(0, [], trial, SimpleNamespace(path=f"c{rung}"))  # type: ignore[arg-type]
 
 
+def test_who_waits_for_the_last_trial_hears_once_that_it_has_started(folder: SweepFolder) -> None:
+    recorder = Recorder(folder, RUNGS, ["rank"])
+    calls: list[int] = []
+    recorder.when_started(2, lambda: calls.append(len(recorder.trials)))
+    for number in (0, 0, 1, 1):  # each is restarted once
+        recorder.on_trial_start(0, [], ray_trial(number))
+    assert calls == [2]
+
+
 def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     """Best and last checkpoint apart; a trial of all rungs is completed, one of fewer stopped."""
     heard = Heard(folder)

@@ -1,0 +1,177 @@
+"""The end of a sweep where something fails: what is done stays, and one line says what is missing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from lorasweep.training.errors import TrainingError
+from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.predictions import TEST_FILE
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.sweep import confirm as confirming
+from lorasweep.tuning.sweep import winner as ending
+from lorasweep.tuning.sweep.after_trials import CheckpointError, TestedClassifier
+from lorasweep.tuning.trials.cluster import Resources
+
+LABELS = np.array([0, 1, 0, 1])
+RIGHT = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]], dtype=np.float32)
+TRIALS = [
+    TrialRecord(id=f"t{number:03d}", number=number, state="completed", score=score, checkpoint=f"c{number}")
+    for number, score in enumerate((0.6, 0.9, 0.8))
+]
+
+
+class Place:
+    """A sweep whose trials have ended, and which trainings after them fail: function or checkpoint → error."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = SweepFolder(path, "demo")
+        self.errors: dict[str, Exception] = {}
+        self.done: list[str] = []
+        config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
+        self.folder.create(config)
+        dataset = SimpleNamespace(test=SimpleNamespace(labels=LABELS), original_names=())
+        self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={})
+        self.plan.resources = Resources(2, 0, 1, 0, 2)
+        monkeypatch.setattr(ending, "run_alone", self._run)
+        for module in (ending, confirming):
+            monkeypatch.setattr(module, "trial_setup", lambda plan, resources: None)
+
+    def _run(self, address: None, resources: Resources, function: Any, *arguments: Any) -> Any:
+        known = {
+            "predict_test": lambda: (RIGHT, {"weights": b"w"}),
+            "test_baselines": lambda: {"majority class": RIGHT},
+            "train_reference": lambda: TestedClassifier(RIGHT, 0.5, 1.0),
+        }
+        name = function.__name__
+        key = arguments[1] if name == "predict_test" else name
+        if key in self.errors:
+            raise self.errors[key]
+        self.done.append(key)
+        return known[name]()
+
+    def end(self, earlier: SweepResult | None = None, trials: list[TrialRecord] = TRIALS) -> SweepResult:
+        """The result, with what an earlier one has."""
+        *_, fields = ending.choose_winner(self.plan, self.folder, None, trials, lambda text: None, earlier)
+        return SweepResult(state="finished", metric="accuracy", **fields)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path, monkeypatch)
+
+
+def test_a_comparison_that_fails_is_left_out_and_done_later(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sweep ends without it; resumed, it does nothing else again."""
+    place.errors["train_reference"] = RuntimeError("out of memory\nwith much below")
+    with caplog.at_level(logging.WARNING, "lorasweep"):
+        result = place.end()
+    assert result.winner is not None
+    assert (result.winner.id, result.untuned) == ("t001", None)
+    step = "training the untuned settings for comparison"
+    assert result.missing == {step: "RuntimeError: out of memory"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{step} failed (RuntimeError: out of memory); the sweep goes on without it, and later tries it again: "
+        "lorasweep resume demo"
+    ]
+    assert place.done == ["c1", "test_baselines"]
+    place.errors.clear()
+    # Interrupted on the way, it keeps what it has.
+    steps = ending.choose_winner(place.plan, place.folder, None, TRIALS, lambda text: None, result)
+    assert next(steps)["baselines"] == result.baselines
+    again = place.end(result)
+    assert place.done == ["c1", "test_baselines", "train_reference"]
+    assert again.untuned is not None
+    assert (again.winner, again.baselines, again.missing) == (result.winner, result.baselines, {})
+
+
+def test_a_winner_whose_checkpoint_is_lost_gives_way_to_the_next_best(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.errors["c1"] = CheckpointError("c1: its weights cannot be read (No such file)")
+    with caplog.at_level(logging.WARNING, "lorasweep"):
+        result = place.end()
+    assert result.winner is not None
+    assert result.winner.id == "t002"
+    assert result.missing == {
+        "scoring t001 on the test split": "c1: its weights cannot be read (No such file)"
+    }
+    assert "the next best trial is taken" in caplog.text
+    # Put back, it wins; the test scores that were looked at stay on record.
+    place.errors.clear()
+    again = place.end(result)
+    assert again.winner is not None
+    assert (again.winner.id, [entry.id for entry in again.also_tested]) == ("t001", ["t002"])
+    place.errors |= {f"c{number}": CheckpointError("gone") for number in range(3)}
+    (place.folder.winner / TEST_FILE).unlink()
+    with pytest.raises(
+        TrainingError, match=r"^sweep demo: no trial has a checkpoint left .* the first: gone; "
+    ):
+        place.end(result)
+
+
+def test_a_winner_that_cannot_be_scored_is_told_on_one_line(place: Place) -> None:
+    """Another trial would not do better, so it is not asked."""
+    place.errors["c1"] = IndexError("index out of range in self")
+    with pytest.raises(TrainingError) as told:
+        place.end()
+    assert str(told.value) == (
+        "sweep demo: scoring t001 on the test split failed (IndexError: index out of range in self); the trials "
+        "are on record. Fix that, then: lorasweep resume demo"
+    )
+    assert place.done == []
+    failed = [trial.model_copy(update={"checkpoint": None, "error": "broke"}) for trial in TRIALS]
+    with pytest.raises(
+        TrainingError, match=r"all 3 trials failed; the first: broke; fix that, then: lorasweep re"
+    ):
+        place.end(trials=failed)
+
+
+def test_a_trial_that_cannot_be_confirmed_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores that there are stay; the next time only the missing one is trained."""
+    place.plan.config = place.plan.config.model_copy(
+        update={"choice": place.plan.config.choice.model_copy(update={"confirm": "2x2"})}
+    )
+    trained: list[tuple[int, int]] = []
+    broken = {(1, 2)}
+
+    def train(
+        resources: Resources, function: Any, hyperparameters: Any, seed: int, *_: Any
+    ) -> tuple[int, int]:
+        return (hyperparameters.rank, seed)
+
+    def get(task: tuple[int, int]) -> float:
+        if task in broken:
+            raise TrainingError("the loss is not finite")
+        trained.append(task)
+        return 0.5 + task[0] / 10
+
+    monkeypatch.setattr(confirming, "run_remote", train)
+    monkeypatch.setattr(ray, "wait", lambda tasks: (tasks[:1], tasks[1:]))
+    monkeypatch.setattr(ray, "get", get)
+    trials = [
+        trial.model_copy(
+            update={"hyperparameters": trial.hyperparameters.model_copy(update={"rank": trial.number})}
+        )
+        for trial in TRIALS
+    ]
+    result = place.end(trials=trials)
+    assert result.winner is not None
+    assert (result.winner.id, [entry.id for entry in result.confirmed]) == ("t002", ["t002"])
+    assert result.missing == {"confirming t001 on seed 2": "the loss is not finite"}
+    assert trained == [(1, 1), (2, 1), (2, 2)]
+    broken.clear()
+    again = place.end(result, trials)
+    assert [entry.id for entry in again.confirmed] == ["t002", "t001"]
+    assert trained[3:] == [(1, 2)]
+    assert again.missing == {}

@@ -1,0 +1,82 @@
+"""What the winner is compared with. It needs no trial, so it is trained beside the last ones, on free cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.sweep.after_trials import (
+    TestedClassifier,
+    run_alone,
+    run_remote,
+    test_baselines,
+    train_reference,
+)
+from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.trials.cluster import Resources
+
+
+class References:
+    """The untuned settings and the models without a neural network, as far as they are wanted and not on record.
+
+    Args:
+        data: Ray's reference to the encoded data set.
+        earlier: the result of a sweep that goes on, whose references stay.
+    """
+
+    def __init__(self, plan: SweepPlan, data: object, earlier: SweepResult | None = None) -> None:
+        self._plan = plan
+        self._data = data
+        self._tasks: dict[str, Any] = {}
+        self.want_untuned = plan.config.compare_untuned and (earlier is None or earlier.untuned is None)
+        self.want_baselines = plan.config.choice.baselines and (earlier is None or not earlier.baselines)
+
+    def begin(self) -> None:
+        """Queue the trainings behind the trials. The last trial has started, so no other one needs the cores.
+
+        Where trials run one at a time nothing is free before the end; then they are trained when they are asked for.
+        """
+        resources = self._plan.resources
+        if resources.concurrency < 2 or self._tasks:
+            return
+        # The longer one first.
+        if self.want_untuned:
+            self._tasks["untuned"] = run_remote(resources, train_reference, *self._untuned(resources))
+        if self.want_baselines:
+            one_core = replace(resources, cpus_per_trial=1, gpus_per_trial=0)
+            self._tasks["baselines"] = run_remote(one_core, test_baselines, self._plan.dataset)
+
+    @property
+    def resources(self) -> Resources:
+        """What whoever scores the winner may use: a trial's share, while the references have theirs."""
+        return self._plan.resources if self._tasks else alone(self._plan)
+
+    @cached_property
+    def untuned(self) -> TestedClassifier:
+        """The untuned settings, trained with the full budget."""
+        resources = alone(self._plan)
+        trained = self._result("untuned", resources, train_reference, *self._untuned(resources))
+        assert isinstance(trained, TestedClassifier)
+        return trained
+
+    @cached_property
+    def baselines(self) -> dict[str, np.ndarray]:
+        """Name → log probabilities of the test rows."""
+        one_core = replace(alone(self._plan), cpus_per_trial=1, gpus_per_trial=0)
+        return dict(self._result("baselines", one_core, test_baselines, self._plan.dataset))
+
+    def _untuned(self, resources: Resources) -> tuple[Hyperparameters, object, Any]:
+        return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
+
+    def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
+        import ray
+
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            return ray.get(task)
+        return run_alone(self._plan.config.resources.address, resources, function, *arguments)
