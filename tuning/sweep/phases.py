@@ -30,11 +30,13 @@ class Step:
         text: how the text of its phase begins.
         rungs: its work, in rungs of one trial.
         seconds: what it takes besides, as measured on two cores with a small base model.
+        beside: it begins beside the last trials, on cores that are free by then; see `References`.
     """
 
     text: str
     rungs: float = 0.0
     seconds: float = 0.0
+    beside: bool = False
 
 
 def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> list[Step]:
@@ -51,16 +53,16 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     if config.resources.address is None and not plan.resources.gpus_per_trial:
         faster = math.sqrt(plan.resources.concurrency)
     training = rungs / faster
+    beside = plan.resources.concurrency > 1
     steps = []
     count, seeds = config.choice.confirmed
     if count:
         steps.append(Step(CONFIRMING, math.ceil(count * seeds / plan.resources.concurrency) * rungs))
     steps.append(Step(SCORING, len(dataset.test) / rung / faster, 2))
     if config.choice.baselines and not (earlier and earlier.baselines):
-        steps.append(Step(LINEAR_MODEL, seconds=2 + train / 1000))
+        steps.append(Step(LINEAR_MODEL, seconds=2 + train / 1000, beside=beside))
     if config.compare_untuned and not (earlier and earlier.untuned):
-        # Where trials run side by side, it begins beside the last ones.
-        steps.append(Step(UNTUNED, training if plan.resources.concurrency < 2 else rungs / 2))
+        steps.append(Step(UNTUNED, rungs, beside=beside))
     if dataset.original_names:
         steps.append(Step(UNMERGED, training))
     steps += [Step(EXPORTING, seconds=1.5 * config.keep), Step(PUBLISHING, seconds=4)]

@@ -57,7 +57,7 @@ class Progress(SweepListener):
         self._trials = self._trials | {trial.number: trial}
         self._text = STOPPING if self._ending else ""
         if self._left:
-            self._left.update()
+            self._left.update(self._trials.values())
 
     def phase(self, text: str) -> None:
         """Something other than trials begins."""

@@ -35,11 +35,16 @@ class TimeLeft:
         # Of the present step: when it began, what part is done, and when it said so.
         self._begun = self._told = time.monotonic()
         self._part = 0.0
+        # When the steps beside the last trials began.
+        self._beside: float | None = None
         self._news = time.monotonic()
 
-    def update(self) -> None:
+    def update(self, trials: Collection[TrialRecord]) -> None:
         """A trial started, was evaluated, or ended."""
         self._news = time.monotonic()
+        running = sum(trial.unfinished for trial in trials)
+        if self._beside is None and len(trials) >= self._trials and running < self._at_once:
+            self._beside = self._news
 
     def phase(self, text: str) -> None:
         """Something other than trials begins; a step after the trials, or not."""
@@ -66,7 +71,7 @@ class TimeLeft:
         if pace is None or left is None:
             return 0.0
         done = sum(len(trial.evaluations) for trial in trials) * pace / self._at_once
-        done += sum(self._work(step, pace) for step in self._steps) - left[1]
+        done += sum(self._work(step, pace) for step in self._steps if not self._with_trials(step)) - left[1]
         return done / (done + sum(left)) if done > 0 else 0.0
 
     def _pace(self, trials: Collection[TrialRecord]) -> float | None:
@@ -86,15 +91,18 @@ class TimeLeft:
         # A running trial that is past the average most likely runs to the end.
         rest = [max(expected - done, 0.0) or float(self._rungs - done) for done in running]
         rest += [expected] * (self._trials - len(trials))
+        rest += [self._work(step, pace) / pace for step in self._steps if self._with_trials(step)]
         # In the end fewer trials run than could.
         left = pace * max(sum(rest) / self._at_once, *rest, 0.0)
         # Part of the present rungs is done: count down until the next one is reported.
         return max(left - min(time.monotonic() - self._news, pace), left / 10)
 
     def _steps_left(self, pace: float) -> float:
-        work = [self._work(step, pace) for step in self._steps]
         if self._step is None:
-            return sum(work)
+            return sum(self._work(step, pace) for step in self._steps if not self._with_trials(step))
+        begun = 0.0 if self._beside is None else time.monotonic() - self._beside
+        work = [self._work(step, pace) - begun * bool(step["beside"]) for step in self._steps]
+        work = [max(seconds, 0.0) for seconds in work]
         elapsed, rest = time.monotonic() - self._begun, work[self._step]
         least = elapsed / 10
         if self._part:
@@ -103,6 +111,10 @@ class TimeLeft:
             elapsed, least = time.monotonic() - self._told, rest / 10
         # A step that takes longer than expected is not done.
         return sum(work[self._step + 1 :]) + max(rest - elapsed, least)
+
+    def _with_trials(self, step: Mapping[str, Any]) -> bool:
+        """Whether a step is still one more trial, as it were."""
+        return self._step is None and bool(step["beside"])
 
     @staticmethod
     def _work(step: Mapping[str, Any], pace: float) -> float:

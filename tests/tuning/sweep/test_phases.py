@@ -50,6 +50,8 @@ def test_training_after_the_trials_is_the_full_budget(gpus: float, faster: float
     rungs = {step.text: step.rungs for step in steps_after_trials(plan)}
     assert rungs["confirming the best"] == 5 * 6
     assert rungs[UNMERGED] == pytest.approx(6 / faster)
-    assert rungs[UNTUNED] == 3, "half of it beside the last trials"
+    # Beside the last trials it has the cores of one.
+    assert rungs[UNTUNED] == 6
+    assert [step.text for step in steps_after_trials(plan) if step.beside] == [PLAIN[1], UNTUNED]
     # A rung trains 160 rows, each for three predictions, and predicts 160.
     assert rungs["scoring"] == pytest.approx(0.5 / faster)

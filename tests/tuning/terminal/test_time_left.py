@@ -14,9 +14,9 @@ from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.terminal.time_left import TimeLeft, about
 
 STEPS = [
-    {"text": "confirming the best", "rungs": 12, "seconds": 0},
-    {"text": "scoring", "rungs": 0.5, "seconds": 2},
-    {"text": "publishing", "rungs": 0, "seconds": 6},
+    {"text": "confirming the best", "rungs": 12, "seconds": 0, "beside": False},
+    {"text": "scoring", "rungs": 0.5, "seconds": 2, "beside": False},
+    {"text": "publishing", "rungs": 0, "seconds": 6, "beside": False},
 ]
 
 
@@ -57,7 +57,7 @@ def test_the_trials_by_what_their_rungs_took(clock: list[float]) -> None:
     # A rung that takes longer than the others did says nothing about the rest.
     clock[0] += 1000
     assert left.seconds(trials) == (pytest.approx(95), 0)
-    left.update()
+    left.update(trials)
     ended = [trial(number, 6, "completed") for number in range(3)]
     assert left.seconds([*ended, trial(3, 2)]) == (pytest.approx(40), 0)
     assert left.seconds([*ended, trial(3, 6, "completed")]) == (0, 0)
@@ -103,6 +103,26 @@ def test_steps_after_the_trials_are_work_too(clock: list[float]) -> None:
             assert sum(left.seconds(ended) or ()) > 0
             shares.append(left.share_done(ended))
             assert 0 < shares[-1] < 1
+
+
+def test_a_step_beside_the_last_trials(clock: list[float]) -> None:
+    """It is one more trial until the trials have ended; then what is left of it counts."""
+    beside = {"text": "training the untuned settings", "rungs": 6, "seconds": 0, "beside": True}
+    left = TimeLeft(summary_of(steps=[*STEPS[1:2], beside, *STEPS[2:]]), [])
+    trials = [trial(0, 6, "completed"), trial(1, 6, "completed"), trial(2, 6, "completed"), trial(3, 4)]
+    left.update(trials)
+    assert left.seconds(trials) == (pytest.approx(60), pytest.approx(7 + 6))
+    clock[0] += 20
+    ended = [*trials[:3], trial(3, 6, "completed")]
+    left.update(ended)
+    assert left.seconds(ended) == (pytest.approx(60), pytest.approx(7 + 6))
+    left.phase("scoring t000")
+    assert left.seconds(ended) == (0, pytest.approx(7 + 40 + 6))
+    clock[0] += 7
+    left.phase("training the untuned settings for comparison")
+    assert left.seconds(ended) == (0, pytest.approx(33 + 6))
+    left.phase("publishing")
+    assert left.seconds(ended) == (0, pytest.approx(6))
 
 
 def test_a_step_before_the_last_trial_has_ended_counts_no_trials(clock: list[float]) -> None:
