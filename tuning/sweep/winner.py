@@ -196,13 +196,8 @@ def unmerged_reference(
         return written
     phase(phases.UNMERGED)
     data = unmerged_data(dataset, plan.encoded)
-    address, rungs = plan.config.resources.address, plan.config.training.rungs
-
-    def tell(rung: int) -> None:
-        phase(f"{phases.UNMERGED}: {rung} of {rungs} rungs done")
-
-    # In a cluster it runs in another process.
-    told = (tell,) if address is None else ()
+    address = plan.config.resources.address
+    told = _told(plan, phase, phases.UNMERGED)
     trained = run_alone(address, resources, train_reference, hyperparameters, data, setup, *told)
     reference = UnmergedReference(
         hyperparameters=hyperparameters,
@@ -214,6 +209,14 @@ def unmerged_reference(
     )
     folder.write_unmerged(reference)
     return reference
+
+
+def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], None], ...]:
+    """What tells the rungs of a training as a phase; nothing in a cluster, where it runs in another process."""
+    if plan.config.resources.address is not None:
+        return ()
+    rungs = plan.config.training.rungs
+    return (lambda rung: phase(f"{step}: {rung} of {rungs} rungs done"),)
 
 
 def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:

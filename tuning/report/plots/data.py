@@ -108,7 +108,7 @@ class PlotData:
         with quiet_optuna(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
-            return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
 
 
 def plot_data(
