@@ -95,7 +95,7 @@ def test_what_may_be_wrong_is_always_shown(plan: SweepPlan, whole: bool) -> None
     assert "dropped: no text 2" in text
     # Nobody wonders about a limit that was asked for.
     assert ("beyond" in text) == whole
-    assert "left out (too few rows for every split): [rare] 1" in text
+    assert "left out (too few rows for every split): [rare] (1 row)" in text
     assert "4 rows truncated at 16" in text
     assert "labels merged by map.yaml: none of the data's" in text
 
