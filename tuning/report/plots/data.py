@@ -108,7 +108,10 @@ class PlotData:
         with quiet_optuna(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
-            return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            shares: dict[str, float] = optuna.importance.get_param_importances(
+                self.study, evaluator=evaluator
+            )
+        return shares
 
 
 def plot_data(
