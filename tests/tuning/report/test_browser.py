@@ -305,7 +305,7 @@ def test_the_report_on_a_screen_and_on_a_phone(browser: Browser, report: Callabl
     plots = look(
         f"return {wide}.map((box) => box.firstElementChild.id).filter((id) => id.startsWith('plot'))"
     )
-    assert plots == ["plot-confusion", "plot-parallel_coordinates"]
+    assert plots == ["plot-parallel_coordinates"]
     assert look(f"return {wide}.every((box) => box.tabIndex === 0)")
     assert look("return shown.textContent") == "2 of 6 trials"
     assert not browser.found("//td[normalize-space()='early stopping']")
