@@ -469,7 +469,7 @@ def test_the_file_of_an_earlier_sweep_makes_a_new_one(
 ) -> None:
     """The name in it is that sweep's; a name that is asked for is another matter."""
     file = str(known.path / "config.yaml")
-    arguments = ["run", "--config", file, "--data", "rows.csv", "--base-model", "@tiny"]
+    arguments = ["run", "--config", file, "--data", "rows.csv", "--base-model", "@tiny", "--max-length", "64"]
     code, printed = command(*arguments, "--dry-run")
     assert (code, printed.err) == (0, "")
     assert "known-1\n" in printed.out

@@ -131,7 +131,8 @@ def test_a_live_display_in_any_encoding(encoding: str) -> None:
     written = io.BytesIO()
     console = PlainConsole(file=io.TextIOWrapper(written, encoding=encoding), force_terminal=True, width=60)
     display = LiveDisplay(console)
-    display.begin({"budget": {}, "metric": "accuracy", "searched": [], "stopping": "ASHA"}, [])
+    budget = {"trials": 1, "rungs": 1, "epochs_expected": 1, "epochs_at_most": 1}
+    display.begin({"budget": budget, "metric": "accuracy", "searched": [], "stopping": "ASHA"}, [])
     display.phase("scoring 健康 \udc00")
     with console.status("exporting 健康 \udc00"):
         console.print("健康 \udc00 [bold]done[/bold]")

@@ -16,7 +16,7 @@ from lorasweep.training.data.load import load_dataset
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows
+from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
@@ -109,6 +109,10 @@ def plan_sweep(
         dataset = load_dataset(config.data, config.training.seed, frames)
     model, tokenizer = empty_model(base), load_tokenizer(base)
     check_weights(base)
+    limit, training = most_tokens(model), config.training
+    if "max_length" not in training.model_fields_set and limit is not None and limit < training.max_length:
+        # Nobody has asked for the default.
+        config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     check_fit(model, base, tokenizer, config.training.max_length)
     choices = target_module_choices(space)
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}

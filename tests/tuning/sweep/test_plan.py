@@ -25,14 +25,10 @@ def place(tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
-def config(max_length: int = 64) -> SweepConfig:
+def config(**training: int) -> SweepConfig:
+    """As it is asked for: of the training, nothing else is given."""
     return SweepConfig.model_validate(
-        {
-            "name": "demo",
-            "data": {"path": "rows.csv"},
-            "base_model": "base",
-            "training": {"max_length": max_length},
-        }
+        {"name": "demo", "data": {"path": "rows.csv"}, "base_model": "base", "training": training}
     )
 
 
@@ -45,6 +41,13 @@ def test_a_base_model_named_from_here_is_found_from_elsewhere(
     monkeypatch.chdir(place / "elsewhere")
     again = plan_sweep(plan.config, plan.dataset, plan.space)
     assert (again.config, again.base.location) == (plan.config, plan.base.location)
+
+
+def test_the_default_length_is_what_the_model_can_read(place: Path) -> None:
+    """Nobody has asked for 128 tokens; who asks for them of a model with 64 positions is refused."""
+    assert SweepConfig(name="demo").training.max_length == 128
+    plan = plan_sweep(config(epochs=2))
+    assert (plan.config.training.max_length, plan.config.training.epochs) == (64, 2)
 
 
 def not_numbers(base: Path) -> None:
@@ -77,5 +80,5 @@ def test_a_base_model_that_would_fail_in_a_trial_is_refused(
 ) -> None:
     damage(place / "base")
     with pytest.raises(LorasweepError, match=message) as caught:
-        plan_sweep(config(max_length))
+        plan_sweep(config(max_length=max_length))
     assert "\n" not in str(caught.value)

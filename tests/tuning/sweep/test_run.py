@@ -46,15 +46,13 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     folder, out = swept
     assert folder.plan()["machine"]["cores"] == len(os.sched_getaffinity(0))
     shown = json.loads(lorasweep(folder.mlruns.parent, "status", "tiny", "--json")[0])
-    more = {"untuned", "unmerged", "baselines", "confirmed", "choices", "registered"}
-    assert shown.keys() - more == {"name", "state", "metric", "trials", "winner"}
+    assert shown["score"] == shown["winner"]["score"]
     assert shown["baselines"].keys() == {"majority class", "TF-IDF + logistic regression"}
     assert set(shown["choices"].values()) <= {"t000", "t001", "t002"}
     assert (shown["name"], shown["state"], shown["metric"]) == ("tiny", "finished", "accuracy")
     assert [trial["id"] for trial in shown["trials"]] == ["t000", "t001", "t002"]
     for trial in shown["trials"]:
-        expected = {"id", "state", "score", "settings", "trainable_parameters", "seconds"}
-        assert trial.keys() == expected
+        assert len(trial["evaluations"]) >= 1
         assert trial["state"] in ("completed", "stopped")
         assert trial["trainable_parameters"] > 0
         assert trial["seconds"] > 0
@@ -66,7 +64,7 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     assert winner["score"] == max(trial["score"] for trial in shown["trials"])
     assert winner["settings"] == next(t["settings"] for t in shown["trials"] if t["id"] == winner["id"])
     listed = json.loads(lorasweep(folder.mlruns.parent, "status", "--json")[0])
-    assert listed == [{"name": "tiny", "state": "finished"}]
+    assert [(entry["name"], entry["state"]) for entry in listed] == [("tiny", "finished")]
     # The log names what comes after the trials, and tells the time left to the end.
     after = [line for line in out.splitlines() if line.endswith(" left)")]
     steps = ("scoring", "training a linear model", "exporting", "publishing", "registering")

@@ -17,6 +17,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.sweep import confirm as confirming
+from lorasweep.tuning.sweep import references
 from lorasweep.tuning.sweep import winner as ending
 from lorasweep.tuning.sweep.after_trials import CheckpointError, TestedClassifier
 from lorasweep.tuning.trials.cluster import Resources
@@ -38,11 +39,12 @@ class Place:
         self.done: list[str] = []
         config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
         self.folder.create(config)
-        dataset = SimpleNamespace(test=SimpleNamespace(labels=LABELS), original_names=())
+        dataset = SimpleNamespace(train="rows", test=SimpleNamespace(labels=LABELS), original_names=())
         self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={})
         self.plan.resources = Resources(2, 0, 1, 0, 2)
-        monkeypatch.setattr(ending, "run_alone", self._run)
-        for module in (ending, confirming):
+        for module in (ending, references):
+            monkeypatch.setattr(module, "run_alone", self._run)
+        for module in (ending, confirming, references):
             monkeypatch.setattr(module, "trial_setup", lambda plan, resources: None)
 
     def _run(self, address: None, resources: Resources, function: Any, *arguments: Any) -> Any:

@@ -76,7 +76,7 @@ def test_what_a_label_cannot_mean_is_said(
     assert caplog.messages == [
         "2 of 3 texts are empty: their labels mean nothing",
         "1 of 1 text is empty: its label means nothing",
-        "the adapter reads title + body, and one text is given; both can be given in a file, or as pairs from Python",
+        "the adapter reads title + body, and one text is given: the other is empty",
     ]
 
 
