@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import duration
 from lorasweep.tuning.terminal.console import console
@@ -129,6 +129,11 @@ class NotebookDisplay(LiveDisplay):
     def phase(self, text: str) -> None:
         """Show what is done now."""
         super().phase(text)
+        self._show()
+
+    def chosen(self, winner: Winner) -> None:
+        """Show the answer."""
+        super().chosen(winner)
         self._show()
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:

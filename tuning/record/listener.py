@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lorasweep.training.errors import first_line
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, TrialRecord, Winner
 
 log = logging.getLogger("lorasweep")
 
@@ -47,6 +47,9 @@ class SweepListener:
             text: what it is; that of one of the `steps` begins as the step says. A training that tells how far it is
                 sends another text, which ends in ": 2 of 6 rungs done".
         """
+
+    def chosen(self, winner: Winner) -> None:
+        """The winner is scored and on record; what it is compared with, its export and MLflow's copy may follow."""
 
     def stopping(self) -> None:
         """The user asked the sweep to stop. Called from a signal handler: take no lock."""
@@ -88,6 +91,9 @@ class Listeners(SweepListener):
 
     def phase(self, text: str) -> None:
         self._call("phase", text)
+
+    def chosen(self, winner: Winner) -> None:
+        self._call("chosen", winner)
 
     def stopping(self) -> None:
         for listener in self._listeners:

@@ -87,9 +87,11 @@ def run_sweep(
             ended = result("interrupted")
             if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
-                for fields in choosing:
+                for number, fields in enumerate(choosing):
                     known |= fields
                     _write_end(folder, result("interrupted"))
+                    if number == 0:
+                        everyone.chosen(fields["winner"])
                 ended = result("finished")
         except LorasweepError as error:
             ended = result("interrupted" if isinstance(error, SweepStoppedError) else "failed", str(error))

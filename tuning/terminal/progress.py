@@ -17,7 +17,7 @@ from rich.table import Table
 
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
 from lorasweep.tuning.terminal.result import trials_table
 from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
@@ -39,6 +39,7 @@ class Progress(SweepListener):
         self._stopping = ""
         self._trials: dict[int, TrialRecord] = {}
         self._left: TimeLeft | None = None
+        self._winner: Winner | None = None
         self._started = time.monotonic()
         self._text = "starting Ray"
         self._ending = self._finished = False
@@ -65,6 +66,10 @@ class Progress(SweepListener):
         if self._left:
             self._left.phase(text)
 
+    def chosen(self, winner: Winner) -> None:
+        """The answer, before anything is tidied up."""
+        self._winner = winner
+
     def stopping(self) -> None:
         """The sweep is stopping; how long that takes is not known."""
         self._text, self._ending = STOPPING, True
@@ -85,6 +90,12 @@ class Progress(SweepListener):
             return "none yet"
         score = f"{score_text(best.score, self._metric)} {METRIC_NAMES[self._metric]}"
         return f"{score}, {best.id}: {self.settings(best)}"
+
+    def winner_line(self, winner: Winner) -> str:
+        """The winner with its test score, on one line."""
+        score = f"{score_text(getattr(winner.test, self._metric), self._metric)} {METRIC_NAMES[self._metric]}"
+        ends = [score_text(end, self._metric) for end in winner.interval.get(self._metric, ())]
+        return f"{winner.id}: {score} on the test split" + (f" ({' to '.join(ends)})" if ends else "")
 
     def settings(self, trial: TrialRecord) -> str:
         """A trial's searched hyperparameters on one line."""
@@ -147,6 +158,8 @@ class LiveDisplay(Progress):
         table.add_row("sweep", ProgressBar(total=1.0, completed=self.work_done(), width=40))
         table.add_row("trials", f"{self.done()}: {counts_text(trials, self._stopping)}")
         table.add_row("time", self.time_line())
+        if self._winner:
+            table.add_row("winner", self.winner_line(self._winner))
         if self._text:
             self._spinner.update(text=escape(self._text))
             table.add_row("now", self._spinner)
@@ -171,6 +184,11 @@ class LogDisplay(Progress):
         super().phase(text)
         left = self.seconds_left()
         self._log(f"{text} ({about(sum(left))} left)" if left else text)
+
+    def chosen(self, winner: Winner) -> None:
+        """Log the answer."""
+        super().chosen(winner)
+        self._log(f"winner {self.winner_line(winner)}")
 
     def stopping(self) -> None:
         """Log that the sweep is stopping."""

@@ -69,6 +69,8 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
     after = [line for line in out.splitlines() if line.endswith(" left)")]
     steps = ("scoring", "training a linear model", "exporting", "publishing", "registering")
     assert [step for step, line in zip(steps, after, strict=True) if f"  {step}" in line] == list(steps)
+    # The answer comes before what follows it.
+    assert out.index(f"winner {winner['id']}: ") < out.index("training a linear model")
     assert "lorasweep export tiny" in out
     assert "models:/tiny/1 (there was no champion)" in out
 

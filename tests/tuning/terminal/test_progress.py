@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
 from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.sweep.phases import Step
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
@@ -90,6 +90,27 @@ def test_the_log_has_a_line_for_each_event() -> None:
         f"t001 completed: 51.0%; 2 of 4 done, about 1:00 left; best {best}",
         f"t003 stopped by ASHA: 10.0%; 3 of 4 done, about 1:00 left; best {best}",
     ]
+
+
+def test_the_answer_is_shown_before_the_sweep_is_tidied_up() -> None:
+    winner = Winner.model_validate(
+        {
+            "id": "t000",
+            "score": 0.9,
+            "settings": SETTINGS,
+            "test": {"accuracy": 0.867, "macro_f1": 0.8, "loss": 0.5},
+            "interval": {"accuracy": (0.834, 0.903)},
+        }
+    )
+    answer = "t000: 86.7% accuracy on the test split (83.4% to 90.3%)"
+    live = LiveDisplay(Console(force_terminal=True, file=StringIO(), width=80, legacy_windows=False))
+    file = StringIO()
+    for display in (live, LogDisplay(Console(file=file, width=80))):
+        display.begin(summary_of(), [trial(0, 6, "completed", 0.9)])
+        display.chosen(winner)
+    assert f"winner {answer}" in drawn(live)
+    live.end(RESULT, {})
+    assert file.getvalue() == f"   0:00  winner {answer}\n"
 
 
 def test_the_log_of_a_trial_that_goes_on() -> None:
