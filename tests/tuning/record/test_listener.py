@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
 
 TRIAL = TrialRecord(id="t000", number=0)
+WINNER = Winner.model_validate(
+    {"id": "t000", "score": 0.9, "settings": {}, "test": {"accuracy": 0.9, "macro_f1": 0.9, "loss": 0.5}}
+)
 RESULT = SweepResult(state="finished", metric="accuracy")
 CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("phase", ("reading",)),
     ("begin", ({"name": "demo"}, [TRIAL])),
     ("update", (TRIAL,)),
     ("update", (TRIAL,)),
+    ("chosen", (WINNER,)),
     ("stopping", ()),
     ("end", (RESULT, {})),
 ]

@@ -44,6 +44,8 @@ def move(
     digest = hashlib.sha256((package / "model" / "model.safetensors").read_bytes()).hexdigest()
     monkeypatch.setattr(base_model, "MINILM_SHA256", digest)
     monkeypatch.setattr(sys, "path", [str(place), *sys.path])
+    # Another test may have imported it, and would be told where it was then.
+    monkeypatch.delitem(sys.modules, MINILM_PACKAGE, raising=False)
 
     def move(name: str) -> Path:
         nonlocal place
