@@ -51,8 +51,9 @@ WORKER_SPANS = {
     "lorasweep.tuning.sweep.after_trials.start_state": Cause.LOADING,
     "lorasweep.tuning.sweep.after_trials.predict_logits": Cause.EVALUATION,
 }
-# A generator, whose time is that between its evaluations.
+# Generators: what they take is the time from one item to the next.
 TRAINING = "lorasweep.tuning.trials.trial.fine_tune"
+WINNER = "lorasweep.tuning.sweep.run.choose_winner"
 # What is timed around the trials. MLflow has its own thread, for which the command waits at the end.
 DRIVER_SPANS = {
     "lorasweep.tuning.sweep.plan.load_dataset": Cause.DATA,
@@ -63,7 +64,6 @@ DRIVER_SPANS = {
     "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,
     "lorasweep.tuning.sweep.run.start_ray": Cause.RAY_START,
     "ray.tune.Tuner.fit": Cause.TRIALS,
-    "lorasweep.tuning.sweep.run.choose_winner": Cause.WINNER,
     "lorasweep.tuning.sweep.run._best_adapters": Cause.ADAPTERS,
     "lorasweep.tuning.sweep.run.stop_ray": Cause.RAY_END,
     "lorasweep.tuning.tracking.copy._copy_report": Cause.PLOTS,
@@ -89,23 +89,23 @@ def replace(path: str, function: Callable[..., Any]) -> None:
     setattr(resolve_name(owner), name, function)
 
 
-def record(spans: Mapping[str, Cause]) -> None:
+def record(spans: Mapping[str, Cause], *how: Callable[..., Any]) -> None:
     """Time functions by their paths."""
     for path, cause in spans.items():
         owner, _, name = path.rpartition(".")
-        wrap(resolve_name(owner), name, cause)
+        wrap(resolve_name(owner), name, cause, *how)
 
 
 def record_worker_spans() -> None:
     """Time what happens inside a trial."""
     record(WORKER_SPANS)
-    owner, _, name = TRAINING.rpartition(".")
-    wrap(resolve_name(owner), name, Cause.TRAINING, timed_steps)
+    record({TRAINING: Cause.TRAINING}, timed_steps)
 
 
 def record_driver_spans() -> None:
     """Time what the command does around its trials."""
     record(DRIVER_SPANS)
+    record({WINNER: Cause.WINNER}, timed_steps)
     for path, function in REPLACED.items():
         replace(path, function)
 
