@@ -93,7 +93,7 @@ class SweepFolder:
         if self.exists():
             raise SettingsError(
                 f"sweep {self.name}: the name is in use in {self.mlruns}; choose another --name, "
-                f"or continue it: {shell_command(self.mlruns, 'resume', self.name)}"
+                f"or continue it: {self.command('resume')}"
             )
 
     def create(self, config: SweepConfig) -> None:
@@ -219,6 +219,10 @@ class SweepFolder:
         space.check()
         return space
 
+    def command(self, verb: str, *more: str) -> str:
+        """A command on this sweep, ready to be pasted into a shell."""
+        return shell_command(self.mlruns, verb, self.name, *more)
+
     def seconds(self) -> float:
         """Wall time of the sweep's runs so far; of a killed one until a moment before."""
         return sum(run["seconds"] for run in read_runs(self.path))
@@ -238,8 +242,7 @@ class SweepFolder:
         """
         return hold(
             self.path / "lock",
-            f"sweep {self.name}: another process is running it; see: "
-            f"{shell_command(self.mlruns, 'status', self.name)}",
+            f"sweep {self.name}: another process is running it; see: {self.command('status')}",
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.results import SweepResult, SweepState, TrialRecord, Winner, rank_trials
@@ -108,7 +107,7 @@ class SweepRecord:
         if self.result is None or self.winner is None or (finished and self.state != "finished"):
             raise SettingsError(
                 f"sweep {self.name}: has no winner to {verb} (it is {self.state}); continue it with: "
-                f"{shell_command(self.folder.mlruns, 'resume', self.name)}"
+                f"{self.folder.command('resume')}"
             )
         return self.result, self.winner
 

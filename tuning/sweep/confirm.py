@@ -47,7 +47,7 @@ def confirm(
         phase(f"{phases.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
         trial_id, seed_name = waiting.pop(done)
-        with optional_step(folder.name, f"confirming {trial_id} on seed {seed_name}", missing):
+        with optional_step(folder, f"confirming {trial_id} on seed {seed_name}", missing):
             scores[trial_id][seed_name] = ray.get(done)
             folder.write_confirmations(scores)
     wanted = [str(seed) for seed in range(first, first + seeds)]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorasweep.training.errors import SettingError, SettingsError
-from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig, merge
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -27,7 +26,7 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
     """
     before = sweep.config
     if sweep.state == "running":
-        see = shell_command(sweep.folder.mlruns, "status", sweep.name)
+        see = sweep.folder.command("status")
         raise SettingsError(f"sweep {sweep.name}: is running; see: {see}")
     after = SweepConfig.build(merge(before.model_dump(mode="json"), dict(entries)), "settings")
     old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
@@ -41,7 +40,7 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
                 value=new.get(key),
             )
     if after.search.trials <= before.search.trials:
-        again = shell_command(sweep.folder.mlruns, "resume", sweep.name)
+        again = sweep.folder.command("resume")
         raise SettingsError(
             f"sweep {sweep.name}: the name is in use, by a sweep of {before.search.trials} trials; choose "
             f"another --name, ask for more --trials, or continue it: {again}"

@@ -122,7 +122,7 @@ def run_sweep(
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
                     if copy.published and ended.state == "finished":
-                        ended = register_winner(ended, plan.config, copy.register, everyone.phase)
+                        ended = register_winner(ended, plan.config, folder, copy.register, everyone.phase)
                         _write_end(folder, ended)
             finally:
                 # Even after Ctrl-C: a display has to give the terminal its cursor back.
@@ -134,6 +134,7 @@ def run_sweep(
 def register_winner(
     result: SweepResult,
     config: SweepConfig,
+    folder: SweepFolder,
     register: Callable[[str], RegisteredVersion],
     phase: Callable[[str], None],
 ) -> SweepResult:
@@ -150,7 +151,7 @@ def register_winner(
     try:
         return result.model_copy(update={"registered": register(config.registered_name)})
     except Exception as error:  # the sweep is finished and on record, whatever happens here
-        later = f"lorasweep register {config.name} --name {config.registered_name}"
+        later = folder.command("register", "--name", config.registered_name)
         log.warning("the winner is not registered (%s); later: %s", first_line(error), later)
         log.debug("why the winner is not registered", exc_info=True)
         return result
@@ -172,7 +173,7 @@ def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
 def _no_space(folder: SweepFolder) -> SweepStoppedError:
     return SweepStoppedError(
         f"sweep {folder.name}: the disk is full; finished trials are safe. Free some space, then: "
-        f"lorasweep resume {folder.name}"
+        f"{folder.command('resume')}"
     )
 
 
@@ -262,7 +263,7 @@ def _run_trials(
         raise _no_space(folder)
     if recorder.watch.reason:
         raise TrainingError(
-            f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: lorasweep resume {folder.name}"
+            f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
         )
     return sorted(recorder.trials.values(), key=lambda trial: trial.number)
 
@@ -281,7 +282,7 @@ def _best_adapters(
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
-        with optional_step(folder.name, f"exporting {trial_id}", missing):
+        with optional_step(folder, f"exporting {trial_id}", missing):
             if not out.exists():
                 export_sweep(folder, out, trial=trial_id)
             adapters[trial_id] = out

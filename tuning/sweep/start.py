@@ -64,7 +64,7 @@ class Prepared:
         if self.retry:
             notes.append(f"tried again after they failed: {', '.join(self.retry)}")
         if self.failed:
-            again = f"lorasweep resume {self.folder.name} --retry-failed"
+            again = self.folder.command("resume", "--retry-failed")
             notes.append(f"failed before: {', '.join(self.failed)}; to try these again, too: {again}")
         return notes
 
@@ -121,14 +121,14 @@ def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
     """
     sweep = SweepRecord(folder)
     if sweep.state == "running":
-        raise SettingsError(f"sweep {folder.name}: is running; see: lorasweep status {folder.name}")
+        raise SettingsError(f"sweep {folder.name}: is running; see: {folder.command('status')}")
     failed = [trial.id for trial in sweep.trials if trial.state == "failed"]
     finished, result = sweep.state == "finished", sweep.result
     if finished and result is not None and not result.missing and not (retry_failed and failed):
         if result.published:
-            again = f"; to try its failed trials again: lorasweep resume {folder.name} --retry-failed"
+            again = f"; to try its failed trials again: {folder.command('resume', '--retry-failed')}"
             raise SettingsError(
-                f"sweep {folder.name}: has finished; see: lorasweep status {folder.name}"
+                f"sweep {folder.name}: has finished; see: {folder.command('status')}"
                 + (again if failed else "")
             )
         return None
@@ -190,7 +190,7 @@ def publish(
     _set_up(sweep.config)
     from lorasweep.tuning.sweep.run import register_winner
 
-    result = register_winner(sweep.result, sweep.config, copy.register, phase)
+    result = register_winner(sweep.result, sweep.config, folder, copy.register, phase)
     if uri == tracking_store(sweep.config.tracking_uri, folder.mlruns):
         folder.write_result(result)
     return result

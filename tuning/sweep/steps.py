@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lorasweep.training.errors import LorasweepError, TrainingError, first_line
+from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import is_disk_full
 
 log = logging.getLogger("lorasweep")
 
 
 @contextmanager
-def step_of(sweep: str, step: str) -> Iterator[None]:
+def step_of(folder: SweepFolder, step: str) -> Iterator[None]:
     """A step that the sweep cannot end without.
 
     Args:
-        sweep: its name, for the message.
+        folder: of the sweep, for the message.
         step: what is done in the block, such as `scoring t003 on the test split`.
 
     Raises:
@@ -30,13 +31,13 @@ def step_of(sweep: str, step: str) -> Iterator[None]:
             raise
         log.debug("why %s failed", step, exc_info=True)
         raise TrainingError(
-            f"sweep {sweep}: {step} failed ({reason(error)}); the trials are on record. Fix that, then: "
-            f"lorasweep resume {sweep}"
+            f"sweep {folder.name}: {step} failed ({reason(error)}); the trials are on record. Fix that, then: "
+            f"{folder.command('resume')}"
         ) from error
 
 
 @contextmanager
-def optional_step(sweep: str, step: str, missing: dict[str, str]) -> Iterator[None]:
+def optional_step(folder: SweepFolder, step: str, missing: dict[str, str]) -> Iterator[None]:
     """A step that the sweep can end without: if it fails, a log line says so, and `missing` why."""
     try:
         yield
@@ -46,10 +47,10 @@ def optional_step(sweep: str, step: str, missing: dict[str, str]) -> Iterator[No
         missing[step] = reason(error)
         log.debug("why %s failed", step, exc_info=True)
         log.warning(
-            "%s failed (%s); the sweep goes on without it, and later tries it again: lorasweep resume %s",
+            "%s failed (%s); the sweep goes on without it, and later tries it again: %s",
             step,
             missing[step],
-            sweep,
+            folder.command("resume"),
         )
 
 

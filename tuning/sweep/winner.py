@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.scores import bootstrap_intervals
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import (
@@ -72,12 +73,12 @@ def choose_winner(
     Raises:
         TrainingError: every trial failed, or the winner cannot be scored; one line says why and what to do.
     """
-    name, config = folder.name, plan.config
+    config = plan.config
     missing: dict[str, str] = {}
 
     def optional(step: str) -> AbstractContextManager[None]:
         phase(step)
-        return optional_step(name, step, missing)
+        return optional_step(folder, step, missing)
 
     references = references or References(plan, data, earlier)
     resources = references.resources
@@ -91,7 +92,7 @@ def choose_winner(
         if known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file():
             return known
         phase(step := f"{phases.SCORING} {best.id} on the test split")
-        with step_of(name, step):
+        with step_of(folder, step):
             logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
             write_winner(folder.winner, files, logits)
             return Winner(
@@ -103,7 +104,7 @@ def choose_winner(
             )
 
     confirmed = confirm(plan, folder, data, trials, phase, missing)
-    winner = _first_that_can_be_scored(plan, trials, confirmed, scored, missing)
+    winner = _first_that_can_be_scored(plan, folder, trials, confirmed, scored, missing)
     fields: dict[str, Any] = {
         "winner": winner.model_copy(update={"rule": rule_text(config, bool(confirmed))}),
         "confirmed": confirmed,
@@ -131,7 +132,7 @@ def choose_winner(
         yield fields
     resources = alone(plan)
     setup = trial_setup(plan, resources)
-    with optional_step(name, phases.UNMERGED, missing):
+    with optional_step(folder, phases.UNMERGED, missing):
         fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)
     yield fields
 
@@ -145,6 +146,7 @@ def tested_before(earlier: SweepResult | None) -> list[Winner]:
 
 def _first_that_can_be_scored(
     plan: SweepPlan,
+    folder: SweepFolder,
     trials: Sequence[TrialRecord],
     confirmed: Sequence[Confirmed],
     scored: Callable[[TrialRecord], Winner],
@@ -163,16 +165,17 @@ def _first_that_can_be_scored(
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
     if missing:
+        trials_then = str(plan.config.search.trials + 1)
+        more = shell_command(folder.mlruns, "run", "--name", name, "--trials", trials_then, "--extend")
         raise TrainingError(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "
-            f"{next(iter(missing.values()))}; restore it, then: lorasweep resume {name}; or train more: "
-            f"lorasweep run --name {name} --trials {plan.config.search.trials + 1} --extend"
+            f"{next(iter(missing.values()))}; restore it, then: {folder.command('resume')}; or train more: {more}"
         )
     errors = [trial.error for trial in trials if trial.error]
     first = errors[0] if errors else "no trial reached its first evaluation"
     raise TrainingError(
         f"sweep {name}: all {len(trials)} trials failed; the first: {first}; fix that, then: "
-        f"lorasweep resume {name}"
+        f"{folder.command('resume')}"
     )
 
 

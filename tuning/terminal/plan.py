@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
@@ -93,7 +94,11 @@ def _columns(plan: SweepPlan) -> str:
 
 
 def _model(plan: SweepPlan) -> str:
-    return f"{plan.config.base_model} ({plan.base.model_type}), {plan.amp.name} on {plan.amp.device.type}"
+    name = plan.config.base_model
+    if plan.base.hub_id is None and Path(name).is_relative_to(Path.cwd()):
+        # The whole path is kept; a person knows where they are.
+        name = str(Path(name).relative_to(Path.cwd()))
+    return f"{name} ({plan.base.model_type}), {plan.amp.name} on {plan.amp.device.type}"
 
 
 def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -> Iterator[Row]:

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -126,7 +125,7 @@ def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]
     lines = lines[:MOST_FAILED]
     shown = {trial.id for trial in (*ranked[:MOST_TRIALS], *failed[:MOST_FAILED])}
     if hidden := len(sweep.trials) - len(shown):
-        command = shell_command(sweep.folder.mlruns, "status", sweep.name, "--all")
+        command = sweep.folder.command("status", "--all")
         lines.append(f"and {hidden} more; all of them: {escape(command)}")
     return [*lines]
 

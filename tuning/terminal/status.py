@@ -62,7 +62,16 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
         "data": {**sweep.config.data.model_dump(), **sweep.plan.get("data", {})},
         "trials": [_trial_entries(trial) for trial in sweep.trials],
         **result.model_dump(
-            include={"winner", "unmerged", "untuned", "baselines", "confirmed", "choices", "registered"}
+            include={
+                "winner",
+                "unmerged",
+                "untuned",
+                "baselines",
+                "confirmed",
+                "choices",
+                "registered",
+                "missing",
+            }
         ),
     }
 

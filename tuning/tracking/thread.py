@@ -91,11 +91,11 @@ class MLflowCopy(SweepListener):
         if not self.published:
             why = f"MLflow is too slow: it has had {self._patience:.0f} s for the end of the sweep"
             log.warning(
-                "%s; sweep %s is complete in %s; copy it into MLflow later with: lorasweep publish %s",
+                "%s; sweep %s is complete in %s; copy it into MLflow later with: %s",
                 why if self._thread.is_alive() else self._failing,
                 self._folder.name,
                 self._folder.path,
-                self._folder.name,
+                self._folder.command("publish"),
             )
 
     def publish(self) -> None:
@@ -107,7 +107,7 @@ class MLflowCopy(SweepListener):
         adapters = {path.name: path for path in sorted((self._folder.path / "best").glob("t*"))}
         self.published = self._copy(SweepRecord(self._folder), adapters)
         if not self.published:
-            raise SettingsError(f"{self._failing}; try again later: lorasweep publish {self._folder.name}")
+            raise SettingsError(f"{self._failing}; try again later: {self._folder.command('publish')}")
 
     def register(self, name: str, *, self_contained: bool = False) -> Registered:
         """Make the winner a version of a registered model; see `lorasweep.tuning.tracking.models.registry.register`.

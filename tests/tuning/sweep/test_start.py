@@ -95,7 +95,7 @@ def test_failed_trials_that_a_resumed_sweep_tries_again(folder: SweepFolder, pla
     assert prepared is not None
     assert (prepared.retry, prepared.failed) == ((), ("t000",))
     assert prepared.notes == [
-        "failed before: t000; to try these again, too: lorasweep resume demo --retry-failed"
+        f"failed before: t000; to try these again, too: {folder.command('resume', '--retry-failed')}"
     ]
     folder.write_result(FINISHED.model_copy(update={"published": True}))
     with pytest.raises(SettingsError, match=r"has finished; .* again: lorasweep resume demo --retry-failed"):

@@ -84,7 +84,7 @@ def test_a_comparison_that_fails_is_left_out_and_done_later(
     assert result.missing == {step: "RuntimeError: out of memory"}
     assert [record.getMessage() for record in caplog.records] == [
         f"{step} failed (RuntimeError: out of memory); the sweep goes on without it, and later tries it again: "
-        "lorasweep resume demo"
+        f"lorasweep resume demo --mlruns {place.folder.mlruns}"
     ]
     assert place.done == ["c1", "test_baselines"]
     place.errors.clear()
@@ -129,7 +129,7 @@ def test_a_winner_that_cannot_be_scored_is_told_on_one_line(place: Place) -> Non
         place.end()
     assert str(told.value) == (
         "sweep demo: scoring t001 on the test split failed (IndexError: index out of range in self); the trials "
-        "are on record. Fix that, then: lorasweep resume demo"
+        f"are on record. Fix that, then: lorasweep resume demo --mlruns {place.folder.mlruns}"
     )
     assert place.done == []
     failed = [trial.model_copy(update={"checkpoint": None, "error": "broke"}) for trial in TRIALS]

@@ -142,7 +142,7 @@ def _choose(sweep: SweepRecord, trial: str | None) -> TrialRecord:
     if trial is None:
         raise ExportError(
             f"sweep {sweep.name}: has no winner (it is {sweep.state}); go on with: "
-            f"lorasweep resume {sweep.name}, or name a trial that has a score with --trial"
+            f"{sweep.folder.command('resume')}, or name a trial that has a score with --trial"
         )
     record = sweep.trial(trial)
     if record.checkpoint is None:
