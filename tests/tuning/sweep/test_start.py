@@ -104,7 +104,7 @@ def test_failed_trials_that_a_resumed_sweep_tries_again(folder: SweepFolder, pla
     assert prepared is not None
     assert prepared.retry == ("t000",)
     folder.write_trial(TrialRecord(id="t000", number=0, state="stopped"))
-    with pytest.raises(SettingsError, match=r"has finished; see: lorasweep status demo$"):
+    with pytest.raises(SettingsError, match=r"has finished; see: lorasweep status demo --mlruns [^ ]+$"):
         start.resume(folder, retry_failed=True)
 
 
