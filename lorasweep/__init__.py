@@ -4,7 +4,7 @@
 
     sweep = lorasweep.run("my.csv", trials=20)
     sweep.winner
-    sweep.predict(["Markets rally as inflation cools"])
+    sweep.predict(["Markets rally as inflation cools"], ["Shares rose after the monthly report."])
     sweep.export("best-adapter")
 
 Names are imported when they are first used, so `import lorasweep` is quick.
