@@ -228,7 +228,10 @@ def find_or_run(
         SettingsError: a sweep of this name has other settings.
         SweepStoppedError: it was interrupted.
     """
-    searched = {"data", "base_model", "training", "search", "choice"}
+    searched: dict[str, Any] = dict.fromkeys(("data", "base_model", "training", "search", "choice"), True)
+    if "max_length" not in config.training.model_fields_set:
+        # Then it became what the base model can read.
+        searched["training"] = set(type(config.training).model_fields) - {"max_length"}
     folder, wanted = SweepFolder(mlruns, config.name), config.model_dump(include=searched)
     if folder.exists() and folder.config().model_dump(include=searched) != wanted:
         raise SettingsError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,6 +145,16 @@ class SweepConfig(Settings):
     tracking_uri: str | None = Field(None, description="MLflow tracking store: a database or a server.")
     registry: RegistrySettings = RegistrySettings()
     system_metrics: bool = Field(False, description="Record the CPU, memory and GPU use of each trial.")
+
+    @field_validator("base_model")
+    @classmethod
+    def _folder_in_full(cls, name: str) -> str:
+        # As typed it would hold in this folder only, and a sweep is resumed and exported from others.
+        with suppress(OSError, RuntimeError):  # too long for a path, or of a user without a home: no folder
+            folder = Path(name).expanduser()
+            if name != MINILM and folder.is_dir():
+                return str(folder.resolve())
+        return name
 
     @property
     def registered_name(self) -> str:

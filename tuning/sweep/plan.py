@@ -101,9 +101,6 @@ def plan_sweep(
     )
     device = torch.device("cuda" if resources.gpus_per_trial and torch.cuda.is_available() else "cpu")
     base = resolve_base_model(config.base_model)
-    if base.hub_id is None:
-        # As typed it would hold in this folder only, and a sweep is resumed and exported from others.
-        config = config.model_copy(update={"base_model": base.location})
     amp = resolve_precision(config.training.precision, device, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)

@@ -65,7 +65,7 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
     children = {run.data.tags["lorasweep.trial"]: run for run in runs if "lorasweep.trial" in run.data.tags}
     assert len(runs) == trials + 1
     assert children.keys() == {record.id for record in records}
-    assert {run.info.run_name.split()[1] for run in children.values()} <= {"completed", "stopped"}
+    assert {run.info.run_name.split()[1] for run in children.values()} <= {"completed", "stopped", "winner"}
     for record in records:
         history = client.get_metric_history(children[record.id].info.run_id, "val_accuracy")
         told = sorted((point.step, point.value) for point in history)
