@@ -139,8 +139,11 @@ def comparison_text(rows: Sequence[ComparedRow]) -> RenderableType:
             table.add_row(*map(escape, line))
         parts += [table, ""]
     parts += [f"[red]{escape(row.plan.name)}[/red] failed: {escape(row.error)}" for row in rows if row.error]
-    notes = [NO_AMP] * any(row.same_as for row in rows) + [note for note in [busy_note(rows)] if note]
-    return Group(*parts, *notes)
+    # In a table, which breaks them between words, as the console does not.
+    notes = Table(box=None, show_header=False, padding=(0, 0, 1, 0))
+    for note in [NO_AMP] * any(row.same_as for row in rows) + [note for note in [busy_note(rows)] if note]:
+        notes.add_row(escape(note))
+    return Group(*parts, notes)
 
 
 def comparison_markdown(rows: Sequence[ComparedRow], settings: CompareSettings) -> str:
