@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tiny_adapters import make_folder
 from lorasweep.command_line import main as cli
 from lorasweep.tuning.record.listener import Listeners
 from lorasweep.tuning.record.results import SweepResult
-from lorasweep.tuning.terminal.console import PlainConsole
+from lorasweep.tuning.terminal.console import PlainConsole, console
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay
 
 LABELS = ("économie", "健康", "films ✓")
@@ -40,6 +40,14 @@ def place(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(made)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return made
+
+
+@pytest.fixture(autouse=True)
+def clean_console() -> Iterator[None]:
+    """What could not be written stays in the console, which here outlives its command."""
+    yield
+    console._buffer.clear()
+    console.quiet = False
 
 
 def command(monkeypatch: pytest.MonkeyPatch, output: io.TextIOWrapper, *arguments: str) -> int:
