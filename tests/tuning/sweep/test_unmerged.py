@@ -71,7 +71,7 @@ def test_a_sweep_on_merged_labels(place: Path) -> None:
     out, err = lorasweep(place, *arguments, "--trials", "2")
     assert err == ""
     assert "labels merged by map.yaml: 3 classes become 2" in out
-    assert max(map(len, out[out.index("test split") :].splitlines())) <= 80
+    assert max(map(len, out[out.index("\ntest split ") :].splitlines())) <= 80
     folder = SweepFolder(place / "mlruns", "merged")
     data, result = Dataset.load(folder.data), folder.result()
     assert data.label_names == ("fun and money", "health")
