@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.sweep.plan import SweepPlan
+from lorasweep.tuning.sweep.references import beside_trials
 
 # How the text of each step's phase begins, see `SweepListener.phase`.
 CONFIRMING = "confirming the best"
@@ -53,7 +54,7 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     if config.resources.address is None and not plan.resources.gpus_per_trial:
         faster = math.sqrt(plan.resources.concurrency)
     training = rungs / faster
-    beside = plan.resources.concurrency > 1
+    beside = beside_trials(plan.resources)
     steps = []
     count, seeds = config.choice.confirmed
     if count:

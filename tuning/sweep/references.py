@@ -21,6 +21,14 @@ from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_s
 from lorasweep.tuning.trials.cluster import Resources
 
 
+def beside_trials(resources: Resources) -> bool:
+    """Whether references are trained beside the last trials.
+
+    On two cores a worker's imports take more time than that saves, see `benchmarks/results/fixed_cost.md`.
+    """
+    return resources.concurrency > 1 and resources.cpus >= 4
+
+
 class References:
     """The untuned settings and the models without a neural network, as far as they are wanted and not on record.
 
@@ -42,7 +50,7 @@ class References:
         Where trials run one at a time nothing is free before the end; then they are trained when they are asked for.
         """
         resources = self._plan.resources
-        if resources.concurrency < 2 or self._tasks:
+        if not beside_trials(resources) or self._tasks:
             return
         # The longer one first.
         if self.want_untuned:

@@ -28,7 +28,7 @@ def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
         config=SweepConfig.model_validate({"name": "news", "training": {"epochs": 2}} | settings),
         dataset=SimpleNamespace(train="x" * 480, validation="x" * 160, test="x" * 320, original_names=names),
         budget=SimpleNamespace(rungs=6),
-        resources=SimpleNamespace(concurrency=2, gpus_per_trial=gpus),
+        resources=SimpleNamespace(concurrency=2, cpus=4, gpus_per_trial=gpus),
     )
 
 
