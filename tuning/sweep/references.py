@@ -69,24 +69,24 @@ class References:
         Args:
             told: called with each rung, if the training runs in this process.
         """
-        trained = self._result("untuned", train_reference, *self._untuned(alone(self._plan)), *told)
+        resources = alone(self._plan)
+        trained = self._result("untuned", resources, train_reference, *self._untuned(resources), *told)
         assert isinstance(trained, TestedClassifier)
         return trained
 
     def baselines(self) -> dict[str, np.ndarray]:
         """Name → log probabilities of the test rows."""
-        return dict(self._result("baselines", test_baselines, self._plan.dataset))
+        return dict(self._result("baselines", self._one_core(), test_baselines, self._plan.dataset))
 
     def _untuned(self, resources: Resources) -> tuple[Hyperparameters, object, Any]:
         return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
 
-    def _result(self, name: str, function: Any, *arguments: Any) -> Any:
+    def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
         import ray
 
         task = self._tasks.pop(name, None)
         if task is not None:
             return ray.get(task)
-        resources = self._one_core() if function is test_baselines else alone(self._plan)
         return run_alone(self._plan.config.resources.address, resources, function, *arguments)
 
     def _one_core(self) -> Resources:

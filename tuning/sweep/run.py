@@ -87,10 +87,11 @@ def run_sweep(
             ended = result("interrupted")
             if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
-                for number, fields in enumerate(choosing):
+                for fields in choosing:
+                    new = "winner" not in known
                     known |= fields
                     _write_end(folder, result("interrupted"))
-                    if number == 0:
+                    if new:
                         everyone.chosen(fields["winner"])
                 ended = result("finished")
         except LorasweepError as error:

@@ -29,14 +29,6 @@ with SweepFolder(Path(sys.argv[1]), "demo").lock():
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> SweepFolder:
-    """A new sweep's folder."""
-    folder = SweepFolder(tmp_path, "demo")
-    folder.create(SweepConfig(name="demo"))
-    return folder
-
-
 def record(number: int, **fields: object) -> TrialRecord:
     """A trial's record."""
     return TrialRecord.model_validate({"id": f"t{number:03d}", "number": number, **fields})

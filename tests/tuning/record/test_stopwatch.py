@@ -6,12 +6,10 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from lorasweep.tuning.record import stopwatch as stopwatch_module
-from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.stopwatch import RUNS_FILE, read_runs, stopwatch
@@ -27,14 +25,6 @@ with stopwatch.stopwatch(Path(sys.argv[1])):
     print("runs", flush=True)
     time.sleep(60)
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> SweepFolder:
-    """A new sweep's folder."""
-    folder = SweepFolder(tmp_path, "demo")
-    folder.create(SweepConfig(name="demo"))
-    return folder
 
 
 def test_a_killed_run_loses_no_more_than_a_moment(folder: SweepFolder) -> None:
