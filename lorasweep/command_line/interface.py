@@ -32,7 +32,7 @@ def ui(
     uri = tracking_store(tracking_uri, mlruns)
     if uri.startswith(("http://", "https://")):
         address = hide_passwords(uri)
-        console.print(f"the record is on a server already: {escape(address)}", soft_wrap=True)
+        console.print(f"the record is on a server already: {escape(address)}")
         # Without them the address is still right.
         with suppress(LorasweepError):
             _show_links(uri, address)
@@ -61,7 +61,7 @@ def _show_links(uri: str, address: str) -> None:
 
     links = view_links(uri, EXPERIMENT, address)
     if not links:
-        console.print(f"MLflow, which has no sweeps yet  [cyan]{escape(address)}[/cyan]", soft_wrap=True)
+        console.print(f"MLflow, which has no sweeps yet  [cyan]{escape(address)}[/cyan]")
     for view, link in links:
         # Not broken into lines, so that a terminal lets one click on it.
-        console.print(f"{escape(view):<19} [cyan]{escape(link)}[/cyan]", soft_wrap=True)
+        console.print(f"{escape(view):<19} [cyan]{escape(link)}[/cyan]")

@@ -214,22 +214,22 @@ def show_end(sweep: lorasweep.Sweep) -> None:
 
 def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     """What can be done with a sweep that does not run."""
-    mlruns = sweep.record.folder.mlruns
+    folder = sweep.record.folder
     if sweep.state != "finished":
         return [
-            (shell_command(mlruns, "resume", sweep.name), "go on where it stopped"),
-            (shell_command(mlruns, "status", sweep.name), "what there is so far"),
+            (folder.command("resume"), "go on where it stopped"),
+            (folder.command("status"), "what there is so far"),
         ]
     again = []
     if sweep.result is not None and sweep.result.missing:
-        again = [(shell_command(mlruns, "resume", sweep.name), "try again what failed after the trials")]
+        again = [(folder.command("resume"), "try again what failed after the trials")]
     elif any(trial.state == "failed" for trial in sweep.record.trials):
-        retry = shell_command(mlruns, "resume", sweep.name, "--retry-failed")
+        retry = folder.command("resume", "--retry-failed")
         again = [(retry, "try the failed trials again")]
     return [
         *again,
-        (shell_command(mlruns, "ui"), "browse the trials"),
-        (shell_command(mlruns, "export", sweep.name, "--out", "best-adapter"), "take the winner along"),
+        (shell_command(folder.mlruns, "ui"), "browse the trials"),
+        (folder.command("export", "--out", "best-adapter"), "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
     ]
 
