@@ -149,26 +149,25 @@ def encode_texts(
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     types = encoded.get("token_type_ids")
     pad_id = tokenizer.pad_token_id
-    input_ids = (
-        np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
-    )
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
     return EncodedTexts(
-        input_ids=input_ids,
+        input_ids=np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+        if rows
+        else np.zeros(0, np.int32),
         type_ids=np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else None,
-        offsets=offsets,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
         labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
         pad_id=0 if pad_id is None else int(pad_id),
         # A row of exactly the maximum length counts too: telling them apart would take a second pass.
         truncated=int((lengths >= max_length).sum()),
-        **_unknown(tokenizer, input_ids, offsets),
     )
 
 
-def _unknown(
-    tokenizer: PreTrainedTokenizerBase, input_ids: np.ndarray, offsets: np.ndarray
-) -> dict[str, int]:
-    """Counts of tokens of the texts, of those that are unknown, and of rows without a known one."""
+def count_unknown(tokenizer: PreTrainedTokenizerBase, encoded: EncodedTexts) -> EncodedTexts:
+    """The same texts with the counts of their own tokens, of the unknown ones, and of rows without a known one.
+
+    Apart from `encode_texts`, as only who chooses a base model asks for them, and predictions do not.
+    """
+    input_ids, offsets = encoded.input_ids, encoded.offsets
     roles = dict(tokenizer.special_tokens_map)
     unk = roles.pop("unk_token", None)
     others = [roles.pop("additional_special_tokens", []), list(roles.values())]
@@ -177,18 +176,20 @@ def _unknown(
     # Where the same token also ends a text, as in GPT-2, nothing is ever unknown.
     unknown = own & (input_ids == (tokenizer.convert_tokens_to_ids(unk) if unk else -1))
     known_before = np.concatenate([[0], np.cumsum(own & ~unknown)])
-    return {
-        "text_tokens": int(own.sum()),
-        "unknown_tokens": int(unknown.sum()),
-        "unreadable": int((known_before[offsets[1:]] == known_before[offsets[:-1]]).sum()),
-    }
+    return replace(
+        encoded,
+        text_tokens=int(own.sum()),
+        unknown_tokens=int(unknown.sum()),
+        unreadable=int((known_before[offsets[1:]] == known_before[offsets[:-1]]).sum()),
+    )
 
 
 def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedDataset:
     """Tokenise the three splits of a data set."""
 
     def encode(texts: Texts) -> EncodedTexts:
-        return encode_texts(tokenizer, texts.text, texts.pair, texts.labels, max_length)
+        encoded = encode_texts(tokenizer, texts.text, texts.pair, texts.labels, max_length)
+        return count_unknown(tokenizer, encoded)
 
     return EncodedDataset(
         encode(dataset.train), encode(dataset.validation), encode(dataset.test), dataset.label_names

@@ -15,6 +15,7 @@ from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.encoding import (
     EncodedDataset,
     EncodedTexts,
+    count_unknown,
     encode_dataset,
     encode_texts,
     epoch_batches,
@@ -131,11 +132,12 @@ def test_tokens_that_the_tokenizer_does_not_know_are_counted(
     tokenizers: dict[str, Any], pair: list[str] | None
 ) -> None:
     texts = ["markets \u4eca\u5929", "\U0001f99c", "\u200b", "film star"]
-    encoded = encode_texts(tokenizers["typed"], texts, pair, None, max_length=9)
+    tokenizer = tokenizers["typed"]
+    encoded = count_unknown(tokenizer, encode_texts(tokenizer, texts, pair, None, max_length=9))
     more = 2 if pair else 0
     assert (encoded.text_tokens, encoded.unknown_tokens) == (6 + more, 3 + more // 2)
     assert encoded.unreadable == 2
-    none = encode_texts(tokenizers["typed"], [], None, None, max_length=9)
+    none = count_unknown(tokenizer, encode_texts(tokenizer, [], None, None, max_length=9))
     assert (none.text_tokens, none.unknown_tokens, none.unreadable) == (0, 0, 0)
 
 
@@ -144,7 +146,7 @@ def test_a_tokenizer_that_falls_back_to_bytes_knows_everything() -> None:
     tokenizer = tiny_tokenizer(typed=False)
     for unknown in ("[SEP]", None):
         tokenizer.unk_token = unknown
-        encoded = encode_texts(tokenizer, ["film [SEP]"], None, None, max_length=9)
+        encoded = count_unknown(tokenizer, encode_texts(tokenizer, ["film [SEP]"], None, None, max_length=9))
         assert (encoded.text_tokens, encoded.unknown_tokens, encoded.unreadable) == (1, 0, 0)
 
 
