@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 # Before any library reads them: a test never asks a model hub, and tiny models are slowed by threads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -48,3 +49,12 @@ def place(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     write_rows(place / "rows.csv")
     shutil.copytree(tiny_base("bert"), place / "base")
     return place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_heard() -> None:
+    """As from a terminal: a job that a script puts in the background, or `nohup` starts, ignores some of them."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
