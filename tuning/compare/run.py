@@ -118,7 +118,7 @@ def _run_row(
 
     def listen(evaluation: Evaluation) -> None:
         rungs, accuracy = settings.training.rungs, evaluation.scores.accuracy
-        report(f"{label}: evaluation {evaluation.rung} of {rungs}, validation {accuracy:.1%}")
+        report(f"{label}: evaluation {evaluation.rung} of {rungs}: {accuracy:.1%}")
 
     report(f"{label}: loading")
     dataset, data = prepared.dataset, prepared.encoded

@@ -44,7 +44,7 @@ def test_without_an_amp_type_nothing_is_trained_twice(
     assert [row.plan for row in rows] == plans
     assert lines == [
         "row 1 of 2, full fine-tuning (fp32): loading",
-        f"row 1 of 2, full fine-tuning (fp32): evaluation 1 of 1, validation {rows[0].validation_score:.1%}",
+        f"row 1 of 2, full fine-tuning (fp32): evaluation 1 of 1: {rows[0].validation_score:.1%}",
     ]
     assert rows[1].test == rows[0].test
     assert list(folder.rows()) == ["full-amp", "full-fp32"]

@@ -158,12 +158,14 @@ def load(place: Place, uri: str) -> Any:
     """As somebody does who has set MLflow's store."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(place.uri)
-    try:
-        return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
-    finally:
-        mlflow.set_tracking_uri(before)
+    # Set, it stands in the environment too, where later tests and what they start would read it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        mlflow.set_tracking_uri(place.uri)
+        try:
+            return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 def labels(adapter: Path) -> list[str]:
