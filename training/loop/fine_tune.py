@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, epoch_batches
@@ -93,9 +92,8 @@ def fine_tune(
             if position == 0 or state.step == rung_first_step:
                 order = batches(epoch)
             rate = hyperparameters.learning_rate * schedule.rate_factor(state.step)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
             losses += _step(state, data.train, order[position], hyperparameters, training_settings, weights)
+            state.apply_gradients(hyperparameters.max_grad_norm, rate)
             rows_seen += len(order[position])
             state.step += 1
             if state.step % check_steps == 0:
@@ -130,7 +128,7 @@ def _step(
     training_settings: TrainingSettings,
     weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """One optimiser step over the rows of a batch; returns its mean loss, on the device, of shape ().
+    """Accumulate the gradients of a batch; returns its mean loss, on the device, of shape ().
 
     If memory runs out, the micro-batch is halved and the step repeated with accumulated gradients.
     """
@@ -149,16 +147,9 @@ def _step(
                 ) from error
             state.micro_batch_size = math.ceil(micro / 2)
         # Outside the handler: the error's frames hold the tensors that are to be freed.
-        state.optimizer.zero_grad(set_to_none=True)
+        state.trained.zero_gradients()
         if state.amp.device.type == "cuda":
             torch.cuda.empty_cache()
-    state.scaler.unscale_(state.optimizer)
-    nn.utils.clip_grad_norm_(
-        [p for group in state.optimizer.param_groups for p in group["params"]], hyperparameters.max_grad_norm
-    )
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
     return loss
 
 
