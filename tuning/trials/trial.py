@@ -14,7 +14,7 @@ from ray import tune
 from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import LorasweepError
+from lorasweep.training.errors import LorasweepError, ModelError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
@@ -69,15 +69,17 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     device = prepare_worker(setup)
     hyperparameters = Hyperparameters(**config["hyperparameters"])
-    state = start_state(data, setup, hyperparameters, device)
-    parameters = trainable_parameters(state.model)
-    best = Best(setup.training_settings.metric)
+    state, best = start_state(data, setup, hyperparameters, device), Best(setup.training_settings.metric)
+    notes: list[str] = []
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            state.load(Path(folder))
-            stored = json.loads((Path(folder) / BEST_FILE).read_text())
-            best = Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
+        try:
+            best = _go_on(state, checkpoint, best)
+        except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
+            # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
+            notes.append(f"began anew: its checkpoint cannot be read ({first_line(error)})")
+            state = start_state(data, setup, hyperparameters, device)
+    parameters = trainable_parameters(state.model)
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
     recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
@@ -102,9 +104,18 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     ).model_dump(),
                     "trainable_parameters": parameters,
                     "micro_batch_size": state.micro_batch_size,
+                    "notes": notes,
                 },
                 checkpoint=tune.Checkpoint.from_directory(temporary),
             )
+
+
+def _go_on(state: TrainingState, checkpoint: tune.Checkpoint, best: Best) -> Best:
+    """Put a checkpoint into a trial's state, and return the best evaluation that it knows."""
+    with checkpoint.as_directory() as folder:
+        state.load(Path(folder))
+        stored = json.loads((Path(folder) / BEST_FILE).read_text())
+    return Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
 
 
 def start_state(

@@ -102,6 +102,7 @@ def reach(
         "evaluation": {"rung": rung, "accuracy": score, "seconds": 1.5 * rung},
         "trainable_parameters": 99,
         "micro_batch_size": None,
+        "notes": [],
     }
     recorder.on_trial_result(0, [], trial, result | more)
     recorder.on_checkpoint(0, [], trial, SimpleNamespace(path=f"c{rung}"))  # type: ignore[arg-type]
@@ -198,7 +199,14 @@ def test_a_rung_done_again_that_scores_less_is_not_the_best(folder: SweepFolder)
     first = Recorder(folder, RUNGS, ["rank"])
     first.on_trial_start(0, [], ray_trial(0))
     reach(first, ray_trial(0), 1, 0.5, 0.5, 1)
-    result = {SCORE: 0.6, RUNG: 2, BEST_RUNG: 2, "trainable_parameters": 9, "micro_batch_size": None}
+    result: dict[str, Any] = {
+        SCORE: 0.6,
+        RUNG: 2,
+        BEST_RUNG: 2,
+        "trainable_parameters": 9,
+        "micro_batch_size": None,
+        "notes": [],
+    }
     first.on_trial_result(0, [], ray_trial(0), result | {"evaluation": {"rung": 2, "seconds": 3.0}})
     again = Recorder(folder, RUNGS, ["rank"], past=folder.trials())
     reach(again, ray_trial(0), 2, 0.4, 0.5, 1)
