@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ def recording(state: TrainingState) -> RecordingAdamW:
     optimizer = RecordingAdamW(state)
     state.optimizer = optimizer
     return optimizer
+
+
+def allow_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models run on the meta device: torch knows no autocast there, and raises even for the question.
+
+    Whatever has to wait for a device raises there, so that waits can be found without a GPU.
+    """
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
 
 
 def refusal(name: object) -> str:

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, epoch_batches
+from lorasweep.training.data.batches import DeviceTexts, epoch_batches
+from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
@@ -75,6 +77,8 @@ def fine_tune(
     """
     model, amp = state.model, state.amp
     schedule = Schedule.of(len(data.train), hyperparameters, training_settings)
+    train = device_texts(model, data.train, amp.device)
+    validation = device_texts(model, data.validation, amp.device)
     weights = (
         torch.from_numpy(data.class_weights()).to(amp.device) if training_settings.class_weights else None
     )
@@ -92,7 +96,7 @@ def fine_tune(
             if position == 0 or state.step == rung_first_step:
                 order = batches(epoch)
             rate = hyperparameters.learning_rate * schedule.rate_factor(state.step)
-            losses += _step(state, data.train, order[position], hyperparameters, training_settings, weights)
+            losses += _step(state, train, order[position], hyperparameters, training_settings, weights)
             state.apply_gradients(hyperparameters.max_grad_norm, rate)
             rows_seen += len(order[position])
             state.step += 1
@@ -102,7 +106,7 @@ def fine_tune(
         if state.step > rung_first_step:
             state.train_loss = float(losses) / (state.step - rung_first_step)
         train_seconds = clock() - rung_started
-        logits = predict_logits(model, data.validation, amp)
+        logits = predict_logits(model, validation, amp)
         scores = score(logits, data.validation.labels)
         _check_finite(state.train_loss + scores.loss, state.step, rate, amp.name)
         state.rung = rung + 1
@@ -122,7 +126,7 @@ def fine_tune(
 
 def _step(
     state: TrainingState,
-    texts: EncodedTexts,
+    texts: DeviceTexts,
     rows: np.ndarray,
     hyperparameters: Hyperparameters,
     training_settings: TrainingSettings,
@@ -155,7 +159,7 @@ def _step(
 
 def _backward(
     state: TrainingState,
-    texts: EncodedTexts,
+    texts: DeviceTexts,
     rows: np.ndarray,
     micro: int,
     label_smoothing: float,
@@ -163,13 +167,13 @@ def _backward(
 ) -> torch.Tensor:
     """Accumulate the gradients of a batch's mean loss, `micro` rows at a time; exact for any `micro`."""
     device = state.amp.device
-    labels = torch.from_numpy(texts.labels[rows]).to(device)
+    labels = texts.labels[texts.place(rows)]
     total = weights[labels].sum() if weights is not None else float(len(rows))
     loss = torch.zeros((), device=device)
     for start in range(0, len(rows), micro):
         part = slice(start, start + micro)
         with state.amp.autocast():
-            logits = state.model(**texts.batch(rows[part], device)).logits
+            logits = state.model(**texts.batch(rows[part])).logits
         part_loss = (
             F.cross_entropy(
                 logits.float(), labels[part], weights, reduction="sum", label_smoothing=label_smoothing

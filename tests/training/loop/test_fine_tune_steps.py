@@ -21,7 +21,7 @@ from tiny_trials import (
 from torch import nn
 from torch.nn import functional as F
 
-from lorasweep.training.data.encoding import epoch_batches
+from lorasweep.training.data.batches import epoch_batches
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import Schedule, fine_tune
 from lorasweep.training.model.base_model import LoadedBase
