@@ -94,13 +94,8 @@ class Recorder(tune.Callback):
             "best_rung": result[BEST_RUNG],
             "trainable_parameters": result["trainable_parameters"],
             "seconds": evaluation.seconds,
+            "notes": _with_notes(record, *result["notes"]),
         }
-        notes = list(result["notes"])
-        if result["micro_batch_size"]:
-            notes.append(
-                f"out of memory: micro-batches of {result['micro_batch_size']} rows, gradients accumulated"
-            )
-        update["notes"] = _with_notes(record, *notes)
         self._write(record.model_copy(update=update))
 
     def on_checkpoint(

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import tune
 from ray.tune import Checkpoint
 from tiny_trials import dataset, hyperparameters, settings
 
 from lorasweep.training.model.base_model import resolve_base_model
-from lorasweep.tuning.record.reported import RUNG, SCORE
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
 from lorasweep.tuning.trials import trial
 from lorasweep.tuning.trials.checkpoints import BEST_FILE
 
@@ -75,3 +77,46 @@ def test_a_trial_whose_checkpoint_cannot_be_read_begins_anew(
     again = run(monkeypatch, base, place, place)
     assert [result[SCORE] for result in again] == [result[SCORE] for result in whole]
     assert "began anew: its checkpoint cannot be read (" in again[0]["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("load_base", "out of memory for the weights of "),
+        ("build_classifier", "out of memory for the adapter: "),
+        ("TrainingState.start", "out of memory for gradients and moments of "),
+        ("fine_tune", "out of memory for a trial: "),
+        ("write_checkpoint", "out of memory for a trial: "),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_one_line_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, place: str, told: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`\nmore")
+
+    trial._loaded_base.cache_clear()
+    monkeypatch.setattr(f"lorasweep.tuning.trials.trial.{place}", full)
+    # An error that was raised would make Ray try the trial again, with the same end.
+    (result,) = run(monkeypatch, tiny_base("bert"), tmp_path)
+    assert result[ERROR].startswith(told)
+    assert "run fewer trials at once" in result[ERROR]
+    assert "\n" not in result[ERROR]
+
+
+def test_what_a_trial_notes_reaches_its_record(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def little(module: torch.nn.Module, arguments: Any, inputs: dict[str, torch.Tensor]) -> None:
+        if module.training and len(inputs["input_ids"]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def build(*arguments: Any) -> torch.nn.Module:
+        model = build_classifier(*arguments)
+        model.register_forward_pre_hook(little, with_kwargs=True)
+        return model
+
+    monkeypatch.setattr("lorasweep.tuning.trials.trial.build_classifier", build)
+    results = run(monkeypatch, tiny_base("bert"), tmp_path)
+    notes = ["out of memory: micro-batches of 4 rows, gradients accumulated"]
+    assert [result["notes"] for result in results] == [notes] * 4
