@@ -110,8 +110,7 @@ def reserved_device(gpu_share: float) -> torch.device:
         raise SettingsError(f"{problem}: {_why_unusable()}, or train on CPU cores: --gpus-per-trial 0")
     device = torch.device("cuda", 0)
     try:
-        # A GPU that is too old for this torch, broken, or another's alone shows it at the first kernel.
-        torch.ones(1, device=device).add_(1).item()
+        _run_a_kernel(device)
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         if is_out_of_memory(error):
             raise
@@ -120,6 +119,11 @@ def reserved_device(gpu_share: float) -> torch.device:
             f"{_versions()}: install a torch for this GPU, or train on CPU cores: --gpus-per-trial 0"
         ) from error
     return device
+
+
+def _run_a_kernel(device: torch.device) -> None:
+    # A GPU that is too old for this torch, broken, or another's alone shows it at the first one.
+    torch.ones(1, device=device).add_(1).item()
 
 
 def _why_unusable() -> str:

@@ -65,7 +65,7 @@ def measure(
         ModelError: the base model cannot be loaded, or no module matches the target modules.
     """
     seed, memory = training_settings.seed, PeakMemory(amp.device)
-    loaded = load_base(base, data.label_names, seed, amp.device)
+    loaded = load_base(base, data.label_names, seed)
     state = TrainingState.start(build_classifier(loaded, hyperparameters, seed, amp), hyperparameters, amp)
     rates: list[float] = []
     best = Best(training_settings.metric)
