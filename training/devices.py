@@ -53,6 +53,7 @@ def cards() -> list[Card]:
     """The GPUs that torch can use in this process. Initialises CUDA."""
     if not torch.cuda.is_available():
         return []
+    torch.cuda.current_device()  # CUDA, once begun, may see fewer than the driver counts
     found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return [Card(card.name, (card.major, card.minor), card.total_memory) for card in found]
 

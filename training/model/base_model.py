@@ -131,7 +131,8 @@ def load_base(
 
     Args:
         seed: seed of the modules that the checkpoint lacks.
-        device: of the fp32 weights. Trials on a GPU take theirs from the CPU, in the AMP type.
+        device: of the fp32 weights. Trials on a GPU take theirs from the CPU, in the AMP type; there the file is
+            mapped, so the processes of a machine share it.
 
     Raises:
         ModelError: the weights cannot be loaded, or the checkpoint lacks the encoder itself.

@@ -22,6 +22,7 @@ from lorasweep.tuning.compare.record import Costs
 
 # A process that has sent its last message has nothing left to do but end.
 ENDING_SECONDS = 60
+LESS_MEMORY = "lower --batch-size or --max-length"
 
 
 class RowTask(NamedTuple):
@@ -67,8 +68,8 @@ def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[
     except EOFError:
         process.join()
         raise TrainingError(
-            f"its process died (exit code {process.exitcode}); the system may have killed it for lack of "
-            "memory: lower --batch-size or --max-length"
+            f"its process died (exit code {process.exitcode}); the system may have killed it for lack of memory: "
+            f"{LESS_MEMORY}"
         ) from None
     finally:
         if process.is_alive():
@@ -92,4 +93,7 @@ def _work(task: RowTask, pipe: Connection) -> None:
     except LorasweepError as error:
         pipe.send(error)
     except Exception as error:  # goes into the row's own record: the other rows go on
+        if devices.is_out_of_memory(error):
+            pipe.send(TrainingError(f"out of memory on {device} ({first_line(error)}); {LESS_MEMORY}"))
+            return
         pipe.send(TrainingError(f"training failed: {type(error).__name__}: {first_line(error)}"))

@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import psutil
@@ -20,7 +23,7 @@ from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.compare.process import RowTask, measure_apart
+from lorasweep.tuning.compare.process import RowTask, _work, measure_apart
 
 SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1, precision="fp32")
 
@@ -74,3 +77,23 @@ def test_a_rows_process_does_without_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_memory_that_runs_out_is_one_line(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it does: here while the base model is loaded."""
+
+    def full(*arguments: object) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    sent: list[object] = []
+    for name in ("quiet_environment", "quiet_libraries"):
+        monkeypatch.setattr(f"lorasweep.tuning.quiet.{name}", lambda: None)
+    monkeypatch.setattr("lorasweep.tuning.compare.process.measure", full)
+    _work(task(tiny_base("bert")), cast(Connection, SimpleNamespace(send=sent.append)))
+    (error,) = sent
+    assert isinstance(error, TrainingError)
+    assert (
+        str(error) == "out of memory on cpu (CUDA error: out of memory); lower --batch-size or --max-length"
+    )
