@@ -12,7 +12,7 @@ from lorasweep.tuning.record.results import Reference, SweepResult, TestScores
 from lorasweep.tuning.sweep import references as module
 from lorasweep.tuning.sweep.after_trials import TestedClassifier, test_baselines, train_reference
 from lorasweep.tuning.sweep.references import References
-from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.shares import Resources
 
 
 def plan(concurrency: int) -> Any:
