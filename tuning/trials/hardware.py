@@ -184,7 +184,9 @@ def _answers(address: str, nodes: Sequence[Node], on_gpus: bool) -> list[NodeAns
     try:
         answers: list[NodeAnswer] = ray.get(tasks, timeout=ANSWER_SECONDS)
     except GetTimeoutError as error:
-        _ready, waiting = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+        _, waiting = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+        for task in waiting:
+            ray.cancel(task, force=True)
         raise SettingsError(
             f"--address {address}: {len(waiting)} of {len(tasks)} nodes have not said in {ANSWER_SECONDS} s what "
             "torch can use there; see: ray status"
