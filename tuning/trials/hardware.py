@@ -54,12 +54,14 @@ class NodeAnswer:
 
 
 def look(on_gpus: bool) -> NodeAnswer:
-    """What torch can use of the machine on which this process runs."""
-    try:
-        device = reserved_device(1.0 if on_gpus else 0.0)
-    except SettingsError as error:
-        return NodeAnswer(problem=str(error))
+    """What torch can use of the machine on which this process runs, without a memory of its own on a GPU."""
     found = tuple(cards()) if on_gpus else ()
+    if on_gpus and not found:
+        try:
+            reserved_device(1.0)
+        except SettingsError as error:
+            return NodeAnswer(problem=str(error))
+    device = torch.device("cuda" if on_gpus else "cpu")
     names = (name for name, amp_type in AMP_TYPES.items() if amp_type.in_hardware(device, found))
     return NodeAnswer(found, tuple(names))
 

@@ -55,7 +55,6 @@ def test_a_process_sees_its_gpus(
     precisions: tuple[Precision, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "reserved_device", lambda share: CUDA if share else CPU)
     monkeypatch.setattr(module, "cards", lambda: list(cards))
     monkeypatch.setattr(module, "count_cards", lambda: len(cards))
     assert look(True) == NodeAnswer(cards, precisions)
