@@ -155,7 +155,7 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:
-        stack.enter_context(patch("lorasweep.tuning.trials.hardware.find_nodes", lambda address: counted))
+        stack.enter_context(patch("lorasweep.tuning.sweep.plan.find_nodes", lambda address: counted))
         plan = plan_sweep(config)
         at_once = plan.resources.concurrency
         stack.enter_context(

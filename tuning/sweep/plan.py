@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
@@ -24,7 +22,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
-from lorasweep.tuning.trials.hardware import Hardware, find_hardware
+from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -82,7 +80,7 @@ class SweepPlan:
             "resources": asdict(self.resources),
             "device": self.amp.device.type,
             "precision": self.amp.name,
-            "gpu_share": self.share_reason or None,
+            "gpu_share_reason": self.share_reason or None,
             "machine": self._machine(),
             "git": git_state(),
             "budget": asdict(self.budget),
@@ -113,8 +111,9 @@ def plan_sweep(
     """
     space = space or load_space(config.search.space)
     wanted, training = config.resources, config.training
-    hardware = find_hardware(wanted.address, wanted.gpus_per_trial)
-    check_resources(wanted, hardware.nodes)
+    nodes = find_nodes(wanted.address)
+    check_resources(wanted, nodes)
+    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
@@ -130,14 +129,14 @@ def plan_sweep(
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     with quiet_loading():
-        loaded = load_base(base, dataset.label_names, config.training.seed, torch.device("cpu"))
+        loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
     gpu_share, reason = 1.0, ""
     if hardware.cards and wanted.gpus_per_trial is None:
         needed = largest_trial(space, loaded, encoded.train, target_modules, amp, training.micro_batch_size)
-        share = default_share(wanted, config.search.trials, hardware.nodes, hardware.cards, needed)
+        share = default_share(wanted, config.search.trials, nodes, hardware.cards, needed)
         gpu_share, reason = share.gpus, share.reason
-    resources = resolve_resources(wanted, config.search.trials, hardware.nodes, gpu_share)
+    resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
     budget = plan_budget(config.search, training.epochs, training.rungs)
     return SweepPlan(
         config, dataset, encoded, base, space, resources, hardware, amp, budget, target_modules, reason

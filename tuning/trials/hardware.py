@@ -139,25 +139,28 @@ def find_nodes(address: str | None) -> tuple[Node, ...]:
     start_ray(address)
     counted = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
     nodes = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), number) for number, has in counted]
-    # A trial needs a core; the head often gives none away.
-    nodes = [node for node in nodes if node.cpus]
-    if not nodes:
+    if not any(node.cpus for node in nodes):
         raise SettingsError("--address: the cluster has no cores; start its nodes with: ray start --num-cpus")
     return tuple(nodes)
 
 
-def find_hardware(address: str | None, gpus_per_trial: float | None) -> Hardware:
-    """Find the nodes, and ask those on which trials may run what torch can do there.
+def find_hardware(
+    address: str | None, nodes: tuple[Node, ...], gpus_per_trial: float | None = None
+) -> Hardware:
+    """Ask the nodes on which trials may run what torch can do there.
 
     Args:
+        address: of the cluster, which has been joined; None for this machine.
+        nodes: from `find_nodes`; at least one can hold a trial.
         gpus_per_trial: 0 if trials run on CPU cores; if None they run on GPUs where there are any.
 
     Raises:
-        SettingsError: the cluster cannot be reached, a node does not answer, or torch cannot use its GPUs.
+        SettingsError: a node does not answer, or torch cannot use its GPUs.
     """
-    nodes = find_nodes(address)
     on_gpus = gpus_per_trial != 0 and any(node.gpus for node in nodes)
-    asked = [node for node in nodes if node.gpus or not on_gpus]
+    needed = max(1.0, gpus_per_trial or 0.0) if on_gpus else 0.0
+    # A trial needs a core, too; the head often gives none away.
+    asked = [node for node in nodes if node.cpus and node.gpus >= needed]
     answers = [ask(on_gpus)] if address is None else _answers(address, asked, on_gpus)
     for answer in answers:
         if answer.problem is not None:

@@ -67,7 +67,7 @@ def default_share(
     """
     if trial_bytes is None:
         return GpuShare(1.0, "a whole GPU each: what a trial takes of its memory cannot be foreseen")
-    with_gpus = [node for node in nodes if node.gpus]
+    with_gpus = [node for node in nodes if node.gpus and node.cpus]
     gpus = sum(node.gpus for node in with_gpus)
     at_once = min(settings.concurrency or max(DEFAULT_CONCURRENCY, gpus), trials)
     wanted = math.ceil(at_once / gpus) if settings.concurrency else at_once // gpus
@@ -135,7 +135,12 @@ def check_resources(settings: ResourceSettings, nodes: Sequence[Node], gpu_share
         raise SettingsError(f"--gpus-per-trial {share:g}: take a whole number, or a fraction below 1")
     if cores is not None and cores > cpus:
         raise SettingsError(f"--cpus-per-trial {cores}: {there} {cpus} cores; ask for at most that")
-    if not _slots(nodes, cores or 1, share):
+    if cores is None and not _slots(nodes, 1, share):
+        raise SettingsError(
+            "--address: the nodes with GPUs have no cores, and a trial needs one; start them with: ray start "
+            "--num-cpus, or train on the others: --gpus-per-trial 0"
+        )
+    if cores is not None and not _slots(nodes, cores, share):
         raise SettingsError(
             f"--cpus-per-trial {cores}: no node with {share:g} free GPUs has so many cores; lower one of them"
         )

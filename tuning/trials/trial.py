@@ -124,7 +124,7 @@ def start_state(
     """A trial's initial state: a fresh adapter on the worker's base model."""
     settings = setup.training_settings
     amp = resolve_precision(settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
+    loaded = _loaded_base(setup.base, data.label_names, settings.seed)
     model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     return TrainingState.start(model, hyperparameters, amp)
 
@@ -154,6 +154,6 @@ def leave_worker(gpu_share: float) -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: str) -> LoadedBase:
-    # The worker process reuses it from trial to trial.
-    return load_base(base, label_names, seed, torch.device(device))
+def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int) -> LoadedBase:
+    # The worker process reuses it from trial to trial. It stays on the CPU, where the processes of a machine share it.
+    return load_base(base, label_names, seed)

@@ -103,7 +103,8 @@ def cluster(cards: Sequence[Card], monkeypatch: pytest.MonkeyPatch) -> Hardware:
     precisions: tuple[Precision, ...] = ("fp16", "fp32") if T4 in cards else ("bf16", "fp16", "fp32")
     nodes = (Node(16, 0, "head"), *(Node(16, 1, str(number)) for number in range(len(cards))))
     found = Hardware(nodes, tuple(cards), precisions)
-    monkeypatch.setattr(module, "find_hardware", lambda address, gpus_per_trial: found)
+    monkeypatch.setattr(module, "find_nodes", lambda address: nodes)
+    monkeypatch.setattr(module, "find_hardware", lambda address, nodes, gpus_per_trial: found)
     return found
 
 
@@ -126,7 +127,7 @@ def test_a_plan_shows_what_the_workers_have_and_hands_its_precision_to_them(
     assert trial_setup(plan, plan.resources).training_settings.precision == "bf16"
     # A tiny model: as many trials as the sampler should have at once.
     assert plan.resources == Resources(48, 2.0, 4, 0.5, 4)
-    assert re.fullmatch(r"a trial may take 0\.\d GB of a GPU's 80 GB", str(summary["gpu_share"]))
+    assert re.fullmatch(r"a trial may take 0\.\d GB of a GPU's 80 GB", str(summary["gpu_share_reason"]))
     assert not any("GPUs" in note for note in plan.notes)
 
 
@@ -146,7 +147,11 @@ def test_a_mixed_cluster_trains_in_what_all_its_gpus_can_do(
 def test_who_names_a_share_gets_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster([A100, A100], monkeypatch)
     plan = plan_sweep(at("head:6379", gpus_per_trial=1))
-    assert (plan.resources.gpus_per_trial, plan.share_reason, plan.summary()["gpu_share"]) == (1.0, "", None)
+    assert (plan.resources.gpus_per_trial, plan.share_reason, plan.summary()["gpu_share_reason"]) == (
+        1.0,
+        "",
+        None,
+    )
     with pytest.raises(LorasweepError, match="--gpus-per-trial 2: no node has more than 1 GPUs"):
         plan_sweep(at("head:6379", gpus_per_trial=2))
 

@@ -17,7 +17,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.tuning.trials import cluster as joining
 from lorasweep.tuning.trials import hardware as module
-from lorasweep.tuning.trials.hardware import Hardware, Node, NodeAnswer, find_hardware, look
+from lorasweep.tuning.trials.hardware import Hardware, Node, NodeAnswer, find_hardware, find_nodes, look
 
 GB = 10**9
 A100 = Card("NVIDIA A100-SXM4-80GB", (8, 0), 80 * GB)
@@ -25,9 +25,14 @@ T4 = Card("Tesla T4", (7, 5), 16 * GB)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
+def found_at(address: str | None, gpus_per_trial: float | None) -> Hardware:
+    """The nodes of a cluster or this machine, and their answers."""
+    return find_hardware(address, find_nodes(address), gpus_per_trial)
+
+
 def test_this_machine_is_found() -> None:
     """At least a core; the GPUs that torch sees, or what the processor can do."""
-    found = find_hardware(None, None)
+    found = found_at(None, None)
     assert [node.id for node in found.nodes] == [None]
     assert found.nodes[0].cpus >= 1
     assert len(found.cards) == found.nodes[0].gpus
@@ -38,8 +43,8 @@ def test_a_process_sees_its_processor() -> None:
     assert look(False) == NodeAnswer(
         (), tuple(name for name in ("bf16", "fp32") if AmpPolicy(name, CPU).in_hardware)
     )
-    assert find_hardware(None, 0).names == "cpu"
-    assert find_hardware(None, 0).precision("auto", "bert") == resolve_precision("auto", CPU)
+    assert found_at(None, 0).names == "cpu"
+    assert found_at(None, 0).precision("auto", "bert") == resolve_precision("auto", CPU)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +63,11 @@ def test_a_process_sees_its_gpus(
     monkeypatch.setattr(module, "cards", lambda: list(cards))
     monkeypatch.setattr(module, "count_cards", lambda: len(cards))
     assert look(True) == NodeAnswer(cards, precisions)
-    found = find_hardware(None, None)
+    found = found_at(None, None)
     assert (found.device, found.names, found.precisions) == (CUDA, names, precisions)
     assert found.precision("auto", "bert") == AmpPolicy(precisions[0], CUDA)
     # Who trains on cores is not asked about GPUs.
-    assert find_hardware(None, 0).cards == ()
+    assert found_at(None, 0).cards == ()
 
 
 def test_a_gpu_that_torch_cannot_use_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +75,34 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "count_cards", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingsError, match=r"torch's CUDA is .*driver .*--gpus-per-trial 0$"):
-        find_hardware(None, None)
-    assert find_hardware(None, 0).cards == ()
+        found_at(None, None)
+    assert found_at(None, 0).cards == ()
+
+
+def test_a_cluster_without_cores_holds_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that are gone do not count."""
+    nodes = [("head", True, {"GPU": 2.0}), ("gone", False, {"CPU": 8.0})]
+    alive = [{"NodeID": name, "Alive": alive, "Resources": has} for name, alive, has in nodes]
+    monkeypatch.setattr(module, "start_ray", lambda address: None)
+    monkeypatch.setattr(ray, "nodes", lambda: alive)
+    with pytest.raises(SettingsError, match="--address: the cluster has no cores"):
+        find_nodes("head:6379")
+
+
+def test_who_cannot_hold_a_trial_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of two GPUs do not run on a node with one, nor on one without a core, whatever they have."""
+    nodes = (Node(8, 0, "a"), Node(8, 1, "b"), Node(8, 2, "c"), Node(0, 2, "d"))
+    asked: list[str | None] = []
+
+    def answers(address: str, nodes: list[Node], on_gpus: bool) -> list[NodeAnswer]:
+        asked.extend(node.id for node in nodes)
+        return [NodeAnswer((A100,), ("bf16",))]
+
+    monkeypatch.setattr(module, "_answers", answers)
+    for gpus, ids in ((None, "bc"), (0.5, "bc"), (2, "c"), (0, "abc")):
+        asked.clear()
+        find_hardware("head:6379", nodes, gpus)
+        assert "".join(map(str, asked)) == ids
 
 
 def of_cards(*cards: Card) -> Hardware:
@@ -143,7 +174,7 @@ def test_a_cluster_is_asked_node_by_node(
         },
         monkeypatch,
     )
-    found = find_hardware(address, None)
+    found = found_at(address, None)
     assert sorted(found.nodes, key=lambda node: node.gpus) == [
         Node(3, 0, head),
         Node(1, 1, small),
@@ -153,7 +184,7 @@ def test_a_cluster_is_asked_node_by_node(
     assert found.precision("auto", "bert") == AmpPolicy("fp16", CUDA)
     assert found.precision("fp16", "bert") == AmpPolicy("fp16", CUDA)
     answering({node: NodeAnswer((), ("bf16", "fp32")) for node in (head, small, large)}, monkeypatch)
-    assert find_hardware(address, 0).precisions == ("bf16", "fp32")
+    assert found_at(address, 0).precisions == ("bf16", "fp32")
 
 
 @pytest.mark.slow
@@ -164,7 +195,7 @@ def test_a_node_that_cannot_train_is_named_in_one_line(
     broken = NodeAnswer(problem="torch cannot use a GPU here")
     answering({small: broken, large: NodeAnswer((T4, T4), ("fp16", "fp32"))}, monkeypatch)
     with pytest.raises(SettingsError, match=rf"^--address {address}: torch cannot use a GPU here$"):
-        find_hardware(address, None)
+        found_at(address, None)
 
     def not_installed(on_gpus: bool) -> NodeAnswer:
         raise ModuleNotFoundError("No module named 'peft'")
@@ -173,13 +204,13 @@ def test_a_node_that_cannot_train_is_named_in_one_line(
     with pytest.raises(
         SettingsError, match=r"a node cannot run lorasweep \(No module named 'peft'\)"
     ) as caught:
-        find_hardware(address, None)
+        found_at(address, None)
     assert "\n" not in str(caught.value)
     # The real question: Ray's GPUs are none that torch could use.
     monkeypatch.setattr(module, "ask", look)
     if not devices.count_cards():
         with pytest.raises(SettingsError, match="torch's CUDA is"):
-            find_hardware(address, None)
+            found_at(address, None)
 
 
 @pytest.mark.slow
@@ -195,4 +226,4 @@ def test_a_node_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(module, "ask", never)
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1)
     with pytest.raises(SettingsError, match="2 of 2 nodes have not said in 1 s"):
-        find_hardware(three_nodes[0], None)
+        found_at(three_nodes[0], None)

@@ -184,6 +184,11 @@ def test_every_gpu_of_a_cluster_works_though_the_head_has_most_cores() -> None:
             "--cpus-per-trial 9: no node has more than 8 cores",
         ),
         ([Node(64, 0), Node(4, 1)], {"cpus_per_trial": 8}, "--cpus-per-trial 8: no node with 1 free GPUs"),
+        (
+            [Node(64, 0), Node(0, 1)],
+            {},
+            "--address: the nodes with GPUs have no cores, and a trial needs one",
+        ),
         ([Node(64, 0), Node(4, 8)], {"concurrency": 5}, "there are 68 on 2 nodes; ask for at most 4"),
         (
             [Node(6, 0), Node(6, 0)],
@@ -210,7 +215,7 @@ def test_what_no_node_can_hold_is_refused_at_once(
         ([Node(16, 1)], 30, {}, 0.5, "a trial may take 30.5 GB of a GPU's 80 GB"),
         ([Node(16, 1)], 90, {}, 1.0, "90.5 GB of a GPU's 80 GB, and then computes a batch in parts"),
         ([Node(4, 1)], 2, {}, 0.5, "more on a GPU would need 2 cores each"),
-        ([Node(64, 0), Node(2, 2)], 2, {}, 1.0, "more on a GPU would need 2 cores each"),
+        ([Node(64, 0), Node(2, 2), Node(0, 2)], 2, {}, 1.0, "more on a GPU would need 2 cores each"),
         ([Node(16, 1)], 2, {"cpus_per_trial": 8}, 0.5, "more on a GPU would need 8 cores each"),
         # Who asks for more trials at once than the default gets them if there is room.
         ([Node(16, 2)], 2, {"concurrency": 12}, 0.1666, "2.5 GB"),
