@@ -17,7 +17,7 @@ from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
-from lorasweep.training.settings import UNTUNED, Hyperparameters
+from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
@@ -39,6 +39,7 @@ class SweepPlan:
         amp: the precision of every trial, on the device of its own process.
         target_modules: choice of target modules → names of the modules that it adapts.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
+        before: the precision of the sweep's earlier trials, if there are any.
     """
 
     config: SweepConfig
@@ -52,6 +53,7 @@ class SweepPlan:
     budget: Budget
     target_modules: dict[str, list[str]]
     share_reason: str = ""
+    before: Precision | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -60,7 +62,27 @@ class SweepPlan:
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
             *self.hardware.notes(self.config.training.precision, self.amp),
+            *self._other_precision(),
         ]
+
+    def _other_precision(self) -> list[str]:
+        if self.before is None or self.before == self.amp.name:
+            return []
+        return [
+            f"earlier trials ran in {self.before}, further ones run in {self.amp.name}: their scores may differ"
+        ]
+
+    def going_on(self, earlier: Mapping[str, Any]) -> SweepPlan:
+        """The plan for more trials of a sweep: in the precision of those before, if all devices have that.
+
+        Args:
+            earlier: the summary of the plan that they had.
+        """
+        before = earlier.get("precision", self.amp.name)
+        same_kind = earlier.get("device") == self.amp.device.type
+        if same_kind and self.config.training.precision == "auto" and before in self.hardware.precisions:
+            return replace(self, amp=AmpPolicy(before, self.amp.device), before=before)
+        return replace(self, before=before)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for `plan.json`, displays and MLflow."""

@@ -31,7 +31,7 @@ def place(tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
-def config(**training: int) -> SweepConfig:
+def config(**training: int | str) -> SweepConfig:
     """As it is asked for: of the training, nothing else is given."""
     return SweepConfig.model_validate(
         {"name": "demo", "data": {"path": "rows.csv"}, "base_model": "base", "training": training}
@@ -165,3 +165,30 @@ def test_a_single_training_on_this_machine_has_all_cores_and_a_whole_gpu(
     assert here.resources == there.resources == Resources(32, 1.0, 4, 0.25, 4)
     assert alone(here) == Resources(32, 1.0, 16, 1.0, 1)
     assert alone(there) == there.resources
+
+
+@pytest.mark.parametrize(
+    ("cards", "precision", "earlier", "runs_in", "noted"),
+    [
+        # A sweep of T4s that goes on with an A100 stays in fp16; the other way round it cannot stay in bf16.
+        ([A100], "auto", {"precision": "fp16", "device": "cuda"}, "fp16", False),
+        ([T4], "auto", {"precision": "bf16", "device": "cuda"}, "fp16", True),
+        ([A100], "auto", {"precision": "fp32", "device": "cpu"}, "bf16", True),
+        ([A100], "fp32", {"precision": "bf16", "device": "cuda"}, "fp32", True),
+        ([A100], "auto", {}, "bf16", False),
+    ],
+)
+def test_a_sweep_goes_on_in_the_precision_of_its_earlier_trials(
+    cards: list[Card],
+    precision: Precision,
+    earlier: dict[str, str],
+    runs_in: str,
+    noted: bool,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are compared. Where that cannot be, it is said."""
+    cluster(cards, monkeypatch)
+    plan = plan_sweep(config(precision=precision)).going_on(earlier)
+    assert trial_setup(plan, plan.resources).training_settings.precision == runs_in
+    assert any("earlier trials ran in" in note for note in plan.notes) == noted
