@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from lorasweep.training.errors import LorasweepError, SettingsError, first_line
+from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.training.nvidia import driver_cuda_version, free_memory
 
 DeviceKind = Literal["auto", "cpu", "cuda"]
@@ -266,7 +266,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
-        if isinstance(error, RuntimeError | OSError) and not isinstance(error, LorasweepError):
+        if isinstance(error, RuntimeError | OSError):
             message = str(error).lower()
             if any(sign in message for sign in OUT_OF_MEMORY):
                 return True

@@ -88,11 +88,14 @@ def test_memory_that_runs_out_is_one_line(
         raise torch.AcceleratorError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
 
     sent: list[object] = []
+    begun: list[torch.device] = []
+    monkeypatch.setattr("lorasweep.training.devices.begin", begun.append)
     for name in ("quiet_environment", "quiet_libraries"):
         monkeypatch.setattr(f"lorasweep.tuning.quiet.{name}", lambda: None)
     monkeypatch.setattr("lorasweep.tuning.compare.process.measure", full)
     _work(task(tiny_base("bert")), cast(Connection, SimpleNamespace(send=sent.append)))
     (error,) = sent
+    assert begun == [torch.device("cpu")]
     assert isinstance(error, TrainingError)
     assert (
         str(error) == "out of memory on cpu (CUDA error: out of memory); lower --batch-size or --max-length"
