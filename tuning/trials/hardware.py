@@ -112,7 +112,7 @@ class Hardware:
     def notes(self, asked: Precision, amp: AmpPolicy) -> list[str]:
         """What the user should know of unequal GPUs, or of a precision that they lack, a sentence each."""
         notes = []
-        if len({(card.name, card.memory) for card in self.cards}) > 1:
+        if len({card.name for card in self.cards}) > 1:
             why = "which all of them have in hardware" if asked == "auto" else "as asked for"
             notes.append(f"the GPUs differ ({self.names}): all trials run in {amp.name}, {why}")
         if self.cards and amp.name not in self.precisions:

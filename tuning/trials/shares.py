@@ -20,8 +20,8 @@ DEFAULT_CONCURRENCY = 4
 GPU_TRIAL_CPUS = 4
 # Python's thread starts the kernels of the forward pass, and autograd's those of the backward pass.
 SHARED_GPU_TRIAL_CPUS = 2
-# What Ray can count of a GPU.
-SMALLEST_SHARE = 1e-4
+# Ray counts a GPU in so many parts.
+RAY_PARTS = 10_000
 GIGABYTE = 1e9
 
 
@@ -80,8 +80,8 @@ def default_share(
         reason += ", and then computes a batch in parts"
     elif count < wanted and by_cores < memory // needed:
         reason += f"; more on a GPU would need {cores} {'core' if cores == 1 else 'cores'} each"
-    # Ray rounds to 1/10000: six shares of 0.16667 would be more than a GPU.
-    return GpuShare(math.floor(1 / count / SMALLEST_SHARE + 1e-9) * SMALLEST_SHARE, reason)
+    # Ray rounds to its parts: six shares of 0.16667 would be more than a GPU.
+    return GpuShare(RAY_PARTS // count / RAY_PARTS, reason)
 
 
 def resolve_resources(
