@@ -133,7 +133,7 @@ def load(
 
     Args:
         adapter: an exported folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/ID`.
-        device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        device: `cpu`, `cuda`, one GPU such as `cuda:1`, or `auto` for a GPU where there is one.
         tracking_uri: the MLflow store of a model that is named so; `mlruns`'s own if left out.
 
     Raises:

@@ -85,13 +85,17 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
     hyperparameters = Hyperparameters(**config["hyperparameters"])
     state, best = start_state(data, setup, hyperparameters, device), Best(setup.training_settings.metric)
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
+    lost = ""
     if checkpoint is not None:
         try:
             best = _go_on(state, checkpoint, best)
         except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
-            # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
-            state = start_state(data, setup, hyperparameters, device)
-            state.add_note(f"began anew: its checkpoint cannot be read ({first_line(error)})")
+            lost = first_line(error)
+    if lost:
+        # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
+        del state  # its memory is needed
+        state = start_state(data, setup, hyperparameters, device)
+        state.add_note(f"began anew: its checkpoint cannot be read ({lost})")
     parameters = trainable_parameters(state.model)
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
