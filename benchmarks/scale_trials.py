@@ -64,7 +64,7 @@ def costless_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSet
                 BEST_RUNG: rung,
                 "evaluation": evaluation,
                 "trainable_parameters": parameters,
-                "micro_batch_size": None,
+                "notes": [],
             },
             checkpoint=tune.Checkpoint.from_directory(checkpoint),
         )

@@ -6,17 +6,16 @@ gradient scaler and the checks of exports follow from these. Imported for `--hel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
+    from lorasweep.training.devices import Card
 
-# NVIDIA's compute capability from which bf16 runs in hardware (Ampere). Below it PyTorch emulates it.
-BF16_CAPABILITY = (8, 0)
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -25,34 +24,31 @@ class AmpType:
 
     Attributes:
         dtype: its name in torch; None where everything stays in fp32.
-        in_hardware: whether a device multiplies it natively; emulation is slower than fp32.
+        in_hardware: whether a device multiplies it natively, or the workers' GPUs for which it stands; emulation is
+            slower than fp32.
         needs_gpu: not available on a CPU at all.
         scaled: gradients need a scaler.
     """
 
     dtype: str | None
-    in_hardware: Callable[[torch.device], bool]
+    in_hardware: Callable[[torch.device, Sequence[Card]], bool]
     needs_gpu: bool = False
     scaled: bool = False
 
 
-def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices natively."""
-    import torch
+def bf16_in_hardware(device: torch.device, workers: Sequence[Card] = ()) -> bool:
+    """Whether the device, or all of the workers' GPUs for which it stands, multiply bf16 matrices natively."""
+    from lorasweep.training import devices  # imports torch
 
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+    return devices.bf16_in_hardware(device, workers)
 
 
 AMP_TYPES: dict[Precision, AmpType] = {
     # bf16 has fp32's range, so its gradients need no scaling.
-    "bf16": AmpType("bfloat16", lambda device: bf16_in_hardware(device)),
+    "bf16": AmpType("bfloat16", lambda device, workers: bf16_in_hardware(device, workers)),
     # fp16 has 5 bits of exponent: small gradients vanish unless the loss is scaled up
     # (Micikevicius et al., "Mixed Precision Training", 2018).
-    "fp16": AmpType("float16", lambda device: device.type == "cuda", needs_gpu=True, scaled=True),
-    "fp32": AmpType(None, lambda device: True),
+    "fp16": AmpType("float16", lambda device, workers: device.type == "cuda", needs_gpu=True, scaled=True),
+    "fp32": AmpType(None, lambda device, workers: True),
 }
 """By name; `auto` takes the first that the device has in hardware."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,23 +101,34 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 class RecordingAdamW(torch.optim.AdamW):
-    """AdamW that notes the rate and the gradients of each of its steps."""
+    """A trial's AdamW that notes the rate and each parameter's gradient in each of its steps."""
 
-    def __init__(self, groups: Any, **options: Any) -> None:
-        super().__init__(groups, **options)
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__(state.optimizer.param_groups, fused=True)
+        self.state.update(state.optimizer.state)
+        self.trained = state.trained
         self.rates: list[float] = []
         self.gradients: list[list[torch.Tensor]] = []
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.rates.append(self.param_groups[0]["lr"])
-        self.gradients.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
+        self.gradients.append([part.clone() for part in self.trained.views(self.trained.gradients)])
         super().step(closure)
 
 
 def recording(state: TrainingState) -> RecordingAdamW:
-    optimizer = RecordingAdamW(state.optimizer.param_groups, fused=True)
+    optimizer = RecordingAdamW(state)
     state.optimizer = optimizer
     return optimizer
+
+
+def allow_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models run on the meta device: torch knows no autocast there, and raises even for the question.
+
+    Whatever has to wait for a device raises there, so that waits can be found without a GPU.
+    """
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
 
 
 def refusal(name: object) -> str:

@@ -1,22 +1,20 @@
-"""Texts tokenised once per sweep, and batches of similar length made from them."""
+"""Texts tokenised once per sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from lorasweep.training.data.batches import DeviceTexts, to_device
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lorasweep.training.data.dataset import Dataset, Texts
-
-# Rows are shuffled, cut into pools of this many batches, and sorted by length only within a pool: large enough
-# for batches of nearly one length, small enough for a random order.
-POOL_BATCHES = 50
 
 
 @dataclass(frozen=True)
@@ -56,31 +54,17 @@ class EncodedTexts:
         return np.diff(self.offsets)
 
     def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-        """The given rows as model inputs, padded to the longest of them.
+        """The given rows as model inputs, padded to the longest of them, as a tokenizer returns them.
+
+        Their tokens are copied to the device; who makes many batches keeps a `DeviceTexts`.
 
         Returns:
             `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; each int64
             of shape (len(rows), longest row).
         """
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        positions = starts[:, None] + np.arange((ends - starts).max())
-        mask = positions < ends[:, None]
-        positions = np.where(mask, positions, 0)
-        inputs = {
-            "input_ids": np.where(mask, self.input_ids[positions], self.pad_id),
-            "attention_mask": mask,
-        }
-        if self.type_ids is not None:
-            inputs["token_type_ids"] = np.where(mask, self.type_ids[positions], 0)
-        return {
-            name: _to_device(torch.from_numpy(np.asarray(array, dtype=np.int64)), device)
-            for name, array in inputs.items()
-        }
-
-
-def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    # From pinned memory the copy runs beside the GPU's work instead of waiting for it.
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+        longest = int((self.offsets[rows + 1] - self.offsets[rows]).max())
+        batch = DeviceTexts(self, torch.device("cpu"), longest).batch(rows)
+        return {name: to_device(tensor, device) for name, tensor in batch.items()}
 
 
 @dataclass(frozen=True)
@@ -194,42 +178,3 @@ def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
     return EncodedDataset(
         encode(dataset.train), encode(dataset.validation), encode(dataset.test), dataset.label_names
     )
-
-
-def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Rows of each training batch of an epoch, in order: random, but of similar length within a batch.
-
-    Depends on its arguments alone, so a resumed trial finds its place by epoch and batch number. Batches are
-    padded to their own longest row, so little is wasted: headlines with descriptions train at 1.5 to 1.9
-    times the rows per second of random batches.
-
-    Returns:
-        ceil(rows / batch_size) arrays of row numbers; a shorter one may come anywhere.
-    """
-    random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lengths))
-    pool = batch_size * POOL_BATCHES
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches.extend(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
-    return [batches[i] for i in random.permutation(len(batches))]
-
-
-def evaluation_batches(
-    lengths: np.ndarray, max_rows: int = 128, max_tokens: int = 4096
-) -> Iterator[np.ndarray]:
-    """Rows of each evaluation batch: sorted by length, limited in rows and in padded tokens."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while (
-            stop < len(order)
-            and stop - start < max_rows
-            and lengths[order[stop]] * (stop + 1 - start) <= max_tokens
-        ):
-            stop += 1
-        yield order[start:stop]
-        start = stop

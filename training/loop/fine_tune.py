@@ -10,12 +10,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, epoch_batches
+from lorasweep.training.data.batches import epoch_batches
+from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import TrainingError
+from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.loop.steps import Steps, make_steps
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
@@ -59,6 +61,7 @@ def fine_tune(
     training_settings: TrainingSettings,
     *,
     batches: Callable[[int], list[np.ndarray]] | None = None,
+    steps: Callable[..., Steps] = make_steps,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Evaluation]:
     """Train from where `state` is to the end of the budget; yield at each rung.
@@ -69,16 +72,22 @@ def fine_tune(
     Args:
         state: model, optimiser and position; updated in place.
         batches: epoch → row numbers of each batch; batches of similar length by the settings' seed if None.
+        steps: makes what trains on a batch; called as `make_steps` is.
         clock: monotonic, in seconds.
 
     Raises:
-        TrainingError: the loss is not finite, or memory is too small for a single row.
+        TrainingError: the loss is not finite, or memory is too small for a single row or for the optimiser.
     """
     model, amp = state.model, state.amp
     schedule = Schedule.of(len(data.train), hyperparameters, training_settings)
-    weights = (
-        torch.from_numpy(data.class_weights()).to(amp.device) if training_settings.class_weights else None
-    )
+    weights = None
+    with no_memory_for("the tokens of the texts"):
+        train, validation = (
+            device_texts(model, texts, amp.device) for texts in (data.train, data.validation)
+        )
+        if training_settings.class_weights:
+            weights = torch.from_numpy(data.class_weights()).to(amp.device)
+    step = steps(state, train, hyperparameters, training_settings, weights)
     batches = batches or partial(
         epoch_batches, data.train.lengths, hyperparameters.batch_size, training_settings.seed
     )
@@ -93,9 +102,7 @@ def fine_tune(
             if position == 0 or state.step == rung_first_step:
                 order = batches(epoch)
             rate = hyperparameters.learning_rate * schedule.rate_factor(state.step)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            losses += _step(state, data.train, order[position], hyperparameters, training_settings, weights)
+            losses += step(order[position], rate)
             rows_seen += len(order[position])
             state.step += 1
             if state.step % check_steps == 0:
@@ -104,7 +111,7 @@ def fine_tune(
         if state.step > rung_first_step:
             state.train_loss = float(losses) / (state.step - rung_first_step)
         train_seconds = clock() - rung_started
-        logits = predict_logits(model, data.validation, amp)
+        logits = predict_logits(model, validation, amp)
         scores = score(logits, data.validation.labels)
         _check_finite(state.train_loss + scores.loss, state.step, rate, amp.name)
         state.rung = rung + 1
@@ -120,79 +127,6 @@ def fine_tune(
             samples_per_second=rows_seen / max(train_seconds, 1e-9),
             logits=logits,
         )
-
-
-def _step(
-    state: TrainingState,
-    texts: EncodedTexts,
-    rows: np.ndarray,
-    hyperparameters: Hyperparameters,
-    training_settings: TrainingSettings,
-    weights: torch.Tensor | None,
-) -> torch.Tensor:
-    """One optimiser step over the rows of a batch; returns its mean loss, on the device, of shape ().
-
-    If memory runs out, the micro-batch is halved and the step repeated with accumulated gradients.
-    """
-    while True:
-        micro = min(state.micro_batch_size or training_settings.micro_batch_size or len(rows), len(rows))
-        try:
-            loss = _backward(state, texts, rows, micro, hyperparameters.label_smoothing, weights)
-            break
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            if micro == 1:
-                raise TrainingError(
-                    "out of memory with a single row on the device: lower max_length, rank or the number of "
-                    "concurrent trials"
-                ) from error
-            state.micro_batch_size = math.ceil(micro / 2)
-        # Outside the handler: the error's frames hold the tensors that are to be freed.
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.amp.device.type == "cuda":
-            torch.cuda.empty_cache()
-    state.scaler.unscale_(state.optimizer)
-    nn.utils.clip_grad_norm_(
-        [p for group in state.optimizer.param_groups for p in group["params"]], hyperparameters.max_grad_norm
-    )
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
-    return loss
-
-
-def _backward(
-    state: TrainingState,
-    texts: EncodedTexts,
-    rows: np.ndarray,
-    micro: int,
-    label_smoothing: float,
-    weights: torch.Tensor | None,
-) -> torch.Tensor:
-    """Accumulate the gradients of a batch's mean loss, `micro` rows at a time; exact for any `micro`."""
-    device = state.amp.device
-    labels = torch.from_numpy(texts.labels[rows]).to(device)
-    total = weights[labels].sum() if weights is not None else float(len(rows))
-    loss = torch.zeros((), device=device)
-    for start in range(0, len(rows), micro):
-        part = slice(start, start + micro)
-        with state.amp.autocast():
-            logits = state.model(**texts.batch(rows[part], device)).logits
-        part_loss = (
-            F.cross_entropy(
-                logits.float(), labels[part], weights, reduction="sum", label_smoothing=label_smoothing
-            )
-            / total
-        )
-        state.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
-        loss += part_loss.detach()
-    return loss
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator has no exception class.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _check_finite(loss: float, step: int, rate: float, precision: str) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lorasweep.training.errors import ModelError, first_line
+from lorasweep.training.loop.flat import FlatParameters
 from lorasweep.training.model.classifier import load_weights, save_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import Scores
@@ -66,14 +67,17 @@ class TrainingState:
     states as safetensors, and the rest as JSON. Nothing in it is pickled.
 
     Attributes:
+        trained: the trained parameters and their gradient, flat; the optimiser works on these.
         step: optimiser steps done.
         rung: evaluations done.
         seconds: the trial's time so far.
         train_loss: at the last rung.
         micro_batch_size: rows that fit on the device, once memory has run out; None before that.
+        notes: lines for the trial's record, each once.
     """
 
     model: nn.Module
+    trained: FlatParameters
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     amp: AmpPolicy
@@ -82,20 +86,42 @@ class TrainingState:
     seconds: float = 0.0
     train_loss: float = 0.0
     micro_batch_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def start(cls, model: nn.Module, hyperparameters: Hyperparameters, amp: AmpPolicy) -> TrainingState:
-        """The state of a new trial, with a fresh optimiser."""
-        trained = [p for p in model.parameters() if p.requires_grad]
-        # As usual for transformers, only matrices decay, not biases and norms.
-        groups = [
-            {"params": [p for p in trained if p.dim() >= 2], "weight_decay": hyperparameters.weight_decay},
-            {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=hyperparameters.learning_rate, fused=True
-        )
-        return cls(model, optimizer, amp.grad_scaler(), amp)
+        """The state of a new trial, with a fresh optimiser; the model's trained parameters become flat."""
+        # Only the lean LoRA layers read a copy in the AMP type.
+        shadow_type = amp.dtype if hyperparameters.method in ("lora", "rslora") else None
+        trained = FlatParameters((p for p in model.parameters() if p.requires_grad), shadow_type)
+        optimizer = trained.adamw(hyperparameters.learning_rate, hyperparameters.weight_decay)
+        return cls(model, trained, optimizer, amp.grad_scaler(), amp)
+
+    def apply_gradients(self, max_norm: float, rate: float | torch.Tensor) -> None:
+        """Take an optimiser step with the gradient so far, and set it to 0; nothing here waits for the device.
+
+        Args:
+            max_norm: to which the gradient is clipped.
+            rate: the learning rate; a tensor of shape () on the device in a captured step, which replays it.
+        """
+        self.scaler.unscale_(self.optimizer)
+        self.trained.clip_gradients(max_norm)
+        for group in self.optimizer.param_groups:
+            if not isinstance(group["lr"], torch.Tensor):
+                group["lr"] = float(rate)
+            elif isinstance(rate, torch.Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"].fill_(rate)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.trained.zero_gradients()
+        self.trained.refresh_shadow()
+
+    def add_note(self, line: str) -> None:
+        """Add a line for the trial's record, if it is not there yet."""
+        if line not in self.notes:
+            self.notes = (*self.notes, line)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -103,11 +129,14 @@ class TrainingState:
         tensors = {"random.cpu": torch.get_rng_state()}
         if self.amp.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.amp.device)
-        for number, entry in self.optimizer.state_dict()["state"].items():
-            for name, value in entry.items():
-                tensors[f"adamw.{number}.{name}"] = value.detach().cpu().contiguous()
+        # Step counts are shared by parameters, and safetensors refuses tensors that share memory.
+        tensors |= {
+            name: value.cpu() if value.dim() else value.cpu().clone()
+            for name, value in self.trained.optimizer_tensors().items()
+        }
         save_file(tensors, folder / OPTIMIZER_FILE)
-        scalars = {name: getattr(self, name) for name in SCALARS} | {"scaler": self.scaler.state_dict()}
+        scalars = {name: getattr(self, name) for name in SCALARS}
+        scalars |= {"scaler": self.scaler.state_dict(), "notes": self.notes}
         (folder / STATE_FILE).write_text(json.dumps(scalars, indent=1))
 
     def load(self, folder: Path) -> None:
@@ -117,18 +146,18 @@ class TrainingState:
             ModelError: the folder is not a complete checkpoint, or one of other hyperparameters.
         """
         load_weights(self.model, folder / WEIGHTS_FOLDER)
+        self.trained.refresh_shadow()
         try:
             scalars = json.loads((folder / STATE_FILE).read_text())
             tensors = load_file(folder / OPTIMIZER_FILE)
-            moments: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith("adamw."):
-                    _, number, name = key.split(".", 2)
-                    moments.setdefault(int(number), {})[name] = value
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-            self.scaler.load_state_dict(scalars["scaler"])
+            self.trained.load_optimizer_tensors(tensors)
+            # Empty if the trial ran in a type without a scaler, which starts anew then.
+            if scalars["scaler"]:
+                self.scaler.load_state_dict(scalars["scaler"])
             for name in SCALARS:
                 setattr(self, name, scalars[name])
+            for line in scalars.get("notes", ()):  # checkpoints of before have none
+                self.add_note(line)
             torch.set_rng_state(tensors["random.cpu"])
             if "random.cuda" in tensors and self.amp.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["random.cuda"], self.amp.device)

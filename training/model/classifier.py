@@ -15,6 +15,7 @@ from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
+from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
 from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
@@ -42,6 +43,8 @@ def build_classifier(
     full = hyperparameters.method == "full"
     model = copy.deepcopy(loaded.model).requires_grad_(True) if full else _share(loaded.model)
     speed_up_attention(model, amp)
+    if amp.device.type != "cpu":
+        make_masks_without_waiting(model)
     read_first_token_only(model)
     if not full or hyperparameters.base_dropout is not None:
         # Dropout in frozen layers costs more than it brings: the adapter has its own.

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lorasweep.training.data.batches import DeviceTexts
 from lorasweep.training.errors import ModelError, SettingsError, first_line
 from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.faster.mask import takes_unpadded
 from lorasweep.training.model.hub import BaseModel
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ def most_tokens(model: nn.Module) -> int | None:
     named = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     # Some tables are larger than what the model's code reaches.
     return min([*limits, named] if isinstance(named, int) else limits) if limits else None
+
+
+def device_texts(model: nn.Module, texts: EncodedTexts, device: torch.device) -> DeviceTexts:
+    """A split on a device, with batches of the lengths and masks that a model reads."""
+    return DeviceTexts(texts, device, most_tokens(model), takes_unpadded(model))
 
 
 def check_fit(model: nn.Module, base: BaseModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

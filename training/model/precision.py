@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from lorasweep.training.amp_types import AMP_TYPES, Precision
+from lorasweep.training.devices import Card
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.families import MODEL_FAMILIES
 
@@ -30,7 +32,7 @@ class AmpPolicy:
     @property
     def in_hardware(self) -> bool:
         """Whether the device multiplies this type natively; emulated it is slower than fp32."""
-        return AMP_TYPES[self.name].in_hardware(self.device)
+        return AMP_TYPES[self.name].in_hardware(self.device, ())
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context in which a forward pass runs; weights that train stay in fp32 outside it."""
@@ -43,11 +45,16 @@ class AmpPolicy:
         return torch.amp.GradScaler(self.device.type, enabled=AMP_TYPES[self.name].scaled)
 
 
-def resolve_precision(precision: Precision, device: torch.device, model_type: str = "") -> AmpPolicy:
+def resolve_precision(
+    precision: Precision, device: torch.device, model_type: str = "", workers: Sequence[Card] = ()
+) -> AmpPolicy:
     """Resolve `auto` for a device and a model type, and refuse what they cannot do.
 
     `auto` is the first of `AMP_TYPES` that the device has in hardware: bf16, else fp16 with a gradient scaler
     on CUDA, else fp32; and fp32 for a model type whose code does not run under autocast.
+
+    Args:
+        workers: GPUs of other processes for which `device` stands; all of them must have what `auto` becomes.
 
     Raises:
         SettingsError: fp16 on a CPU, or bf16 or fp16 for a model type that runs in fp32 only.
@@ -66,7 +73,9 @@ def resolve_precision(precision: Precision, device: torch.device, model_type: st
         return AmpPolicy("fp32", device)
     if precision != "auto":
         return AmpPolicy(precision, device)
-    return next(policy for name in AMP_TYPES if (policy := AmpPolicy(name, device)).in_hardware)
+    return next(
+        AmpPolicy(name, device) for name, kind in AMP_TYPES.items() if kind.in_hardware(device, workers)
+    )
 
 
 def cast_frozen_linears(model: nn.Module, dtype: torch.dtype | None) -> None:

@@ -8,7 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedTexts, evaluation_batches
+from lorasweep.training.data.batches import DeviceTexts, evaluation_batches, evaluation_size
+from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.devices import empty_cache, is_out_of_memory
+from lorasweep.training.errors import TrainingError
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.settings import Metric
 
@@ -27,26 +31,64 @@ class Scores:
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, texts: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
+def predict_logits(model: nn.Module, texts: EncodedTexts | DeviceTexts, amp: AmpPolicy) -> np.ndarray:
     """Logits of every row, in order; float32, shape (rows, classes).
 
     The model's training mode is restored. Batches hold rows of similar length, so little is padded.
+
+    Args:
+        texts: who predicts them more than once keeps them on the device.
+
+    Raises:
+        TrainingError: memory is too small for a single row.
     """
+    if not isinstance(texts, DeviceTexts):
+        texts = device_texts(model, texts, amp.device)
     training = model.training
     model.eval()
     try:
-        order: list[np.ndarray] = []
-        parts: list[torch.Tensor] = []
-        for rows in evaluation_batches(texts.lengths):
-            with amp.autocast():
-                parts.append(model(**texts.batch(rows, amp.device)).logits.float())
-            order.append(rows)
+        order, parts = _predict_batches(model, texts, amp)
         logits = torch.cat(parts).cpu().numpy()  # the one wait on the device
     finally:
         model.train(training)
     result = np.empty_like(logits)
     result[np.concatenate(order)] = logits
     return result
+
+
+def _predict_batches(
+    model: nn.Module, texts: DeviceTexts, amp: AmpPolicy
+) -> tuple[list[np.ndarray], list[torch.Tensor]]:
+    """Rows of each batch, and their logits on the device; if memory runs out, of half as many tokens from there."""
+    order: list[np.ndarray] = []
+    parts: list[torch.Tensor] = []
+    pending = list(evaluation_batches(texts.lengths, *evaluation_size(amp.device)))[::-1]
+    most = None
+    while pending:
+        rows = pending.pop()
+        shape = texts.shape(rows)
+        if most is not None and shape.tokens > most and shape.rows > 1:
+            half = shape.rows // 2
+            pending += [rows[half:], rows[:half]]
+            continue
+        try:
+            with amp.autocast():
+                parts.append(model(**texts.batch(rows)).logits.float())
+            order.append(rows)
+            continue
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if shape.rows == 1:
+                raise TrainingError(
+                    f"out of memory on {amp.device} while predicting a single row of {shape.length} tokens: lower "
+                    "max_length or the number of concurrent trials"
+                ) from error
+        # Outside the handler: the error's frames hold the tensors that are to be freed.
+        most = shape.tokens // 2
+        pending.append(rows)
+        empty_cache(amp.device)
+    return order, parts
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:

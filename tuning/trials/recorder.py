@@ -94,10 +94,8 @@ class Recorder(tune.Callback):
             "best_rung": result[BEST_RUNG],
             "trainable_parameters": result["trainable_parameters"],
             "seconds": evaluation.seconds,
+            "notes": _with_notes(record, *result["notes"]),
         }
-        if result["micro_batch_size"]:
-            note = f"out of memory: micro-batches of {result['micro_batch_size']} rows, gradients accumulated"
-            update["notes"] = _with_note(record, note)
         self._write(record.model_copy(update=update))
 
     def on_checkpoint(
@@ -124,7 +122,7 @@ class Recorder(tune.Callback):
         """The trial's process broke; Ray restarts the trial from its last checkpoint."""
         record = self._record(trial)
         note = f"restarted after a crash: {error_line(_report(trial))}"
-        self._write(record.model_copy(update={"notes": _with_note(record, note)}))
+        self._write(record.model_copy(update={"notes": _with_notes(record, note)}))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial broke and is not restarted."""
@@ -179,8 +177,8 @@ def ray_trial_name(trial: Trial) -> str:
     return trial_id(int(trial.config["number"]))
 
 
-def _with_note(record: TrialRecord, note: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*record.notes, note)))
+def _with_notes(record: TrialRecord, *notes: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*record.notes, *notes)))
 
 
 def _report(trial: Trial) -> str:

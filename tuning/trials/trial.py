@@ -14,9 +14,10 @@ from ray import tune
 from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import LorasweepError
+from lorasweep.training.errors import LorasweepError, ModelError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
@@ -57,7 +58,9 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
     not finite, end the trial with one line under `error`.
     """
     try:
-        _train_and_report(config, data, setup)
+        # Where fewer rows at once do not help, another try would fail as well.
+        with no_memory_for("a trial"):
+            _train_and_report(config, data, setup)
     except LorasweepError as error:
         tune.report({ERROR: str(error), RUNG: 0})
     except (OSError, SafetensorError) as error:
@@ -69,15 +72,16 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     device = prepare_worker(setup)
     hyperparameters = Hyperparameters(**config["hyperparameters"])
-    state = start_state(data, setup, hyperparameters, device)
-    parameters = trainable_parameters(state.model)
-    best = Best(setup.training_settings.metric)
+    state, best = start_state(data, setup, hyperparameters, device), Best(setup.training_settings.metric)
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            state.load(Path(folder))
-            stored = json.loads((Path(folder) / BEST_FILE).read_text())
-            best = Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
+        try:
+            best = _go_on(state, checkpoint, best)
+        except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
+            # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
+            state = start_state(data, setup, hyperparameters, device)
+            state.add_note(f"began anew: its checkpoint cannot be read ({first_line(error)})")
+    parameters = trainable_parameters(state.model)
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
     recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
@@ -101,21 +105,38 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                         on_record or EvaluationRecord.of(evaluation, best.score, system)
                     ).model_dump(),
                     "trainable_parameters": parameters,
-                    "micro_batch_size": state.micro_batch_size,
+                    "notes": list(state.notes),
                 },
                 checkpoint=tune.Checkpoint.from_directory(temporary),
             )
 
 
+def _go_on(state: TrainingState, checkpoint: tune.Checkpoint, best: Best) -> Best:
+    """Put a checkpoint into a trial's state, and return the best evaluation that it knows."""
+    with checkpoint.as_directory() as folder:
+        state.load(Path(folder))
+        stored = json.loads((Path(folder) / BEST_FILE).read_text())
+    return Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
+
+
 def start_state(
     data: EncodedDataset, setup: TrialSetup, hyperparameters: Hyperparameters, device: torch.device
 ) -> TrainingState:
-    """A trial's initial state: a fresh adapter on the worker's base model."""
+    """A trial's initial state: a fresh adapter on the worker's base model.
+
+    Raises:
+        TrainingError: memory is too small for one of its parts.
+    """
     settings = setup.training_settings
     amp = resolve_precision(settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
-    model = build_classifier(loaded, hyperparameters, settings.seed, amp)
-    return TrainingState.start(model, hyperparameters, amp)
+    with no_memory_for(f"the weights of {setup.base.name}"):
+        loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
+    full = hyperparameters.method == "full"
+    part = f"a copy of {setup.base.name} that is trained whole" if full else "the adapter"
+    with no_memory_for(part):
+        model = build_classifier(loaded, hyperparameters, settings.seed, amp)
+    with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
+        return TrainingState.start(model, hyperparameters, amp)
 
 
 def prepare_worker(setup: TrialSetup) -> torch.device:

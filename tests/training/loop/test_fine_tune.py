@@ -23,7 +23,7 @@ from tiny_trials import (
 )
 from torch import nn
 
-from lorasweep.training.data.encoding import epoch_batches
+from lorasweep.training.data.batches import epoch_batches
 from lorasweep.training.loop.fine_tune import Schedule, fine_tune
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import LoadedBase

@@ -21,7 +21,7 @@ from tiny_trials import (
 from torch import nn
 from torch.nn import functional as F
 
-from lorasweep.training.data.encoding import epoch_batches
+from lorasweep.training.data.batches import epoch_batches
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import Schedule, fine_tune
 from lorasweep.training.model.base_model import LoadedBase
@@ -73,7 +73,7 @@ class TestAccumulation:
         expected = {name: p.grad for name, p in reference.named_parameters()}
         optimizer = recording(state)
         names = {id(p): name for name, p in state.model.named_parameters()}
-        order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+        order = [names[id(p)] for p in state.trained.parameters]
         shared = settings(epochs=1, evaluations_per_epoch=6, micro_batch_size=micro, class_weights=weighted)
         first = next(fine_tune(state, data, chosen, shared))
         assert first.step == 1
@@ -196,6 +196,6 @@ class TestDivergence:
 
         chosen = hyperparameters()
         state = start(bert, chosen)
-        state.optimizer = Breaks(state.optimizer.param_groups, fused=True)
+        state.optimizer = Breaks(state)
         with pytest.raises(TrainingError, match="at step 3"):
             next(fine_tune(state, dataset(), chosen, settings()))

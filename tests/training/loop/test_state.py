@@ -36,11 +36,7 @@ def run_to_first_rung(bert: LoadedBase, chosen: Hyperparameters) -> TrainingStat
 
 
 def moments(state: TrainingState) -> dict[str, torch.Tensor]:
-    return {
-        f"{number}.{name}": value
-        for number, entry in state.optimizer.state_dict()["state"].items()
-        for name, value in entry.items()
-    }
+    return state.trained.optimizer_tensors()
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
@@ -112,10 +108,7 @@ def test_a_foreign_json_file_is_refused(bert: LoadedBase, tmp_path: Path) -> Non
 def test_weight_decay_pulls_matrices_only(bert: LoadedBase, method: str) -> None:
     state = start(bert, hyperparameters(method=method, weight_decay=0.5, learning_rate=0.1))
     before = trained(state.model)
-    for parameter in state.model.parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
-    state.optimizer.step()
+    state.apply_gradients(1.0, 0.1)
     assert {tensor.dim() for tensor in before.values()} == {1, 2}
     for name, after in trained(state.model).items():
         share = 1 - 0.1 * 0.5 if after.dim() == 2 else 1.0

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
-from tiny_trials import CPU, FP32, copies, hyperparameters, loaded, same, start, texts
+from tiny_trials import CPU, FP32, allow_meta, copies, hyperparameters, loaded, same, start, texts
 from torch.nn import functional as F
 
+from lorasweep.training.errors import TrainingError
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import (
     Scores,
@@ -127,6 +130,80 @@ def test_the_mode_is_put_back_after_an_error(tiny_base: Callable[[str], Path]) -
     with pytest.raises(IndexError):
         predict_logits(model, broken, FP32)
     assert model.training
+
+
+def test_predictions_of_texts_that_are_on_the_device_are_the_same(tiny_base: Callable[[str], Path]) -> None:
+    model = start(loaded(tiny_base("bert")), hyperparameters()).model
+    split = texts(150, longest=40)
+    kept = device_texts(model, split, CPU)
+    expected = predict_logits(model, split, FP32)
+    for _ in range(2):
+        assert np.array_equal(predict_logits(model, kept, FP32), expected)
+
+
+def test_predicting_waits_for_the_device_only_at_its_end(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device, which has no values to wait for, it comes as far as the copy of all logits."""
+    allow_meta(monkeypatch)
+    meta = AmpPolicy("fp32", torch.device("meta"))
+    model = build_classifier(loaded(tiny_base("bert")), hyperparameters(), 0, meta).to(meta.device)
+    seen: list[int] = []
+    model.register_forward_hook(lambda _, inputs, output: seen.append(len(output.logits)))
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        predict_logits(model, texts(4000), meta)
+    assert len(seen) > 2
+    assert sum(seen) == 4000
+
+
+class Small:
+    """A device whose memory holds a batch of some padded tokens; a pre-hook of a model."""
+
+    def __init__(self, tokens: int, error: Exception) -> None:
+        self.tokens, self.error, self.asked = tokens, error, list[int]()
+
+    def __call__(self, _: torch.nn.Module, args: tuple[()], inputs: dict[str, torch.Tensor]) -> None:
+        self.asked.append(inputs["input_ids"].numel())
+        if self.asked[-1] > self.tokens:
+            raise self.error
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("error", [OUT_OF_MEMORY, RuntimeError("[enforce fail] can't allocate memory")])
+def test_batches_are_halved_where_memory_runs_out(tiny_base: Callable[[str], Path], error: Exception) -> None:
+    model = start(loaded(tiny_base("bert")), hyperparameters()).model
+    split = texts(600)
+    expected = predict_logits(model, split, FP32)
+    small = Small(300, error)
+    model.register_forward_pre_hook(small, with_kwargs=True)
+    np.testing.assert_allclose(predict_logits(model, split, FP32), expected, rtol=1e-4, atol=1e-5)
+    # It learns once how much fits, in few tries, and does not go on with single rows.
+    failures = [tokens for tokens in small.asked if tokens > small.tokens]
+    assert 1 <= len(failures) <= 3
+    assert small.asked[: len(failures)] == failures
+    assert np.median(small.asked) > 75
+
+
+def test_memory_too_small_for_a_row_is_one_line(tiny_base: Callable[[str], Path]) -> None:
+    model = start(loaded(tiny_base("bert")), hyperparameters()).model
+    split = texts(40)
+    longest = int(split.lengths.max())
+    model.register_forward_pre_hook(Small(longest - 1, OUT_OF_MEMORY), with_kwargs=True)
+    with pytest.raises(TrainingError, match=f"a single row of {longest} tokens: lower max_length") as caught:
+        predict_logits(model, split, FP32)
+    assert "\n" not in str(caught.value)
+    assert model.training
+
+
+def test_other_errors_are_not_taken_for_it(tiny_base: Callable[[str], Path]) -> None:
+    model = start(loaded(tiny_base("bert")), hyperparameters()).model
+    small = Small(15, RuntimeError("shapes cannot be multiplied"))
+    model.register_forward_pre_hook(small, with_kwargs=True)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        predict_logits(model, texts(40), FP32)
+    assert len(small.asked) == 1
 
 
 def test_bf16_predictions_come_back_in_fp32(tiny_base: Callable[[str], Path]) -> None:

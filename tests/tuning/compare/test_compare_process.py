@@ -76,7 +76,7 @@ def test_a_rows_process_does_without_ray() -> None:
 
 @pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
 def test_amp_is_never_emulated(bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasweep.training.amp_types.bf16_in_hardware", lambda device: bf16)
+    monkeypatch.setattr("lorasweep.training.devices.bf16_in_hardware", lambda device, workers: bf16)
     assert row_policy("auto", "bert").name == name
     assert row_policy("fp32", "bert").name == "fp32"
     # A model type whose code does not run under autocast.

@@ -23,7 +23,7 @@ TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 def test_without_an_amp_type_nothing_is_trained_twice(
     tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasweep.training.amp_types.bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr("lorasweep.training.devices.bf16_in_hardware", lambda device, workers: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     base = resolve_base_model(str(tiny_base("bert")))
     part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))

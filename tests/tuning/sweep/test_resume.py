@@ -46,7 +46,7 @@ def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:
     records = folder.trials()
     assert [record.id for record in records] == [f"t{number:03d}" for number in range(trials)]
     for record in records:
-        assert record.state in ("completed", "stopped")
+        assert record.state in ("completed", "stopped"), record.error
         reached = [evaluation.rung for evaluation in record.evaluations]
         assert reached == list(range(1, len(reached) + 1))
         assert (record.state == "completed") == (len(reached) == rungs)

@@ -101,7 +101,7 @@ def reach(
         BEST_RUNG: best_rung,
         "evaluation": {"rung": rung, "accuracy": score, "seconds": 1.5 * rung},
         "trainable_parameters": 99,
-        "micro_batch_size": None,
+        "notes": [],
     }
     recorder.on_trial_result(0, [], trial, result | more)
     recorder.on_checkpoint(0, [], trial, SimpleNamespace(path=f"c{rung}"))  # type: ignore[arg-type]
@@ -124,7 +124,15 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     recorder.on_trial_start(0, [], full)
     recorder.on_trial_start(0, [], weak)
     for rung, score, best, best_rung in ((1, 0.4, 0.4, 1), (2, 0.7, 0.7, 2), (3, 0.6, 0.7, 2)):
-        reach(recorder, full, rung, score, best, best_rung, micro_batch_size=8 if rung > 1 else None)
+        reach(
+            recorder,
+            full,
+            rung,
+            score,
+            best,
+            best_rung,
+            notes=["micro-batches of 8 rows"] if rung > 1 else [],
+        )
     reach(recorder, weak, 1, 0.1, 0.1, 1)
     recorder.on_trial_complete(0, [], full)
     recorder.on_trial_complete(0, [], weak)
@@ -143,8 +151,7 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
         (2, 0.7, 0.7),
         (3, 0.6, 0.7),
     ]
-    assert len(first.notes) == 1
-    assert "micro-batches of 8 rows" in first.notes[0]
+    assert first.notes == ("micro-batches of 8 rows",)
     assert first.ended is not None
     assert first.started <= first.ended
     assert heard.states[0] == (0, "running", 0)
@@ -198,7 +205,13 @@ def test_a_rung_done_again_that_scores_less_is_not_the_best(folder: SweepFolder)
     first = Recorder(folder, RUNGS, ["rank"])
     first.on_trial_start(0, [], ray_trial(0))
     reach(first, ray_trial(0), 1, 0.5, 0.5, 1)
-    result = {SCORE: 0.6, RUNG: 2, BEST_RUNG: 2, "trainable_parameters": 9, "micro_batch_size": None}
+    result: dict[str, Any] = {
+        SCORE: 0.6,
+        RUNG: 2,
+        BEST_RUNG: 2,
+        "trainable_parameters": 9,
+        "notes": [],
+    }
     first.on_trial_result(0, [], ray_trial(0), result | {"evaluation": {"rung": 2, "seconds": 3.0}})
     again = Recorder(folder, RUNGS, ["rank"], past=folder.trials())
     reach(again, ray_trial(0), 2, 0.4, 0.5, 1)

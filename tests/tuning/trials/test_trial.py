@@ -1,9 +1,25 @@
-"""What a trial's process loads. What a trial does there is tested by whole sweeps."""
+"""What a trial's process loads, and a trial whose checkpoint is gone; the rest is tested by whole sweeps."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray import tune
+from ray.tune import Checkpoint
+from tiny_trials import dataset, hyperparameters, settings
+
+from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.model.classifier import build_classifier
+from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
+from lorasweep.tuning.trials import trial
+from lorasweep.tuning.trials.checkpoints import BEST_FILE
 
 
 def test_a_trials_process_has_no_library_that_only_the_driver_needs() -> None:
@@ -14,3 +30,93 @@ def test_a_trials_process_has_no_library_that_only_the_driver_needs() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, base: Path, place: Path, checkpoint: Path | None = None, kept: int = 0
+) -> list[dict[str, Any]]:
+    """What a trial reports; its checkpoints are kept in `place` from the rung `kept` on."""
+    reports: list[dict[str, Any]] = []
+
+    def report(result: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
+        reports.append(result)
+        if checkpoint is not None and kept and result[RUNG] == kept:
+            shutil.copytree(checkpoint.path, place)
+
+    monkeypatch.setattr(tune, "report", report)
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
+    setup = trial.TrialSetup(resolve_base_model(str(base)), settings(), threads=1, gpu_share=0)
+    config = {"hyperparameters": hyperparameters().model_dump(), "checkpoint": checkpoint and str(checkpoint)}
+    trial.run_trial(config, dataset(), setup)
+    return reports
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: shutil.rmtree(folder / "weights"),
+        lambda folder: (folder / "trial.json").write_text('{"step": 1'),
+        lambda folder: (folder / BEST_FILE).unlink(),
+    ],
+    ids=["gone", "half gone", "cut off", "without its best"],
+)
+def test_a_trial_whose_checkpoint_cannot_be_read_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_base: Callable[[str], Path],
+    tmp_path: Path,
+    spoil: Callable[[Path], object],
+) -> None:
+    base, place = tiny_base("bert"), tmp_path / "checkpoint"
+    whole = run(monkeypatch, base, place, kept=2)
+    assert [result[RUNG] for result in whole] == [1, 2, 3, 4]
+    rest = run(monkeypatch, base, place, place)
+    assert [result[RUNG] for result in rest] == [3, 4]
+    assert [result["notes"] for result in rest] == [[], []]
+    spoil(place)
+    again = run(monkeypatch, base, place, place)
+    assert [result[SCORE] for result in again] == [result[SCORE] for result in whole]
+    assert "began anew: its checkpoint cannot be read (" in again[0]["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("load_base", "out of memory for the weights of "),
+        ("build_classifier", "out of memory for the adapter: "),
+        ("TrainingState.start", "out of memory for gradients and moments of "),
+        ("fine_tune", "out of memory for a trial: "),
+        ("write_checkpoint", "out of memory for a trial: "),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_one_line_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, place: str, told: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`\nmore")
+
+    trial._loaded_base.cache_clear()
+    monkeypatch.setattr(f"lorasweep.tuning.trials.trial.{place}", full)
+    # An error that was raised would make Ray try the trial again, with the same end.
+    (result,) = run(monkeypatch, tiny_base("bert"), tmp_path)
+    assert result[ERROR].startswith(told)
+    assert "run fewer trials at once" in result[ERROR]
+    assert "\n" not in result[ERROR]
+
+
+def test_what_a_trial_notes_reaches_its_record(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def little(module: torch.nn.Module, arguments: Any, inputs: dict[str, torch.Tensor]) -> None:
+        if module.training and len(inputs["input_ids"]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def build(*arguments: Any) -> torch.nn.Module:
+        model = build_classifier(*arguments)
+        model.register_forward_pre_hook(little, with_kwargs=True)
+        return model
+
+    monkeypatch.setattr("lorasweep.tuning.trials.trial.build_classifier", build)
+    results = run(monkeypatch, tiny_base("bert"), tmp_path)
+    notes = ["out of memory: micro-batches of 4 rows, gradients accumulated"]
+    assert [result["notes"] for result in results] == [notes] * 4

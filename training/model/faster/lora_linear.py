@@ -13,6 +13,11 @@ import torch
 from peft.tuners.lora import Linear
 from torch import nn
 
+from lorasweep.training.model.faster.flat_view import flat_gradient, in_type
+
+# Attribute of a layer's input that holds its cast to the AMP type.
+ROWS = "lorasweep_rows"
+
 
 def speed_up_lora(model: nn.Module) -> None:
     """Give the plain LoRA layers of a PEFT model the leaner pass, in place; DoRA and others keep PEFT's."""
@@ -33,8 +38,7 @@ class LeanLinear(Linear):
         kind = x.device.type
         # The type that autocast itself would use, so gradients are the same.
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        # Reshaped outside the product, because some models change a layer's output in place.
-        rows = x.reshape(-1, x.shape[-1])
+        rows = _rows(x, dtype)
         dropped = self.lora_dropout[name](rows)
         with torch.autocast(kind, enabled=False):
             product: torch.Tensor = LoraProduct.apply(  # type: ignore[no-untyped-call]
@@ -45,15 +49,33 @@ class LeanLinear(Linear):
                 self.lora_A[name].weight,
                 self.lora_B[name].weight,
                 self.scaling[name],
-                dtype,
             )
+        # Reshaped outside the product, because some models change a layer's output in place.
         return product.view(*x.shape[:-1], -1)
+
+
+def _rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The input as rows of a type; layers that get the same tensor, as query, key and value do, share them.
+
+    Shared, they are cast once, kept once for the backward pass, and cast back once. They live as long as `x`.
+    """
+    # No share in what may change without a new version: a tensor of the inference mode, a trained parameter.
+    if x.dtype == dtype or x.is_inference() or isinstance(x, nn.Parameter):
+        return x.reshape(-1, x.shape[-1]).to(dtype)
+    key = (dtype, x._version, torch.is_grad_enabled())
+    known, rows = getattr(x, ROWS, (None, None))
+    if rows is None or known != key:
+        rows = x.reshape(-1, x.shape[-1]).to(dtype)
+        setattr(x, ROWS, (key, rows))
+    return rows
 
 
 class LoraProduct(torch.autograd.Function):
     """x·Wᵀ + b + s·d·Aᵀ·Bᵀ and its gradients by x, d, A and B; W and b are frozen.
 
     Shapes: x and d (tokens, in), W (out, in), b (out) or None, A (r, in), B (out, r). Where d is None it is x.
+    If A and B lie in a flat buffer, their gradients are added to the flat gradient right here: a kernel each
+    instead of three.
     """
 
     @staticmethod
@@ -66,37 +88,61 @@ class LoraProduct(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         scale: float,
-        dtype: torch.dtype,
     ) -> torch.Tensor:
-        """Products in `dtype`; returns it in that type, shape (tokens, out)."""
-        rows = x.to(dtype)
-        adapted = rows if dropped is None else dropped.to(dtype)
-        weight, scaled = weight.to(dtype), (b * scale).to(dtype)
-        # In this memory layout products of thin matrices take about half the time on a CPU.
-        a_t = a.t().to(dtype, memory_format=torch.contiguous_format)
-        low = adapted @ a_t
-        product = rows @ weight.t() if bias is None else torch.addmm(bias.to(dtype), rows, weight.t())
-        product.addmm_(low, scaled.t().contiguous())
-        ctx.save_for_backward(adapted, weight, a_t, scaled, low)
-        ctx.scale, ctx.types = scale, (x.dtype, a.dtype, b.dtype)
-        ctx.shared = dropped is None
+        """Products in the type of x; returns it in that type, shape (tokens, out)."""
+        adapted = x if dropped is None else dropped
+        weight, low_a, low_b = weight.to(x.dtype), in_type(a, x.dtype), in_type(b, x.dtype)
+        low = adapted @ low_a.t()
+        product = x @ weight.t() if bias is None else torch.addmm(bias.to(x.dtype), x, weight.t())
+        product.addmm_(low, low_b.t(), alpha=scale)
+        ctx.save_for_backward(adapted, weight, low_a, low_b, low)
+        ctx.scale, ctx.shared, ctx.parameters = scale, dropped is None, (a, b)
         return product
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients, each in the type of its input."""
-        adapted, weight, a_t, scaled, low = ctx.saved_tensors
-        x_type, a_type, b_type = ctx.types
-        low_grad = grad @ scaled
-        by_x = by_dropped = None
+        """Gradients, each in the type of its input; None for A and B where they went into the flat gradient."""
+        adapted, weight, low_a, low_b, low = ctx.saved_tensors
+        low_grad = grad @ low_b
+        by_x = by_dropped = by_a = by_b = None
         if ctx.needs_input_grad[0]:
             by_x = grad @ weight
             if ctx.shared:
-                by_x.addmm_(low_grad, a_t.t())
-            by_x = by_x.to(x_type)
+                by_x.addmm_(low_grad, low_a, alpha=ctx.scale)
         if ctx.needs_input_grad[1]:
-            by_dropped = (low_grad @ a_t.t()).to(x_type)
-        by_a = (adapted.t() @ low_grad).t().to(a_type, memory_format=torch.contiguous_format)
-        by_b = ((low.t() @ grad).t() * ctx.scale).to(b_type, memory_format=torch.contiguous_format)
-        return by_x, by_dropped, None, None, by_a, by_b, None, None
+            by_dropped = torch.addmm(adapted, low_grad, low_a, beta=0, alpha=ctx.scale)
+        a, b = ctx.parameters
+        if ctx.needs_input_grad[4]:
+            by_a = _gradient(a, low_grad, adapted, ctx.scale)
+        if ctx.needs_input_grad[5]:
+            by_b = _gradient(b, low, grad, ctx.scale, transposed=True)
+        return by_x, by_dropped, None, None, by_a, by_b, None
+
+
+def _gradient(
+    parameter: torch.Tensor,
+    thin: torch.Tensor,
+    wide: torch.Tensor,
+    scale: float,
+    *,
+    transposed: bool = False,
+) -> torch.Tensor | None:
+    """Add scale·thinᵀ·wide to the flat gradient, or return it where there is none.
+
+    The scale multiplies in the parameter's type, fp32: in fp16 the product could overflow.
+
+    Args:
+        thin, wide: shapes (tokens, r) and (tokens, features).
+        transposed: the parameter has the shape (features, r).
+    """
+    flat = flat_gradient(parameter)
+    gradient = torch.zeros_like(parameter) if flat is None else flat
+    into = gradient.t() if transposed else gradient
+    if thin.dtype == into.dtype:
+        into.addmm_(thin.t(), wide, alpha=scale)
+    elif into.is_cuda:
+        torch.addmm(into, thin.t(), wide, out_dtype=into.dtype, alpha=scale, out=into)
+    else:
+        into.add_((thin.t() @ wide).to(into.dtype), alpha=scale)
+    return gradient if flat is None else None

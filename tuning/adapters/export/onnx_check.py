@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from lorasweep.training.data.batches import evaluation_batches
 from lorasweep.training.data.dataset import Texts
-from lorasweep.training.data.encoding import encode_texts, evaluation_batches
+from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.inference.classifier import Classifier
 from lorasweep.tuning.adapters.export.verify import fp32_tolerance, largest_difference

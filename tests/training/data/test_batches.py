@@ -1,0 +1,241 @@
+"""Batches gathered on a device against plain padding, and the rows that are chosen for them."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from tiny_trials import CPU, texts
+
+from lorasweep.training.data.batches import (
+    CPU_EVALUATION,
+    DeviceTexts,
+    epoch_batches,
+    evaluation_batches,
+    evaluation_size,
+    is_unpadded,
+    padded_length,
+)
+from lorasweep.training.data.encoding import EncodedTexts
+
+CUDA, META = torch.device("cuda"), torch.device("meta")
+
+
+def padded(split: EncodedTexts, rows: list[int], length: int) -> dict[str, np.ndarray]:
+    """The plain form: row by row, cut off or padded."""
+    ids = np.full((len(rows), length), split.pad_id)
+    mask = np.zeros((len(rows), length), np.int64)
+    for place, row in enumerate(rows):
+        own = split.input_ids[split.offsets[row] : split.offsets[row + 1]][:length]
+        ids[place, : len(own)] = own
+        mask[place, : len(own)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def read_only(split: EncodedTexts) -> EncodedTexts:
+    """As Ray hands it to a worker."""
+    buffers: list[pickle.PickleBuffer] = []
+    dumped = pickle.dumps(split, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])  # type: ignore[no-any-return]
+
+
+class TestDeviceTexts:
+    split = texts(30, longest=20)
+    typed = EncodedTexts(
+        **{**vars(split), "type_ids": (np.arange(len(split.input_ids)) % 2).astype(np.uint8)}
+    )
+
+    @pytest.mark.parametrize("rows", [[0], [29], [3, 3, 7], list(range(29, -1, -1))])
+    @pytest.mark.parametrize("extra", [None, -2, 0, 5, 40])
+    @pytest.mark.parametrize("bool_masks", [False, True])
+    def test_a_batch_is_the_rows_padded(self, rows: list[int], extra: int | None, bool_masks: bool) -> None:
+        longest = int(self.split.lengths[rows].max())
+        length = None if extra is None else longest + extra
+        gathered = DeviceTexts(self.typed, CPU, bool_masks=bool_masks)
+        batch = gathered.batch(np.array(rows), length)
+        expected = padded(self.split, rows, length or longest)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(batch[name], array)
+        # Every other token of the flat array is of type 1, those of the padding are 0.
+        starts = self.split.offsets[rows][:, None]
+        types = (starts + np.arange(length or longest)) % 2 * expected["attention_mask"]
+        np.testing.assert_array_equal(batch["token_type_ids"], types)
+        assert {name: tensor.dtype for name, tensor in batch.items()} == {
+            "input_ids": torch.int64,
+            "attention_mask": torch.bool if bool_masks else torch.int64,
+            "token_type_ids": torch.int64,
+        }
+        # The same by rows on the device, and into tensors that are there before.
+        shape = gathered.shape(np.array(rows), length)
+        placed = gathered.place(np.array(rows))
+        buffers = gathered.buffers(shape.rows, shape.length, shape.full)
+        gathered.batch_into(buffers, placed, shape.full)
+        for other in (gathered.batch(placed, shape.length, shape.full), buffers):
+            assert other.keys() == batch.keys()
+            assert all(torch.equal(other[name], tensor) for name, tensor in batch.items())
+            assert all(other[name].dtype is tensor.dtype for name, tensor in batch.items())
+
+    def test_its_shape_is_known_on_the_host(self) -> None:
+        gathered = DeviceTexts(self.split, CPU)
+        longest = self.split.lengths.max()
+        same = np.flatnonzero(self.split.lengths == longest)
+        assert gathered.shape(same) == (len(same), longest, True)
+        assert gathered.shape(np.arange(30)) == (30, longest, False)
+        assert gathered.shape(np.arange(30), 4) == (30, 4, True)
+        assert gathered.shape(np.arange(30), 64).tokens == 30 * 64
+
+    def test_only_a_batch_without_padding_has_a_mask_of_one_element(self) -> None:
+        gathered = DeviceTexts(self.split, CPU, bool_masks=True)
+        assert is_unpadded(gathered.batch(np.array([2]))["attention_mask"])
+        assert is_unpadded(gathered.batch(np.arange(30), 4)["attention_mask"])
+        assert not is_unpadded(gathered.batch(np.arange(30))["attention_mask"])
+        assert not is_unpadded(gathered.batch(np.array([2]), 40)["attention_mask"])
+        # Alone, neither a mask that a tokenizer made nor one true everywhere says so.
+        plain = DeviceTexts(self.split, CPU).batch(np.array([2]))["attention_mask"]
+        assert not is_unpadded(plain)
+        assert not is_unpadded(plain.bool())
+
+    def test_buffers_keep_their_place(self) -> None:
+        gathered = DeviceTexts(self.typed, CPU)
+        buffers = gathered.buffers(2, 20)
+        before = {name: tensor.data_ptr() for name, tensor in buffers.items()}
+        for rows in ([1, 2], [29, 0]):
+            gathered.batch_into(buffers, torch.tensor(rows))
+            np.testing.assert_array_equal(buffers["input_ids"], padded(self.split, rows, 20)["input_ids"])
+        assert {name: tensor.data_ptr() for name, tensor in buffers.items()} == before
+
+    def test_a_row_that_does_not_count_may_be_shorter_than_a_full_batch(self) -> None:
+        """The last row's places would lie behind the end of all tokens."""
+        gathered = DeviceTexts(self.split, CPU)
+        gathered.batch_into(gathered.buffers(1, 40, full=True), torch.tensor([29]), full=True)
+
+    def test_labels_lie_on_the_device(self) -> None:
+        gathered = DeviceTexts(self.split, CPU)
+        rows = np.array([5, 2, 5])
+        assert gathered.labels[gathered.place(rows)].tolist() == self.split.labels[rows].tolist()
+        assert DeviceTexts(self.split, META).labels.device == META
+
+    def test_a_batch_waits_for_no_device(self) -> None:
+        """On the meta device, any look at a value raises."""
+        gathered = DeviceTexts(self.typed, META, bool_masks=True)
+        for rows in (np.array([3]), np.arange(30)):
+            batch = gathered.batch(rows)
+            assert {tensor.device for tensor in batch.values()} == {META}
+            assert {tuple(tensor.shape) for tensor in batch.values()} == {gathered.shape(rows)[:2]}
+        gathered.batch_into(gathered.buffers(30, 24), gathered.place(np.arange(30)))
+
+    def test_rows_on_the_device_need_a_length(self) -> None:
+        with pytest.raises(ValueError, match="length"):
+            DeviceTexts(self.split, CPU).batch(torch.arange(3))
+
+    def test_on_a_cpu_it_shares_the_arrays_also_those_that_may_not_be_written(self) -> None:
+        split = read_only(self.split)
+        assert not split.input_ids.flags.writeable
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gathered = DeviceTexts(split, CPU)
+            batch = split.batch(np.arange(30), CPU)
+        assert gathered._input_ids.data_ptr() == split.input_ids.ctypes.data
+        assert gathered.labels.data_ptr() == split.labels.ctypes.data
+        np.testing.assert_array_equal(batch["input_ids"], self.split.batch(np.arange(30), CPU)["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("longest", "most", "expected"),
+    [(1, 512, 8), (8, 512, 8), (9, 512, 16), (44, 46, 46), (46, 46, 46), (50, 46, 50), (512, 512, 512)],
+)
+def test_lengths_on_a_gpu_are_multiples_of_8_up_to_the_models_own(
+    longest: int, most: int, expected: int
+) -> None:
+    assert padded_length(longest, most, CUDA) == expected
+    assert padded_length(longest, most, CPU) == longest
+
+
+def test_a_batch_on_a_gpu_is_padded_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = texts(30, longest=20)
+    gathered = DeviceTexts(split, CPU, most=512)
+    gathered.device = CUDA  # for the shapes alone
+    row = int(np.flatnonzero(split.lengths == 16)[0])
+    assert gathered.shape(np.array([row])) == (1, 16, True)
+    assert gathered.shape(np.arange(30)) == (30, 24, False)
+
+
+class TestEpochBatches:
+    lengths = np.random.default_rng(3).integers(4, 60, size=2503)
+
+    def test_each_row_once_in_batches_of_the_asked_size(self) -> None:
+        batches = epoch_batches(self.lengths, 16, seed=0, epoch=0)
+        assert sorted(np.concatenate(batches)) == list(range(2503))
+        assert len(batches) == 157
+        assert sorted(len(batch) for batch in batches) == [7] + [16] * 156
+
+    @pytest.mark.parametrize("rows", [1, 15, 16, 17])
+    def test_few_rows(self, rows: int) -> None:
+        batches = epoch_batches(self.lengths[:rows], 16, seed=0, epoch=0)
+        assert len(batches) == -(-rows // 16)
+        assert sorted(np.concatenate(batches)) == list(range(rows))
+
+    def test_the_same_arguments_give_the_same_order(self) -> None:
+        assert self.order(0, 1) == self.order(0, 1)
+
+    def test_epochs_and_seeds_differ(self) -> None:
+        orders = [self.order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+        assert len({tuple(order) for order in orders}) == 4
+
+    def test_does_not_touch_the_global_random_numbers(self) -> None:
+        np.random.seed(0)
+        expected = np.random.random()
+        np.random.seed(0)
+        self.order(0, 0)
+        assert np.random.random() == expected
+
+    def test_little_is_padded(self) -> None:
+        def waste(batches: list[np.ndarray]) -> float:
+            padded = sum(self.lengths[rows].max() * len(rows) for rows in batches)
+            return 1 - self.lengths.sum() / padded
+
+        shuffled = np.random.default_rng(0).permutation(2503)
+        random = waste([shuffled[i : i + 16] for i in range(0, 2503, 16)])
+        assert random > 0.4
+        assert waste(epoch_batches(self.lengths, 16, seed=0, epoch=0)) < 0.05
+
+    def test_long_and_short_batches_are_mixed(self) -> None:
+        batches = epoch_batches(self.lengths, 16, seed=0, epoch=0)
+        means = np.array([self.lengths[rows].mean() for rows in batches])
+        # Sorted batches would teach short texts first: neighbours must know nothing of each other.
+        assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2
+
+    def order(self, seed: int, epoch: int) -> list[int]:
+        return [int(row) for row in np.concatenate(epoch_batches(self.lengths, 16, seed, epoch))]
+
+
+def test_evaluation_batches_are_bounded_and_cover_each_row_once() -> None:
+    lengths = np.random.default_rng(3).integers(4, 120, size=1001)
+    batches = list(evaluation_batches(lengths, max_rows=64, max_tokens=1500))
+    assert sorted(np.concatenate(batches)) == list(range(1001))
+    assert max(len(rows) for rows in batches) == 64
+    assert max(len(rows) * lengths[rows].max() for rows in batches) <= 1500
+    padded = sum(len(rows) * lengths[rows].max() for rows in batches)
+    assert padded < 1.1 * lengths.sum()
+
+
+def test_evaluation_batches_on_a_gpu_hold_more() -> None:
+    rows, tokens = evaluation_size(CUDA)
+    assert tokens >= 4 * evaluation_size(CPU)[1]
+    assert evaluation_size(CPU) == CPU_EVALUATION
+    lengths = np.full(5000, 16)
+    assert len(next(evaluation_batches(lengths, rows, tokens))) == min(rows, tokens // 16)
+
+
+def test_a_row_longer_than_the_bound_stands_alone() -> None:
+    assert [rows.tolist() for rows in evaluation_batches(np.array([5, 50, 6]), max_tokens=20)] == [
+        [0, 2],
+        [1],
+    ]
+
+
+def test_rows_of_no_split_make_no_batches() -> None:
+    empty = EncodedTexts(np.zeros(0, np.int32), None, np.zeros(1, np.int64), np.zeros(0, np.int64), 0)
+    assert len(empty) == 0
+    assert list(evaluation_batches(empty.lengths)) == []

@@ -1,0 +1,61 @@
+"""The loop's one seam to how a step is computed: kernel by kernel, or captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.loop.captured import CapturedSteps
+from lorasweep.training.loop.eager import EagerSteps
+from lorasweep.training.loop.graph import Graphs, graphs_for
+from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
+
+# Model types that copy from the host within a forward pass, which cannot be captured.
+NEVER_CAPTURED = frozenset({"deberta", "deberta-v2"})
+
+
+class Steps(Protocol):
+    """Makes optimiser steps on a state."""
+
+    def __call__(self, rows: np.ndarray, rate: float) -> torch.Tensor:
+        """Train on a batch.
+
+        Args:
+            rows: row numbers; int64, shape (rows,).
+            rate: learning rate of this step.
+
+        Returns:
+            The batch's mean loss, on the device, of shape (). It is not waited for.
+        """
+
+
+def make_steps(
+    state: TrainingState,
+    texts: DeviceTexts,
+    hyperparameters: Hyperparameters,
+    training_settings: TrainingSettings,
+    weights: torch.Tensor | None = None,
+    graphs: Callable[[torch.device], Graphs | None] = graphs_for,
+) -> Steps:
+    """Captured steps where the device and the trial allow them, else eager ones.
+
+    DeBERTa, DoRA and accumulated micro-batches are eager.
+
+    Args:
+        weights: of the classes; float32, shape (classes,), on the device.
+        graphs: device → what captures there, or None.
+    """
+    config: Any = getattr(state.model, "config", None)
+    micro = training_settings.micro_batch_size or state.micro_batch_size
+    if hyperparameters.method == "dora" or micro or getattr(config, "model_type", "") in NEVER_CAPTURED:
+        captures = None
+    else:
+        captures = graphs(state.amp.device)
+    if captures is None:
+        return EagerSteps(state, texts, hyperparameters, training_settings, weights)
+    return CapturedSteps(state, texts, hyperparameters, training_settings, weights, captures)
