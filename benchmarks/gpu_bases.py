@@ -63,12 +63,13 @@ SPECIAL = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_i
 FIRST_TOKEN, LAST_TOKEN = 10, 1000
 
 
-def base_folder(size: Size, folder: Path, small: bool) -> Path:
+def base_folder(size: Size, folder: Path, small: bool, device: torch.device) -> Path:
     """The folder of a base model, written when it is first asked for.
 
     Args:
         folder: where the bases are kept.
         small: two layers instead of the real size.
+        device: that draws the random weights; on a CPU ModernBERT's take a minute.
     """
     from transformers import AutoModel
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -78,7 +79,9 @@ def base_folder(size: Size, folder: Path, small: bool) -> Path:
         config = CONFIG_MAPPING[size.model_type](**size.entries | (SMALL if small else {}) | SPECIAL)
         torch.manual_seed(0)
         unfinished = place.with_suffix(".unfinished")
-        AutoModel.from_config(config).save_pretrained(unfinished)
+        with device:
+            model = AutoModel.from_config(config)
+        model.save_pretrained(unfinished)
         unfinished.rename(place)
     return place
 

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -67,7 +66,7 @@ class Bench:
 
     def base(self, size: Size) -> Path:
         """The folder of a base model."""
-        return base_folder(size, self.folder, self.small)
+        return base_folder(size, self.folder, self.small, self.device)
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,8 @@ def run_check(
     seen = len(read(lines))
     bench = replace(bench, ends=time.monotonic() + seconds)
     context: Any = multiprocessing.get_context(bench.start_method)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forking a process with threads: those here are idle ones of the imported libraries.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process = context.Process(target=_work, args=(check, bench, lines))
-        process.start()
+    process = context.Process(target=_work, args=(check, bench, lines))
+    process.start()
     assert process.pid
     try:
         while process.is_alive() and bench.left > 0:

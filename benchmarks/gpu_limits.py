@@ -32,13 +32,15 @@ from gpu_training import (
 )
 
 from lorasweep.training.errors import LorasweepError
+from lorasweep.training.loop.out_of_memory import no_memory_for
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits
 
 SCALE = 2.0**24
 # Memory for tensors, in multiples of the base model's: from less than loading it needs to more than a step does.
 CAPS = {"lora": (0.6, 1.05, 1.3, 2.0), "full": (1.05, 1.5, 2.5, 3.5, 4.5, 5.5)}
-OOM_ROWS, OOM_TOKENS = 256, 128
+OOM_ROWS, OOM_TOKENS = 64, 128
 
 
 def waits_in_a_step(bench: Bench) -> Iterator[Finding]:
@@ -59,7 +61,9 @@ def waits_in_a_step(bench: Bench) -> Iterator[Finding]:
             expected = None if way == PLAIN else 0
             yield _waits(bench, f"{way} step, {size.name}", expected, partial(step, rows))
             if way == EAGER:
-                predict = partial(predict_logits, trial.state.model, texts, amp)
+                # On the device already, as in a trial that evaluates more than once.
+                placed = device_texts(trial.state.model, texts, bench.device)
+                predict = partial(predict_logits, trial.state.model, placed, amp)
                 predict()
                 yield _waits(bench, f"evaluation of {len(texts)} rows, {size.name}", 1, predict)
             del step
@@ -164,9 +168,10 @@ def _one_step(bench: Bench, method: str, texts: Any) -> str:
     """Two steps of all rows and an evaluation, in words."""
     chosen = HYPERPARAMETERS.model_copy(update={"method": method, "batch_size": OOM_ROWS})
     amp = AmpPolicy("bf16", bench.device)
-    trial = start_trial(bench.base(BERT_BASE), texts, amp, hyperparameters=chosen)
-    losses = [float(trial.step(np.arange(OOM_ROWS))) for _ in range(2)]
-    predict_logits(trial.state.model, texts, amp)
+    with no_memory_for("a trial"):  # as a sweep's trial runs
+        trial = start_trial(bench.base(BERT_BASE), texts, amp, hyperparameters=chosen)
+        losses = [float(trial.step(np.arange(OOM_ROWS))) for _ in range(2)]
+        predict_logits(trial.state.model, texts, amp)
     return f"loss {losses[0]:.3f}, {trial.state.micro_batch_size or OOM_ROWS} rows at once"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +16,14 @@ import torch
 from gpu_bases import load, load_plainly
 from torch import nn
 
+from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
-from lorasweep.training.loop.fine_tune import _step, fine_tune
+from lorasweep.training.loop.fine_tune import fine_tune
+from lorasweep.training.loop.graph import graphs_for
 from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.loop.steps import make_steps
 from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import target_pattern
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
@@ -38,14 +43,12 @@ def begin(device: torch.device, share: float = 1.0) -> None:
     Args:
         share: of the device's memory that it may use.
     """
-    if device.type == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.cuda.set_per_process_memory_fraction(share, device)
+    devices.begin(device, share)
 
 
 def can_capture(device: torch.device) -> bool:
     """Whether a step can be captured here at all."""
-    return False
+    return graphs_for(device) is not None
 
 
 @dataclass
@@ -69,11 +72,14 @@ def start_trial(
     """A trial on a base model's folder, as a sweep starts it; `begin` comes before."""
     model = build_classifier(load(folder, amp.device), hyperparameters, seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)
+    on_device = device_texts(model, texts, amp.device)
+    graphs = graphs_for if captured else _no_graphs
+    steps = make_steps(state, on_device, hyperparameters, settings, graphs=graphs)
+    return Trial(state, partial(steps, rate=RATE))
 
-    def step(rows: np.ndarray) -> torch.Tensor:
-        return _step(state, texts, rows, hyperparameters, settings, None)
 
-    return Trial(state, step)
+def _no_graphs(device: torch.device) -> None:
+    """All steps are to be eager."""
 
 
 def gradients(
@@ -97,6 +103,7 @@ def copy_trained(values: list[torch.Tensor], state: TrainingState) -> None:
     with torch.no_grad():
         for parameter, value in zip(trained(state.model), values, strict=True):
             parameter.copy_(value)
+    state.trained.refresh_shadow()
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
@@ -162,4 +169,4 @@ def whole_trial(
     settings = SETTINGS.model_copy(update={"epochs": 2, "evaluations_per_epoch": 1})
     trial = start_trial(folder, data.train, amp, settings=settings)
     evaluations = list(fine_tune(trial.state, data, HYPERPARAMETERS, settings))
-    return evaluations, ()
+    return evaluations, trial.state.notes

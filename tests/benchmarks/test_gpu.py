@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gpu
 import gpu_equal
 import gpu_limits
+import gpu_speed
+import gpu_training
 import numpy as np
 import pytest
 import torch
@@ -21,8 +25,10 @@ from gpu_check import Bench, Check, run_check
 from gpu_checkout import CHECKOUT
 from gpu_report import WIDTHS, Finding, append, read, summary, terminal_table
 from gpu_timing import covered, measure
+from recorded_graphs import RecordedGraphs
 
 from lorasweep.training.errors import TrainingError
+from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.tuning.adapters.export import verify
 
 CPU = torch.device("cpu")
@@ -196,6 +202,57 @@ class TestChecksFail:
         assert (found.passed, found.seen) == (False, "raw OutOfMemoryError: CUDA out of memory.")
 
 
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
+    """What stands in for CUDA graphs on this CPU: one for each trial with captured steps, in order."""
+    made: list[RecordedGraphs] = []
+    build = gpu_training.build_classifier
+
+    def recorded(device: torch.device) -> RecordedGraphs:
+        made.append(RecordedGraphs())
+        return made[-1]
+
+    def built(*arguments: Any) -> Any:
+        model: Any = build(*arguments)
+        make_masks_without_waiting(model.get_base_model())  # as on a GPU
+        return model
+
+    monkeypatch.setattr(gpu_training, "graphs_for", recorded)
+    monkeypatch.setattr(gpu_training, "build_classifier", built)
+    return made
+
+
+class TestCaptured:
+    def test_steps_are_compared_with_eager_ones(self, bench: Bench, graphs: list[RecordedGraphs]) -> None:
+        (found,) = gpu_equal.captured(bench)
+        assert (found.what, found.passed) == ("captured against eager steps, fp32", True)
+        assert graphs[-1].replays > 2
+
+    def test_a_trial_that_does_not_capture_fails(
+        self, bench: Bench, graphs: list[RecordedGraphs], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(graph: RecordedGraphs, function: object) -> None:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        monkeypatch.setattr(RecordedGraphs, "capture", refuse)
+        (found,) = gpu_equal.captured(bench)
+        assert found.passed is False
+        assert "operation not permitted" in found.seen
+
+    def test_their_speed_is_measured_beside_plain_peft(
+        self, bench: Bench, graphs: list[RecordedGraphs]
+    ) -> None:
+        plain, eager, captured = gpu_speed.speed(BERT_BASE, "fp32")(bench)
+        assert [found.what.rpartition(" ")[2] for found in (plain, eager, captured)] == [
+            "PEFT",
+            "eager",
+            "captured",
+        ]
+        assert (plain.figures["ratio"], captured.figures["notes"]) == (1, ())
+        assert captured.figures["ratio"] == pytest.approx(plain.figures["ms"] / captured.figures["ms"])
+        assert graphs[-1].replays > 2
+
+
 def test_tolerances_are_those_of_exports() -> None:
     """They are repeated, because exports need Optuna."""
     assert gpu_equal.HALF_TOLERANCE == verify.HALF_TOLERANCE
@@ -216,6 +273,14 @@ def test_it_needs_no_installed_lorasweep_and_no_ray() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == {"training": str(CHECKOUT / "training" / "__init__.py"), "tuning": False}
+
+
+@pytest.mark.slow
+def test_a_check_runs_in_a_process_that_is_not_forked(bench: Bench, tmp_path: Path) -> None:
+    """As where importing the libraries has touched CUDA."""
+    found: list[Finding] = []
+    run_check(gpu.CHECKS[0], 120, replace(bench, start_method="spawn"), tmp_path / "lines", found.append)
+    assert [finding.what for finding in found] == ["a GPU that torch can use"]
 
 
 @pytest.mark.slow
