@@ -40,7 +40,8 @@ from lorasweep.training.scores.scores import predict_logits
 SCALE = 2.0**24
 # Memory for tensors, in multiples of the base model's: from less than loading it needs to more than a step does.
 CAPS = {"lora": (0.6, 1.05, 1.3, 2.0), "full": (1.05, 1.5, 2.5, 3.5, 4.5, 5.5)}
-OOM_ROWS, OOM_TOKENS = 64, 128
+# Rows of a step, and those that are predicted after it, of so many tokens.
+OOM_ROWS, OOM_PREDICTED, OOM_TOKENS = 64, 1024, 128
 
 
 def waits_in_a_step(bench: Bench) -> Iterator[Finding]:
@@ -134,7 +135,7 @@ def large_scale(bench: Bench) -> Iterator[Finding]:
 
 def out_of_memory(bench: Bench) -> Iterator[Finding]:
     """A step under less and less memory: it takes fewer rows at once, or ends in one line."""
-    texts = even_texts(OOM_ROWS, OOM_TOKENS, BERT_BASE)
+    texts = even_texts(OOM_PREDICTED, OOM_TOKENS, BERT_BASE)
     begin(bench.device)
     if not bench.on_gpu:
         yield _judged("memory for 4 rows", lambda: _faked(bench, most=4))
