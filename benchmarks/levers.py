@@ -70,7 +70,7 @@ LEVERS = (
     Lever("lean LoRA layer", ("lorasweep.training.model.faster.lora_linear.speed_up_lora",)),
     Lever(
         "frozen weights in the AMP type",
-        ("lorasweep.training.model.classifier.cast_frozen_linears",),
+        ("lorasweep.training.model.frozen.is_frozen_linear",),
         amp_only=True,
     ),
     Lever("no dropout in frozen layers", changes=(("base_dropout", 0.1),)),

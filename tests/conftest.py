@@ -10,11 +10,12 @@ import signal
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from tiny_bases import make_tiny_base
 
 
@@ -38,6 +39,15 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[family]
 
     return make
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    """A machine whose GPUs a test adds: `gpus.add()`. Afterwards torch's settings of CUDA are as they were."""
+    cudnn, tf32 = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.matmul.allow_tf32
+    yield FakeCuda().install(monkeypatch)
+    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from lorasweep.training.errors import LorasweepError, SettingsError, first_line
+from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.training.nvidia import driver_cuda_version, free_memory
 
 DeviceKind = Literal["auto", "cpu", "cuda"]
@@ -53,6 +53,7 @@ def cards() -> list[Card]:
     """The GPUs that torch can use in this process. Initialises CUDA."""
     if not torch.cuda.is_available():
         return []
+    torch.cuda.current_device()  # CUDA, once begun, may see fewer than the driver counts
     found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return [Card(card.name, (card.major, card.minor), card.total_memory) for card in found]
 
@@ -110,8 +111,7 @@ def reserved_device(gpu_share: float) -> torch.device:
         raise SettingsError(f"{problem}: {_why_unusable()}, or train on CPU cores: --gpus-per-trial 0")
     device = torch.device("cuda", 0)
     try:
-        # A GPU that is too old for this torch, broken, or another's alone shows it at the first kernel.
-        torch.ones(1, device=device).add_(1).item()
+        _run_a_kernel(device)
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         if is_out_of_memory(error):
             raise
@@ -120,6 +120,11 @@ def reserved_device(gpu_share: float) -> torch.device:
             f"{_versions()}: install a torch for this GPU, or train on CPU cores: --gpus-per-trial 0"
         ) from error
     return device
+
+
+def _run_a_kernel(device: torch.device) -> None:
+    # A GPU that is too old for this torch, broken, or another's alone shows it at the first one.
+    torch.ones(1, device=device).add_(1).item()
 
 
 def _why_unusable() -> str:
@@ -261,7 +266,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
-        if isinstance(error, RuntimeError | OSError) and not isinstance(error, LorasweepError):
+        if isinstance(error, RuntimeError | OSError):
             message = str(error).lower()
             if any(sign in message for sign in OUT_OF_MEMORY):
                 return True

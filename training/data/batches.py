@@ -22,6 +22,10 @@ LENGTH_STEP = 8
 CPU_EVALUATION, GPU_EVALUATION = (128, 4096), (1024, 32768)
 
 
+# Added to row numbers: places among the offsets of a row's first token, and of the one behind its last.
+ROW_BOUNDS = np.array([[0], [1]])
+
+
 class BatchShape(NamedTuple):
     """What the host knows of a batch: rows, their padded length in tokens, and whether none is shorter."""
 
@@ -83,19 +87,22 @@ class DeviceTexts:
                 tokenizer makes them.
         """
         self.device = device
-        self.most = int(texts.lengths.max(initial=1)) if most is None else most
+        longest = int(texts.lengths.max(initial=0))
+        self.most = longest if most is None else most
         self.labels = self._place(texts.labels)
         self._input_ids = self._place(texts.input_ids)
-        self._type_ids = None if texts.type_ids is None else self._place(texts.type_ids)
+        self._typed = texts.type_ids is not None
+        # Without second texts all types are 0, and there is nothing to gather.
+        paired = texts.type_ids is not None and texts.type_ids.any()
+        self._type_ids = self._place(texts.type_ids) if paired else None
         self._host_offsets = texts.offsets
-        offsets = self._place(texts.offsets)
-        self._starts, self._ends = offsets[:-1], offsets[1:]
+        self._offsets = self._place(texts.offsets)
         self._pad_id = texts.pad_id
         self._true = torch.ones((), dtype=torch.bool, device=device) if bool_masks else None
-        self._places = torch.arange(self.most, device=device)
+        self._places = torch.arange(min(self.most, longest + LENGTH_STEP), device=device)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._host_offsets) - 1
 
     @property
     def lengths(self) -> np.ndarray:
@@ -104,7 +111,10 @@ class DeviceTexts:
 
     def shape(self, rows: np.ndarray, length: int | None = None) -> BatchShape:
         """The shape of the batch of these rows, known without the device."""
-        lengths = self._host_offsets[rows + 1] - self._host_offsets[rows]
+        return self._shape(self._host_offsets[rows + ROW_BOUNDS], length)
+
+    def _shape(self, bounds: np.ndarray, length: int | None) -> BatchShape:
+        lengths = bounds[1] - bounds[0]
         if length is None:
             length = padded_length(int(lengths.max()), self.most, self.device)
         return BatchShape(len(lengths), length, bool(lengths.min() >= length))
@@ -127,28 +137,28 @@ class DeviceTexts:
             `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; of shape (rows, length).
         """
         if isinstance(rows, np.ndarray):
-            _, length, full = self.shape(rows, length)
-            rows = self.place(rows)
+            found = self._host_offsets[rows + ROW_BOUNDS]
+            _, length, full = self._shape(found, length)
+            bounds = self.place(found)
         elif length is None:
             raise ValueError("rows on the device need a length: their own would have to be waited for")
-        positions, mask = self._positions(rows, length, full)
-        inputs = {
-            "input_ids": self._gather(self._input_ids, positions, mask, self._pad_id),
-            "attention_mask": self._mask(mask, len(rows), length),
-        }
-        if self._type_ids is not None:
-            inputs["token_type_ids"] = self._gather(self._type_ids, positions, mask, 0)
+        else:
+            bounds = self._bounds(rows)
+        input_ids, type_ids, padding = self._gather(bounds, length, full)
+        inputs = {"input_ids": input_ids, "attention_mask": self._mask(padding, input_ids.shape)}
+        if self._typed:
+            inputs["token_type_ids"] = torch.zeros_like(input_ids) if type_ids is None else type_ids
         return inputs
 
     def buffers(self, rows: int, length: int, full: bool = False) -> dict[str, torch.Tensor]:
         """Tensors that `batch_into` fills, of the types and shapes that `batch` returns."""
-        shape, device = (rows, length), self.device
-        mask = None if full else torch.ones(shape, dtype=torch.bool, device=device)
+        shape, device = torch.Size((rows, length)), self.device
+        padding = None if full else torch.zeros(shape, dtype=torch.bool, device=device)
         buffers = {
             "input_ids": torch.full(shape, self._pad_id, device=device),
-            "attention_mask": self._mask(mask, rows, length),
+            "attention_mask": self._mask(padding, shape),
         }
-        if self._type_ids is not None:
+        if self._typed:
             buffers["token_type_ids"] = torch.zeros(shape, dtype=torch.int64, device=device)
         return buffers
 
@@ -159,42 +169,46 @@ class DeviceTexts:
             rows: row numbers on the device; int64, shape (rows,). Any row will do for one that does not count.
             full: as `buffers` were made.
         """
-        positions, mask = self._positions(rows, buffers["input_ids"].shape[1], full)
-        buffers["input_ids"].copy_(self._gather(self._input_ids, positions, mask, self._pad_id))
-        if mask is not None:
-            buffers["attention_mask"].copy_(mask)
-        if self._type_ids is not None:
-            buffers["token_type_ids"].copy_(self._gather(self._type_ids, positions, mask, 0))
+        input_ids, type_ids, padding = self._gather(self._bounds(rows), buffers["input_ids"].shape[1], full)
+        buffers["input_ids"].copy_(input_ids)
+        if padding is not None:
+            buffers["attention_mask"].copy_(~padding)
+        if type_ids is not None:
+            buffers["token_type_ids"].copy_(type_ids)
 
-    def _positions(
-        self, rows: torch.Tensor, length: int, full: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Places in the flat arrays, and whether they belong to the row; shape (rows, length)."""
+    def _bounds(self, rows: torch.Tensor) -> torch.Tensor:
+        """First token of each row and the one behind its last; shape (2, rows)."""
+        return torch.stack([self._offsets[rows], self._offsets[rows + 1]])
+
+    def _gather(
+        self, bounds: torch.Tensor, length: int, full: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Token ids, their types, and true where a row has ended; each of shape (rows, length)."""
         places = self._places[:length]
         if len(places) < length:
             places = torch.arange(length, device=self.device)
-        positions = self._starts.index_select(0, rows)[:, None] + places
-        mask = None if full else positions < self._ends.index_select(0, rows)[:, None]
+        positions = bounds[0, :, None] + places
+        padding = None if full else positions >= bounds[1, :, None]
         # The last row's padding would lie behind the end.
-        return positions.clamp_(max=len(self._input_ids) - 1), mask
+        positions.clamp_(max=len(self._input_ids) - 1)
+        input_ids = torch.take(self._input_ids, positions).long()
+        type_ids = None if self._type_ids is None else torch.take(self._type_ids, positions).long()
+        if padding is not None:
+            input_ids.masked_fill_(padding, self._pad_id)
+            if type_ids is not None:
+                type_ids.masked_fill_(padding, 0)
+        return input_ids, type_ids, padding
 
-    def _mask(self, mask: torch.Tensor | None, rows: int, length: int) -> torch.Tensor:
+    def _mask(self, padding: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:
+        if padding is not None:
+            return ~padding if self._true is not None else (~padding).long()
         if self._true is None:
-            return (
-                torch.ones((rows, length), dtype=torch.int64, device=self.device)
-                if mask is None
-                else mask.long()
-            )
-        return unpadded(self._true, rows, length) if mask is None else mask
-
-    @staticmethod
-    def _gather(
-        values: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, padding: int
-    ) -> torch.Tensor:
-        gathered = values[positions].long()
-        return gathered if mask is None else torch.where(mask, gathered, padding)
+            return torch.ones(shape, dtype=torch.int64, device=self.device)
+        return unpadded(self._true, shape[0], shape[1])
 
     def _place(self, array: np.ndarray) -> torch.Tensor:
+        if array.flags.writeable:
+            return torch.from_numpy(array).to(self.device)
         with warnings.catch_warnings():
             # Ray's arrays are read-only, of which torch warns. Nothing here writes into them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,9 +63,16 @@ class EncodedTexts:
             `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; each int64
             of shape (len(rows), longest row).
         """
-        longest = int((self.offsets[rows + 1] - self.offsets[rows]).max())
-        batch = DeviceTexts(self, torch.device("cpu"), longest).batch(rows)
+        batch = self._on_cpu.batch(rows)
         return {name: to_device(tensor, device) for name, tensor in batch.items()}
+
+    @cached_property
+    def _on_cpu(self) -> DeviceTexts:
+        return DeviceTexts(self, torch.device("cpu"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays alone travel to other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_on_cpu"}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lorasweep.training.data.encoding import encode_texts
+from lorasweep.training.devices import begin, named_device
 from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.files.cells import mended
 from lorasweep.training.inference.folder import (
@@ -61,14 +62,16 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     Only safetensors are read, and no code from the folder is run.
 
     Args:
-        device: as torch names it; `auto` is the GPU if there is one.
+        device: as torch names it; `auto` is the GPU with the most free memory if there is one.
 
     Raises:
+        SettingsError: there is no such device.
         ModelError: no such folder, no adapter or model in it, no label names, weights that are missing, broken or
             do not fit the configuration, an adapter of another kind, or a missing base model.
     """
     exported = read_folder(folder)
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = named_device(device)
+    begin(place)
     with quiet_loading():
         tokenizer = load_tokenizer(BaseModel(str(folder), str(folder), None, ""))
         model = _load_adapter(exported) if exported.is_adapter else _load_model(folder)

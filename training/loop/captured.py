@@ -112,8 +112,7 @@ class CapturedSteps(EagerSteps):
             else:
                 shape.steps += 1
                 shape.example = rows
-        # Whatever went wrong in a capture is known only now.
-        return shape if self._graphs is not None and shape.replay is not None else None
+        return shape if shape.replay is not None else None
 
     def _time_to_capture(self, shape: _Shape) -> bool:
         steps = [other.steps for other in self._shapes.values()]
@@ -156,7 +155,7 @@ class CapturedSteps(EagerSteps):
         device, trained = self._state.amp.device, self._state.trained
         before = devices.random_state(device)
         loss = super()._gradients(rows)
-        if self._graphs is None:  # its memory was needed
+        if self._graphs is None:  # memory was needed, or another shape's capture has failed
             return loss
         after, expected = devices.random_state(device), None
         try:

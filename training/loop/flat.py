@@ -50,14 +50,14 @@ class FlatParameters:
         self._starts = [0, *accumulate(sizes)]
         like = self.parameters[0]
         self.values = torch.zeros(_round_up(sum(sizes), NORM_CHUNK), dtype=like.dtype, device=like.device)
+        for parameter, place in zip(self.parameters, self.views(self.values), strict=True):
+            place.copy_(parameter.detach())
+            parameter.data = place
         self.gradients = torch.zeros_like(self.values)
         self.shadow = None if shadow_type is None else torch.zeros_like(self.values, dtype=shadow_type)
         # Made before the first step, so that it shows at once if memory is too small for them.
         self.moments = {name: torch.zeros_like(self.values) for name in MOMENTS}
         self.step_counts = [torch.zeros((), device=like.device) for _ in self._halves()]
-        for parameter, place in zip(self.parameters, self.views(self.values), strict=True):
-            place.copy_(parameter.detach())
-            parameter.data = place
         shadows = [None] * len(sizes) if self.shadow is None else self.views(self.shadow)
         self._flat_views = [
             FlatView(gradient, shadow)

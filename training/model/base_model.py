@@ -14,7 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from lorasweep.training.devices import is_out_of_memory
 from lorasweep.training.errors import ModelError, first_line, missing_extra
+from lorasweep.training.model.frozen import FrozenTensors
 from lorasweep.training.model.heads import absent_modules, label_modules, make_anew, outside_encoder
 from lorasweep.training.model.hub import (
     BaseModel,
@@ -36,6 +38,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 # If its files are missing, transformers silently makes a tokenizer of special tokens alone.
 FEWEST_TOKENS = 16
+
+CPU = torch.device("cpu")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -108,14 +112,18 @@ class LoadedBase:
         model: a transformers model for sequence classification, in fp32; not trained itself.
         missing: modules that are trained and saved with the adapter: those that the checkpoint lacks (the head, of
             some models the pooler), whose weights are random, and what belongs to the head of other labels.
+        frozen: the model's tensors on the device of the trials and in their type; the model itself may stay on the CPU.
     """
 
     base: BaseModel
     model: nn.Module
     missing: tuple[str, ...] = field(default=())
+    frozen: FrozenTensors = field(default_factory=FrozenTensors, repr=False, compare=False)
 
 
-def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: torch.device) -> LoadedBase:
+def load_base(
+    base: BaseModel, label_names: tuple[str, ...], seed: int, device: torch.device = CPU
+) -> LoadedBase:
     """Load a base model's weights with a fresh classification head.
 
     The weights are loaded in fp32 whatever the checkpoint's type: a gradient scaler cannot train a head in fp16.
@@ -123,6 +131,8 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
 
     Args:
         seed: seed of the modules that the checkpoint lacks.
+        device: of the fp32 weights. Trials on a GPU take theirs from the CPU, in the AMP type; there the file is
+            mapped, so the processes of a machine share it.
 
     Raises:
         ModelError: the weights cannot be loaded, or the checkpoint lacks the encoder itself.
@@ -145,6 +155,8 @@ def load_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: 
             **base.config_entries,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise  # which no other model mends
         raise ModelError(
             f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); name an encoder for "
             "sequence classification with safetensors weights"

@@ -17,7 +17,7 @@ from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
 from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
-from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
+from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
 from lorasweep.training.settings import Hyperparameters
 
@@ -30,18 +30,21 @@ def build_classifier(
 ) -> nn.Module:
     """A model ready to train: frozen base, fresh adapter, trainable head.
 
-    The frozen tensors are shared with `loaded`, which does not change, so many classifiers can use one base
+    The frozen tensors are shared with `loaded`, whose model does not change, so many classifiers can use one base
     model in memory. With the method `full` the whole model is copied.
 
     Args:
         seed: of the adapter's matrices; the head comes with the loaded base.
+        amp: has the device of the classifier, which need not be that of `loaded`.
 
     Raises:
         ModelError: the target modules match nothing in this model, or it has no head to train.
     """
     torch.manual_seed(seed)
     full = hyperparameters.method == "full"
-    model = copy.deepcopy(loaded.model).requires_grad_(True) if full else _share(loaded.model)
+    if full:
+        loaded.frozen.drop()  # it needs all the memory there is, and nothing of this
+    model = _copy(loaded.model, amp.device) if full else _share(loaded.model)
     speed_up_attention(model, amp)
     if amp.device.type != "cpu":
         make_masks_without_waiting(model)
@@ -70,8 +73,9 @@ def build_classifier(
         revision=loaded.base.revision,
     )
     classifier = cast(nn.Module, get_peft_model(model, config))
-    if hyperparameters.method != "dora":  # DoRA takes norms of the frozen weights, in fp32
-        cast_frozen_linears(classifier, amp.dtype)
+    # DoRA takes norms of the frozen weights, in fp32.
+    loaded.frozen.put_into(classifier, amp.device, None if hyperparameters.method == "dora" else amp.dtype)
+    classifier.to(amp.device)  # the adapter, and buffers
     if not any(p.requires_grad and "lora_" not in name for name, p in classifier.named_parameters()):
         raise ModelError(
             f"base model {loaded.base.name}: no classification head is trained beside the adapter; name another model"
@@ -152,6 +156,12 @@ def merge_adapter(model: nn.Module) -> nn.Module:
 def _save(weights: dict[str, torch.Tensor], path: Path) -> None:
     # Cloned, because safetensors refuses tensors that share memory (tied weights).
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+
+
+def _copy(model: nn.Module, device: torch.device) -> nn.Module:
+    """A copy on the device, all of it trained; each tensor is copied once, straight to there."""
+    copied = {id(p): nn.Parameter(p.detach().to(device, copy=True)) for p in model.parameters()}
+    return copy.deepcopy(model, copied).to(device)  # buffers, too
 
 
 def _share(model: nn.Module) -> nn.Module:

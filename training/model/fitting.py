@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.data.batches import LENGTH_STEP, DeviceTexts
 from lorasweep.training.errors import ModelError, SettingsError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.mask import takes_unpadded
@@ -55,7 +55,10 @@ def most_tokens(model: nn.Module) -> int | None:
 
 def device_texts(model: nn.Module, texts: EncodedTexts, device: torch.device) -> DeviceTexts:
     """A split on a device, with batches of the lengths and masks that a model reads."""
-    return DeviceTexts(texts, device, most_tokens(model), takes_unpadded(model))
+    most = most_tokens(model)
+    if most is None:
+        most = int(texts.lengths.max(initial=0)) + LENGTH_STEP
+    return DeviceTexts(texts, device, most, takes_unpadded(model))
 
 
 def check_fit(model: nn.Module, base: BaseModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

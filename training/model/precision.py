@@ -79,15 +79,18 @@ def resolve_precision(
 
 
 def cast_frozen_linears(model: nn.Module, dtype: torch.dtype | None) -> None:
-    """Keep the frozen linear weights in the AMP type, in place.
+    """Keep the frozen linear weights in the AMP type, in place; None changes nothing.
 
-    Autocast casts a frozen fp32 weight anew in each forward pass; it caches only weights that need a gradient.
-    Stored in the AMP type they give the same numbers without that work. New `Parameter` objects are made, so
-    that a base model which shares its tensors stays in fp32.
+    New `Parameter` objects are made, so that a base model which shares its tensors stays in fp32.
     """
     if dtype is None:
         return
     for module in model.modules():
-        if type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters(recurse=False)):
+        if is_frozen_linear(module):
             for name, parameter in list(module.named_parameters(recurse=False)):
                 setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+
+
+def is_frozen_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer, of no subclass, that is not trained."""
+    return type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters(recurse=False))

@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import nn
 
+from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
@@ -37,6 +40,7 @@ from lorasweep.tuning.compare.profile import (
 from lorasweep.tuning.compare.record import Costs, Latency
 
 BATCHES = (1, 32)
+Figure = TypeVar("Figure")
 
 
 def measure(
@@ -65,7 +69,7 @@ def measure(
         ModelError: the base model cannot be loaded, or no module matches the target modules.
     """
     seed, memory = training_settings.seed, PeakMemory(amp.device)
-    loaded = load_base(base, data.label_names, seed, amp.device)
+    loaded = load_base(base, data.label_names, seed)
     state = TrainingState.start(build_classifier(loaded, hyperparameters, seed, amp), hyperparameters, amp)
     rates: list[float] = []
     best = Best(training_settings.metric)
@@ -81,7 +85,7 @@ def measure(
         logits = predict_logits(state.model, data.test, amp)
         stored, trained = stored_bytes(weights), trainable_parameters(state.model)
         # The same batch size for every row of a comparison, whatever it was trained with.
-        operators = profile_step(state.model, data.train, amp, BATCHES[-1])
+        operators = _if_it_fits(amp.device, profile_step, state.model, data.train, amp, BATCHES[-1])
         del state
         others = OtherPrograms()
         latencies = _latencies(loaded, hyperparameters, seed, weights, data.test, fast)
@@ -98,7 +102,7 @@ def measure(
         peak_bytes=peak,
         latencies=tuple(latencies),
         others_share=others_share,
-        operators=tuple(operators),
+        operators=tuple(operators or ()),
     )
 
 
@@ -111,13 +115,14 @@ def _latencies(
     fast: AmpPolicy,
 ) -> list[Latency]:
     """Of each form of the result, in fp32 and in the AMP type, for one text and for a batch."""
-    plain = AmpPolicy("fp32", fast.device)
-    return [
-        measure_latency(model, texts, amp, batch, form)
-        for amp in dict.fromkeys((plain, fast))
-        for form, model in _forms(loaded, hyperparameters, seed, weights, amp)
+    device = fast.device
+    found = [
+        _if_it_fits(device, measure_latency, model, texts, amp, batch, form)
+        for amp in dict.fromkeys((AmpPolicy("fp32", device), fast))
+        for form, model in _if_it_fits(device, _forms, loaded, hyperparameters, seed, weights, amp) or ()
         for batch in BATCHES
     ]
+    return [latency for latency in found if latency is not None]
 
 
 def _forms(
@@ -138,3 +143,17 @@ def _forms(
 def _in_type(model: nn.Module, amp: AmpPolicy) -> nn.Module:
     cast_frozen_linears(model, amp.dtype)
     return model
+
+
+def _if_it_fits(device: torch.device, measured: Callable[..., Figure], *arguments: object) -> Figure | None:
+    """A figure; None where memory runs out, as in a batch that the training itself had to divide.
+
+    What was trained counts without it.
+    """
+    try:
+        return measured(*arguments)
+    except (RuntimeError, MemoryError) as error:
+        if not devices.is_out_of_memory(error):
+            raise
+    devices.empty_cache(device)
+    return None

@@ -10,17 +10,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import LorasweepError, TrainingError, first_line
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.model.precision import AmpPolicy, resolve_precision
-from lorasweep.training.settings import Hyperparameters, Precision, TrainingSettings
+from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.measure import measure
 from lorasweep.tuning.compare.record import Costs
 
 # A process that has sent its last message has nothing left to do but end.
 ENDING_SECONDS = 60
+LESS_MEMORY = "lower --batch-size or --max-length"
 
 
 class RowTask(NamedTuple):
@@ -31,6 +33,7 @@ class RowTask(NamedTuple):
     hyperparameters: Hyperparameters
     training_settings: TrainingSettings
     threads: int
+    device: torch.device
 
 
 def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[np.ndarray, Costs]:
@@ -65,8 +68,8 @@ def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[
     except EOFError:
         process.join()
         raise TrainingError(
-            f"its process died (exit code {process.exitcode}); the system may have killed it for lack of "
-            "memory: lower --batch-size or --max-length"
+            f"its process died (exit code {process.exitcode}); the system may have killed it for lack of memory: "
+            f"{LESS_MEMORY}"
         ) from None
     finally:
         if process.is_alive():
@@ -75,27 +78,22 @@ def measure_apart(task: RowTask, listen: Callable[[Evaluation], None]) -> tuple[
         here.close()
 
 
-def row_policy(precision: Precision, model_type: str) -> AmpPolicy:
-    """Device and precision of a row's training on this machine.
-
-    `auto` is fp32 on a processor without bf16, which would emulate it 25 times slower.
-    """
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    return resolve_precision(precision, device, model_type)
-
-
 def _work(task: RowTask, pipe: Connection) -> None:
     from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
     quiet_environment()
     quiet_libraries()
-    base, data, hyperparameters, training_settings, threads = task
+    base, data, hyperparameters, training_settings, threads, device = task
     torch.set_num_threads(threads)
     try:
-        amp = row_policy(training_settings.precision, base.model_type)
-        fast = row_policy("auto", base.model_type)
+        devices.begin(device)
+        amp = resolve_precision(training_settings.precision, device, base.model_type)
+        fast = resolve_precision("auto", device, base.model_type)
         pipe.send(measure(base, data, hyperparameters, training_settings, amp, fast, pipe.send))
     except LorasweepError as error:
         pipe.send(error)
     except Exception as error:  # goes into the row's own record: the other rows go on
+        if devices.is_out_of_memory(error):
+            pipe.send(TrainingError(f"out of memory on {device} ({first_line(error)}); {LESS_MEMORY}"))
+            return
         pipe.send(TrainingError(f"training failed: {type(error).__name__}: {first_line(error)}"))

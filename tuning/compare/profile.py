@@ -15,6 +15,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.autograd.profiler_util import FunctionEvent
 from torch.nn import functional as F
 
+from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
@@ -85,8 +86,7 @@ def profile_step(
     with profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         for _ in range(steps):
             step()
-        if cuda:
-            torch.cuda.synchronize(amp.device)
+        devices.synchronize(amp.device)
     return operator_uses(profiler.events() or (), steps, cuda)
 
 
@@ -140,9 +140,8 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         if device.type == "cuda":
-            torch.cuda.current_device()  # or the reset fails where nothing has used CUDA yet
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
+            devices.reset_peak_memory(device)
+            self._before = devices.allocated_memory(device)
         else:
             if CLEAR.exists():
                 CLEAR.write_text("5")  # sets the peak back to what is resident now
@@ -151,7 +150,7 @@ class PeakMemory:
     def read(self) -> int:
         """The peak so far."""
         if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._before
+            return devices.peak_memory(self._device) - self._before
         peak = (
             re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
         )

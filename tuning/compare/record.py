@@ -114,6 +114,7 @@ class Costs(Record):
         seconds: the whole training, evaluations included.
         stored_bytes: of the weights to keep: an adapter with its head, or the whole model.
         peak_bytes: memory added by the training, the model included.
+        latencies, operators: without those that memory does not suffice for.
         others_share: of the cores' time while latencies were taken, what other programs used.
     """
 

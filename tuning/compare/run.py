@@ -6,15 +6,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
+from lorasweep.training.devices import choose_device
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import bootstrap_intervals
-from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
+from lorasweep.tuning.compare.process import RowTask, measure_apart
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder, RowPlan
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine, usable_cores
@@ -78,12 +82,13 @@ def run_rows(
     """Train and measure each row that is not on record, and write its record when it is done.
 
     A row that fails is recorded with the reason, the others go on, and the next call tries it again. Where the
-    machine has no AMP type, a row with AMP equals the row without and takes its figures.
+    device has no AMP type, a row with AMP equals the row without and takes its figures. All rows train on the same
+    device: the GPU with the most free memory, or the CPU.
 
     Args:
         report: called with a line about the row that is trained, at its start and at each evaluation.
     """
-    recorded = folder.rows()
+    recorded, device = folder.rows(), choose_device()
     rows: list[ComparedRow] = []
     for number, plan in enumerate(plans, 1):
         row = recorded.get(plan.id)
@@ -91,12 +96,12 @@ def run_rows(
         if row and not row.error and row.plan.model_copy(update={"about": plan.about}) == plan:
             rows.append(row.model_copy(update={"plan": plan}))
             continue
-        wanted = _outcome(plan, row_policy(plan.precision, prepared.base.model_type).name)
+        wanted = _outcome(plan, resolve_precision(plan.precision, device, prepared.base.model_type).name)
         if equal := next((r for r in rows if not r.error and _outcome(r.plan, r.precision) == wanted), None):
             row = equal.model_copy(update={"plan": plan, "same_as": equal.plan.id, "started": equal.ended})
         else:
             label = f"row {number} of {len(plans)}, {plan.name} ({plan.precision})"
-            row = _run_row(plan, settings, prepared, report, label)
+            row = _run_row(plan, settings, prepared, device, report, label)
         folder.write_row(row)
         rows.append(row)
     return rows
@@ -111,11 +116,10 @@ def _run_row(
     plan: RowPlan,
     settings: CompareSettings,
     prepared: Prepared,
+    device: torch.device,
     report: Callable[[str], None],
     label: str,
 ) -> ComparedRow:
-    import torch
-
     def listen(evaluation: Evaluation) -> None:
         rungs, accuracy = settings.training.rungs, evaluation.scores.accuracy
         report(f"{label}: evaluation {evaluation.rung} of {rungs}: {accuracy:.1%}")
@@ -126,10 +130,10 @@ def _run_row(
         data = unmerged_data(dataset, data)
     training_settings = settings.training.model_copy(update={"precision": plan.precision})
     threads = usable_cores()
-    here, started = machine(cuda=torch.cuda.is_available()), now()
+    here, started = machine(cuda=device.type == "cuda"), now()
     try:
         logits, costs = measure_apart(
-            RowTask(prepared.base, data, plan.hyperparameters, training_settings, threads), listen
+            RowTask(prepared.base, data, plan.hyperparameters, training_settings, threads, device), listen
         )
     except LorasweepError as error:
         return ComparedRow(plan=plan, started=started, ended=now(), machine=here, error=str(error))

@@ -32,14 +32,16 @@ def machine(cuda: bool = False) -> dict[str, Any]:
         `cpu` (model name), `cores` (usable by this process), `memory_bytes`, `gpus` (names), `os`, `python`,
         `cuda` (version, or None) and `packages` (name → version).
     """
+    from lorasweep.training import devices  # imports torch
+
     return {
         "cpu": _cpu_model(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": _gpus() if cuda else [],
+        "gpus": [card.name for card in devices.cards()] if cuda else [],
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "cuda": _cuda_version() if cuda else None,
+        "cuda": devices.cuda_version() if cuda else None,
         "packages": package_versions(),
     }
 
@@ -95,15 +97,3 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-
-
-def _cuda_version() -> str | None:
-    import torch
-
-    return torch.version.cuda

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from statistics import mean
 from typing import TypeVar
 
 import psutil
 import torch
+
+from lorasweep.training import devices
 
 SAMPLING_SECONDS = 1.0
 MEGABYTE = 1e6
@@ -73,8 +74,8 @@ class ProcessMonitor:
         if "gpu_percent" in samples:
             use["gpu_percent"] = mean(samples["gpu_percent"])
         if self._device.type == "cuda":
-            use["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / MEGABYTE
-            torch.cuda.reset_peak_memory_stats(self._device)
+            use["gpu_memory_mb"] = devices.peak_memory(self._device) / MEGABYTE
+            devices.reset_peak_memory(self._device)
         return use
 
     def _cpu_seconds(self) -> float:
@@ -88,8 +89,5 @@ class ProcessMonitor:
 
     def _sample(self) -> None:
         self._samples.setdefault("memory_mb", []).append(self._process.memory_info().rss / MEGABYTE)
-        if self._device.type == "cuda":
-            # No package, a GPU in MIG slices, a driver that refuses: the other numbers are still useful.
-            with suppress(Exception):
-                used = float(torch.cuda.utilization(self._device))
-                self._samples.setdefault("gpu_percent", []).append(used)
+        if (used := devices.utilization(self._device)) is not None:
+            self._samples.setdefault("gpu_percent", []).append(used)

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ class TestDeviceTexts:
             assert {tensor.device for tensor in batch.values()} == {META}
             assert {tuple(tensor.shape) for tensor in batch.values()} == {gathered.shape(rows)[:2]}
         gathered.batch_into(gathered.buffers(30, 24), gathered.place(np.arange(30)))
+
+    def test_without_second_texts_all_types_are_0(self) -> None:
+        assert self.split.type_ids is not None
+        gathered = DeviceTexts(self.split, CPU)
+        for batch in (gathered.batch(np.arange(30)), gathered.buffers(30, 20)):
+            assert batch["token_type_ids"].shape == batch["input_ids"].shape
+            assert not batch["token_type_ids"].any()
+        untyped = DeviceTexts(replace(self.split, type_ids=None), CPU)
+        assert "token_type_ids" not in untyped.batch(np.arange(3)) | untyped.buffers(3, 20)
+
+    def test_what_gathers_a_splits_batches_does_not_travel_with_it(self) -> None:
+        split = replace(self.split)
+        before = len(pickle.dumps(split))
+        batch = split.batch(np.arange(30), CPU)
+        assert len(pickle.dumps(split)) == before
+        again = pickle.loads(pickle.dumps(split)).batch(np.arange(30), CPU)
+        assert all(torch.equal(again[name], tensor) for name, tensor in batch.items())
 
     def test_rows_on_the_device_need_a_length(self) -> None:
         with pytest.raises(ValueError, match="length"):

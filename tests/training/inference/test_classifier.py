@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from peft import LoraConfig, TaskType, get_peft_model
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lorasweep.training.errors import ModelError
+from lorasweep.training.errors import ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
 
 LABELS = ("business", "arts & <film>", "health")
@@ -225,3 +227,21 @@ def test_a_place_that_is_no_exported_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="is a file, not a folder"):
         load_classifier(tmp_path / "file")
+
+
+def test_a_gpu_is_set_up_before_the_model_goes_there(
+    folders: dict[str, Path], gpus: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus.add().add()
+    places: list[tuple[torch.device, bool]] = []
+
+    def put(module: nn.Module, device: torch.device) -> nn.Module:
+        places.append((device, torch.backends.cuda.cudnn_sdp_enabled()))
+        return module
+
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    monkeypatch.setattr(nn.Module, "to", put)
+    load_classifier(folders["model"], "cuda:1")
+    assert places[-1] == (torch.device("cuda", 1), False)
+    with pytest.raises(SettingsError, match="device cuda:2"):
+        load_classifier(folders["model"], "cuda:2")

@@ -7,8 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny_trials import LABELS, dataset, hyperparameters, loaded, same, settings, start, trained
+from safetensors.torch import load_file, save_file
+from tiny_trials import (
+    FP32,
+    LABELS,
+    dataset,
+    hyperparameters,
+    loaded,
+    same,
+    settings,
+    start,
+    trained,
+)
+from torch import nn
 
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
@@ -20,6 +31,7 @@ from lorasweep.training.loop.state import (
     TrainingState,
 )
 from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.classifier import build_classifier, save_weights
 from lorasweep.training.scores.scores import Scores
 from lorasweep.training.settings import Hyperparameters
 
@@ -77,6 +89,84 @@ def test_saving_changes_nothing(bert: LoadedBase, tmp_path: Path) -> None:
     state.save(tmp_path)
     assert same(before, trained(state.model))
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def write_as_before(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
+    """A checkpoint as it was written when AdamW had each tensor by itself, and there were no notes."""
+    save_weights(model, folder / WEIGHTS_FOLDER)
+    tensors = {"random.cpu": torch.get_rng_state()}
+    for number, entry in optimizer.state_dict()["state"].items():
+        for name, value in entry.items():
+            tensors[f"adamw.{number}.{name}"] = value.detach().cpu().contiguous()
+    save_file(tensors, folder / OPTIMIZER_FILE)
+    scalars = {
+        "step": 2,
+        "rung": 1,
+        "seconds": 1.5,
+        "train_loss": 0.9,
+        "micro_batch_size": None,
+        "scaler": {},
+    }
+    (folder / STATE_FILE).write_text(json.dumps(scalars))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_a_checkpoint_from_before_goes_on_as_it_was(bert: LoadedBase, tmp_path: Path, method: str) -> None:
+    chosen = hyperparameters(method=method, learning_rate=1e-2)
+    plain = build_classifier(bert, chosen, 0, FP32)
+    parameters = [p for p in plain.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": chosen.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, fused=True)
+
+    def give_gradients(model: nn.Module, seed: int) -> None:
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                gradient = torch.randn(parameter.shape) * 0.01
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                else:
+                    parameter.grad.copy_(gradient)
+
+    for step in range(2):
+        give_gradients(plain, step)
+        optimizer.step()
+    write_as_before(tmp_path, plain, optimizer)
+    state = start(bert, chosen, seed=1)
+    state.load(tmp_path)
+    assert (state.step, state.rung, state.notes) == (2, 1, ())
+    assert same(trained(state.model), trained(plain))
+    for model in (plain, state.model):
+        give_gradients(model, 2)
+    optimizer.step()
+    state.apply_gradients(1e9, 1e-2)
+    for name, weight in trained(plain).items():
+        torch.testing.assert_close(trained(state.model)[name], weight, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_moments_of_other_shapes_are_refused(bert: LoadedBase, tmp_path: Path) -> None:
+    state = run_to_first_rung(bert, hyperparameters())
+    state.save(tmp_path)
+    tensors = load_file(tmp_path / OPTIMIZER_FILE)
+    tensors["adamw.0.exp_avg"] = tensors["adamw.0.exp_avg"][:1].clone()
+    save_file(tensors, tmp_path / OPTIMIZER_FILE)
+    with pytest.raises(ModelError, match=r"not a complete checkpoint \(adamw\.0\.exp_avg has shape"):
+        state.load(tmp_path)
+
+
+def test_each_note_is_kept_once(bert: LoadedBase, tmp_path: Path) -> None:
+    state = start(bert, hyperparameters())
+    for line in ("memory ran out", "steps are not captured", "memory ran out"):
+        state.add_note(line)
+    assert state.notes == ("memory ran out", "steps are not captured")
+    state.save(tmp_path)
+    again = start(bert, hyperparameters())
+    again.add_note("steps are not captured")
+    again.load(tmp_path)
+    assert again.notes == ("steps are not captured", "memory ran out")
 
 
 @pytest.mark.parametrize("file", [STATE_FILE, OPTIMIZER_FILE, f"{WEIGHTS_FOLDER}/adapter_model.safetensors"])

@@ -7,11 +7,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from tiny_bases import FAMILIES
 from tiny_trials import CPU, copies, dataset, hyperparameters, loaded, same, settings, start, texts
 from torch import nn
 
 from lorasweep.training.amp_types import AMP_TYPES, Precision, bf16_in_hardware
+from lorasweep.training.devices import Card
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import build_classifier
@@ -43,6 +45,20 @@ class TestResolve:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         gpu = torch.device("cuda", 0)
         assert resolve_precision("auto", gpu) == AmpPolicy(expected, gpu)
+
+    @pytest.mark.parametrize(
+        ("capabilities", "expected"), [([(9, 0), (8, 0)], "bf16"), ([(9, 0), (7, 5)], "fp16")]
+    )
+    def test_auto_is_what_all_workers_have(
+        self, gpus: FakeCuda, capabilities: list[tuple[int, int]], expected: Precision
+    ) -> None:
+        """Whatever this process has: a cluster's driver often has no GPU at all."""
+        workers, gpu = [Card("a GPU", capability, 2**34) for capability in capabilities], torch.device("cuda")
+        for _ in range(2):
+            assert resolve_precision("auto", gpu, workers=workers) == AmpPolicy(expected, gpu)
+            assert resolve_precision("fp16", gpu, workers=workers).name == "fp16"
+            assert resolve_precision("auto", gpu, "deberta", workers).name == "fp32"
+            gpus.add("another", (8, 6))
 
     def test_fp16_on_a_cpu_is_refused(self) -> None:
         with pytest.raises(SettingsError, match=r"fp16 needs a GPU.*use auto, bf16 or fp32") as caught:

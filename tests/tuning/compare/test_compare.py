@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from whole_sweeps import lorasweep, start, wait_for
 
-from lorasweep.tuning.compare.process import row_policy
+from lorasweep.training.devices import choose_device
+from lorasweep.training.model.precision import resolve_precision
 from lorasweep.tuning.compare.record import ComparedRow, ComparisonFolder
 from lorasweep.tuning.record.folder import SweepFolder
 
@@ -80,7 +81,7 @@ def test_a_comparison_that_is_killed_is_continued(compared: Continued, place: Pa
     assert found.winner is not None
     assert rows["full-fp32"].plan.hyperparameters.learning_rate == found.winner.hyperparameters.learning_rate
     assert rows["tuned"].stored_bytes < rows["full-fp32"].stored_bytes
-    amp = row_policy("auto", "bert").name
+    amp = resolve_precision("auto", choose_device(), "bert").name
     assert rows["full-amp"].precision == amp
     assert rows["full-amp"].same_as == ("full-fp32" if amp == "fp32" else None)
     entries = json.loads((compared.folder.path / "comparison.json").read_text())

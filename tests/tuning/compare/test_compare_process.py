@@ -7,19 +7,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
 from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.compare.process import RowTask, measure_apart, row_policy
+from lorasweep.tuning.compare.process import RowTask, _work, measure_apart
 
 SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=1, precision="fp32")
 
@@ -32,7 +36,8 @@ def texts(rows: int) -> EncodedTexts:
 def task(base: Path, **settings: object) -> RowTask:
     data = EncodedDataset(texts(16), texts(6), texts(6), ("a", "b"))
     chosen = {"rank": 2, "alpha": 4, "target_modules": "query-value", "batch_size": 8} | settings
-    return RowTask(resolve_base_model(str(base)), data, Hyperparameters.model_validate(chosen), SETTINGS, 1)
+    hyperparameters = Hyperparameters.model_validate(chosen)
+    return RowTask(resolve_base_model(str(base)), data, hyperparameters, SETTINGS, 1, torch.device("cpu"))
 
 
 def test_measurements_and_evaluations_come_back(
@@ -74,10 +79,24 @@ def test_a_rows_process_does_without_ray() -> None:
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize(("bf16", "name"), [(True, "bf16"), (False, "fp32")])
-def test_amp_is_never_emulated(bf16: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasweep.training.devices.bf16_in_hardware", lambda device, workers: bf16)
-    assert row_policy("auto", "bert").name == name
-    assert row_policy("fp32", "bert").name == "fp32"
-    # A model type whose code does not run under autocast.
-    assert row_policy("auto", "deberta").name == "fp32"
+def test_memory_that_runs_out_is_one_line(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it does: here while the base model is loaded."""
+
+    def full(*arguments: object) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    sent: list[object] = []
+    begun: list[torch.device] = []
+    monkeypatch.setattr("lorasweep.training.devices.begin", begun.append)
+    for name in ("quiet_environment", "quiet_libraries"):
+        monkeypatch.setattr(f"lorasweep.tuning.quiet.{name}", lambda: None)
+    monkeypatch.setattr("lorasweep.tuning.compare.process.measure", full)
+    _work(task(tiny_base("bert")), cast(Connection, SimpleNamespace(send=sent.append)))
+    (error,) = sent
+    assert begun == [torch.device("cpu")]
+    assert isinstance(error, TrainingError)
+    assert (
+        str(error) == "out of memory on cpu (CUDA error: out of memory); lower --batch-size or --max-length"
+    )

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from compared import SETTINGS, WINNER
+from fake_cuda import FakeCuda
 
 from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.encoding import encode_dataset
+from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.compare.process import RowTask
 from lorasweep.tuning.compare.record import ComparisonFolder
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.compare.run import Prepared, run_rows
@@ -20,24 +24,28 @@ from lorasweep.tuning.compare.run import Prepared, run_rows
 TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 
 
-def test_without_an_amp_type_nothing_is_trained_twice(
-    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lorasweep.training.devices.bf16_in_hardware", lambda device, workers: False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    base = resolve_base_model(str(tiny_base("bert")))
+def small(folder: Path) -> Prepared:
+    base = resolve_base_model(str(folder))
     part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))
     dataset = Dataset(
         train=part, validation=part, test=part, label_names=("bad", "good"), text_columns=("text",),
         label_column="label", source="made", fingerprint="x", rows_read=48, dropped={}, left_out_classes={},
     )  # fmt: skip
+    return Prepared(dataset, encode_dataset(dataset, load_tokenizer(base), 8), base)
+
+
+def test_without_an_amp_type_nothing_is_trained_twice(
+    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasweep.training.devices.bf16_in_hardware", lambda device, workers: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    prepared = small(tiny_base("bert"))
     settings = SETTINGS.model_copy(update={"training": TRAINING, "batch_size": 8})
     folder = ComparisonFolder(tmp_path, "demo")
     folder.open(settings)
     plans = row_plans(settings, WINNER)[:2]
     assert [plan.precision for plan in plans] == ["fp32", "auto"]
     lines: list[str] = []
-    prepared = Prepared(dataset, encode_dataset(dataset, load_tokenizer(base), 8), base)
 
     rows = run_rows(plans, settings, folder, prepared, lines.append)
     assert [row.same_as for row in rows] == [None, "full-fp32"]
@@ -55,3 +63,24 @@ def test_without_an_amp_type_nothing_is_trained_twice(
     folder.write_row(rows[0].model_copy(update={"plan": described}))
     assert run_rows(plans, settings, folder, prepared, lines.append) == rows
     assert len(lines) == 2
+
+
+def test_all_rows_train_on_the_gpu_with_the_most_free_memory(
+    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: FakeCuda
+) -> None:
+    def note(task: RowTask, listen: object) -> None:
+        tasks.append(task)
+        raise TrainingError("no such GPU here")
+
+    gpus.add("full").add("free")
+    free = iter([{"uuid-0": 10, "uuid-1": 9000}, {"uuid-0": 9000, "uuid-1": 10}])
+    monkeypatch.setattr("lorasweep.training.devices.free_memory", lambda: next(free))
+    monkeypatch.setattr("lorasweep.tuning.compare.run.measure_apart", note)
+    tasks: list[RowTask] = []
+    settings = SETTINGS.model_copy(update={"training": TRAINING, "batch_size": 8})
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(settings)
+    plans = row_plans(settings, WINNER)[:2]
+    rows = run_rows(plans, settings, folder, small(tiny_base("bert")), lambda line: None)
+    assert [task.device for task in tasks] == [torch.device("cuda", 1)] * 2
+    assert {tuple(row.machine["gpus"]) for row in rows} == {("full", "free")}

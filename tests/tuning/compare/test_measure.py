@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_trials import CPU, FP32, dataset
 
 from lorasweep.training.loop.fine_tune import fine_tune
@@ -16,6 +17,7 @@ from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.measure import measure
+from lorasweep.tuning.compare.record import Latency
 
 SETTINGS = TrainingSettings(epochs=2, evaluations_per_epoch=2, precision="fp32")
 LORA = Hyperparameters(rank=2, alpha=4, target_modules="query-value", learning_rate=1e-2, batch_size=8)
@@ -66,3 +68,32 @@ def test_the_test_split_is_predicted_by_the_best_evaluation(
     logits, found = measure(resolve_base_model(str(tiny_base("bert"))), data, LORA, SETTINGS, FP32, BF16)
     assert found.validation_score == kept[0][0]
     np.testing.assert_allclose(logits, kept[0][1], atol=1e-6)
+
+
+def test_what_memory_does_not_suffice_for_is_left_out(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the training had to divide its batches: its scores count nevertheless."""
+
+    def full(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def full_for_many(model: object, texts: object, amp: AmpPolicy, batch: int, form: str) -> Latency:
+        if batch > 1:
+            full()
+        return Latency(form=form, precision=amp.name, batch=batch, median=1.0, p95=2.0)
+
+    monkeypatch.setattr("lorasweep.tuning.compare.measure.profile_step", full)
+    monkeypatch.setattr("lorasweep.tuning.compare.measure.measure_latency", full_for_many)
+    base = resolve_base_model(str(tiny_base("bert")))
+    logits, found = measure(base, dataset(44), LORA, SETTINGS, FP32, FP32)
+    assert logits.shape == (12, 3)
+    assert found.operators == ()
+    assert [(latency.form, latency.batch) for latency in found.latencies] == [("adapter", 1), ("merged", 1)]
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr("lorasweep.tuning.compare.measure.profile_step", broken)
+    with pytest.raises(RuntimeError, match="device-side"):
+        measure(base, dataset(44), LORA, SETTINGS, FP32, FP32)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from tiny_trials import CPU, FP32, dataset, loaded
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
@@ -118,6 +119,13 @@ def test_a_peak_that_is_over_is_still_seen() -> None:
     del array
     assert 190_000_000 < memory.read() < 400_000_000
     assert PeakMemory(CPU).read() < 50_000_000
+
+
+def test_a_peak_on_a_gpu_is_what_came_on_top(gpus: FakeCuda) -> None:
+    gpus.add()
+    memory = PeakMemory(torch.device("cuda", 0))
+    assert [call[0] for call in gpus.calls[:2]] == ["current_device", "reset_peak_memory_stats"]
+    assert memory.read() == 2000
 
 
 def test_what_other_programs_use_is_seen() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from fake_cuda import FakeCuda
 
 from lorasweep.tuning.trials.system_metrics import MEGABYTE, monitored
 
@@ -64,3 +65,21 @@ def test_nothing_is_measured_unasked_and_no_thread_stays() -> None:
     with pytest.raises(ValueError, match="broken"):
         next(started)
     assert not watchers()
+
+
+def test_a_gpus_memory_and_use_are_those_of_each_step(
+    gpus: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus.add()
+    use = iter([40, 80, *[0] * 100])
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(use))
+    found = dict(monitored("ab", torch.device("cuda", 0), interval=60))
+    assert [found[step]["gpu_percent"] for step in "ab"] == [40, 80]
+    assert {found[step]["gpu_memory_mb"] for step in "ab"} == {3000 / MEGABYTE}
+    assert [call[0] for call in gpus.calls].count("reset_peak_memory_stats") == 2
+
+    def refuse(device: torch.device) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert "gpu_percent" not in dict(monitored("a", torch.device("cuda", 0)))["a"]

@@ -74,6 +74,10 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         self.device = torch.device(
             device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         )
+        if self.device.type == "cuda":
+            # cuDNN's attention would build a plan for each new shape; and as in training, fp32 runs in TF32.
+            torch.backends.cuda.enable_cudnn_sdp(False)
+            torch.backends.cuda.matmul.allow_tf32 = True
         self.model = model.to(self.device).eval()
 
     # MLflow checks the input against this type hint, and passes anything for a DataFrame.

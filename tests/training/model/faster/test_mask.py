@@ -76,6 +76,11 @@ def test_models_of_other_types_stay_the_same_too(tiny_base: Callable[[str], Path
         assert all(map(torch.equal, found, plain))
 
 
+def step(model: nn.Module, gathered: DeviceTexts, rows: np.ndarray) -> None:
+    labels = gathered.labels[gathered.place(rows)]
+    nn.functional.cross_entropy(model(**gathered.batch(rows)).logits, labels).backward()  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize("family", WAITING)
 def test_no_pass_waits_for_the_device(
     tiny_base: Callable[[str], Path], family: str, monkeypatch: pytest.MonkeyPatch
@@ -83,10 +88,6 @@ def test_no_pass_waits_for_the_device(
     """On the meta device a look at a value raises, as transformers' own masks take one."""
     allow_meta(monkeypatch)
     split = texts(40, typed=family in TYPED)
-
-    def step(model: nn.Module, gathered: DeviceTexts, rows: np.ndarray) -> None:
-        labels = gathered.labels[gathered.place(rows)]
-        nn.functional.cross_entropy(model(**gathered.batch(rows)).logits, labels).backward()  # type: ignore[no-untyped-call]
 
     plain = classifier(tiny_base, family).to(META)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
@@ -97,6 +98,23 @@ def test_no_pass_waits_for_the_device(
     gathered = device_texts(model, split, META)
     for rows in (np.arange(12), np.array([3])):
         step(model, gathered, rows)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("family", WAITING)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_pass_waits_for_a_gpu(tiny_base: Callable[[str], Path], family: str, precision: Any) -> None:
+    split, amp = texts(40, typed=family in TYPED), AmpPolicy(precision, torch.device("cuda", 0))
+    model = build_classifier(loaded(tiny_base(family)), hyperparameters(), 0, amp).to(amp.device)
+    gathered = device_texts(model, split, amp.device)
+    step(model, gathered, np.arange(12))  # the first use may set up libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for rows in (np.arange(12), np.array([3])):
+            with amp.autocast():
+                step(model, gathered, rows)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_copy_on_a_cpu_asks_as_before(tiny_base: Callable[[str], Path]) -> None:

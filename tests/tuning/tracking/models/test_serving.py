@@ -18,8 +18,10 @@ import pandas as pd
 import pytest
 import torch
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
+from fake_cuda import FakeCuda
 from safetensors.torch import load_file, save_file
 from tiny_bases import make_tiny_base
+from torch import nn
 
 from lorasweep.training.errors import ExportError, ModelError
 from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
@@ -355,3 +357,23 @@ def test_the_texts_say_what_they_must() -> None:
     assert any(len(text.split()) > 12 for text in TEXT)
     assert any(PAIR)
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_gpu_is_set_up_before_the_model_goes_there(
+    single: Packed, gpus: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in lorasweep itself, which the served model does without."""
+    gpus.add()
+    places: list[tuple[object, bool, bool]] = []
+    cuda, to = torch.backends.cuda, nn.Module.to
+
+    def put(module: nn.Module, *where: Any, **options: Any) -> nn.Module:
+        if where != (torch.device("cuda"),):
+            return to(module, *where, **options)
+        places.append((where[0], cuda.cudnn_sdp_enabled(), cuda.matmul.allow_tf32))
+        return module
+
+    cuda.enable_cudnn_sdp(True)
+    monkeypatch.setattr(nn.Module, "to", put)
+    single.load()
+    assert places == [(torch.device("cuda"), False, True)]
