@@ -86,9 +86,9 @@ def base_folder(size: Size, folder: Path, small: bool, device: torch.device) -> 
     return place
 
 
-def load(folder: Path, device: torch.device) -> LoadedBase:
-    """A base as a trial loads it, with a fresh head."""
-    return load_base(resolve_base_model(str(folder)), LABELS, 0, device)
+def load(folder: Path) -> LoadedBase:
+    """A base as a trial loads it, with a fresh head: on the CPU, where the processes of a machine share it."""
+    return load_base(resolve_base_model(str(folder)), LABELS, 0)
 
 
 def load_plainly(folder: Path, device: torch.device) -> nn.Module:

@@ -70,7 +70,7 @@ def start_trial(
     seed: int = 0,
 ) -> Trial:
     """A trial on a base model's folder, as a sweep starts it; `begin` comes before."""
-    model = build_classifier(load(folder, amp.device), hyperparameters, seed, amp)
+    model = build_classifier(load(folder), hyperparameters, seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)
     on_device = device_texts(model, texts, amp.device)
     graphs = graphs_for if captured else _no_graphs
