@@ -10,13 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gpu
-import gpu_equal
-import gpu_limits
-import gpu_speed
-import gpu_training
 import numpy as np
 import pytest
 import torch
@@ -24,12 +19,6 @@ from gpu_bases import BERT_BASE, CLASSES, FIRST_TOKEN, fake_texts
 from gpu_check import Bench, Check, run_check
 from gpu_checkout import CHECKOUT
 from gpu_report import WIDTHS, Finding, append, read, summary, terminal_table
-from gpu_timing import covered, measure
-from recorded_graphs import RecordedGraphs
-
-from lorasweep.training.errors import TrainingError
-from lorasweep.training.model.faster.mask import make_masks_without_waiting
-from lorasweep.tuning.adapters.export import verify
 
 CPU = torch.device("cpu")
 # lorasweep made unknown to Python, and what a borrowed machine does not have.
@@ -135,127 +124,11 @@ class TestReport:
         assert summary(found) == f"0 passed, 0 failed, {len(found)} figures"
 
 
-def test_intervals_that_overlap_count_once() -> None:
-    assert covered([(0, 2), (1, 3), (5, 6), (5.2, 5.5)]) == pytest.approx(4)
-
-
-def test_a_step_is_measured_by_its_rows() -> None:
-    measured = measure(lambda: time.sleep(0.002), 32, CPU, 0.02, warm_up=1, chunk=2)
-    assert 2 <= measured.ms < 50
-    assert measured.rows_per_second == pytest.approx(32_000 / measured.ms)
-    assert (measured.launches, measured.busy, measured.memory) == (None, None, None)
-
-
 def test_the_second_token_of_a_fake_text_is_its_label() -> None:
     texts = fake_texts(np.array([5, 9, 7]), typed=True)
     assert texts.lengths.tolist() == [5, 9, 7]
     assert (texts.input_ids[texts.offsets[:-1] + 1] - FIRST_TOKEN).tolist() == texts.labels.tolist()
     assert ((texts.labels >= 0) & (texts.labels < CLASSES)).all()
-
-
-class TestChecksFail:
-    """Each where what it looks at is wrong."""
-
-    def test_captured_steps_that_train_otherwise(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert [finding.passed for finding in gpu_equal.captured(bench)] == [True]
-        start = gpu_equal.start_trial
-
-        def other(*args: object, captured: bool = False, **options: object) -> object:
-            return start(*args, **options | {"seed": int(captured)})  # type: ignore[arg-type]
-
-        monkeypatch.setattr(gpu_equal, "can_capture", lambda device: True)
-        monkeypatch.setattr(gpu_equal, "start_trial", other)
-        assert [finding.passed for finding in gpu_equal.captured(bench)] == [False]
-
-    def test_a_faster_layer_with_another_result(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert [finding.passed for finding in gpu_equal.faster_layers(bench)] == [True, True]
-
-        from lorasweep.training.model.faster.lora_linear import LeanLinear
-
-        plain = LeanLinear.forward
-        monkeypatch.setattr(LeanLinear, "forward", lambda self, x: 1.01 * plain(self, x))
-        found = {finding.what: finding.passed for finding in gpu_equal.faster_layers(bench)}
-        assert found == {"first-token layer, fp32": True, "lean LoRA layer, fp32": False}
-
-    def test_an_export_of_other_weights(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert all(finding.passed for finding in gpu_equal.exports(bench))
-        load = gpu_equal.load_plainly
-
-        def other(folder: Path, device: torch.device) -> torch.nn.Module:
-            model = load(folder, device)
-            with torch.no_grad():
-                next(model.parameters()).mul_(1.5)
-            return model
-
-        monkeypatch.setattr(gpu_equal, "load_plainly", other)
-        assert not any(finding.passed for finding in gpu_equal.exports(bench))
-
-    def test_an_error_that_is_raw(self) -> None:
-        def told() -> str:
-            raise TrainingError("out of memory: lower max_length")
-
-        def raw() -> str:
-            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
-
-        assert gpu_limits._judged("lora", told).passed is True
-        found = gpu_limits._judged("lora", raw)
-        assert (found.passed, found.seen) == (False, "raw OutOfMemoryError: CUDA out of memory.")
-
-
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
-    """What stands in for CUDA graphs on this CPU: one for each trial with captured steps, in order."""
-    made: list[RecordedGraphs] = []
-    build = gpu_training.build_classifier
-
-    def recorded(device: torch.device) -> RecordedGraphs:
-        made.append(RecordedGraphs())
-        return made[-1]
-
-    def built(*arguments: Any) -> Any:
-        model: Any = build(*arguments)
-        make_masks_without_waiting(model.get_base_model())  # as on a GPU
-        return model
-
-    monkeypatch.setattr(gpu_training, "graphs_for", recorded)
-    monkeypatch.setattr(gpu_training, "build_classifier", built)
-    return made
-
-
-class TestCaptured:
-    def test_steps_are_compared_with_eager_ones(self, bench: Bench, graphs: list[RecordedGraphs]) -> None:
-        (found,) = gpu_equal.captured(bench)
-        assert (found.what, found.passed) == ("captured against eager steps, fp32", True)
-        assert graphs[-1].replays > 2
-
-    def test_a_trial_that_does_not_capture_fails(
-        self, bench: Bench, graphs: list[RecordedGraphs], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def refuse(graph: RecordedGraphs, function: object) -> None:
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-        monkeypatch.setattr(RecordedGraphs, "capture", refuse)
-        (found,) = gpu_equal.captured(bench)
-        assert found.passed is False
-        assert "operation not permitted" in found.seen
-
-    def test_their_speed_is_measured_beside_plain_peft(
-        self, bench: Bench, graphs: list[RecordedGraphs]
-    ) -> None:
-        plain, eager, captured = gpu_speed.speed(BERT_BASE, "fp32")(bench)
-        assert [found.what.rpartition(" ")[2] for found in (plain, eager, captured)] == [
-            "PEFT",
-            "eager",
-            "captured",
-        ]
-        assert (plain.figures["ratio"], captured.figures["notes"]) == (1, ())
-        assert captured.figures["ratio"] == pytest.approx(plain.figures["ms"] / captured.figures["ms"])
-        assert graphs[-1].replays > 2
-
-
-def test_tolerances_are_those_of_exports() -> None:
-    """They are repeated, because exports need Optuna."""
-    assert gpu_equal.HALF_TOLERANCE == verify.HALF_TOLERANCE
 
 
 def test_a_base_is_written_once(bench: Bench) -> None:
