@@ -10,7 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
-WAITS = {aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default}
+# The last one is a tensor made of the host's numbers, which on a GPU is a copy.
+WAITS = {
+    aten._local_scalar_dense.default,
+    aten.equal.default,
+    aten.nonzero.default,
+    aten.lift_fresh.default,
+}
 
 
 class RecordedGraphs:

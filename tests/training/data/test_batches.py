@@ -41,6 +41,14 @@ def read_only(split: EncodedTexts) -> EncodedTexts:
     return pickle.loads(dumped, buffers=[bytes(buffer.raw()) for buffer in buffers])  # type: ignore[no-any-return]
 
 
+@pytest.fixture(params=["numpy", "torch"])
+def gathering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gathers on a CPU, and what does on a GPU, here on the CPU."""
+    if request.param == "torch":
+        monkeypatch.setattr("lorasweep.training.data.batches.library", lambda _: torch)
+
+
+@pytest.mark.usefixtures("gathering")
 class TestDeviceTexts:
     split = texts(30, longest=20)
     typed = EncodedTexts(
@@ -154,7 +162,8 @@ class TestDeviceTexts:
             warnings.simplefilter("error")
             gathered = DeviceTexts(split, CPU)
             batch = split.batch(np.arange(30), CPU)
-        assert gathered._input_ids.data_ptr() == split.input_ids.ctypes.data
+        shared = np.asarray(gathered._input_ids)
+        assert shared.ctypes.data == split.input_ids.ctypes.data
         assert gathered.labels.data_ptr() == split.labels.ctypes.data
         np.testing.assert_array_equal(batch["input_ids"], self.split.batch(np.arange(30), CPU)["input_ids"])
 

@@ -76,6 +76,25 @@ def test_models_of_other_types_stay_the_same_too(tiny_base: Callable[[str], Path
         assert all(map(torch.equal, found, plain))
 
 
+def test_a_batch_without_padding_has_no_mask(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which lets torch take its fastest attention."""
+    masked: list[bool] = []
+    attend = nn.functional.scaled_dot_product_attention
+
+    def spy(*inputs: Any, attn_mask: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+        masked.append(attn_mask is not None)
+        return attend(*inputs, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", spy)
+    model = loaded(tiny_base("bert")).model
+    make_masks_without_waiting(model)
+    for batch in batches(texts(40), model):
+        model(**batch)
+    assert masked == [True, True, False, False, True, True]
+
+
 def step(model: nn.Module, gathered: DeviceTexts, rows: np.ndarray) -> None:
     labels = gathered.labels[gathered.place(rows)]
     nn.functional.cross_entropy(model(**gathered.batch(rows)).logits, labels).backward()  # type: ignore[no-untyped-call]
