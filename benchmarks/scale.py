@@ -140,7 +140,7 @@ def at_once_section(counts: Sequence[int]) -> list[str]:
     ]
     return [
         "## Trials at once",
-        f"Costless trials again, each on a GPU that Ray only counts; the machine has {processor()}. Workers wait for "
+        f"Costless trials again, each on a core that Ray only counts; the machine has {processor()}. Workers wait for "
         "each other before their first trial, so that the rate holds for all of them at once. What they take to "
         "start is a matter of cores: each imports torch and the rest.",
         table(head, lines),

@@ -26,6 +26,7 @@ from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder
 from lorasweep.tuning.tracking.store import prepare_store, tracking_store
 from lorasweep.tuning.tracking.thread import MLflowCopy
+from lorasweep.tuning.trials.hardware import Node
 from lorasweep.tuning.trials.trial import TrialSetup
 
 # Seconds for which workers wait for each other: on few cores many of them take long to start.
@@ -147,14 +148,14 @@ def after_meeting(trial: Trial, place: Path, workers: int) -> Trial:
 
 
 def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_the_end: bool) -> None:
-    """Run a sweep as the command line does, on cores and GPUs of which Ray counts as many as it asks for."""
+    """Run a sweep as the command line does, on as many cores as it asks for, which Ray only counts."""
     cores = usable_cores()
     at_once = config.resources.concurrency or cores
-    counted = (max(at_once, cores), float(at_once) if config.resources.gpus_per_trial else 0.0)
+    counted = (Node(max(at_once, cores), 0),)
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:
-        stack.enter_context(patch("lorasweep.tuning.sweep.plan.find_resources", lambda address: counted))
+        stack.enter_context(patch("lorasweep.tuning.sweep.plan.find_nodes", lambda address: counted))
         plan = plan_sweep(config)
         at_once = plan.resources.concurrency
         stack.enter_context(

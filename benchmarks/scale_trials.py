@@ -87,7 +87,7 @@ def costless_sweep(trials: int, at_once: int | None = None, to_the_end: bool = T
     """Drive a sweep of costless trials; call it in a process of its own.
 
     Args:
-        at_once: trials at once, each on a GPU that Ray only counts; if None, what this machine's cores allow.
+        at_once: trials at once, each on a core that Ray only counts; if None, what this machine's cores allow.
         to_the_end: choose a winner, export it and draw the report, as a real sweep does.
     """
     quiet_libraries()
@@ -101,9 +101,7 @@ def costless_sweep(trials: int, at_once: int | None = None, to_the_end: bool = T
             data=DataSettings(max_train_rows=ROWS, max_validation_rows=ROWS),
             search=SearchSettings(space=str(space), trials=trials),
             choice=ChoiceSettings(baselines=False),
-            resources=ResourceSettings(
-                concurrency=at_once, cpus_per_trial=1, gpus_per_trial=1 if at_once else 0
-            ),
+            resources=ResourceSettings(concurrency=at_once, cpus_per_trial=1, gpus_per_trial=0),
         )
         drive(config, costless_trial, Path(temporary), costs, to_the_end=to_the_end)
     return costs

@@ -90,7 +90,7 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
     data, setup, hyperparameters = ray.get(references[0])
     device = prepare_worker(setup)
     amp = resolve_precision(setup.training_settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, setup.training_settings.seed, str(device))
+    loaded = _loaded_base(setup.base, data.label_names, setup.training_settings.seed)
     done("base model")
     model = build_classifier(loaded, hyperparameters, setup.training_settings.seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)

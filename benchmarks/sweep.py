@@ -34,7 +34,7 @@ from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.tracking.store import prepare_store
-from lorasweep.tuning.trials.cluster import DEFAULT_CONCURRENCY
+from lorasweep.tuning.trials.shares import DEFAULT_CONCURRENCY
 
 HERE = Path(__file__).parent
 LIBRARIES = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "accelerate")

@@ -16,16 +16,6 @@ ALLOWED = {
     "training/loop/graph.py",  # the calls around a captured step
     "tuning/tracking/models/serving.py",  # runs where lorasweep is not installed
 }
-# Until their owners have moved.
-ALLOWED |= {
-    "training/loop/fine_tune.py",
-    "training/loop/state.py",
-    "tuning/adapters/export/verify.py",
-    "tuning/sweep/defaults.py",
-    "tuning/sweep/plan.py",
-    "tuning/trials/cluster.py",
-    "tuning/trials/trial.py",
-}
 
 
 def files() -> list[str]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lorasweep.training import devices
 from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.loop.flat import FlatParameters
 from lorasweep.training.model.classifier import load_weights, save_weights
@@ -127,8 +128,9 @@ class TrainingState:
         """Write a checkpoint."""
         save_weights(self.model, folder / WEIGHTS_FOLDER)
         tensors = {"random.cpu": torch.get_rng_state()}
-        if self.amp.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.amp.device)
+        random = devices.random_state(self.amp.device)
+        if random is not None:
+            tensors["random.cuda"] = random
         # Step counts are shared by parameters, and safetensors refuses tensors that share memory.
         tensors |= {
             name: value.cpu() if value.dim() else value.cpu().clone()
@@ -159,7 +161,6 @@ class TrainingState:
             for line in scalars.get("notes", ()):  # checkpoints of before have none
                 self.add_note(line)
             torch.set_rng_state(tensors["random.cpu"])
-            if "random.cuda" in tensors and self.amp.device.type == "cuda":
-                torch.cuda.set_rng_state(tensors["random.cuda"], self.amp.device)
+            devices.set_random_state(self.amp.device, tensors.get("random.cuda"))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder}: not a complete checkpoint ({first_line(error)})") from error

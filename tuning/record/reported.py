@@ -1,4 +1,4 @@
-"""Keys of what a trial reports to Ray Tune, and how a full disk is recognised."""
+"""Names in what a trial reports to Ray Tune and keeps in its checkpoints, and how a full disk is recognised."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ NO_SPACE = re.compile(
 )
 # The running best of the metric, in every record and report.
 SCORE = "score"
+# Files of a checkpoint: logits of the first validation rows, with which exports are compared, and a JSON of the best
+# evaluation so far with what the trial ran in.
+PROBE_FILE = "probe.safetensors"
+BEST_FILE = "best.json"
+PRECISION = "precision"
+DEVICE = "device"
 
 
 def is_disk_full(error: BaseException | str | None) -> bool:

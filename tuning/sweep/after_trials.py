@@ -21,8 +21,8 @@ from lorasweep.training.scores.scores import predict_logits, score, score_merged
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
-from lorasweep.tuning.trials.cluster import Resources
-from lorasweep.tuning.trials.trial import TrialSetup, prepare_worker, start_state
+from lorasweep.tuning.trials.shares import Resources
+from lorasweep.tuning.trials.trial import TrialSetup, leave_worker, prepare_worker, start_state
 
 
 class CheckpointError(TrainingError):
@@ -44,8 +44,15 @@ def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
     """Run a function in a Ray worker with a trial's resources; arguments may be object references."""
     import ray
 
-    options = {"num_cpus": resources.cpus_per_trial, "num_gpus": resources.gpus_per_trial}
-    return ray.remote(function).options(max_retries=2, **options).remote(*arguments)
+    options = {
+        "num_cpus": resources.cpus_per_trial,
+        "num_gpus": resources.gpus_per_trial,
+        "max_retries": 2,
+        # Ray ends a worker by itself only where `ray.remote` is told of the GPU, not `options`. One that stays keeps
+        # memory of its GPU, and may be given another one, which it cannot change to.
+        "max_calls": 1 if resources.gpus_per_trial else 0,
+    }
+    return ray.remote(**options)(function).remote(*arguments)
 
 
 def run_alone(address: str | None, resources: Resources, function: Any, *arguments: Any) -> Any:
@@ -61,7 +68,12 @@ def run_alone(address: str | None, resources: Resources, function: Any, *argumen
 
     if address is not None:
         return ray.get(run_remote(resources, function, *arguments))
-    return function(*(ray.get(value) if isinstance(value, ray.ObjectRef) else value for value in arguments))
+    try:
+        return function(
+            *(ray.get(value) if isinstance(value, ray.ObjectRef) else value for value in arguments)
+        )
+    finally:
+        leave_worker(resources.gpus_per_trial)
 
 
 def predict_test(

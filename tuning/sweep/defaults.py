@@ -53,12 +53,22 @@ def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
 
 
 def default_space(entries: dict[str, Any]) -> str:
-    """`lora_bert` where trials run on GPUs, else `lora_cpu`."""
-    import torch
+    """`lora_bert` where trials run on GPUs, of this machine or of the cluster, else `lora_cpu`.
+
+    Raises:
+        SettingsError: the cluster cannot be reached.
+    """
+    from lorasweep.tuning.quiet import quiet_environment
 
     resources = entries.get("resources")
-    gpus = resources.get("gpus_per_trial") if isinstance(resources, dict) else None
-    return "lora_bert" if gpus or (gpus is None and torch.cuda.device_count()) else "lora_cpu"
+    resources = resources if isinstance(resources, dict) else {}
+    gpus = resources.get("gpus_per_trial")
+    if gpus is None:
+        quiet_environment()  # before Ray is imported
+        from lorasweep.tuning.trials.hardware import find_nodes
+
+        gpus = sum(node.gpus for node in find_nodes(resources.get("address")))
+    return "lora_bert" if gpus else "lora_cpu"
 
 
 def name_after(name: str, mlruns: Path) -> str:

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from lorasweep.search_spaces.domains import Choice
-from lorasweep.search_spaces.space import SearchSpace, Space, load_space
+from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
@@ -18,13 +15,15 @@ from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
-from lorasweep.training.model.precision import AmpPolicy, resolve_precision
+from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
-from lorasweep.training.settings import UNTUNED, Hyperparameters
+from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
-from lorasweep.tuning.trials.cluster import Resources, find_resources, resolve_resources
+from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
+from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
+from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
 if TYPE_CHECKING:
@@ -36,7 +35,11 @@ class SweepPlan:
     """A sweep that has passed every check and not started.
 
     Attributes:
+        hardware: where its trials run.
+        amp: the precision of every trial, on the device of its own process.
         target_modules: choice of target modules → names of the modules that it adapts.
+        share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
+        before: the precision of the sweep's earlier trials, if there are any.
     """
 
     config: SweepConfig
@@ -45,14 +48,41 @@ class SweepPlan:
     base: BaseModel
     space: Space
     resources: Resources
+    hardware: Hardware
     amp: AmpPolicy
     budget: Budget
     target_modules: dict[str, list[str]]
+    share_reason: str = ""
+    before: Precision | None = None
 
     @property
     def notes(self) -> list[str]:
-        """What may be wrong with the data, or too small to rely on, a sentence each."""
-        return [*data_notes(describe(self.dataset)), *token_notes(self.encoded.token_summary())]
+        """What may be wrong with the data, too small to rely on, or unequal in the cluster, a sentence each."""
+        return [
+            *data_notes(describe(self.dataset)),
+            *token_notes(self.encoded.token_summary()),
+            *self.hardware.notes(self.config.training.precision, self.amp),
+            *self._other_precision(),
+        ]
+
+    def _other_precision(self) -> list[str]:
+        if self.before is None or self.before == self.amp.name:
+            return []
+        return [
+            f"earlier trials ran in {self.before}, further ones run in {self.amp.name}: their scores may differ"
+        ]
+
+    def going_on(self, earlier: Mapping[str, Any]) -> SweepPlan:
+        """The plan for more trials of a sweep: in the precision of those before, if all devices have that.
+
+        Args:
+            earlier: the summary of the plan that they had.
+        """
+        before = earlier.get("precision", self.amp.name)
+        same_kind = earlier.get("device") == self.amp.device.type
+        if same_kind and self.config.training.precision == "auto" and before in self.hardware.precisions:
+            return replace(self, amp=AmpPolicy(before, self.amp.device), before=before)
+        return replace(self, before=before)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for `plan.json`, displays and MLflow."""
@@ -72,11 +102,17 @@ class SweepPlan:
             "resources": asdict(self.resources),
             "device": self.amp.device.type,
             "precision": self.amp.name,
-            "machine": machine(cuda=self.amp.device.type == "cuda"),
+            "gpu_share_reason": self.share_reason or None,
+            "machine": self._machine(),
             "git": git_state(),
             "budget": asdict(self.budget),
             "notes": self.notes,
         }
+
+    def _machine(self) -> dict[str, Any]:
+        """This machine, with the GPUs that train: those of a cluster are elsewhere."""
+        here = machine(cuda=bool(self.hardware.cards) and self.config.resources.address is None)
+        return here | {"gpus": [card.name for card in self.hardware.cards]}
 
 
 def plan_sweep(
@@ -96,17 +132,17 @@ def plan_sweep(
         LorasweepError: data, base model, target modules, space or resources do not fit.
     """
     space = space or load_space(config.search.space)
-    resources = resolve_resources(
-        config.resources, config.search.trials, *find_resources(config.resources.address)
-    )
-    device = torch.device("cuda" if resources.gpus_per_trial and torch.cuda.is_available() else "cpu")
+    wanted, training = config.resources, config.training
+    nodes = find_nodes(wanted.address)
+    check_resources(wanted, nodes)
+    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
-    amp = resolve_precision(config.training.precision, device, base.model_type)
+    amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
     model, tokenizer = empty_model(base), load_tokenizer(base)
     check_weights(base)
-    limit, training = most_tokens(model), config.training
+    limit = most_tokens(model)
     if "max_length" not in training.model_fields_set and limit is not None and limit < training.max_length:
         # Nobody has asked for the default.
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
@@ -115,44 +151,35 @@ def plan_sweep(
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     with quiet_loading():
-        loaded = load_base(base, dataset.label_names, config.training.seed, torch.device("cpu"))
+        loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
-    budget = plan_budget(config.search, config.training.epochs, config.training.rungs)
-    return SweepPlan(config, dataset, encoded, base, space, resources, amp, budget, target_modules)
-
-
-def target_module_choices(space: Space) -> list[str]:
-    """Every value of `target_modules` that the space can propose; empty for full fine-tuning."""
-    if not isinstance(space, SearchSpace):
-        # A function's choices show only when it runs; each trial checks its own.
-        return []
-    methods = choices_of(space, "method")
-    if methods and all(method == "full" for method in methods):
-        return []
-    return [str(choice) for choice in choices_of(space, "target_modules")]
-
-
-def choices_of(space: SearchSpace, name: str) -> list[Any]:
-    """All values that a space gives a hyperparameter: its choices, its constant, or the default."""
-    domain = space.parameters.get(name)
-    if isinstance(domain, Choice):
-        return list(domain.values)
-    return [getattr(space.hyperparameters({}), name)]
+    gpu_share, reason = 1.0, ""
+    if hardware.cards and wanted.gpus_per_trial is None:
+        needed = largest_trial(space, loaded, encoded.train, target_modules, amp, training.micro_batch_size)
+        share = default_share(wanted, config.search.trials, nodes, hardware.cards, needed)
+        gpu_share, reason = share.gpus, share.reason
+    resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
+    budget = plan_budget(config.search, training.epochs, training.rungs)
+    return SweepPlan(
+        config, dataset, encoded, base, space, resources, hardware, amp, budget, target_modules, reason
+    )
 
 
 def alone(plan: SweepPlan) -> Resources:
-    """Resources of a single training after the trials; on this machine, the cores of all of them."""
+    """Resources of a single training after the trials; on this machine the cores of all of them, and a whole GPU."""
     resources = plan.resources
     if plan.config.resources.address is not None:
         return resources
-    return replace(resources, cpus_per_trial=resources.cpus_per_trial * resources.concurrency, concurrency=1)
+    cores = resources.cpus_per_trial * resources.concurrency
+    gpus = resources.gpus_per_trial and max(1.0, resources.gpus_per_trial)
+    return replace(resources, cpus_per_trial=cores, gpus_per_trial=gpus, concurrency=1)
 
 
 def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
-    """The setup that all trials of a sweep share."""
+    """The setup that all trials of a sweep share. The precision is resolved: on each node `auto` may be another."""
     return TrialSetup(
         base=plan.base,
-        training_settings=plan.config.training,
+        training_settings=plan.config.training.model_copy(update={"precision": plan.amp.name}),
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
         storage=plan.config.resources.storage,

@@ -18,7 +18,7 @@ from lorasweep.tuning.sweep.after_trials import (
     train_reference,
 )
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
-from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.shares import Resources
 
 
 def beside_trials(resources: Resources) -> bool:

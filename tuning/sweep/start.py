@@ -237,7 +237,7 @@ def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     from lorasweep.tuning.sweep.plan import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
-    return Prepared(plan, folder)
+    return Prepared(plan.going_on(folder.plan()), folder)
 
 
 def _set_up(config: SweepConfig) -> None:

@@ -42,7 +42,7 @@ from lorasweep.tuning.sweep.confirm import confirm
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
-from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
 Phase = Callable[[str], None]

@@ -98,7 +98,7 @@ def _model(plan: SweepPlan) -> str:
     if plan.base.hub_id is None and Path(name).is_relative_to(Path.cwd()):
         # The whole path is kept; a person knows where they are.
         name = str(Path(name).relative_to(Path.cwd()))
-    return f"{name} ({plan.base.model_type}), {plan.amp.name} on {plan.amp.device.type}"
+    return f"{name} ({plan.base.model_type}), {plan.amp.name} on {plan.hardware.names}"
 
 
 def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -> Iterator[Row]:
@@ -115,6 +115,8 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
         f"{budget.trials} by {SAMPLERS[config.search.sampler].label} for the best validation "
         f"{METRIC_NAMES[metric]}, {resources.concurrency} at once with {where} each",
     )
+    if plan.share_reason:
+        yield "", plan.share_reason
     rule = stopping_rule(config.search)
     if done is not None:
         ranked = done.ranked()

@@ -17,13 +17,11 @@ from safetensors.numpy import save_file
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.reported import RUNG, SCORE
+from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.record.results import TrialRecord
 
 # Each checkpoint holds the logits of this many validation rows: exports are compared with them.
 PROBE_ROWS = 64
-PROBE_FILE = "probe.safetensors"
-BEST_FILE = "best.json"
 CHECKPOINT = "checkpoint_"
 
 
@@ -111,5 +109,6 @@ def write_checkpoint(
 ) -> None:
     """Write all that the trial needs to continue, and the logits that exports are compared with."""
     state.save(folder)
-    (folder / BEST_FILE).write_text(json.dumps({SCORE: best, RUNG: best_rung}))
+    ran_in = {PRECISION: state.amp.name, DEVICE: state.amp.device.type}
+    (folder / BEST_FILE).write_text(json.dumps({SCORE: best, RUNG: best_rung} | ran_in))
     save_file({"logits": evaluation.logits[:PROBE_ROWS]}, folder / PROBE_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ray import tune
 from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.devices import begin, choose_device, release, reserved_device
 from lorasweep.training.errors import LorasweepError, ModelError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
@@ -24,9 +26,17 @@ from lorasweep.training.model.classifier import build_classifier, trainable_para
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
+from lorasweep.tuning.record.reported import (
+    BEST_FILE,
+    BEST_RUNG,
+    DISK_FULL,
+    ERROR,
+    RUNG,
+    SCORE,
+    is_disk_full,
+)
 from lorasweep.tuning.record.results import EvaluationRecord
-from lorasweep.tuning.trials.checkpoints import BEST_FILE, open_checkpoint, write_checkpoint
+from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
 
 RUNG_SCORE = "rung_score"
@@ -37,6 +47,7 @@ class TrialSetup:
     """What all trials of a sweep share, besides the encoded texts.
 
     Attributes:
+        training_settings: with their precision resolved: on each node `auto` may be another.
         threads: CPU threads of a trial.
         gpu_share: GPUs of a trial; a fraction also limits its share of the GPU's memory.
         storage: checkpoint storage shared by the nodes of a cluster, or None.
@@ -129,31 +140,40 @@ def start_state(
     """
     settings = setup.training_settings
     amp = resolve_precision(settings.precision, device, setup.base.model_type)
-    with no_memory_for(f"the weights of {setup.base.name}"):
-        loaded = _loaded_base(setup.base, data.label_names, settings.seed, str(device))
-    full = hyperparameters.method == "full"
-    part = f"a copy of {setup.base.name} that is trained whole" if full else "the adapter"
-    with no_memory_for(part):
+    weights = f"the weights of {setup.base.name}"
+    with no_memory_for(weights):
+        loaded = _loaded_base(setup.base, data.label_names, settings.seed)
+    with no_memory_for(f"{weights} on {device}"):
         model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
         return TrainingState.start(model, hyperparameters, amp)
 
 
 def prepare_worker(setup: TrialSetup) -> torch.device:
-    """Set up this process for one trial: threads, quiet libraries, its share of a GPU."""
+    """Set up this process for one trial: threads, quiet libraries, its share of a GPU.
+
+    Raises:
+        SettingsError: torch cannot use the GPU that Ray has reserved.
+    """
     from lorasweep.tuning.quiet import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(setup.threads)
-    if setup.gpu_share <= 0 or not torch.cuda.is_available():
-        return torch.device("cpu")
-    if setup.gpu_share < 1:
-        # Ray only counts fractions of a GPU; nothing else keeps one trial from taking all of its memory.
-        torch.cuda.set_per_process_memory_fraction(setup.gpu_share)
-    return torch.device("cuda", 0)
+    device = reserved_device(setup.gpu_share)
+    # Ray only counts fractions of a GPU; nothing else keeps one trial from taking all of its memory.
+    begin(device, setup.gpu_share)
+    return device
+
+
+def leave_worker(gpu_share: float) -> None:
+    """Give back what a training has taken of a GPU, where its process lives on; a base model on the CPU stays."""
+    if gpu_share > 0:
+        _loaded_base.cache_clear()
+        gc.collect()  # models refer to themselves
+        release(choose_device("auto", 0))
 
 
 @lru_cache(maxsize=1)
-def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int, device: str) -> LoadedBase:
-    # The worker process reuses it from trial to trial.
-    return load_base(base, label_names, seed, torch.device(device))
+def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int) -> LoadedBase:
+    # The worker process reuses it from trial to trial. It stays on the CPU, where the processes of a machine share it.
+    return load_base(base, label_names, seed)

@@ -13,9 +13,9 @@ from captured_trials import (
     Counting,
     assert_same,
     both,
+    compute_as_on_a_gpu,
     equal_lengths,
     start,
-    use_random_numbers_of_the_cpu,
 )
 from recorded_graphs import RecordedGraphs
 from tiny_trials import CPU, dataset, hyperparameters, loaded, trained
@@ -33,8 +33,8 @@ def bert(tiny_base: Callable[[str], Path]) -> LoadedBase:
 
 
 @pytest.fixture(autouse=True)
-def random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_random_numbers_of_the_cpu(monkeypatch)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute_as_on_a_gpu(monkeypatch)
 
 
 @pytest.mark.parametrize("at", ["warm_up", "capture", "replay", "later replay"])

@@ -21,6 +21,7 @@ from tiny_trials import (
 )
 from torch import nn
 
+from lorasweep.training import devices
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import (
@@ -221,3 +222,21 @@ def test_an_evaluation_as_plain_numbers() -> None:
         "macro_f1": 0.4,
         "loss": 1.5,
     }
+
+
+def test_a_gpus_random_state_is_kept_where_there_is_one(
+    bert: LoadedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[torch.Tensor | None] = []
+    monkeypatch.setattr(devices, "set_random_state", lambda device, random: put.append(random))
+    state = run_to_first_rung(bert, hyperparameters())
+    (tmp_path / "cpu").mkdir()
+    state.save(tmp_path / "cpu")
+    state.load(tmp_path / "cpu")
+    monkeypatch.setattr(devices, "random_state", lambda device: torch.tensor([7], dtype=torch.uint8))
+    (tmp_path / "gpu").mkdir()
+    state.save(tmp_path / "gpu")
+    state.load(tmp_path / "gpu")
+    assert put[0] is None
+    assert put[1] is not None
+    assert put[1].tolist() == [7]

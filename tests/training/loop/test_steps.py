@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from captured_trials import SHARED, equal_lengths, start
+from captured_trials import SHARED, compute_as_on_a_gpu, equal_lengths, start
 from recorded_graphs import RecordedGraphs
 from tiny_trials import CPU, dataset, hyperparameters, loaded, settings
 
@@ -68,8 +68,9 @@ class TestChoice:
 
 @pytest.mark.parametrize("family", ["roberta", "electra", "distilbert", "modernbert", "mpnet"])
 def test_nothing_in_the_model_families_keeps_a_step_from_being_captured(
-    tiny_base: Callable[[str], Path], family: str
+    tiny_base: Callable[[str], Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compute_as_on_a_gpu(monkeypatch)
     chosen, graphs = hyperparameters(), RecordedGraphs()
     state = start(loaded(tiny_base(family)), chosen)
     texts = DeviceTexts(dataset(typed=family == "electra").train, CPU)

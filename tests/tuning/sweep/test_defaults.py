@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from lorasweep.options import to_entries
@@ -21,6 +20,8 @@ from lorasweep.tuning.sweep.defaults import (
     sweep_config,
 )
 from lorasweep.tuning.sweep.defaults import stem as stem_of
+from lorasweep.tuning.trials import hardware
+from lorasweep.tuning.trials.hardware import Node
 
 
 def config_of(options: dict[str, Any], config: Path | SweepConfig | None, mlruns: Path) -> SweepConfig:
@@ -78,11 +79,24 @@ def test_quickstart_only_without_data(tmp_path: Path) -> None:
 def test_default_space_is_for_where_trials_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """On GPUs, asked for or found; on cores where 0 GPUs are asked for."""
     for found in (0, 2):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda found=found: found)
+        monkeypatch.setattr(hardware, "count_cards", lambda found=found: found)
         assert default_space({"resources": {"gpus_per_trial": 0.5}}) == "lora_bert"
         assert default_space({"resources": {"gpus_per_trial": 0}}) == "lora_cpu"
         for entries in ({}, {"resources": {}}, {"resources": None}, {"resources": {"gpus_per_trial": None}}):
             assert default_space(entries) == ("lora_bert" if found else "lora_cpu")
+
+
+def test_default_space_is_for_the_clusters_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has."""
+    clusters = {
+        None: (Node(8, 1),),
+        "here:1": (Node(8, 0, "a"),),
+        "there:1": (Node(8, 0, "a"), Node(8, 2, "b")),
+    }
+    monkeypatch.setattr(hardware, "find_nodes", clusters.get)
+    for address, space in (("here:1", "lora_cpu"), ("there:1", "lora_bert")):
+        assert default_space({"resources": {"address": address}}) == space
+        assert default_space({"resources": {"address": address, "gpus_per_trial": 0}}) == "lora_cpu"
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 from whole_sweeps import write_rows
 
+from lorasweep.training.amp_types import Precision
+from lorasweep.training.devices import Card
 from lorasweep.training.errors import LorasweepError
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep.plan import plan_sweep
+from lorasweep.tuning.sweep import plan as module
+from lorasweep.tuning.sweep.plan import alone, plan_sweep, trial_setup
+from lorasweep.tuning.trials.hardware import Hardware, Node
+from lorasweep.tuning.trials.shares import Resources
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def place(tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
-def config(**training: int) -> SweepConfig:
+def config(**training: int | str) -> SweepConfig:
     """As it is asked for: of the training, nothing else is given."""
     return SweepConfig.model_validate(
         {"name": "demo", "data": {"path": "rows.csv"}, "base_model": "base", "training": training}
@@ -86,3 +92,103 @@ def test_a_base_model_that_would_fail_in_a_trial_is_refused(
     with pytest.raises(LorasweepError, match=message) as caught:
         plan_sweep(config(max_length=max_length))
     assert "\n" not in str(caught.value)
+
+
+A100 = Card("NVIDIA A100-SXM4-80GB", (8, 0), 80 * 10**9)
+T4 = Card("Tesla T4", (7, 5), 16 * 10**9)
+
+
+def cluster(cards: Sequence[Card], monkeypatch: pytest.MonkeyPatch) -> Hardware:
+    """A head without a GPU, where the plan is made, and a node of 16 cores for each GPU."""
+    precisions: tuple[Precision, ...] = ("fp16", "fp32") if T4 in cards else ("bf16", "fp16", "fp32")
+    nodes = (Node(16, 0, "head"), *(Node(16, 1, str(number)) for number in range(len(cards))))
+    found = Hardware(nodes, tuple(cards), precisions)
+    monkeypatch.setattr(module, "find_nodes", lambda address: nodes)
+    monkeypatch.setattr(module, "find_hardware", lambda address, nodes, gpus_per_trial: found)
+    return found
+
+
+def at(address: str | None, **resources: float) -> SweepConfig:
+    """A sweep on a cluster."""
+    entries = config(epochs=2).model_dump(exclude_unset=True)
+    return SweepConfig.model_validate(entries | {"resources": {"address": address, **resources}})
+
+
+def test_a_plan_shows_what_the_workers_have_and_hands_its_precision_to_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever this process has: it may be a head without a GPU."""
+    cluster([A100, A100], monkeypatch)
+    plan = plan_sweep(at("head:6379"))
+    summary = plan.summary()
+    assert (summary["device"], summary["precision"]) == ("cuda", "bf16")
+    assert summary["machine"]["gpus"] == [A100.name] * 2
+    assert plan.config.training.precision == "auto"
+    assert trial_setup(plan, plan.resources).training_settings.precision == "bf16"
+    # A tiny model: as many trials as the sampler should have at once.
+    assert plan.resources == Resources(48, 2.0, 4, 0.5, 4)
+    assert re.fullmatch(r"a trial may take 0\.\d GB of a GPU's 80 GB", str(summary["gpu_share_reason"]))
+    assert not any("GPUs" in note for note in plan.notes)
+
+
+def test_a_mixed_cluster_trains_in_what_all_its_gpus_can_do(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster([A100, T4, T4], monkeypatch)
+    plan = plan_sweep(at("head:6379"))
+    assert trial_setup(plan, plan.resources).training_settings.precision == "fp16"
+    assert plan.notes[-1] == (
+        "the GPUs differ (NVIDIA A100-SXM4-80GB, 2 × Tesla T4): all trials run in fp16, which all of them have "
+        "in hardware"
+    )
+    assert "a GPU's 16 GB" in plan.share_reason
+
+
+def test_who_names_a_share_gets_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster([A100, A100], monkeypatch)
+    plan = plan_sweep(at("head:6379", gpus_per_trial=1))
+    assert (plan.resources.gpus_per_trial, plan.share_reason, plan.summary()["gpu_share_reason"]) == (
+        1.0,
+        "",
+        None,
+    )
+    with pytest.raises(LorasweepError, match="--gpus-per-trial 2: no node has more than 1 GPUs"):
+        plan_sweep(at("head:6379", gpus_per_trial=2))
+
+
+def test_a_single_training_on_this_machine_has_all_cores_and_a_whole_gpu(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster it has a trial's share, which is what its worker reserves."""
+    cluster([A100], monkeypatch)
+    here, there = plan_sweep(at(None)), plan_sweep(at("head:6379"))
+    assert here.resources == there.resources == Resources(32, 1.0, 4, 0.25, 4)
+    assert alone(here) == Resources(32, 1.0, 16, 1.0, 1)
+    assert alone(there) == there.resources
+
+
+@pytest.mark.parametrize(
+    ("cards", "precision", "earlier", "runs_in", "noted"),
+    [
+        # A sweep of T4s that goes on with an A100 stays in fp16; the other way round it cannot stay in bf16.
+        ([A100], "auto", {"precision": "fp16", "device": "cuda"}, "fp16", False),
+        ([T4], "auto", {"precision": "bf16", "device": "cuda"}, "fp16", True),
+        ([A100], "auto", {"precision": "fp32", "device": "cpu"}, "bf16", True),
+        ([A100], "fp32", {"precision": "bf16", "device": "cuda"}, "fp32", True),
+        ([A100], "auto", {}, "bf16", False),
+    ],
+)
+def test_a_sweep_goes_on_in_the_precision_of_its_earlier_trials(
+    cards: list[Card],
+    precision: Precision,
+    earlier: dict[str, str],
+    runs_in: str,
+    noted: bool,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are compared. Where that cannot be, it is said."""
+    cluster(cards, monkeypatch)
+    plan = plan_sweep(config(precision=precision)).going_on(earlier)
+    assert trial_setup(plan, plan.resources).training_settings.precision == runs_in
+    assert any("earlier trials ran in" in note for note in plan.notes) == noted

@@ -12,13 +12,14 @@ from lorasweep.tuning.record.results import Reference, SweepResult, TestScores
 from lorasweep.tuning.sweep import references as module
 from lorasweep.tuning.sweep.after_trials import TestedClassifier, test_baselines, train_reference
 from lorasweep.tuning.sweep.references import References
-from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.shares import Resources
 
 
 def plan(concurrency: int) -> Any:
     config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
     resources = Resources(4, 0.0, 4 // concurrency, 0.0, concurrency)
-    return SimpleNamespace(config=config, resources=resources, dataset="rows", base=None, target_modules={})
+    more = {"dataset": "rows", "base": None, "target_modules": {}, "amp": SimpleNamespace(name="fp32")}
+    return SimpleNamespace(config=config, resources=resources, **more)
 
 
 @pytest.fixture

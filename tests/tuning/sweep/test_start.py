@@ -38,7 +38,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def plan(*arguments: Any) -> Any:
         calls.append(arguments)
-        return SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[])
+        made = SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[])
+        made.going_on = lambda earlier: made
+        return made
 
     monkeypatch.setattr(planning, "plan_sweep", plan)
     monkeypatch.setattr(Dataset, "load", lambda path: f"rows of {path.name}")

@@ -20,7 +20,7 @@ from lorasweep.tuning.sweep import confirm as confirming
 from lorasweep.tuning.sweep import references
 from lorasweep.tuning.sweep import winner as ending
 from lorasweep.tuning.sweep.after_trials import CheckpointError, TestedClassifier
-from lorasweep.tuning.trials.cluster import Resources
+from lorasweep.tuning.trials.shares import Resources
 
 LABELS = np.array([0, 1, 0, 1])
 RIGHT = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]], dtype=np.float32)

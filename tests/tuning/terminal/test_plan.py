@@ -11,10 +11,13 @@ from typing import Any
 
 import IPython.display
 import pytest
+import torch
 from rich.console import Console
 from whole_sweeps import write_rows
 
 from lorasweep import display
+from lorasweep.training.devices import Card
+from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
@@ -70,6 +73,25 @@ def test_the_plan_is_short(plan: SweepPlan) -> None:
         "trials  8 by TPE for the best validation accuracy, 2 at once with 1 core each",
         "rungs   6 evaluations per full trial; ASHA: keep the best 1/3 after rungs 1, 3",
         "cost    at most 16 epochs of 48 rows; about 5.3 with ASHA",
+    ]
+
+
+def test_the_plan_names_the_gpus_and_says_why_trials_share_one(plan: SweepPlan) -> None:
+    """Those on which trials run, which may be another machine's."""
+    card = Card("NVIDIA L4", (8, 9), 24 * 10**9)
+    shared = replace(
+        plan,
+        hardware=replace(plan.hardware, cards=(card, card)),
+        amp=AmpPolicy("bf16", torch.device("cuda")),
+        resources=replace(plan.resources, gpus_per_trial=0.5, concurrency=4),
+        share_reason="a trial may take 2.5 GB of a GPU's 24 GB",
+    )
+    lines = lines_of(shared)
+    assert lines[2] == "model   minilm (bert), bf16 on 2 × NVIDIA L4"
+    assert lines[4:7] == [
+        "trials  8 by TPE for the best validation accuracy, 4 at once with 0.5 GPU each",
+        "        a trial may take 2.5 GB of a GPU's 24 GB",
+        lines_of(plan)[5],
     ]
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from tiny_trials import hyperparameters, loaded, start
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
-from lorasweep.tuning.trials.checkpoints import prune, storage_of, without_lost
+from lorasweep.tuning.trials.checkpoints import prune, storage_of, without_lost, write_checkpoint
 
 
 @pytest.fixture(params=["own folder", "shared folder", "uri"])
@@ -93,3 +98,18 @@ def test_what_broke_can_be_tried_again_from_its_last_checkpoint(
     shutil.rmtree(broke[1])
     assert without_lost(folder, kept, storage).last_checkpoint is None
     assert without_lost(folder, gone, storage) is gone
+
+
+def test_a_checkpoint_says_what_its_logits_were_computed_in(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The plan may have been made on another machine, and the trial may go on elsewhere."""
+    state = start(loaded(tiny_base("bert")), hyperparameters(), "bf16")
+    evaluation = SimpleNamespace(logits=np.zeros((3, 2), dtype=np.float32))
+    write_checkpoint(state, evaluation, 0.5, 2, tmp_path)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "best.json").read_text()) == {
+        "score": 0.5,
+        "rung": 2,
+        "precision": "bf16",
+        "device": "cpu",
+    }

@@ -1,4 +1,4 @@
-"""What a trial's process loads, and a trial whose checkpoint is gone; the rest is tested by whole sweeps."""
+"""What a trial's process loads, its device and memory, and a lost checkpoint; whole sweeps test the rest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from ray import tune
 from ray.tune import Checkpoint
 from tiny_trials import dataset, hyperparameters, settings
 
+from lorasweep.training.devices import count_cards
+from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
-from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
+from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.record.reported import BEST_FILE, ERROR, RUNG, SCORE
 from lorasweep.tuning.trials import trial
-from lorasweep.tuning.trials.checkpoints import BEST_FILE
+
+CPU = torch.device("cpu")
 
 
 def test_a_trials_process_has_no_library_that_only_the_driver_needs() -> None:
@@ -83,7 +88,7 @@ def test_a_trial_whose_checkpoint_cannot_be_read_begins_anew(
     ("place", "told"),
     [
         ("load_base", "out of memory for the weights of "),
-        ("build_classifier", "out of memory for the adapter: "),
+        ("build_classifier", "out of memory for the weights of "),
         ("TrainingState.start", "out of memory for gradients and moments of "),
         ("fine_tune", "out of memory for a trial: "),
         ("write_checkpoint", "out of memory for a trial: "),
@@ -120,3 +125,26 @@ def test_what_a_trial_notes_reaches_its_record(
     results = run(monkeypatch, tiny_base("bert"), tmp_path)
     notes = ["out of memory: micro-batches of 4 rows, gradients accumulated"]
     assert [result["notes"] for result in results] == [notes] * 4
+
+
+@pytest.mark.parametrize(("share", "device"), [(0.0, "cpu"), (0.25, "cuda:0"), (1.0, "cuda:0")])
+def test_a_worker_is_set_up_for_its_share_of_a_gpu(
+    share: float, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, float]] = []
+    monkeypatch.setattr(trial, "reserved_device", lambda given: torch.device("cuda", 0) if given else CPU)
+    monkeypatch.setattr(trial, "begin", lambda given, share: begun.append((str(given), share)))
+    assert str(trial.prepare_worker(setup(share))) == device
+    assert begun == [(device, share)]
+
+
+@pytest.mark.skipif(count_cards() > 0, reason="this machine has a GPU")
+def test_a_gpu_that_torch_cannot_use_ends_the_trial_with_one_line() -> None:
+    """It would train on the CPU, and keep the GPU from others."""
+    with pytest.raises(SettingsError, match=r"a trial has reserved 0\.5 of a GPU: .*torch's CUDA is"):
+        trial.prepare_worker(setup(0.5))
+
+
+def setup(share: float) -> trial.TrialSetup:
+    """Of trials with one thread."""
+    return trial.TrialSetup(BaseModel("x", "x", None, "bert"), TrainingSettings(precision="fp32"), 1, share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,9 @@ from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
-
-PROBE_FILE = "probe.safetensors"
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def _write(
         text_columns=data.text_columns,
     )
     expected = _probe(checkpoint)
-    trained_in: Precision = sweep.plan.get("precision", config.training.precision)
-    amp, tolerance = comparison(trained_in, sweep.plan.get("device", "cpu"), expected)
+    amp, tolerance = comparison(*_ran_in(checkpoint, sweep), expected)
     rows = _first_rows(data, len(expected))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
@@ -192,6 +191,16 @@ def _base_model(sweep: SweepRecord, name: str) -> BaseModel:
     if base.hub_id is None or base.hub_id != base.location:
         return base
     return replace(base, revision=sweep.plan.get("base_model", {}).get("revision") or base.revision)
+
+
+def _ran_in(checkpoint: Path, sweep: SweepRecord) -> tuple[Precision, str]:
+    """Precision and type of the device in which the trial computed its logits; the plan's for older checkpoints."""
+    try:
+        stored = json.loads((checkpoint / BEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = {}
+    planned = {PRECISION: sweep.config.training.precision, DEVICE: "cpu"} | sweep.plan
+    return stored.get(PRECISION, planned[PRECISION]), stored.get(DEVICE, planned[DEVICE])
 
 
 def _probe(checkpoint: Path) -> np.ndarray:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
 from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import encode_texts
+from lorasweep.training.devices import begin, choose_device, release
 from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.hub import BaseModel
@@ -26,6 +26,8 @@ FP32_TOLERANCE = 1e-3
 # by more; and by more again where the two sides run in different types.
 HALF_TOLERANCE = 0.05
 OTHER_HALF_TOLERANCE = 0.1
+# GPUs multiply fp32 in TF32, whose mantissa has 10 bits: bf16's errors, divided by 8 and rounded up.
+TF32_TOLERANCE = 0.01
 
 HINT = "Has the base model changed since the sweep?"
 
@@ -40,10 +42,12 @@ def comparison(trained_in: Precision, trained_on: str, expected: np.ndarray) -> 
 
     Args:
         trained_in: the trial's precision, resolved.
-        trained_on: type of the trial's device.
+        trained_on: type of the trial's device, which may have been another machine's.
         expected: the trial's logits.
     """
-    device = torch.device("cuda" if trained_on == "cuda" and torch.cuda.is_available() else "cpu")
+    device = choose_device("auto" if trained_on == "cuda" else "cpu")
+    begin(device)
+    largest = float(np.abs(expected).max())
     try:
         amp = resolve_precision(trained_in, device)
     except SettingsError:  # fp16 away from the GPU
@@ -51,9 +55,10 @@ def comparison(trained_in: Precision, trained_on: str, expected: np.ndarray) -> 
     if not amp.in_hardware:
         amp = AmpPolicy("fp32", device)  # emulated it takes minutes
     if trained_in == "fp32":
-        return amp, fp32_tolerance(expected)
-    share = HALF_TOLERANCE if amp.name == trained_in else OTHER_HALF_TOLERANCE
-    return amp, share * float(np.abs(expected).max())
+        exact = fp32_tolerance(expected)
+        return amp, max(exact, TF32_TOLERANCE * largest) if trained_on == "cuda" else exact
+    same = amp.name == trained_in and device.type == trained_on
+    return amp, (HALF_TOLERANCE if same else OTHER_HALF_TOLERANCE) * largest
 
 
 def verify_export(
@@ -88,6 +93,8 @@ def verify_export(
         ) from error
     encoded = encode_texts(tokenizer, rows.text, rows.pair, None, tokenizer.model_max_length)
     logits = predict_logits(model.to(amp.device), encoded, amp)
+    del model
+    release(amp.device)
     problem = "the exported folder, loaded back, does not predict what the trial did"
     return largest_difference(expected, logits, tolerance, problem, HINT)
 

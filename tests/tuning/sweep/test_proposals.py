@@ -1,0 +1,77 @@
+"""What a search space can propose at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+from lorasweep.search_spaces.domains import Choice, IntRange
+from lorasweep.search_spaces.space import SearchSpace, as_space
+from lorasweep.training.data.encoding import encode_texts
+from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.model.target_modules import resolve_target_modules
+from lorasweep.tuning.sweep.proposals import highest, largest_trial
+
+AMP = AmpPolicy("bf16", torch.device("cpu"))
+
+
+def test_the_highest_number_of_choices_ranges_constants_and_defaults() -> None:
+    space = SearchSpace(
+        "mine", {"rank": Choice((4, 64, 16)), "batch_size": IntRange(8, 48, step=8), "alpha": 7}
+    )
+    assert [highest(space, name) for name in ("rank", "batch_size", "alpha")] == [64, 48, 7]
+    assert highest(SearchSpace("mine", {"rank": Choice((4, 64))}), "batch_size") == 32
+
+
+@pytest.fixture(scope="module")
+def bytes_of(tiny_base: Callable[[str], Path]) -> Callable[..., int | None]:
+    """Memory of the largest trial of a space with these parameters, on a tiny BERT."""
+    base = resolve_base_model(str(tiny_base("bert")))
+    loaded = load_base(base, ("a", "b", "c"), 0, AMP.device)
+    texts = encode_texts(load_tokenizer(base), ["film star " * 8, "film"], None, None, 16)
+    targets = {"all-linear": resolve_target_modules(loaded.model, "bert", "all-linear")}
+
+    def largest(micro_batch_size: int | None = None, **parameters: Any) -> int | None:
+        space = SearchSpace("mine", {"learning_rate": Choice((1e-3, 1e-2)), **parameters})
+        return largest_trial(space, loaded, texts, targets, AMP, micro_batch_size)
+
+    return largest
+
+
+def test_the_largest_trial_counts(bytes_of: Callable[..., int | None]) -> None:
+    """Of every hyperparameter that takes memory, the value that takes most."""
+    usual = bytes_of() or 0
+    assert usual > 0
+    assert bytes_of(batch_size=Choice((8, 32))) == usual
+    assert bytes_of(rank=Choice((4, 16))) == usual
+    for more in (
+        {"batch_size": Choice((8, 64))},
+        {"rank": IntRange(4, 64)},
+        {"method": Choice(("lora", "dora"))},
+    ):
+        assert (bytes_of(**more) or 0) > usual
+    assert (bytes_of(micro_batch_size=4) or 0) < usual
+    assert bytes_of(micro_batch_size=64) == usual
+
+
+def test_what_a_function_proposes_cannot_be_foreseen() -> None:
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        return {"rank": trial.suggest_int("rank", 2, 4)}
+
+    assert largest_trial(as_space(space), None, None, {}, AMP) is None  # type: ignore[arg-type]
+
+
+def test_a_model_whose_code_fails_costs_the_estimate_and_not_the_plan(
+    bytes_of: Callable[..., int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("lorasweep.tuning.sweep.proposals.measure_row", fail)
+    assert bytes_of() is None

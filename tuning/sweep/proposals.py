@@ -1,0 +1,72 @@
+"""What a search space can propose at most: its target modules, and the memory of its largest trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorasweep.search_spaces.domains import Choice, Domain
+from lorasweep.search_spaces.space import SearchSpace, Space
+from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.model.base_model import LoadedBase
+from lorasweep.training.model.memory import adapter_size, measure_row, trial_bytes
+from lorasweep.training.model.precision import AmpPolicy
+
+
+def target_module_choices(space: Space) -> list[str]:
+    """Every value of `target_modules` that the space can propose; empty for full fine-tuning."""
+    if not isinstance(space, SearchSpace):
+        # A function's choices show only when it runs; each trial checks its own.
+        return []
+    methods = choices_of(space, "method")
+    if methods and all(method == "full" for method in methods):
+        return []
+    return [str(choice) for choice in choices_of(space, "target_modules")]
+
+
+def choices_of(space: SearchSpace, name: str) -> list[Any]:
+    """All values that a space gives a hyperparameter: its choices, its constant, or the default."""
+    domain = space.parameters.get(name)
+    if isinstance(domain, Choice):
+        return list(domain.values)
+    return [getattr(space.hyperparameters({}), name)]
+
+
+def highest(space: SearchSpace, name: str) -> int:
+    """The largest whole number that a space gives a hyperparameter."""
+    domain = space.parameters.get(name)
+    if isinstance(domain, Domain) and not isinstance(domain, Choice):
+        return int(domain.distribution().high)
+    return max(int(value) for value in choices_of(space, name))
+
+
+def largest_trial(
+    space: Space,
+    loaded: LoadedBase,
+    texts: EncodedTexts,
+    target_modules: Mapping[str, Sequence[str]],
+    amp: AmpPolicy,
+    micro_batch_size: int | None = None,
+) -> int | None:
+    """Bytes of a device's memory that the largest trial of a space takes, about; None where nobody can foresee it.
+
+    Args:
+        texts: training rows.
+        target_modules: choice → names of the modules that it adapts.
+        micro_batch_size: rows on the device at once, if that is limited.
+    """
+    if not isinstance(space, SearchSpace):
+        return None  # a function's proposals show only when it runs
+    try:
+        measured = measure_row(loaded, texts)
+    except Exception:  # the model's own code, which raises whatever it likes
+        return None
+    rows = highest(space, "batch_size")
+    rank = highest(space, "rank")
+    head = sum(p.numel() for name in loaded.missing for p in loaded.model.get_submodule(name).parameters())
+    sizes = [adapter_size(loaded.model, names, rank) for names in target_modules.values()]
+    trained = head + max(sizes, default=0)
+    return max(
+        trial_bytes(measured, method, min(rows, micro_batch_size or rows), trained, amp)
+        for method in choices_of(space, "method")
+    )

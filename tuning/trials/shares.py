@@ -1,0 +1,188 @@
+"""Share the cores and GPUs of one machine or a cluster among trials."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.training.devices import CONTEXT_BYTES, Card
+from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.record.config import ResourceSettings
+from lorasweep.tuning.trials.hardware import Node
+
+log = logging.getLogger("lorasweep")
+
+# With more trials at once, the sampler would propose most of them before it has results to learn from.
+DEFAULT_CONCURRENCY = 4
+# A trial on a GPU gains little from more threads.
+GPU_TRIAL_CPUS = 4
+# Python's thread starts the kernels of the forward pass, and autograd's those of the backward pass.
+SHARED_GPU_TRIAL_CPUS = 2
+# Ray counts a GPU in so many parts.
+RAY_PARTS = 10_000
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each trial of a sweep gets.
+
+    Attributes:
+        cpus, gpus: of the machine or the whole cluster.
+        cpus_per_trial: cores reserved by a trial, and its number of threads.
+        gpus_per_trial: GPUs, or a fraction of one.
+        concurrency: trials at the same time.
+    """
+
+    cpus: int
+    gpus: float
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class GpuShare:
+    """The share of a GPU that a trial gets where none is asked for, and why; one line."""
+
+    gpus: float
+    reason: str
+
+
+def default_share(
+    settings: ResourceSettings,
+    trials: int,
+    nodes: Sequence[Node],
+    cards: Sequence[Card],
+    trial_bytes: int | None,
+) -> GpuShare:
+    """The largest number of trials on each GPU that its memory, the cores and the search allow, as a share.
+
+    Args:
+        trials: of the sweep.
+        cards: the GPUs; at least one.
+        trial_bytes: memory of the largest trial, without CUDA's own; None where it cannot be foreseen.
+    """
+    if trial_bytes is None:
+        return GpuShare(1.0, "a whole GPU each: what a trial takes of its memory cannot be foreseen")
+    with_gpus = [node for node in nodes if node.gpus and node.cpus]
+    gpus = sum(node.gpus for node in with_gpus)
+    at_once = min(settings.concurrency or max(DEFAULT_CONCURRENCY, gpus), trials)
+    wanted = math.ceil(at_once / gpus) if settings.concurrency else at_once // gpus
+    cores = settings.cpus_per_trial or (1 if settings.concurrency else SHARED_GPU_TRIAL_CPUS)
+    by_cores = min(node.cpus // node.gpus // cores for node in with_gpus)
+    memory, needed = min(card.memory for card in cards), trial_bytes + CONTEXT_BYTES
+    count = max(1, min(wanted, by_cores, memory // needed))
+    reason = f"a trial may take {needed / GIGABYTE:.1f} GB of a GPU's {memory / GIGABYTE:.0f} GB"
+    if needed > memory:
+        reason += ", and then computes a batch in parts"
+    elif count < wanted and by_cores < memory // needed:
+        reason += f"; more on a GPU would need {cores} {'core' if cores == 1 else 'cores'} each"
+    # Ray rounds to its parts: six shares of 0.16667 would be more than a GPU.
+    return GpuShare(RAY_PARTS // count / RAY_PARTS, reason)
+
+
+def resolve_resources(
+    settings: ResourceSettings, trials: int, nodes: Sequence[Node], gpu_share: float = 1.0
+) -> Resources:
+    """Share cores and GPUs so that the trials on a node never have more threads than it has cores.
+
+    Args:
+        trials: of the sweep.
+        gpu_share: of a trial, where the settings name none and there are GPUs.
+
+    Raises:
+        SettingsError: the settings need more than there is.
+    """
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    gpus_per_trial = check_resources(settings, nodes, gpu_share)
+    most = _slots(nodes, settings.cpus_per_trial or 1, gpus_per_trial)
+    concurrency = settings.concurrency or (most if gpus_per_trial else min(most, DEFAULT_CONCURRENCY))
+    concurrency = min(concurrency, trials)
+    if concurrency > most:
+        raise _too_many(concurrency, settings, nodes, gpus_per_trial)
+    if settings.cpus_per_trial is None:
+        largest = GPU_TRIAL_CPUS if gpus_per_trial else max(node.cpus for node in nodes)
+        shares = range(largest, 0, -1)
+        cpus_per_trial = next(c for c in shares if _slots(nodes, c, gpus_per_trial) >= concurrency)
+    else:
+        cpus_per_trial = settings.cpus_per_trial
+    if (settings.concurrency or 0) > trials:
+        log.warning(
+            "concurrency %d: the sweep has %d trials, so no more run at once", settings.concurrency, trials
+        )
+    return Resources(cpus, float(gpus), cpus_per_trial, gpus_per_trial, concurrency)
+
+
+def check_resources(settings: ResourceSettings, nodes: Sequence[Node], gpu_share: float = 1.0) -> float:
+    """Refuse what no node can give one trial; returns its GPUs.
+
+    Raises:
+        SettingsError: no node has so many cores or GPUs.
+    """
+    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
+    share, cores = settings.gpus_per_trial, settings.cpus_per_trial
+    if share is None:
+        share = gpu_share if gpus else 0.0
+    there = "there are" if len(nodes) == 1 else "no node has more than"
+    if share > gpus:
+        raise SettingsError(
+            f"--gpus-per-trial {share:g}: {there} {gpus:g} GPUs; ask for at most that, or 0 to train on CPU cores"
+        )
+    if share > 1 and share != int(share):
+        raise SettingsError(f"--gpus-per-trial {share:g}: take a whole number, or a fraction below 1")
+    if cores is not None and cores > cpus:
+        raise SettingsError(f"--cpus-per-trial {cores}: {there} {cpus} cores; ask for at most that")
+    if cores is None and not _slots(nodes, 1, share):
+        raise SettingsError(
+            "--address: the nodes with GPUs have no cores, and a trial needs one; start them with: ray start "
+            "--num-cpus, or train on the others: --gpus-per-trial 0"
+        )
+    if cores is not None and not _slots(nodes, cores, share):
+        raise SettingsError(
+            f"--cpus-per-trial {cores}: no node with {share:g} free GPUs has so many cores; lower one of them"
+        )
+    return share
+
+
+def _too_many(
+    concurrency: int, settings: ResourceSettings, nodes: Sequence[Node], gpus_per_trial: float
+) -> SettingsError:
+    """The error that says which of GPUs and cores are too few for so many trials at once."""
+    asked, cores = f"--concurrency {settings.concurrency}", settings.cpus_per_trial
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    by_node = "" if len(nodes) == 1 else f" on {len(nodes)} nodes"
+    if gpus_per_trial and concurrency > (
+        on_gpus := sum(gpu_slots(node.gpus, gpus_per_trial) for node in nodes)
+    ):
+        return SettingsError(
+            f"{asked}: {gpus:g} GPUs{by_node} hold {on_gpus} trials of {gpus_per_trial:g} each; "
+            "lower it or --gpus-per-trial"
+        )
+    if cores is None:
+        return SettingsError(
+            f"{asked}: each trial needs a core, and there are {cpus}{by_node}; ask for at most "
+            f"{_slots(nodes, 1, gpus_per_trial)}"
+        )
+    return SettingsError(
+        f"{asked}: {concurrency} trials of --cpus-per-trial {cores} need {cores * concurrency} cores, and there "
+        f"are {cpus}{by_node}, for {_slots(nodes, cores, gpus_per_trial)} trials; lower one of them"
+    )
+
+
+def _slots(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """Trials that run at once: each has its cores and GPUs on one node."""
+    slots = [node.cpus // cpus_per_trial for node in nodes]
+    if gpus_per_trial:
+        by_gpus = (gpu_slots(node.gpus, gpus_per_trial) for node in nodes)
+        slots = [min(pair) for pair in zip(slots, by_gpus, strict=True)]
+    return sum(slots)
+
+
+def gpu_slots(gpus: float, gpus_per_trial: float) -> int:
+    """Trials that fit on a node's GPUs. A fraction stays on one GPU: two GPUs hold two trials of 0.6."""
+    if gpus_per_trial >= 1:
+        return int(gpus / gpus_per_trial)
+    return int(gpus) * int(1 / gpus_per_trial + 1e-9)
