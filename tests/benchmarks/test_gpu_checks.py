@@ -20,6 +20,7 @@ from gpu_check import Bench
 from gpu_timing import covered, measure
 from recorded_graphs import RecordedGraphs
 
+from lorasweep.training.data import batches
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.tuning.adapters.export import verify
@@ -121,6 +122,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
         make_masks_without_waiting(model.get_base_model())  # as on a GPU
         return model
 
+    monkeypatch.setattr(batches, "library", lambda device: torch)  # and not numpy, which cannot be recorded
     monkeypatch.setattr(gpu_training, "graphs_for", recorded)
     monkeypatch.setattr(gpu_training, "build_classifier", built)
     return made
@@ -210,4 +212,7 @@ class TestOnAGpu:
 
 def test_tolerances_are_those_of_exports() -> None:
     """They are repeated, because exports need Optuna."""
-    assert gpu_equal.HALF_TOLERANCE == verify.HALF_TOLERANCE
+    assert (gpu_equal.HALF_TOLERANCE, gpu_equal.TF32_TOLERANCE) == (
+        verify.HALF_TOLERANCE,
+        verify.TF32_TOLERANCE,
+    )
