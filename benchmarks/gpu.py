@@ -123,6 +123,8 @@ def main() -> int:
     }
     write_json(options.out / "gpu.json", findings, facts)
     print(f"\n{terminal_table(findings)}\n\n{summary(findings)}; all figures: {options.out / 'gpu.json'}")
+    if small:
+        print("In small: what passes shows that the checks run, and says nothing of a GPU at work.")
     if options.write and not small:
         (RESULTS / "gpu.md").write_text(result(findings, facts), encoding="utf-8")
     return 1 if any(finding.passed is False for finding in findings) else 0
