@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 import torch
+from tiny_trials import CPU, dataset, hyperparameters, settings
+from transformers import BertForSequenceClassification
 
-from lorasweep.tuning.sweep.after_trials import run_alone, run_remote
+from lorasweep.training.errors import TrainingError
+from lorasweep.training.loop.state import WEIGHTS_FOLDER
+from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.model.classifier import save_weights
+from lorasweep.tuning.sweep.after_trials import predict_test, run_alone, run_remote
 from lorasweep.tuning.trials import cluster, trial
 from lorasweep.tuning.trials.shares import Resources
+from lorasweep.tuning.trials.trial import TrialSetup, start_state
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +78,25 @@ def test_this_process_keeps_nothing_of_a_gpu(
     else:
         assert run_alone(None, resources, train, 3) == 3
     assert freed == (["base", "cuda:0"] if gpus else [])
+
+
+@pytest.mark.parametrize("place", ["load_base", "build_classifier", "TrainingState.start", "forward"])
+def test_memory_that_runs_out_while_the_winner_is_scored_is_one_line(
+    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*arguments: Any, **inputs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    setup = TrialSetup(resolve_base_model(str(tiny_base("bert"))), settings(), threads=1, gpu_share=0)
+    chosen, data = hyperparameters(), dataset()
+    save_weights(start_state(data, setup, chosen, CPU).model, tmp_path / WEIGHTS_FOLDER)
+    logits, _ = predict_test(chosen, str(tmp_path), data, setup)
+    assert logits.shape == (len(data.test), 3)
+    trial._loaded_base.cache_clear()
+    if place == "forward":
+        monkeypatch.setattr(BertForSequenceClassification, "forward", full)
+    else:
+        monkeypatch.setattr(f"lorasweep.tuning.trials.trial.{place}", full)
+    with pytest.raises(TrainingError, match=r"^out of memory .*(lower|fewer)") as caught:
+        predict_test(chosen, str(tmp_path), data, setup)
+    assert "\n" not in str(caught.value)
