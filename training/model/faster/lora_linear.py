@@ -7,12 +7,14 @@ backward. The module and its parameters stay PEFT's, so saving, loading and merg
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
 from torch import nn
 
+from lorasweep.training.devices import is_out_of_memory
 from lorasweep.training.model.faster.flat_view import flat_gradient, in_type
 
 # Attribute of a layer's input that holds its cast to the AMP type.
@@ -141,8 +143,27 @@ def _gradient(
     into = gradient.t() if transposed else gradient
     if thin.dtype == into.dtype:
         into.addmm_(thin.t(), wide, alpha=scale)
-    elif into.is_cuda:
+    elif _adds_in_one(into.device, thin.dtype, into.dtype):
         torch.addmm(into, thin.t(), wide, out_dtype=into.dtype, alpha=scale, out=into)
     else:
         into.add_((thin.t() @ wide).to(into.dtype), alpha=scale)
     return gradient if flat is None else None
+
+
+@cache
+def _adds_in_one(device: torch.device, dtype: torch.dtype, into: torch.dtype) -> bool:
+    """Whether a product of matrices of one type is added to one of another type in one kernel.
+
+    A CPU cannot do so, nor can every GPU with every build of torch.
+    """
+    half, sums = (
+        torch.zeros(16, 16, dtype=dtype, device=device),
+        torch.zeros(16, 16, dtype=into, device=device),
+    )
+    try:
+        torch.addmm(sums, half, half, out_dtype=into, out=sums)
+    except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+    return True
