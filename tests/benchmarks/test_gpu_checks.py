@@ -20,7 +20,7 @@ from gpu_check import Bench
 from gpu_timing import covered, measure
 from recorded_graphs import RecordedGraphs
 
-from lorasweep.training.data import batches
+from lorasweep.training.data import device_texts
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.tuning.adapters.export import verify
@@ -122,7 +122,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
         make_masks_without_waiting(model.get_base_model())  # as on a GPU
         return model
 
-    monkeypatch.setattr(batches, "library", lambda device: torch)  # and not numpy, which cannot be recorded
+    monkeypatch.setattr(
+        device_texts, "library", lambda device: torch
+    )  # and not numpy, which cannot be recorded
     monkeypatch.setattr(gpu_training, "graphs_for", recorded)
     monkeypatch.setattr(gpu_training, "build_classifier", built)
     return made

@@ -14,7 +14,7 @@ from tiny_trials import start as start_trial
 from torch import nn
 
 from lorasweep.training import devices
-from lorasweep.training.data import batches
+from lorasweep.training.data import device_texts
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.loop.steps import make_steps
@@ -28,7 +28,7 @@ SHARED = settings(epochs=8, evaluations_per_epoch=1, class_weights=True)
 
 def compute_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gather batches by torch, not by numpy, and keep the CPU's random numbers for a GPU's."""
-    monkeypatch.setattr(batches, "library", lambda device: torch)
+    monkeypatch.setattr(device_texts, "library", lambda device: torch)
     monkeypatch.setattr(devices, "random_state", lambda device: torch.get_rng_state())
     monkeypatch.setattr(devices, "set_random_state", lambda device, state: torch.set_rng_state(state))
 

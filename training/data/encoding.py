@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lorasweep.training.data.batches import DeviceTexts, to_device
+from lorasweep.training.data.device_texts import DeviceTexts, to_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

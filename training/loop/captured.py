@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lorasweep.training import devices
-from lorasweep.training.data.batches import BatchShape, DeviceTexts
+from lorasweep.training.data.device_texts import BatchShape, DeviceTexts
 from lorasweep.training.errors import first_line
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.graph import Graphs

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from lorasweep.training import devices
-from lorasweep.training.data.batches import BatchShape, DeviceTexts
+from lorasweep.training.data.device_texts import BatchShape, DeviceTexts
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.out_of_memory import ADVICE, no_memory_for
 from lorasweep.training.loop.state import TrainingState

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.loop.captured import CapturedSteps
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.graph import Graphs, graphs_for

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.batches import LENGTH_STEP, DeviceTexts
+from lorasweep.training.data.device_texts import LENGTH_STEP, DeviceTexts
 from lorasweep.training.errors import ModelError, SettingsError, first_line
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.faster.mask import takes_unpadded

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.batches import DeviceTexts, evaluation_batches, evaluation_size
+from lorasweep.training.data.batches import evaluation_batches, evaluation_size
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.devices import empty_cache, is_out_of_memory
 from lorasweep.training.errors import TrainingError

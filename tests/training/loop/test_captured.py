@@ -22,7 +22,8 @@ from captured_trials import (
 from recorded_graphs import RecordedGraphs
 from tiny_trials import CPU, dataset, hyperparameters, loaded, settings, trained
 
-from lorasweep.training.data.batches import DeviceTexts, epoch_batches
+from lorasweep.training.data.batches import epoch_batches
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.loop.captured import EAGER_STEPS, FIRST_CAPTURE
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.steps import make_steps

@@ -20,7 +20,7 @@ from captured_trials import (
 from recorded_graphs import RecordedGraphs
 from tiny_trials import CPU, dataset, hyperparameters, loaded, trained
 
-from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.loop.steps import make_steps

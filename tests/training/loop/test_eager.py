@@ -13,7 +13,7 @@ import torch
 from tiny_trials import CPU, dataset, hyperparameters, loaded, settings, start
 from torch import nn
 
-from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.fine_tune import fine_tune

@@ -13,7 +13,7 @@ from captured_trials import SHARED, compute_as_on_a_gpu, equal_lengths, start
 from recorded_graphs import RecordedGraphs
 from tiny_trials import CPU, dataset, hyperparameters, loaded, settings
 
-from lorasweep.training.data.batches import DeviceTexts
+from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.loop.captured import CapturedSteps
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.fine_tune import fine_tune

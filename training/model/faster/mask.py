@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorasweep.training.data.batches import is_unpadded
+from lorasweep.training.data.device_texts import is_unpadded
 
 # Our forms of transformers' implementations of attention: the same attention, and masks by the functions below.
 SDPA, EAGER = "lorasweep_sdpa", "lorasweep_eager"
