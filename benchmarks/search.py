@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from common import RESULTS, made_by, processor, table
 from matplotlib import pyplot
-from record_curves import VALIDATION_ROWS
+from record_curves import SETS
 from surrogate import RUNGS, Contender, Surrogate, load_curves, replay
 
 from lorasweep.search_spaces.space import SearchSpace, load_space
@@ -163,15 +163,15 @@ def about(surrogate: Surrogate, seeds: int) -> str:
     """What a reader needs to judge the tables."""
     curves, errors = surrogate.curves, surrogate.leave_one_out()
     best = [curve.best for curve in curves]
-    middle = float(np.median(best))
+    middle, rows = float(np.median(best)), SETS["headlines"].validation_rows
     return (
         f"{len(curves)} recorded curves, best accuracy {min(best):.1%} to {max(best):.1%} "
         f"(median {middle:.1%}), {sum(len(curve.scores) < RUNGS for curve in curves)} diverged; "
         f"{seeds} seeds.\n"
         f"The surrogate's mean absolute error, a curve predicted by its nearest neighbour: "
         f"{100 * errors.nearest:.1f} points ({100 * errors.mean:.1f} if predicted by the mean of all others), "
-        f"rank correlation {errors.rank_correlation:.2f}. An accuracy over {VALIDATION_ROWS} rows has itself a "
-        f"standard error of about {100 * np.sqrt(middle * (1 - middle) / VALIDATION_ROWS):.1f} points, so luck "
+        f"rank correlation {errors.rank_correlation:.2f}. An accuracy over {rows} rows has itself a "
+        f"standard error of about {100 * np.sqrt(middle * (1 - middle) / rows):.1f} points, so luck "
         "too chooses the best curve; it is the same luck for every contender."
     )
 
