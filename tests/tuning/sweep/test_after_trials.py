@@ -31,13 +31,22 @@ def two_gpus() -> Iterator[None]:
     cluster.stop_ray()
 
 
-def where() -> tuple[int, str | None]:
-    """The process, and the GPUs that Ray lets it see."""
-    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+Where = Callable[[], tuple[int, str | None]]
+
+
+@pytest.fixture
+def where() -> Where:
+    """Returns the process, and the GPUs that Ray lets it see."""
+
+    # Inside a function it travels whole: a worker cannot import the tests.
+    def here() -> tuple[int, str | None]:
+        return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    return here
 
 
 @pytest.mark.slow
-def test_a_worker_with_a_gpu_ends_with_its_task(two_gpus: None) -> None:
+def test_a_worker_with_a_gpu_ends_with_its_task(two_gpus: None, where: Where) -> None:
     """Else it keeps memory of the GPU, and its next task sees the GPU of the first."""
     resources = Resources(2, 2.0, 1, 1.0, 2)
     seen = [ray.get(run_remote(resources, where)) for _ in range(3)]
@@ -48,7 +57,7 @@ def test_a_worker_with_a_gpu_ends_with_its_task(two_gpus: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_without_a_gpu_is_used_again(two_gpus: None) -> None:
+def test_a_worker_without_a_gpu_is_used_again(two_gpus: None, where: Where) -> None:
     """Its imports take seconds, and the base model stays."""
     resources = Resources(2, 0.0, 1, 0.0, 2)
     assert len({ray.get(run_remote(resources, where))[0] for _ in range(3)}) == 1
