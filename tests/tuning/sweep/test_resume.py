@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,8 +36,13 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 def trial_processes(driver: int) -> list[psutil.Process]:
     """The workers of a driver that train a trial: Ray names them after its wrapper of a function."""
-    children = psutil.Process(driver).children(recursive=True)
-    return [child for child in children if "ImplicitFunc" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(driver).children(recursive=True):
+        # One may end meanwhile.
+        with suppress(psutil.NoSuchProcess):  # of which a zombie is a kind
+            if "ImplicitFunc" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def check_whole(folder: SweepFolder, trials: int, rungs: int) -> None:

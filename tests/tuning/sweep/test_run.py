@@ -339,6 +339,8 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(to: str, place: Path) -> None:
 
 # The cluster's own token: without these Ray takes whatever token the user happens to have.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+# Its GPUs: torch can use none of them, and says here that it can.
+GPUS = {"PYTHONPATH": f"{Path(__file__).parents[1] / 'gpus_of_ray'}{os.pathsep}{ROOT}"}
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +357,7 @@ def cluster() -> Iterator[str]:
             *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-gpus=2", "--num-cpus=4"),
             *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
         ],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | TOKEN,
+        env=os.environ | GPUS | TOKEN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -395,7 +397,7 @@ def test_trials_share_gpus_as_asked(share: str, at_once: int, cluster: str, plac
     lorasweep(
         place, *RUN, "--epochs", "3", "--no-asha", "--trials", "6", "--keep", "6", "--name", name,
         "--address", cluster, "--storage", str(place / "shared"), "--gpus-per-trial", share,
-        **TOKEN,
+        **GPUS, **TOKEN,
     )  # fmt: skip
     folder = SweepFolder(place / "mlruns", name)
     records = folder.trials()
