@@ -38,6 +38,7 @@ from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 SPACE = "lora_cpu"
 SETTINGS = TrainingSettings(epochs=3, evaluations_per_epoch=2)
 RESULTS = Path(__file__).parent / "results"
+PRECISION = resolve_precision("auto", torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
 def train(values: dict[str, Any], data: EncodedDataset, base: Any) -> Iterator[dict[str, Any]]:
     """The evaluations of one trial that is never stopped; fewer where its loss is not finite."""
     hyperparameters: Hyperparameters = load_space(SPACE).hyperparameters(values)
-    amp = resolve_precision("auto", torch.device("cpu"))
-    model = build_classifier(base, hyperparameters, SETTINGS.seed, amp)
-    state = TrainingState.start(model, hyperparameters, amp)
+    model = build_classifier(base, hyperparameters, SETTINGS.seed, PRECISION)
+    state = TrainingState.start(model, hyperparameters, PRECISION)
     parameters = trainable_parameters(model)
     try:
         for evaluation in fine_tune(state, data, hyperparameters, SETTINGS):
@@ -127,6 +127,7 @@ def main() -> None:
         evaluations = list(train(values, data, loaded))
         curve = {"number": number, "settings": values, "evaluations": evaluations}
         curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}
+        curve["precision"] = PRECISION.name
         with out.open("a") as file:
             file.write(json.dumps(curve) + "\n")
         best = max((entry["accuracy"] for entry in evaluations), default=0.0)
