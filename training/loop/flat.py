@@ -74,11 +74,7 @@ class FlatParameters:
         ]
 
     def adamw(self, rate: float, weight_decay: float) -> torch.optim.AdamW:
-        """AdamW over the buffer; as usual for transformers only matrices decay, not biases and norms.
-
-        On CUDA the learning rate of its groups is a tensor there, so that a captured step can change it.
-        """
-        on_cuda = self.values.is_cuda
+        """AdamW over the buffer; as usual for transformers only matrices decay, not biases and norms."""
         groups: list[dict[str, Any]] = []
         states: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
         for (part, numbers), step in zip(self._halves(), self.step_counts, strict=True):
@@ -88,12 +84,7 @@ class FlatParameters:
                 {"params": [half], "weight_decay": weight_decay if numbers.start < self.matrices else 0.0}
             )
             states[half] = {"step": step} | {name: buffer[part] for name, buffer in self.moments.items()}
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=torch.tensor(rate, device=self.values.device) if on_cuda else rate,
-            fused=True,
-            capturable=on_cuda,
-        )
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
         optimizer.state.update(states)
         return optimizer
 

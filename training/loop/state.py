@@ -98,22 +98,17 @@ class TrainingState:
         optimizer = trained.adamw(hyperparameters.learning_rate, hyperparameters.weight_decay)
         return cls(model, trained, optimizer, amp.grad_scaler(), amp)
 
-    def apply_gradients(self, max_norm: float, rate: float | torch.Tensor) -> None:
+    def apply_gradients(self, max_norm: float, rate: float) -> None:
         """Take an optimiser step with the gradient so far, and set it to 0; nothing here waits for the device.
 
         Args:
             max_norm: to which the gradient is clipped.
-            rate: the learning rate; a tensor of shape () on the device in a captured step, which replays it.
+            rate: the learning rate.
         """
         self.scaler.unscale_(self.optimizer)
         self.trained.clip_gradients(max_norm)
         for group in self.optimizer.param_groups:
-            if not isinstance(group["lr"], torch.Tensor):
-                group["lr"] = float(rate)
-            elif isinstance(rate, torch.Tensor):
-                group["lr"].copy_(rate)
-            else:
-                group["lr"].fill_(rate)
+            group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.trained.zero_gradients()

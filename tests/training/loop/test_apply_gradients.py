@@ -100,19 +100,3 @@ def test_a_step_does_not_wait_for_the_device() -> None:
     state = TrainingState.start(model, hyperparameters(), AmpPolicy("bf16", torch.device("meta")))
     model(torch.ones(2, 8, device="meta")).sum().backward()
     state.apply_gradients(1.0, 1e-3)
-
-
-@pytest.mark.parametrize("given", ["number", "tensor"])
-def test_the_rate_may_be_a_tensor(bert: LoadedBase, given: str) -> None:
-    """As it is on CUDA, where a captured step reads it anew each time."""
-    plain, state = start(bert, hyperparameters()), start(bert, hyperparameters())
-    kept = torch.zeros(())
-    for group in state.optimizer.param_groups:
-        group["lr"] = kept
-    for rate in (1e-2, 1e-3):
-        for one in (plain, state):
-            one.trained.gradients.copy_(one.trained.values)
-        plain.apply_gradients(1.0, rate)
-        state.apply_gradients(1.0, torch.tensor(rate) if given == "tensor" else rate)
-        assert all(group["lr"] is kept for group in state.optimizer.param_groups)
-    torch.testing.assert_close(state.trained.values, plain.trained.values, rtol=1e-6, atol=1e-7)
