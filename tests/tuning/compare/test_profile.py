@@ -16,6 +16,7 @@ from tiny_trials import CPU, FP32, dataset, loaded
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 
+from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.classifier import build_classifier, save_weights
 from lorasweep.training.model.precision import AmpPolicy
@@ -92,6 +93,16 @@ def test_amp_halves_what_linear_layers_allocate(base: LoadedBase) -> None:
         assert operators["linear (addmm, mm)"].milliseconds > 0
         used[amp.name] = operators["gelu"].megabytes
     assert used["bf16"] == pytest.approx(used["fp32"] / 2, rel=0.05)
+
+
+def test_a_model_in_training_is_profiled_as_it_trains(base: LoadedBase) -> None:
+    """On its flat gradient, which it keeps, at 0."""
+    amp = AmpPolicy("bf16", CPU)
+    state = TrainingState.start(build_classifier(base, LORA, 0, amp), LORA, amp)
+    before = [id(parameter.grad) for parameter in state.trained.parameters]
+    profile_step(state.model, dataset(64).train, amp, 8, steps=1)
+    assert [id(parameter.grad) for parameter in state.trained.parameters] == before
+    assert not state.trained.gradients.any()
 
 
 def test_latency_is_of_every_batch_asked_for(base: LoadedBase) -> None:
