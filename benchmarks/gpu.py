@@ -104,6 +104,8 @@ def main() -> int:
     checks = tuple(check for check in CHECKS if (options.only or "") in check.name)
     if not checks:
         parser.error(f"--only {options.only}: no check has this in its name")
+    if not options.minutes > 0:
+        parser.error(f"--minutes {options.minutes:g}: give a time above 0")
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "gpu.jsonl"
     lines.unlink(missing_ok=True)
