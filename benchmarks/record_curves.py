@@ -1,12 +1,14 @@
 """Learning curves of this project's own trials on real texts, for `search.py` to replay.
 
-    python benchmarks/record_curves.py FOLDER [--set headlines] [--curves 62]
+    python benchmarks/record_curves.py FOLDER --set trec [--curves 40] [--train-rows 4252]
 
 FOLDER holds the files of `SETS`: parts of R. Misra's News Category Dataset, and public research sets. The settings are
 the default space's (`lora_cpu`): its start, then random draws, the same ones for every set. Each is trained to the end
-of the default budget (3 epochs, 6 evaluations), never stopped, so that any scheduler can be replayed on it. One JSON
-line a curve; curves that the set's file has already are not trained again. Half a minute to a minute a curve on one
-CPU core. The loss is the plain cross entropy of the validation rows.
+of the default budget (3 epochs) with 12 evaluations and never stopped, so that any scheduler can be replayed on it.
+An evaluation has accuracy, macro-F1 and loss (plain cross entropy, in nats) of the validation rows, by which a search
+decides, and of as many held-out rows, which say what its decision is worth; `seconds` of training and evaluating so
+far. One JSON line a curve; curves that the file has already are not trained again. 15 to 30 seconds a curve on one
+CPU core. `--train-rows` records another size of the same set, into a file of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 
@@ -30,14 +33,16 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.classifier import build_classifier, trainable_parameters
+from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import MINILM, DataSettings, Hyperparameters, TrainingSettings
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
 SPACE = "lora_cpu"
-SETTINGS = TrainingSettings(epochs=3, evaluations_per_epoch=2)
-RESULTS = Path(__file__).parent / "results"
+SETTINGS = TrainingSettings(epochs=3, evaluations_per_epoch=4)
+CURVES = Path(__file__).parent / "results" / "curves"
+HELD_OUT_ROWS = 800
 PRECISION = resolve_precision("auto", torch.device("cpu"))
 
 
@@ -51,13 +56,10 @@ class CurveSet:
     text: tuple[str, ...] = ("text",)
     label: str = "label"
     split_column: str | None = "split"
-    out: str = ""
 
 
 SETS = {
-    "headlines": CurveSet(
-        "huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category", out="curves.jsonl"
-    ),
+    "headlines": CurveSet("huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category"),
     "records": CurveSet(
         "News_Category_Dataset_13k.json.gz", 600, 400, ("headline", "short_description"), "category", None
     ),
@@ -78,17 +80,43 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
         yield space.suggest(study.ask())
 
 
-def train(values: dict[str, Any], data: EncodedDataset, base: Any) -> Iterator[dict[str, Any]]:
-    """The evaluations of one trial that is never stopped; fewer where its loss is not finite."""
+def encoded(folder: Path, chosen: CurveSet, train_rows: int, tokenizer: Any) -> EncodedDataset:
+    """The set's rows, tokenised; the validation split holds the held-out rows, too."""
+    data_settings = DataSettings(
+        path=str(folder / chosen.file),
+        text=chosen.text,
+        label=chosen.label,
+        split_column=chosen.split_column,
+        max_train_rows=train_rows,
+        max_validation_rows=chosen.validation_rows + HELD_OUT_ROWS,
+    )
+    return encode_dataset(load_dataset(data_settings, SETTINGS.seed), tokenizer, SETTINGS.max_length)
+
+
+def train(values: dict[str, Any], data: EncodedDataset, base: Any, rows: int) -> Iterator[dict[str, Any]]:
+    """The evaluations of one trial that is never stopped; fewer where its loss is not finite.
+
+    Args:
+        rows: how many of the validation rows a search sees.
+    """
     hyperparameters: Hyperparameters = load_space(SPACE).hyperparameters(values)
     model = build_classifier(base, hyperparameters, SETTINGS.seed, PRECISION)
     state = TrainingState.start(model, hyperparameters, PRECISION)
-    parameters = trainable_parameters(model)
+    order = np.random.default_rng(0).permutation(len(data.validation))
+    labels = data.validation.labels
     try:
         for evaluation in fine_tune(state, data, hyperparameters, SETTINGS):
-            yield asdict(evaluation.scores) | {"seconds": evaluation.seconds, "parameters": parameters}
+            seen, held_out = (
+                asdict(score(evaluation.logits[part], labels[part])) for part in (order[:rows], order[rows:])
+            )
+            yield rounded(seen) | {"seconds": round(evaluation.seconds, 3), "held_out": rounded(held_out)}
     except TrainingError:
         return
+
+
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    """Scores to the digits that matter, so that the files stay small."""
+    return {name: round(value, 5) for name, value in scores.items()}
 
 
 def main() -> None:
@@ -97,37 +125,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--set", choices=SETS, default="headlines")
-    parser.add_argument("--curves", type=int, default=62)
+    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--curves", type=int, default=40)
+    parser.add_argument("--train-rows", type=int)
     options = parser.parse_args()
     chosen = SETS[options.set]
-    out = RESULTS / (chosen.out or f"curves/{options.set}.jsonl")
+    train_rows = options.train_rows or chosen.train_rows
+    name = options.set if train_rows == chosen.train_rows else f"{options.set}-{train_rows}"
+    out = CURVES / f"{name}.jsonl"
     out.parent.mkdir(exist_ok=True)
     quiet_libraries()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    dataset = load_dataset(
-        DataSettings(
-            path=str(options.folder / chosen.file),
-            text=chosen.text,
-            label=chosen.label,
-            split_column=chosen.split_column,
-            max_train_rows=chosen.train_rows,
-            max_validation_rows=chosen.validation_rows,
-        ),
-        SETTINGS.seed,
-    )
     base = resolve_base_model(MINILM)
-    data = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
+    data = encoded(options.folder, chosen, train_rows, load_tokenizer(base))
     loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
     recorded = len(out.read_text().splitlines()) if out.is_file() else 0
     for number, values in enumerate(proposals(options.curves)):
         if number < recorded:
             continue
-        evaluations = list(train(values, data, loaded))
-        curve = {"number": number, "settings": values, "evaluations": evaluations}
+        evaluations = list(train(values, data, loaded, chosen.validation_rows))
+        curve = {"number": number, "settings": values, "train_rows": len(data.train)}
         curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}
-        curve["precision"] = PRECISION.name
+        curve |= {"precision": PRECISION.name, "evaluations": evaluations}
         with out.open("a") as file:
             file.write(json.dumps(curve) + "\n")
         best = max((entry["accuracy"] for entry in evaluations), default=0.0)

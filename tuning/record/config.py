@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
-from lorasweep.training.settings import MINILM, DataSettings, Settings, TrainingSettings
+from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, TrainingSettings
 
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -52,9 +52,28 @@ class SearchSettings(Settings):
     sampler: Literal["tpe", "random"] = Field(
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
+    objective: Metric | None = Field(
+        None, description="Validation score that stops trials and guides the sampler; loss unless given."
+    )
     asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
     reduction_factor: int = Field(3, ge=2, description="Keep the best 1/n of trials at each rung.")
     grace_rungs: int = Field(1, ge=1, description="Evaluations before a trial may be stopped.")
+    proxy: float | None = Field(
+        None,
+        gt=0,
+        description="Search on a stratified part of the rows: a share below 1, or a number of training rows.",
+    )
+    finalists: int | None = Field(
+        None,
+        ge=1,
+        description="Best trials of a search on a part that are then trained on all rows; 3 if not given.",
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="Minutes that the sweep may take, with what comes after the trials."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop when this many trials in a row brought nothing beyond noise."
+    )
     max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
     warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
 
@@ -155,6 +174,11 @@ class SweepConfig(Settings):
             if name != MINILM and folder.is_dir():
                 return str(folder.resolve())
         return name
+
+    @property
+    def objective(self) -> Metric:
+        """What stops trials and guides the sampler; of sweeps from before there was a choice, their metric."""
+        return self.search.objective or self.training.metric
 
     @property
     def registered_name(self) -> str:

@@ -51,6 +51,9 @@ class EvaluationRecord(Record):
         seconds: the trial's time so far, evaluations included.
         samples_per_second: training rows a second since the rung before.
         score: the best so far, by the sweep's metric.
+        objective: the best so far, by what stops trials and guides the sampler; None in older records, where it
+            was the metric.
+        standard_error: of this evaluation's score by the sweep's metric, over the validation rows.
         system: resource use of the trial's process, with `--system-metrics`.
     """
 
@@ -65,6 +68,8 @@ class EvaluationRecord(Record):
     seconds: float = 0.0
     samples_per_second: float | None = None
     score: float | None = None
+    objective: float | None = None
+    standard_error: float | None = None
     system: dict[str, float] | None = None
 
     @classmethod
@@ -88,6 +93,8 @@ class TrialRecord(Record):
         ray_id: Ray Tune's own id of it.
         hyperparameters: all of them, searched or not.
         searched: names of those that the search space varies.
+        start: place among the known-good settings that the sweep tries first, from 1; None for a proposed trial.
+        finalist_of: id of the trial on a part of the rows whose hyperparameters this one trains on all rows.
         evaluations: one per rung.
         score: the best evaluation's, by the sweep's metric.
         best_rung: the rung of that evaluation.
@@ -106,6 +113,8 @@ class TrialRecord(Record):
     state: TrialState = "running"
     hyperparameters: RecordedHyperparameters = Field(Hyperparameters(), alias="settings")
     searched: tuple[str, ...] = ()
+    start: int | None = None
+    finalist_of: TrialId | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
     score: float | None = None
     best_rung: int | None = None
@@ -180,6 +189,34 @@ class Reference(Record):
     seconds: float
 
 
+class StartReference(Record):
+    """The known-good start: the first settings that the sweep tried, trained to the end and scored like the winner.
+
+    Attributes:
+        id: of its trial; the winner's where the search found nothing better.
+        score: its best evaluation, by the sweep's metric.
+        interval: 95 % bootstrap interval of each test score, (low, high).
+    """
+
+    id: TrialId
+    hyperparameters: RecordedHyperparameters = Field(alias="settings")
+    score: float
+    test: TestScores
+    interval: dict[str, tuple[float, float]] = {}
+
+
+class Gain(Record):
+    """What the winner's test score has over another's, by the sweep's metric, on the same rows.
+
+    Attributes:
+        difference: winner minus the other; in the metric's unit (a share, or nats for the loss).
+        interval: 95 % interval of the difference by a paired bootstrap over the test rows, (low, high).
+    """
+
+    difference: float
+    interval: tuple[float, float] | None = None
+
+
 class UnmergedReference(Record):
     """The winner's hyperparameters trained on the labels before merging.
 
@@ -217,6 +254,10 @@ class SweepResult(Record):
 
     Attributes:
         seconds: wall time, summed over its runs.
+        stopped_by: why no trial followed before their number was reached: `time` or `patience`.
+        start: the known-good start; None where the space has none.
+        over_start, over_untuned: what the winner adds to the start, and to the untuned settings.
+        near: ids of the trials whose validation score is within noise of the winner's.
         unmerged: the winner's hyperparameters on the labels before merging, if labels were merged.
         baselines: name → test scores of models without a neural network.
         confirmed: the best trials on other seeds, best mean first.
@@ -230,7 +271,12 @@ class SweepResult(Record):
     state: SweepState
     metric: Metric
     seconds: float = 0.0
+    stopped_by: Literal["time", "patience"] | None = None
     winner: Winner | None = None
+    start: StartReference | None = None
+    over_start: Gain | None = None
+    over_untuned: Gain | None = None
+    near: tuple[TrialId, ...] = ()
     untuned: Reference | None = None
     unmerged: UnmergedReference | None = None
     baselines: dict[str, TestScores] = {}

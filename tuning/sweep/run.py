@@ -6,15 +6,12 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
 
-from lorasweep.training.errors import LorasweepError, SweepStoppedError, TrainingError, first_line
-from lorasweep.training.settings import higher_is_better
+from lorasweep.training.errors import LorasweepError, SweepStoppedError, first_line
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
@@ -22,20 +19,15 @@ from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.search.searcher import make_searcher
-from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.choice import contenders
-from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.rounds import no_space, run_trials
 from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
 from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
-from lorasweep.tuning.trials.interrupt import clean_stop
-from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
-from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 
 log = logging.getLogger("lorasweep")
 
@@ -83,7 +75,7 @@ def run_sweep(
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = _run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
+            trials = run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
             ended = result("interrupted")
             if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
@@ -103,7 +95,7 @@ def run_sweep(
             if not is_disk_full(error):
                 ended = result("failed", first_line(error))
                 raise
-            stopped = _no_space(folder)
+            stopped = no_space(folder)
             ended = result("interrupted", str(stopped))
             raise stopped from error
         finally:
@@ -171,13 +163,6 @@ def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
         folder.write_result(ended)
 
 
-def _no_space(folder: SweepFolder) -> SweepStoppedError:
-    return SweepStoppedError(
-        f"sweep {folder.name}: the disk is full; finished trials are safe. Free some space, then: "
-        f"{folder.command('resume')}"
-    )
-
-
 def _reconcile_records(
     plan: SweepPlan, folder: SweepFolder, retry: Collection[str]
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
@@ -194,79 +179,6 @@ def _reconcile_records(
         if record not in before:
             folder.write_trial(record)
     return records, unfinished
-
-
-def _run_trials(
-    plan: SweepPlan,
-    folder: SweepFolder,
-    data: ray.ObjectRef,
-    past: list[TrialRecord],
-    unfinished: list[Unfinished],
-    listener: SweepListener,
-    all_started: Callable[[], None],
-) -> list[TrialRecord]:
-    config, settings, resources = plan.config, plan.config.training, plan.resources
-    ended = sum(not trial.unfinished for trial in past)
-    if ended >= config.search.trials:
-        return past
-    searcher = make_searcher(
-        plan.space,
-        config.search,
-        settings.metric,
-        rungs=settings.rungs,
-        seed=settings.seed,
-        concurrency=resources.concurrency,
-        study_name=config.name,
-        study_url=folder.study_url,
-        unfinished=unfinished,
-    )
-    can_win = partial(contenders, config=config)
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
-    recorder.when_started(config.search.trials - ended, all_started)
-    recorder.prune()
-    setup = trial_setup(plan, resources)
-    # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
-    storage = config.resources.storage
-    attempt = folder.next_attempt()
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(run_trial, data=ray.get(data), setup=setup),
-            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
-        ),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=make_scheduler(config.search, settings.metric, settings.rungs, past_scores(past)),
-            num_samples=config.search.trials - ended,
-            max_concurrent_trials=resources.concurrency,
-            reuse_actors=True,
-            trial_name_creator=ray_trial_name,
-            trial_dirname_creator=ray_trial_name,
-        ),
-        run_config=tune.RunConfig(
-            name=f"{config.name}/run-{attempt}" if storage else f"run-{attempt}",
-            storage_path=storage or str(folder.ray.resolve()),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_score_attribute=RUNG_SCORE,
-                checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
-            ),
-            failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-            stop=recorder.watch,
-            callbacks=[recorder],
-            verbose=0,
-            # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
-            progress_reporter=tune.CLIReporter(),
-        ),
-    )
-    with clean_stop(listener.stopping):
-        tuner.fit()
-    if recorder.watch.disk_full:
-        raise _no_space(folder)
-    if recorder.watch.reason:
-        raise TrainingError(
-            f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
-        )
-    return sorted(recorder.trials.values(), key=lambda trial: trial.number)
 
 
 def _best_adapters(
