@@ -153,7 +153,7 @@ def test_the_study_optimises_the_objective_and_notes_the_metric(folder: SweepFol
     )
     config = again.suggest("again")
     assert config is not None
-    assert (config["start"], config["scores"]) == (2, [0.75])
+    assert (config["start"], config["scores"]) == (2, [0.75] * 3)
     again.on_trial_complete("again", {"done": True})
     late = study_of(folder).trials[3]
     assert (late.value, late.user_attrs["accuracy"]) == (0.75, 0.55)
