@@ -209,9 +209,11 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
         making.write_plan(plan.summary())
         making.write_space(plan.space)
         plan.dataset.save(making.data)
-        start = warm.start if warm else plan.space.start_point()
+        starts = [warm.start] if warm else plan.space.start_points()
         metric = plan.config.training.metric
-        create_study(making.study_url, folder.name, metric, start, warm.trials if warm else ())
+        create_study(
+            making.study_url, folder.name, metric, starts[0] if starts else {}, warm.trials if warm else ()
+        )
     return folder
 
 
