@@ -79,7 +79,9 @@ def _space(evidence: Evidence | None) -> Markup:
         return Markup("No part of the space looked dead, and the best trials touched no end of it.")
     texts = []
     if dead:
-        texts.append(Markup("none of the good trials had {}").format(Markup(" or ").join(dead)))
+        texts.append(
+            Markup("none of the {} best trials had {}").format(len(evidence.good), Markup(" or ").join(dead))
+        )
     if ends:
         texts.append(Markup("the best lie at {}").format(Markup(" and at ").join(ends)))
     text = Markup("; ").join(texts)
@@ -95,11 +97,11 @@ def _dead_parts(finding: Finding) -> list[Markup]:
         if finding.span[1] < 1 and finding.above:
             parts.append(("above", finding.high, finding.above))
         return [
-            Markup("<b>{}</b> {} {} ({})").format(name, side, setting_text(value), _trials(count, ""))
+            Markup("<b>{}</b> {} {} ({} others did)").format(name, side, setting_text(value), count)
             for side, value, count in parts
         ]
     return [
-        Markup("<b>{}</b> {} ({})").format(name, show(value), _trials(count, ""))
+        Markup("<b>{}</b> {} ({} others did)").format(name, show(value), count)
         for value, count in finding.dead.items()
     ]
 

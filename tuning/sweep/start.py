@@ -209,10 +209,13 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
         making.write_plan(plan.summary())
         making.write_space(plan.space)
         plan.dataset.save(making.data)
-        starts = [warm.start] if warm else plan.space.start_points()
-        metric = plan.config.training.metric
         create_study(
-            making.study_url, folder.name, metric, starts[0] if starts else {}, warm.trials if warm else ()
+            making.study_url,
+            folder.name,
+            plan.config.objective,
+            [warm.start] if warm else plan.space.start_points(),
+            warm.trials if warm else (),
+            metric=plan.config.training.metric,
         )
     return folder
 
