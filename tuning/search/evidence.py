@@ -30,7 +30,7 @@ EVIDENCE_TRIALS = 8
 # How often a hyperparameter without influence may be taken for one with.
 CHANCE = 0.05
 # Of a range in its own scale: what counts as an end, how much is added past one, and what always stays of it.
-ZONE, WIDER, LEAST = 0.1, 0.25, 0.25
+ZONE, WIDER, LEAST = 0.15, 0.25, 0.25
 # A share of all importance that is as good as none, and the trials that it takes to say so. In simulated sweeps in
 # which the rate alone mattered, half of the other settings had less from 30 trials on; a rate never had.
 TINY, TINY_TRIALS = 0.02, 30
@@ -46,7 +46,7 @@ class Finding:
             its own scale; None where they lie all over it, or too few trials say so.
         low, high: the lowest and the highest value of a good trial; None of a choice.
         below, above: trials outside these two.
-        dead: of a choice, values that no good trial has → how many trials had them.
+        dead: of a choice, values that no good trial has, nor one within noise of the best → how many trials had them.
         touched: the ends that the best trial and other good ones lie at: `low`, `high`, both or none.
         share: of all importance; None where nobody can tell.
     """
@@ -85,6 +85,16 @@ class Evidence:
     def enough(self) -> bool:
         """Whether there are trials enough to judge a domain."""
         return len(self.ranked) >= EVIDENCE_TRIALS
+
+    @property
+    def noise(self) -> float:
+        """The standard error of the best trial's score; 0 where an older version has recorded none."""
+        best = self.ranked[0]
+        errors = [e.standard_error for e in best.evaluations if e.rung == best.best_rung]
+        return next((error for error in errors if error is not None), 0.0)
+
+    def _within_noise(self, trial: TrialRecord) -> bool:
+        return abs((trial.score or 0.0) - (self.ranked[0].score or 0.0)) <= self.noise
 
     @cached_property
     def study(self) -> optuna.Study:
@@ -134,6 +144,7 @@ class Evidence:
                 value: count
                 for value, count in counts.items()
                 if none_by_chance(len(values), len(good), count) <= CHANCE
+                and not any(own.get(name) == value and self._within_noise(trial) for trial, own in drawn)
             }
             return replace(plain, dead=dead)
         low, high = min(good), max(good)

@@ -84,7 +84,7 @@ def next_space(name: str, evidence: Evidence, trials: Sequence[TrialRecord]) -> 
     starts: dict[str, dict[str, Value]] = {}
     for trial, values in best:
         start = {searched: values[searched] for searched in left}
-        if _alike(start) not in map(_alike, starts.values()):
+        if _alike(start, space) not in [_alike(other, space) for other in starts.values()]:
             starts[f"{trial.id} {score_text(trial.score, evidence.metric)}"] = start
     reasons["starts"] = f"the best trials of {name}, tried first: {', '.join(starts)}"
     changed = [searched for searched, domain in space.searched.items() if parameters[searched] != domain]
@@ -96,34 +96,30 @@ def next_space(name: str, evidence: Evidence, trials: Sequence[TrialRecord]) -> 
 def _best_settings(
     space: SearchSpace, trials: Sequence[TrialRecord], evidence: Evidence
 ) -> list[tuple[TrialRecord, dict[str, Value]]]:
-    """The best trials with their searched values: those on all rows first, if the search used a part of them."""
+    """The best trials with their searched values, as the space writes them: 32 where a record holds 32.0.
+
+    Those on all rows come first, if the search used a part of them.
+    """
     finalists = rank_trials((trial for trial in trials if trial.finalist_of is not None), evidence.metric)
-    ranked = [*finalists, *evidence.ranked]
-    settings = [(t, {name: getattr(t.hyperparameters, name) for name in space.searched}) for t in ranked]
-    inside = [
-        (trial, values)
-        for trial, values in settings
-        if all(values[name] in domain for name, domain in space.searched.items())
-    ]
     distinct: list[tuple[TrialRecord, dict[str, Value]]] = []
-    for trial, values in inside:
-        if _alike(values) not in [_alike(others) for _, others in distinct]:
-            distinct.append(
-                (trial, {name: _as_written(space.searched[name], v) for name, v in values.items()})
-            )
+    for trial in [*finalists, *(evidence.good if evidence.enough else evidence.ranked)]:
+        values = {name: getattr(trial.hyperparameters, name) for name in space.searched}
+        if not all(values[name] in domain for name, domain in space.searched.items()):
+            continue
+        for name, domain in space.searched.items():
+            if isinstance(domain, Choice):
+                values[name] = domain.values[domain.values.index(values[name])]
+        if _alike(values, space) not in [_alike(others, space) for _, others in distinct]:
+            distinct.append((trial, values))
     return distinct[:STARTS]
 
 
-def _alike(settings: Mapping[str, Value]) -> dict[str, Value]:
+def _alike(settings: Mapping[str, Any], space: SearchSpace) -> dict[str, Value]:
     """Settings by which one that is nearly the same is known: a rate of 2e-3 and one of 2.07e-3 teach little apart."""
     return {
-        name: float(f"{value:.0e}") if isinstance(value, float) else value for name, value in settings.items()
+        name: float(f"{value:.0e}") if isinstance(space.parameters[name], Range) else value
+        for name, value in settings.items()
     }
-
-
-def _as_written(domain: Domain, value: Value) -> Value:
-    """A recorded value as the space writes it: 32 where a record holds 32.0."""
-    return domain.values[domain.values.index(value)] if isinstance(domain, Choice) else value
 
 
 def _head(name: str, evidence: Evidence, changed: Sequence[str]) -> str:
