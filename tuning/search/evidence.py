@@ -135,7 +135,6 @@ class Evidence:
         plain = Finding(name, domain, len(values), len(good), share=share)
         if not self.enough or len(good) < 3:
             return plain
-        plain = replace(plain, touched=_touched_ends(domain, values, good))
         if not isinstance(domain, Range | IntRange):
             counts = {
                 value: values.count(value) for value in getattr(domain, "values", ()) if value not in good
@@ -146,12 +145,15 @@ class Evidence:
                 if none_by_chance(len(values), len(good), count) <= CHANCE
                 and not any(own.get(name) == value and self._within_noise(trial) for trial, own in drawn)
             }
-            return replace(plain, dead=dead)
+            return replace(plain, dead=dead, touched=_touched_ends(domain, values, good))
         low, high = min(good), max(good)
         below, above = sum(value < low for value in values), sum(value > high for value in values)
         near = window_by_chance(len(values), len(good), len(values) - below - above) <= CHANCE
         span = _span(place(domain, low), place(domain, high), len(good)) if near else None
-        return replace(plain, span=span, low=low, high=high, below=below, above=above)
+        # Good trials that all lie together, with none beyond them, lie at the end.
+        beside = {"low": near and not below, "high": near and not above}
+        touched = _touched_ends(domain, values, good, [end for end, there in beside.items() if there])
+        return replace(plain, span=span, low=low, high=high, below=below, above=above, touched=touched)
 
 
 def _usable(trial: TrialRecord, space: SearchSpace) -> bool:
@@ -221,8 +223,14 @@ def domain_ends(domain: Domain) -> tuple[float, float] | None:
     return (min(numbers), max(numbers)) if numbers and len(numbers) == len(values) else None
 
 
-def _touched_ends(domain: Domain, values: Sequence[Any], good: Sequence[Any]) -> tuple[str, ...]:
-    """The ends at which the best trial lies, and more good ones than chance would bring there."""
+def _touched_ends(
+    domain: Domain, values: Sequence[Any], good: Sequence[Any], beside: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The ends at which the best trial lies, and more good ones than chance would bring there.
+
+    Args:
+        beside: ends of which that much is known already.
+    """
     ends = domain_ends(domain)
     if ends is None:
         return ()
@@ -237,7 +245,7 @@ def _touched_ends(domain: Domain, values: Sequence[Any], good: Sequence[Any]) ->
         some, among = sum(at(value, end) for value in values), sum(at(value, end) for value in good)
         return more_by_chance(len(values), len(good), some, among) <= CHANCE
 
-    return tuple(end for end in ("low", "high") if at(good[0], end) and many(end))
+    return tuple(end for end in ("low", "high") if at(good[0], end) and (end in beside or many(end)))
 
 
 def none_by_chance(trials: int, good: int, some: int) -> float:
