@@ -15,9 +15,11 @@ import pytest
 from _pytest.capture import CaptureResult
 
 from lorasweep.command_line import main as cli
-from lorasweep.search_spaces.space import SHIPPED
+from lorasweep.search_spaces.space import SHIPPED, SearchSpace, load_space
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
 
 WORDS = {
     "money": "markets shares bank rally",
@@ -489,6 +491,42 @@ def test_spaces_are_listed_and_shown_as_files_that_load(command: Command, place:
     code, shown = command("spaces", "mine.yaml")
     assert (code, shown.out) == (0, printed.out)
     refused(command, place, ["spaces", "lora"], ["'lora'", "lora_cpu"])
+
+
+def test_the_next_space_is_printed_as_a_file(command: Command, place: Path, known: SweepFolder) -> None:
+    """YAML alone, which is searched as it is; and `status` names the command."""
+    space = load_space("lora_cpu")
+    known.write_space(space)
+    refused(
+        command,
+        place,
+        ["spaces", "--next", "known"],
+        ["known", "no trial has a score", "lorasweep resume known"],
+    )
+    refused(command, place, ["spaces", "--next", "strange"], ["strange", "there are: known"])
+    refused(
+        command, place, ["spaces", "lora_cpu", "--next", "known"], ["--next known", "leave out 'lora_cpu'"]
+    )
+    chosen = Hyperparameters(rank=8, learning_rate=2e-3)
+    known.write_trial(TrialRecord(id="t000", number=0, state="completed", hyperparameters=chosen, score=0.5))
+    code, printed = command("spaces", "--next", "known")
+    assert (code, printed.err) == (0, "")
+    (place / "next.yaml").write_text(printed.out)
+    following = load_space("next.yaml")
+    assert isinstance(following, SearchSpace)
+    assert following.start_points()[0]["rank"] == 8
+    assert printed.out.startswith("# The next search after sweep known: 1 trial with a score")
+    code, printed = command(
+        "run", "--data", "rows.csv", "--base-model", "@tiny", "--space", "next.yaml", "--dry-run"
+    )
+    assert (code, printed.err) == (0, "")
+    known.write_result(SweepResult(state="finished", metric="accuracy"))
+    _, printed = command("status", "known")
+    assert "lorasweep spaces --next known > next.yaml" in printed.out.splitlines()
+    (known.path / "space.yaml").rename(known.path / "space.py")
+    _, printed = command("status", "known")
+    assert "--next" not in printed.out
+    refused(command, place, ["spaces", "--next", "known"], ["searched a Python function"])
 
 
 def test_the_version_and_a_short_help(command: Command) -> None:
