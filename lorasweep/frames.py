@@ -70,7 +70,7 @@ def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
                 "name": record.name,
                 "state": record.state,
                 "ended": sum(not trial.unfinished for trial in record.trials),
-                "trials": record.config.search.trials,
+                "trials": len(record.trials) if record.config.search.open else record.config.search.trials,
                 "metric": record.metric,
                 "score": ranked[0].score if ranked else None,
                 "test_accuracy": winner.test.accuracy if winner else None,

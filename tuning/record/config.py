@@ -17,6 +17,8 @@ CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+# Number of trials of a sweep that only its time or its patience ends.
+OPEN_TRIALS = 10_000
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
 )
@@ -48,7 +50,9 @@ class SearchSettings(Settings):
     space: str = Field(
         "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
     )
-    trials: int = Field(20, ge=1, description="Number of trials.")
+    trials: int = Field(
+        20, ge=1, description="Number of trials; with --max-minutes as many as the time allows, unless given."
+    )
     sampler: Literal["tpe", "random"] = Field(
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
@@ -76,6 +80,18 @@ class SearchSettings(Settings):
     )
     max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
     warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _time_in_place_of_a_number(cls, entries: Any) -> Any:
+        if isinstance(entries, dict) and entries.get("max_minutes") is not None and "trials" not in entries:
+            return {**entries, "trials": OPEN_TRIALS}
+        return entries
+
+    @property
+    def open(self) -> bool:
+        """Whether no number of trials was asked for: the time ends the sweep."""
+        return self.trials >= OPEN_TRIALS
 
 
 class ChoiceSettings(Settings):

@@ -20,6 +20,7 @@ from lorasweep.tuning.record.words import (
     score_text,
     setting_text,
     settings_line,
+    state_text,
     unmerged_rows,
 )
 from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
@@ -59,7 +60,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("early stopping", "none" if early == RULES["none"].label else early),
         (
             "budget",
-            f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
+            f"{_size(sweep)}, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
         ),
         ("trials", counts_text(sweep.trials, rule.label)),
         ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
@@ -67,6 +68,18 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("seed", str(training.seed)),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _size(sweep: SweepRecord) -> str:
+    """What the search was given: a number of trials, minutes, or both; and what ended it."""
+    search, result = sweep.config.search, sweep.result
+    minutes = f"{search.max_minutes:g} minutes" if search.max_minutes is not None else ""
+    size = f"trials in {minutes}" if search.open else f"{search.trials} trials"
+    if minutes and not search.open:
+        size += f" in {minutes} at most"
+    if result is not None and result.stopped_by == "patience":
+        size += f", until {search.patience} in a row brought nothing"
+    return size
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -122,7 +135,10 @@ def heads(sweep: SweepRecord) -> list[str]:
 def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
     rule = stopping_rule(sweep.config.search).label
-    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
+    ends = {
+        "stopped": f"{state_text(trial, rule)} after rung {trial.reached}",
+        "completed": "full budget",
+    }
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from lorasweep.search_spaces.space import Space
@@ -16,12 +17,13 @@ from lorasweep.tuning.search.study import Unfinished, attach, make_sampler, open
 
 
 class TruthfulOptunaSearch(OptunaSearch):
-    """Ray's `OptunaSearch` with three differences.
+    """Ray's `OptunaSearch` with four differences.
 
     - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
       complete and drops its last value; the study's importances and plots would then mislead.
     - Steps are rungs, and a trial has its number in the sweep.
     - Trials that an earlier run of the sweep left unfinished, or that are tried again, come first.
+    - No trial is proposed once none may start any more, see `tuning/search/limits.py`.
     """
 
     def __init__(
@@ -30,17 +32,22 @@ class TruthfulOptunaSearch(OptunaSearch):
         search_space: Space,
         rungs: int,
         unfinished: Sequence[Unfinished] = (),
+        may_start: Callable[[], bool] = lambda: True,
         **arguments: Any,
     ) -> None:
         super().__init__(space=search_space.suggest, **arguments)
         self._search_space = search_space
         self._rungs = rungs
         self._unfinished = list(unfinished)
+        self._may_start = may_start
         self._reported: dict[str, int] = {}
         self._scores: dict[str, float] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Ray's configuration of the next trial: an unfinished one's, or what Optuna proposes."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Ray's configuration of the next trial: an unfinished one's, or what Optuna proposes.
+
+        `FINISHED` if no more trials may start.
+        """
         if self._unfinished:
             trial = self._unfinished.pop(0)
             self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
@@ -54,6 +61,8 @@ class TruthfulOptunaSearch(OptunaSearch):
                 "scores": list(trial.scores),
                 "evaluations": [evaluation.model_dump() for evaluation in trial.evaluations],
             }
+        if not self._may_start():
+            return str(Searcher.FINISHED)
         values = super().suggest(trial_id)
         if values is None:
             return None
@@ -106,16 +115,19 @@ def make_searcher(
     study_name: str,
     study_url: str,
     unfinished: Sequence[Unfinished] = (),
+    may_start: Callable[[], bool] = lambda: True,
 ) -> TruthfulOptunaSearch:
     """The searcher of a sweep, on its existing study.
 
     Args:
         unfinished: trials of an earlier run to continue.
+        may_start: whether one more trial may start; asked before each proposal.
     """
     study = open_study(study_url, study_name)
     return TruthfulOptunaSearch(
         rungs=rungs,
         unfinished=unfinished,
+        may_start=may_start,
         search_space=space,
         metric=SCORE,
         mode="max" if higher_is_better(metric) else "min",

@@ -7,12 +7,14 @@ from functools import partial
 
 import ray
 from ray import tune
+from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.errors import SweepStoppedError, TrainingError
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished
@@ -31,6 +33,7 @@ def run_trials(
     unfinished: list[Unfinished],
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: Limits,
 ) -> list[TrialRecord]:
     """Let Ray Tune run the trials that are missing; returns all of them by number.
 
@@ -39,6 +42,7 @@ def run_trials(
         past: records from earlier runs of the sweep.
         unfinished: trials to continue.
         all_started: called when the last trial has started.
+        limits: what ends the search before it has its number of trials.
 
     Raises:
         TrainingError: several trials in a row failed for the same reason.
@@ -46,11 +50,12 @@ def run_trials(
     """
     config, settings, resources = plan.config, plan.config.training, plan.resources
     ended = sum(not trial.unfinished for trial in past)
-    if ended >= config.search.trials:
+    limits.follow({trial.number: trial for trial in past}, all_started)
+    if ended >= config.search.trials or not (unfinished or limits.may_start()):
         return past
     searcher = make_searcher(
         plan.space,
-        config.search,
+        config.search.model_copy(update={"trials": plan.budget.trials}),
         settings.metric,
         rungs=settings.rungs,
         seed=settings.seed,
@@ -58,9 +63,12 @@ def run_trials(
         study_name=config.name,
         study_url=folder.study_url,
         unfinished=unfinished,
+        may_start=limits.may_start,
     )
     can_win = partial(contenders, config=config)
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
+    searched = list(plan.space.searched)
+    recorder = Recorder(folder, settings.rungs, searched, listener, past, can_win, limits.cut)
+    limits.follow(recorder.trials, all_started)
     recorder.when_started(config.search.trials - ended, all_started)
     recorder.prune()
     setup = trial_setup(plan, resources)
@@ -90,7 +98,7 @@ def run_trials(
                 checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
             ),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-            stop=recorder.watch,
+            stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder],
             verbose=0,
             # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.

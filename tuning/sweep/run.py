@@ -16,11 +16,13 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord, now
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep import phases
+from lorasweep.tuning.sweep.estimate import make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.rounds import no_space, run_trials
@@ -68,16 +70,20 @@ def run_sweep(
             # It goes on: if it is killed from here on, it has neither finished nor failed.
             _write_end(folder, ended)
         try:
-            past, unfinished = _reconcile_records(plan, folder, retry)
-            after = [asdict(step) for step in phases.steps_after_trials(plan, earlier)]
-            everyone.begin(plan.summary() | {"steps": after}, past)
+            steps = phases.steps_after_trials(plan, earlier)
+            limits = make_limits(plan, steps, watch.seconds, known.get("stopped_by"))
+            past, unfinished = _reconcile_records(plan, folder, retry, limits)
+            spent = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
+            everyone.begin(plan.summary() | spent, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
+            trials = run_trials(plan, folder, data, past, unfinished, everyone, references.begin, limits)
+            known["stopped_by"] = limits.reason
             ended = result("interrupted")
-            if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
+            whole = len(trials) == plan.config.search.trials or limits.reason is not None
+            if whole and not any(trial.unfinished for trial in trials):
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
                 for fields in choosing:
                     new = "winner" not in known
@@ -151,11 +157,16 @@ def register_winner(
 
 
 def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
-    """What stays of the result of a sweep that goes on: test scores that were computed."""
+    """What stays of the result of a sweep that goes on: test scores that were computed, and the search's end."""
     if earlier is None:
         return {}
     tested = tuple(tested_before(earlier))
-    return {"also_tested": tested, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    return {
+        "also_tested": tested,
+        "untuned": earlier.untuned,
+        "baselines": earlier.baselines,
+        "stopped_by": earlier.stopped_by,
+    }
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
@@ -164,10 +175,13 @@ def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
 
 
 def _reconcile_records(
-    plan: SweepPlan, folder: SweepFolder, retry: Collection[str]
+    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: Limits
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
     """All trials so far, reconciled with Optuna's study and written; and those to continue or to try again."""
     before = folder.trials()
+    limits.follow({record.number: record for record in before}, lambda: None)
+    if limits.time_is_over():
+        before = [_cut(folder, record) for record in before]
     study = open_study(folder.study_url, folder.name)
     records, unfinished = reconcile(study, plan.space, before)
     for index, record in enumerate(records):
@@ -179,6 +193,15 @@ def _reconcile_records(
         if record not in before:
             folder.write_trial(record)
     return records, unfinished
+
+
+def _cut(folder: SweepFolder, record: TrialRecord) -> TrialRecord:
+    """A trial that an earlier run has left, ended where it stands: the time for trials is over."""
+    if record.state != "running" or not record.evaluations:
+        return record
+    record = record.model_copy(update={"state": "stopped", "stopped_by": "time", "ended": now()})
+    folder.write_trial(record)
+    return record
 
 
 def _best_adapters(

@@ -18,7 +18,14 @@ from rich.table import Table
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    counts_text,
+    duration,
+    score_text,
+    settings_line,
+    state_text,
+)
 from lorasweep.tuning.terminal.result import trials_table
 from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
@@ -34,6 +41,7 @@ class Progress(SweepListener):
         self._console = console
         # Empty until the sweep begins.
         self._budget: Mapping[str, Any] = {}
+        self._open = False
         self._metric: Metric = "accuracy"
         self._searched: Sequence[str] = ()
         self._stopping = ""
@@ -48,6 +56,7 @@ class Progress(SweepListener):
         """The trials are about to start."""
         self._budget, self._metric = plan_summary["budget"], plan_summary["metric"]
         self._searched, self._stopping = plan_summary["searched"], plan_summary["stopping"]
+        self._open = plan_summary.get("limits", {}).get("trials", 0) is None
         self._trials = {trial.number: trial for trial in past}
         self._left = TimeLeft(plan_summary, past)
         self._started = time.monotonic()
@@ -112,9 +121,9 @@ class Progress(SweepListener):
         return self._left.seconds(self._trials.values()) if self._left and not self._ending else None
 
     def done(self) -> str:
-        """Trials that ended, of all."""
+        """Trials that ended, of all; where only the time ends the sweep, nobody knows how many these are."""
         ended = sum(not trial.unfinished for trial in self._trials.values())
-        return f"{ended} of {self._budget['trials']} done"
+        return f"{ended} done" if self._open else f"{ended} of {self._budget['trials']} done"
 
     def rung(self, trial: TrialRecord) -> str:
         """A trial's evaluations, of a full trial's."""
@@ -212,7 +221,7 @@ class LogDisplay(Progress):
         elif trial.state == "failed":
             event = f"failed: {trial.error}"
         else:
-            how = "completed" if trial.state == "completed" else f"stopped by {self._stopping}"
+            how = state_text(trial, self._stopping)
             left = self.seconds_left()
             time_left = f", {about(sum(left))} left" if left else ""
             event = f"{how}: {score}; {self.done()}{time_left}; best {self.best_line()}"
