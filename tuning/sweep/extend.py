@@ -47,7 +47,8 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
         # So many are wanted, whatever ended the search before they were reached.
         changed["search"] |= {name: None for name in MORE if name not in asked}
     after = SweepConfig.build(changed, "settings")
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    # An older configuration names no objective: its metric.
+    old, new = (_flat(c.model_dump(mode="json")) | {"search.objective": c.objective} for c in (before, after))
     for key in old.keys() | new.keys():
         changeable = key.startswith(CHANGEABLE) and key not in FIXED
         if old.get(key) != new.get(key) and not changeable:
