@@ -114,6 +114,10 @@ class Limits(tune.Stopper):
         """Whether Ray Tune's loop has to end: never, trials end at their rungs."""
         return False
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles it for its own restore; a sweep resumes from its records instead.
+        return {}
+
 
 def rung_seconds(trial: TrialRecord) -> list[float]:
     """What each rung of a trial took."""

@@ -175,7 +175,7 @@ def _minutes(plan: SweepPlan, rungs: float, done: SweepRecord | None) -> str:
     if limit is not None:
         most = max(60 * limit - (done.seconds if done else 0.0), 0.0)
     if estimate is None or plan.config.search.open:
-        return "" if most is None else f"{minutes_text(most)} at most"
+        return "" if most is None else f"{minutes_text(most)}{' more' if done else ''}"
     seconds = estimate.total
     if done:
         seconds = rungs * estimate.rung / plan.resources.concurrency + estimate.after
