@@ -213,12 +213,11 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
         making.write_plan(plan.summary())
         making.write_space(plan.space)
         plan.dataset.save(making.data)
-        start = warm.start if warm else plan.space.start_point()
         create_study(
             making.study_url,
             folder.name,
             plan.config.objective,
-            [start] if start else [],
+            [warm.start] if warm else plan.space.start_points(),
             warm.trials if warm else (),
             metric=plan.config.training.metric,
         )

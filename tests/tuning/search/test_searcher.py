@@ -54,8 +54,7 @@ def searcher_of(
 ) -> TruthfulOptunaSearch:
     """A new searcher on the folder's study, which is made if there is none."""
     if not (folder.path / "study.db").is_file():
-        start = space.start_point()
-        create_study(folder.study_url, folder.name, metric, [start] if start else [])
+        create_study(folder.study_url, folder.name, metric, space.start_points())
     return make_searcher(
         space,
         SearchSettings(trials=8),
