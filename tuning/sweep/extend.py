@@ -10,7 +10,15 @@ from lorasweep.tuning.record.config import SweepConfig, merge
 from lorasweep.tuning.record.sweep import SweepRecord
 
 # Settings that may change; any other change would make it a different search.
-CHANGEABLE = ("search.trials", "search.max_failures", "choice", "keep", "compare_untuned", "resources")
+CHANGEABLE = (
+    "search.trials",
+    "search.finalists",
+    "search.max_failures",
+    "choice",
+    "keep",
+    "compare_untuned",
+    "resources",
+)
 # The trials' checkpoints are there.
 FIXED = ("resources.storage",)
 

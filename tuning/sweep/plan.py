@@ -10,6 +10,7 @@ from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
+from lorasweep.training.data.part import part_of
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
@@ -40,6 +41,7 @@ class SweepPlan:
         target_modules: choice of target modules → names of the modules that it adapts.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
+        part: the part of the rows on which the search runs; None for all rows.
     """
 
     config: SweepConfig
@@ -54,6 +56,19 @@ class SweepPlan:
     target_modules: dict[str, list[str]]
     share_reason: str = ""
     before: Precision | None = None
+    part: EncodedDataset | None = None
+
+    @property
+    def search_data(self) -> EncodedDataset:
+        """What the search's trials train on and are judged by: a part of the rows, or all."""
+        return self.part or self.encoded
+
+    @property
+    def finalists(self) -> int:
+        """The most trials that follow a search on a part, on all rows: the best, and the known-good start."""
+        search = self.config.search
+        started = bool(self.space.start_point()) or search.warm_start is not None
+        return min(search.finalists_wanted + started, search.trials) if self.part is not None else 0
 
     @property
     def notes(self) -> list[str]:
@@ -106,7 +121,21 @@ class SweepPlan:
             "machine": self._machine(),
             "git": git_state(),
             "budget": asdict(self.budget),
+            "part": self._part(),
             "notes": self.notes,
+        }
+
+    def _part(self) -> dict[str, int] | None:
+        """Rows of the part on which the search runs, how many of the best become finalists, and how many finalists
+        there are at most; None for a search on all rows.
+        """
+        if self.part is None:
+            return None
+        return {
+            "train": len(self.part.train),
+            "validation": len(self.part.validation),
+            "best": self.config.search.finalists_wanted,
+            "finalists": self.finalists,
         }
 
     def _machine(self) -> dict[str, Any]:
@@ -150,6 +179,8 @@ def plan_sweep(
     choices = target_module_choices(space)
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
+    part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
     with quiet_loading():
         loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
@@ -161,7 +192,18 @@ def plan_sweep(
     resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
     budget = plan_budget(config.search, training.epochs, training.rungs)
     return SweepPlan(
-        config, dataset, encoded, base, space, resources, hardware, amp, budget, target_modules, reason
+        config,
+        dataset,
+        encoded,
+        base,
+        space,
+        resources,
+        hardware,
+        amp,
+        budget,
+        target_modules,
+        reason,
+        part=part,
     )
 
 

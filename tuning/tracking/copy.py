@@ -92,7 +92,9 @@ def copy_sweep(
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
-    views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
+    views = experiment_tags(sweep.metric) | sweep_view(
+        sweep.name, sweep.metric, sweep.searched, on_part=sweep.config.search.proxy is not None
+    )
     runs.send_experiment_tags(views)
     tags: dict[str, str | None] = {METRIC: sweep.metric, **git_tags(sweep.plan)}
     if sweep.state == "running":
@@ -120,7 +122,8 @@ def _copy_trial(
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
-    rows = [(rung, times[rung], numbers) for rung, numbers in trial_metrics(trial, sweep.metric).items()]
+    metrics = trial_metrics(trial, sweep.metric, on_part=sweep.on_part(trial))
+    rows = [(rung, times[rung], numbers) for rung, numbers in metrics.items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
     ended = trial.ended or started + trial.seconds

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
@@ -22,6 +22,8 @@ SWEEP, KIND, TRIAL, STATE, METRIC = (
     f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
+# Of a finalist, the trial of the search on a part that has its settings.
+FINALIST_OF = "lorasweep.finalist_of"
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
@@ -57,6 +59,9 @@ EVALUATION_METRICS = {
     "seconds": "system/seconds",
     "samples_per_second": "system/samples_per_second",
 }
+# The best score so far, by the sweep's metric. That of a search on a part of the rows is no score on all of them:
+# under a name of its own it does not stand above the winner's in a table in the order of scores.
+BEST, BEST_ON_PART = "score", "part/score"
 # Passes over the training rows; grows from rung to rung.
 RUNG_METRIC = "system/epoch"
 
@@ -107,6 +112,7 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
     return rounded | {
         METRIC: metric,
+        FINALIST_OF: trial.finalist_of,
         STATE: trial.state,
         ENDED: ends.get(trial.state),
         ERROR: (trial.error or "")[:TAG_LENGTH] or None,
@@ -114,8 +120,13 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
     }
 
 
-def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, float]]:
+def trial_metrics(
+    trial: TrialRecord, metric: Metric, *, on_part: bool = False
+) -> dict[int, dict[str, float]]:
     """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
+
+    Args:
+        on_part: it was trained and judged on a part of the rows, so that its score is `part/score`.
 
     A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
     comes last.
@@ -132,7 +143,7 @@ def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, flo
         if value is not None and is_finite(value):
             scores.append(value)
         if scores:
-            numbers["score"] = best(scores, metric)
+            numbers[BEST_ON_PART if on_part else BEST] = best(scores, metric)
         system = (evaluation.system or {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
         if evaluation.epoch is not None and is_finite(evaluation.epoch):
@@ -148,15 +159,15 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     after the merge. MLflow groups charts by the part before the slash.
     """
     numbers = {"system/seconds": result.seconds}
-    scores = [trial.score for trial in trials if trial.score is not None]
+    ranked = rank_trials(trials, result.metric)
     if result.winner:
         numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
-    elif scores:
-        numbers["score"] = best(scores, result.metric)
+    elif ranked and ranked[0].score is not None:
+        numbers["score"] = ranked[0].score
     if result.untuned:
         numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:
