@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -52,9 +53,8 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     """
     config, dataset, rungs = plan.config, plan.dataset, plan.budget.rungs
     train = len(dataset.train)
-    whole, rung = (
-        _rung_work(data, config.training.epochs / rungs) for data in (plan.encoded, plan.search_data)
-    )
+    epochs = config.training.epochs / rungs
+    whole, rung = (_rung_work(data, epochs) for data in (dataset, plan.part or dataset))
     # Of a trial on all rows, in rungs of a search trial.
     full = rungs * whole / rung
     # Alone on a machine without GPUs, a step has the cores of all trials, which small batches only use in part.
@@ -84,6 +84,6 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     return steps
 
 
-def _rung_work(data: EncodedDataset, epochs: float) -> float:
+def _rung_work(data: Dataset | EncodedDataset, epochs: float) -> float:
     """The work of training so many epochs and evaluating, in rows that are predicted."""
     return TRAINED * len(data.train) * epochs + len(data.validation)

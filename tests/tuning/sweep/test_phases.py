@@ -21,7 +21,7 @@ UNTUNED = "training the untuned settings for comparison"
 UNMERGED = "training the winner's settings on the unmerged labels"
 
 
-def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
+def plan_of(merged: bool = False, gpus: float = 0, part: Any = None, **settings: Any) -> Any:
     """What is read of a plan: two trials at once, of two epochs and six rungs each."""
     names = ("a", "b", "c") if merged else ()
     return SimpleNamespace(
@@ -29,6 +29,8 @@ def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
         dataset=SimpleNamespace(train="x" * 480, validation="x" * 160, test="x" * 320, original_names=names),
         budget=SimpleNamespace(rungs=6),
         resources=SimpleNamespace(concurrency=2, cpus=4, gpus_per_trial=gpus),
+        part=part,
+        finalists=4 if part else 0,
     )
 
 
