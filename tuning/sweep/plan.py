@@ -67,7 +67,7 @@ class SweepPlan:
     def finalists(self) -> int:
         """The most trials that follow a search on a part, on all rows: the best, and the known-good start."""
         search = self.config.search
-        started = bool(self.space.start_point()) or search.warm_start is not None
+        started = bool(self.space.start_points()) or search.warm_start is not None
         return min(search.finalists_wanted + started, search.trials) if self.part is not None else 0
 
     @property
@@ -105,6 +105,7 @@ class SweepPlan:
         return {
             "name": self.config.name,
             "metric": self.config.training.metric,
+            "objective": self.config.objective,
             "stopping": stopping_rule(self.config.search).label,
             "data": asdict(data)
             | {"fingerprint": self.dataset.fingerprint, "tokens": self.encoded.token_summary()},
@@ -224,6 +225,7 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         training_settings=plan.config.training.model_copy(update={"precision": plan.amp.name}),
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
+        objective=plan.config.objective,
         storage=plan.config.resources.storage,
         system_metrics=plan.config.system_metrics,
     )

@@ -84,7 +84,7 @@ def run_search(
     searcher = make_searcher(
         plan.space,
         config.search,
-        settings.metric,
+        config.objective,
         rungs=settings.rungs,
         seed=settings.seed,
         concurrency=resources.concurrency,
@@ -92,7 +92,7 @@ def run_search(
         study_url=folder.study_url,
         unfinished=unfinished,
     )
-    scheduler = make_scheduler(config.search, settings.metric, settings.rungs, past_scores(past))
+    scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     count = config.search.trials - ended
     return _run_round(plan, folder, plan.search_data, past, searcher, scheduler, count, listener, all_started)
 
