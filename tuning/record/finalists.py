@@ -31,8 +31,8 @@ def finalist_id(trial: TrialRecord) -> str:
 def choose_finalists(trials: Iterable[TrialRecord], metric: Metric, count: int) -> list[TrialRecord]:
     """The search trials whose settings are trained on all rows: so many of the best, and the known-good start.
 
-    Of trials with equal settings one counts: the start, or the better one. The start is always among them, as the winner is compared
-    with it, and as what wins on a part need not win on the whole.
+    Of trials with equal settings one counts: the start, or the better one. The start is always among them, as the
+    winner is compared with it, and as what wins on a part need not win on the whole.
     """
     distinct: list[TrialRecord] = []
     for trial in rank_trials(searched_trials(trials), metric):

@@ -57,3 +57,18 @@ def test_training_after_the_trials_is_the_full_budget(gpus: float, faster: float
     assert [step.text for step in steps_after_trials(plan) if step.beside] == [PLAIN[1], UNTUNED]
     # A rung trains 160 rows, each for three predictions, and predicts 160.
     assert rungs["scoring"] == pytest.approx(0.5 / faster)
+
+
+def test_finalists_are_trained_on_more_rows_than_the_search() -> None:
+    """Four of them, two at once; and what else trains on all rows is as long, in rungs of the search."""
+    part = SimpleNamespace(train="x" * 48, validation="x" * 160)
+    plan = plan_of(part=part, merged=True, gpus=1, choice={"confirm": "2x1"})
+    steps = {step.text: step for step in steps_after_trials(plan)}
+    assert next(iter(steps)) == "training the finalists on all rows"
+    # A rung of the search: 16 rows trained, 160 predicted. Of the others: 160 of each.
+    full = 6 * (3 * 160 + 160) / (3 * 16 + 160)
+    first = steps["training the finalists on all rows"]
+    assert (first.rungs, first.trials) == (pytest.approx(2 * full), True)
+    assert steps["confirming the best"].rungs == pytest.approx(full)
+    assert steps[UNMERGED].rungs == pytest.approx(full)
+    assert steps["scoring"].rungs == pytest.approx(320 / (3 * 16 + 160))
