@@ -14,9 +14,11 @@ from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
     SHORT_NAMES,
     counts_text,
     duration,
+    judged_text,
     parameters_text,
     part_text,
     score_text,
@@ -47,6 +49,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
     columns = " + ".join(plan.get("text_columns", []))
     rule = stopping_rule(search)
     early = rule.text(search, budget.get("halving"))
+    judged = judged_text(sweep.metric, sweep.objective)
     rows = [
         ("data", data.get("source", "")),
         ("columns", f"{columns} → {plan.get('label_column', '')}" if columns else ""),
@@ -60,6 +63,10 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("searched on", _on_part(sweep)),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
         ("early stopping", "none" if early == RULES["none"].label else early),
+        (
+            "objective",
+            f"trials are {judged}, the winner is chosen by {METRIC_NAMES[sweep.metric]}" if judged else "",
+        ),
         (
             "budget",
             f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
