@@ -68,6 +68,7 @@ class ReportData:
     Attributes:
         space: setting → its domain, in words.
         missing: for each part of the folder that could not be used, why.
+        searched: the space, if it is in YAML and can be read.
     """
 
     record: SweepRecord
@@ -75,6 +76,7 @@ class ReportData:
     space: list[tuple[str, str]]
     tested: Tested | None
     missing: list[str]
+    searched: SearchSpace | None = None
 
     def ranked(self) -> list[TrialRecord]:
         """All trials, the best first; those without a finite score come last, by number."""
@@ -101,7 +103,7 @@ def read_report_data(folder: SweepFolder) -> ReportData:
     tested = _tested(record, missing)
     if tested is not None:
         plots = replace(plots, confusion=tested.confusion, label_names=tested.data.label_names)
-    return ReportData(record, plots, space.describe() if space else plots.domains, tested, missing)
+    return ReportData(record, plots, space.describe() if space else plots.domains, tested, missing, space)
 
 
 def _yaml_space(record: SweepRecord) -> SearchSpace | None:
