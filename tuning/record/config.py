@@ -7,12 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, TrainingSettings
 
+# Of a search on a part of the rows, unless another number is asked for.
+FINALISTS = 3
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # MLflow and its URIs refuse other characters.
@@ -65,6 +67,7 @@ class SearchSettings(Settings):
     proxy: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Search on a stratified part of the rows: a share below 1, or a number of training rows.",
     )
     finalists: int | None = Field(
@@ -92,6 +95,25 @@ class SearchSettings(Settings):
     def open(self) -> bool:
         """Whether no number of trials was asked for: the time ends the sweep."""
         return self.trials >= OPEN_TRIALS
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_is_a_share_or_rows(cls, proxy: float | None) -> float | None:
+        if proxy is not None and proxy >= 1 and proxy != round(proxy):
+            raise ValueError("use a share below 1, or a whole number of training rows")
+        return proxy
+
+    @field_validator("finalists")
+    @classmethod
+    def _finalists_of_a_part(cls, finalists: int | None, info: ValidationInfo) -> int | None:
+        if finalists is not None and info.data.get("proxy") is None:
+            raise ValueError("goes with --proxy; without that, all trials train on all rows")
+        return finalists
+
+    @property
+    def finalists_wanted(self) -> int:
+        """How many of the best trials of a search on a part are trained on all rows; 0 for one on all rows."""
+        return 0 if self.proxy is None else self.finalists or FINALISTS
 
 
 class ChoiceSettings(Settings):

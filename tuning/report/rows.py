@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -19,6 +20,7 @@ from lorasweep.tuning.record.words import (
     duration,
     judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
@@ -59,6 +61,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
+        ("searched on", _on_part(sweep)),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
         ("early stopping", "none" if early == RULES["none"].label else early),
         (
@@ -87,6 +90,14 @@ def _size(sweep: SweepRecord) -> str:
     if result is not None and result.stopped_by == "patience":
         size += f", until {search.patience} in a row brought nothing"
     return size
+
+
+def _on_part(sweep: SweepRecord) -> str:
+    """The part of the rows that was searched on, and what was trained on all of them; empty for a search on all."""
+    text = part_text(sweep.plan)
+    validation = (sweep.plan.get("part") or {}).get("validation", 0)
+    ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
+    return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -142,10 +153,9 @@ def heads(sweep: SweepRecord) -> list[str]:
 def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
     rule = stopping_rule(sweep.config.search).label
-    ends = {
-        "stopped": f"{state_text(trial, rule)} after rung {trial.reached}",
-        "completed": "full budget",
-    }
+    rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
+    budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
+    ends = {"stopped": f"{state_text(trial, rule)} after rung {trial.reached}", "completed": budget}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

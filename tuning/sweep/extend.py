@@ -14,6 +14,7 @@ CHANGEABLE = (
     "search.trials",
     "search.max_minutes",
     "search.patience",
+    "search.finalists",
     "search.max_failures",
     "choice",
     "keep",

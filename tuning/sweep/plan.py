@@ -10,6 +10,7 @@ from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
+from lorasweep.training.data.part import part_of
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
@@ -62,6 +63,7 @@ class SweepPlan:
         before: the precision of the sweep's earlier trials, if there are any.
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
         estimate: seconds that the sweep takes by that pace.
+        part: the part of the rows on which the search runs; None for all rows.
     """
 
     config: SweepConfig
@@ -78,6 +80,19 @@ class SweepPlan:
     before: Precision | None = None
     pace: Pace | None = None
     estimate: Estimate | None = None
+    part: EncodedDataset | None = None
+
+    @property
+    def search_data(self) -> EncodedDataset:
+        """What the search's trials train on and are judged by: a part of the rows, or all."""
+        return self.part or self.encoded
+
+    @property
+    def finalists(self) -> int:
+        """The most trials that follow a search on a part, on all rows: the best, and the known-good start."""
+        search = self.config.search
+        started = bool(self.space.start_points()) or search.warm_start is not None
+        return min(search.finalists_wanted + started, search.trials) if self.part is not None else 0
 
     @property
     def notes(self) -> list[str]:
@@ -150,7 +165,21 @@ class SweepPlan:
             },
             "pace": self.pace and asdict(self.pace),
             "estimate": self.estimate and asdict(self.estimate),
+            "part": self._part(),
             "notes": self.notes,
+        }
+
+    def _part(self) -> dict[str, int] | None:
+        """Rows of the part on which the search runs, how many of the best become finalists, and how many finalists
+        there are at most; None for a search on all rows.
+        """
+        if self.part is None:
+            return None
+        return {
+            "train": len(self.part.train),
+            "validation": len(self.part.validation),
+            "best": self.config.search.finalists_wanted,
+            "finalists": self.finalists,
         }
 
     def _machine(self) -> dict[str, Any]:
@@ -197,6 +226,8 @@ def plan_sweep(
     choices = target_module_choices(space)
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
+    part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
     with quiet_loading():
         loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
@@ -208,7 +239,18 @@ def plan_sweep(
     resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
     budget = plan_budget(config.search, training.epochs, training.rungs)
     plan = SweepPlan(
-        config, dataset, encoded, base, space, resources, hardware, amp, budget, target_modules, reason
+        config,
+        dataset,
+        encoded,
+        base,
+        space,
+        resources,
+        hardware,
+        amp,
+        budget,
+        target_modules,
+        reason,
+        part=part,
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 
@@ -217,8 +259,8 @@ def _pace(plan: SweepPlan, loaded: LoadedBase) -> Pace | None:
     """Seconds that a row takes in a trial of the space's start; None on GPUs, which this process leaves alone."""
     if plan.hardware.cards or plan.config.resources.address is not None:
         return None
-    start = plan.space.start_point()
-    hyperparameters = plan.space.hyperparameters(start) if start else untuned_settings(plan)
+    starts = plan.space.start_points()
+    hyperparameters = plan.space.hyperparameters(starts[0]) if starts else untuned_settings(plan)
     training, threads = plan.config.training, plan.resources.cpus_per_trial
     try:
         with quiet_loading():

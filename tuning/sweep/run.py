@@ -13,22 +13,20 @@ import ray
 
 from lorasweep.training.errors import LorasweepError, SweepStoppedError, first_line
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord, now
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.search.limits import Limits
-from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.estimate import make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
-from lorasweep.tuning.sweep.rounds import no_space, run_trials
+from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
 from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
-from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 
 log = logging.getLogger("lorasweep")
@@ -72,18 +70,17 @@ def run_sweep(
         try:
             steps = phases.steps_after_trials(plan, earlier)
             limits = make_limits(plan, steps, watch.seconds, known.get("stopped_by"))
-            past, unfinished = _reconcile_records(plan, folder, retry, limits)
-            spent = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
-            everyone.begin(plan.summary() | spent, past)
+            past, unfinished = reconcile_records(plan, folder, retry, limits)
+            more = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
+            everyone.begin(plan.summary() | more, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = run_trials(plan, folder, data, past, unfinished, everyone, references.begin, limits)
+            trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)
             known["stopped_by"] = limits.reason
             ended = result("interrupted")
-            whole = len(trials) == plan.config.search.trials or limits.reason is not None
-            if whole and not any(trial.unfinished for trial in trials):
+            if trials:
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
                 for fields in choosing:
                     new = "winner" not in known
@@ -174,36 +171,6 @@ def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
         folder.write_result(ended)
 
 
-def _reconcile_records(
-    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: Limits
-) -> tuple[list[TrialRecord], list[Unfinished]]:
-    """All trials so far, reconciled with Optuna's study and written; and those to continue or to try again."""
-    before = folder.trials()
-    limits.follow({record.number: record for record in before}, lambda: None)
-    if limits.time_is_over():
-        before = [_cut(folder, record) for record in before]
-    study = open_study(folder.study_url, folder.name)
-    records, unfinished = reconcile(study, plan.space, before)
-    for index, record in enumerate(records):
-        if record.state == "failed" and record.id in retry:
-            record = without_lost(folder, record, plan.config.resources.storage)
-            records[index], again = try_again(study, plan.space, record)
-            unfinished.append(again)
-    for record in records:
-        if record not in before:
-            folder.write_trial(record)
-    return records, unfinished
-
-
-def _cut(folder: SweepFolder, record: TrialRecord) -> TrialRecord:
-    """A trial that an earlier run has left, ended where it stands: the time for trials is over."""
-    if record.state != "running" or not record.evaluations:
-        return record
-    record = record.model_copy(update={"state": "stopped", "stopped_by": "time", "ended": now()})
-    folder.write_trial(record)
-    return record
-
-
 def _best_adapters(
     plan: SweepPlan, folder: SweepFolder, result: SweepResult
 ) -> tuple[dict[str, Path], dict[str, str]]:
@@ -213,7 +180,8 @@ def _best_adapters(
     missing: dict[str, str] = {}
     if result.state != "finished" or result.winner is None:
         return {}, missing
-    best = [trial.id for trial in SweepRecord(folder).ranked() if trial.checkpoint][: plan.config.keep]
+    kept = [trial for trial in SweepRecord(folder).ranked() if trial.checkpoint]
+    best = [trial.id for trial in comparable(kept)][: plan.config.keep]
     adapters: dict[str, Path] = {}
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):

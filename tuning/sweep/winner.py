@@ -171,10 +171,11 @@ def _first_that_can_be_scored(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "
             f"{next(iter(missing.values()))}; restore it, then: {folder.command('resume')}; or train more: {more}"
         )
+    kind = "finalists" if trials and trials[0].finalist_of is not None else "trials"
     errors = [trial.error for trial in trials if trial.error]
     first = errors[0] if errors else "no trial reached its first evaluation"
     raise TrainingError(
-        f"sweep {name}: all {len(trials)} trials failed; the first: {first}; fix that, then: "
+        f"sweep {name}: all {len(trials)} {kind} failed; the first: {first}; fix that, then: "
         f"{folder.command('resume')}"
     )
 

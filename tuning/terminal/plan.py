@@ -17,8 +17,16 @@ from lorasweep.training.data.summary import (
     summary_lines,
     token_line,
 )
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, judged_text, score_text
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    SHORT_NAMES,
+    counts_text,
+    judged_text,
+    score_text,
+    share_text,
+)
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
@@ -112,7 +120,7 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
         else _count(resources.cpus_per_trial, "core")
     )
     number = "" if config.search.open else f"{budget.trials} "
-    trials = f"{number}by {SAMPLERS[config.search.sampler].label} for the best"
+    trials = f"{number}{_on_part(plan)}by {SAMPLERS[config.search.sampler].label} for the best"
     if judged := judged_text(metric, config.objective):
         # Both fit one line if it is brief.
         aim = f"{METRIC_NAMES[metric]}, {judged}; {resources.concurrency} at once, {where} each"
@@ -121,11 +129,19 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     yield "trials", f"{trials} {aim}"
     if plan.share_reason:
         yield "", plan.share_reason
+    if plan.part is not None:
+        yield (
+            "",
+            f"then {_finalists(plan)} on all {len(plan.dataset.train):,} rows; the winner is one of them",
+        )
     rule = stopping_rule(config.search)
     if done is not None:
         ranked = done.ranked()
         best = f"; best {score_text(ranked[0].score, metric)}, {ranked[0].id}" if ranked else ""
-        yield "done", f"{len(done.trials)} of them: {counts_text(done.trials, rule.label)}{best}"
+        yield (
+            "done",
+            f"{len(searched_trials(done.trials))} of them: {counts_text(done.trials, rule.label)}{best}",
+        )
     if warm:
         older = f"{_count(len(warm.trials), 'trial')} of {config.search.warm_start}"
         yield (
@@ -145,18 +161,20 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
 def _cost(plan: SweepPlan, done: SweepRecord | None) -> str:
     """Epochs of training that are still to come, and minutes."""
     config, budget = plan.config, plan.budget
-    epochs, past = config.training.epochs, done.trials if done else []
+    epochs, past = config.training.epochs, searched_trials(done.trials) if done else []
     rungs = (budget.trials - len(past)) * budget.rungs
     rungs += sum(budget.rungs - trial.reached for trial in past if trial.unfinished)
     at_most, share = rungs * epochs / budget.rungs, budget.epochs_expected / budget.epochs_at_most
     more = " more" if done else ""
     text = f"about {format_epochs(at_most * share)} of " if budget.halving else ""
-    text += f"{format_epochs(at_most)}{more} epochs of {len(plan.dataset.train):,} rows"
+    text += f"{format_epochs(at_most)}{more} epochs of {len(plan.search_data.train):,} rows"
     minutes = _minutes(plan, rungs * share, done)
     if config.search.open:
         # How many trials that will be shows only as they run.
         many = f": about {_count(budget.trials, 'trial')}" if plan.estimate and not done else ", trials"
-        text = f"{minutes}{many} of {epochs} epochs of {len(plan.dataset.train):,} rows"
+        text = f"{minutes}{many} of {epochs} epochs of {len(plan.search_data.train):,} rows"
+    if plan.finalists:
+        text += f", {plan.finalists * epochs} of all {len(plan.dataset.train):,} rows for the finalists"
     count, seeds = config.choice.confirmed
     if count:
         text += f", {count * seeds * epochs} to confirm"
@@ -183,6 +201,20 @@ def _minutes(plan: SweepPlan, rungs: float, done: SweepRecord | None) -> str:
         seconds = rungs * estimate.rung / plan.resources.concurrency + estimate.after
     text = f"some {minutes_text(seconds)}"
     return text if most is None else f"{text}, {minutes_text(most)} at most"
+
+
+def _on_part(plan: SweepPlan) -> str:
+    """The part of the rows that the search's trials train on, as part of a sentence."""
+    if plan.part is None:
+        return ""
+    rows, of = len(plan.part.train), len(plan.dataset.train)
+    return f"on {share_text(rows / of)} of the rows ({rows:,}) "
+
+
+def _finalists(plan: SweepPlan) -> str:
+    """How many finalists there are: the best, and the known-good start where it is not among them."""
+    best = min(plan.config.search.finalists_wanted, plan.finalists)
+    return f"the best {best}" + (" and the start" if plan.finalists > best else "")
 
 
 def kinds_of(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -19,6 +20,7 @@ from lorasweep.tuning.record.words import (
     duration,
     judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
@@ -119,11 +121,16 @@ def result_text(
 def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]:
     """The trials that the table of the best ones lacks: those without a score, and how many others there are."""
     ranked, failed = sweep.ranked(), [trial for trial in sweep.trials if trial.error]
-    lines = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
+    lines = []
+    if finalists(sweep.trials):
+        part = part_text(sweep.plan) or "a part of the rows"
+        lines.append(f"-full: trained and judged on all rows; the others on {part}")
+    failures = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
     if all_trials:
         scored = {trial.id for trial in (*ranked, *failed)}
-        return [*lines, *(f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored)]
-    lines = lines[:MOST_FAILED]
+        without = [f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored]
+        return [*lines, *failures, *without]
+    lines += failures[:MOST_FAILED]
     shown = {trial.id for trial in (*ranked[:MOST_TRIALS], *failed[:MOST_FAILED])}
     if hidden := len(sweep.trials) - len(shown):
         command = sweep.folder.command("status", "--all")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import score_text
@@ -21,7 +22,7 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
         table.add_column(column, justify="left" if column in ("sweep", "state") else "right", overflow="fold")
     for sweep in sweeps:
         best, winner = sweep.ranked()[:1], sweep.winner
-        ended = sum(not trial.unfinished for trial in sweep.trials)
+        ended = sum(not trial.unfinished for trial in searched_trials(sweep.trials))
         table.add_row(
             escape(sweep.name),
             sweep.state,
@@ -94,7 +95,7 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "started": date_text(trial.started or None),
         "ended": date_text(trial.ended),
         "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
-    } | ({"error": trial.error} if trial.error else {})
+    } | {name: value for name in ("error", "finalist_of") if (value := getattr(trial, name))}
 
 
 def date_text(seconds: float | None) -> str | None:

@@ -93,7 +93,9 @@ def copy_sweep(
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
-    views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
+    views = experiment_tags(sweep.metric) | sweep_view(
+        sweep.name, sweep.metric, sweep.searched, on_part=sweep.config.search.proxy is not None
+    )
     runs.send_experiment_tags(views)
     tags: dict[str, str | None] = {METRIC: sweep.metric, OBJECTIVE: sweep.objective, **git_tags(sweep.plan)}
     if sweep.state == "running":
@@ -124,7 +126,7 @@ def _copy_trial(
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
-    metrics = trial_metrics(trial, sweep.metric, sweep.objective)
+    metrics = trial_metrics(trial, sweep.metric, sweep.objective, on_part=sweep.on_part(trial))
     rows = [(rung, times[rung], numbers) for rung, numbers in metrics.items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
 from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
@@ -22,6 +22,8 @@ SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
     f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric", "objective", "start")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
+# Of a finalist, the trial of the search on a part that has its settings.
+FINALIST_OF = "lorasweep.finalist_of"
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
@@ -57,6 +59,9 @@ EVALUATION_METRICS = {
     "seconds": "system/seconds",
     "samples_per_second": "system/samples_per_second",
 }
+# The best score so far, by the sweep's metric. That of a search on a part of the rows is no score on all of them:
+# under a name of its own it does not stand above the winner's in a table in the order of scores.
+BEST, BEST_ON_PART = "score", "part/score"
 # Passes over the training rows; grows from rung to rung.
 RUNG_METRIC = "system/epoch"
 
@@ -110,6 +115,7 @@ def trial_tags(
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
     return rounded | {
         METRIC: metric,
+        FINALIST_OF: trial.finalist_of,
         OBJECTIVE: objective,
         START: None if trial.start is None else str(trial.start),
         STATE: trial.state,
@@ -120,7 +126,7 @@ def trial_tags(
 
 
 def trial_metrics(
-    trial: TrialRecord, metric: Metric, objective: Metric | None = None
+    trial: TrialRecord, metric: Metric, objective: Metric | None = None, *, on_part: bool = False
 ) -> dict[int, dict[str, float]]:
     """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
 
@@ -128,9 +134,12 @@ def trial_metrics(
 
     A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
     comes last.
+
+    Args:
+        on_part: it was trained and judged on a part of the rows, so that its score is `part/score`.
     """
     rungs: dict[int, dict[str, float]] = {}
-    followed = {"score": metric}
+    followed = {BEST_ON_PART if on_part else BEST: metric}
     if objective is not None and objective != metric:
         followed["objective"] = objective
     scores: dict[str, list[float]] = {name: [] for name in followed}
@@ -161,15 +170,15 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     after the merge. MLflow groups charts by the part before the slash.
     """
     numbers = {"system/seconds": result.seconds}
-    scores = [trial.score for trial in trials if trial.score is not None]
+    ranked = rank_trials(trials, result.metric)
     if result.winner:
         numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
-    elif scores:
-        numbers["score"] = best(scores, result.metric)
+    elif ranked and ranked[0].score is not None:
+        numbers["score"] = ranked[0].score
     if result.untuned:
         numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:

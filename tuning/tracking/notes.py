@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -29,7 +30,7 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
         trials_page, winner_page: links within MLflow.
     """
     trials, name = sweep.trials, sweep.name
-    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(sweep)}."]
+    parts = [f"[{len(searched_trials(trials))} trials]({trials_page}): {ends_text(sweep)}."]
     if result.winner is not None:
         winner = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         # First, as MLflow folds all but a few lines.

@@ -12,6 +12,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.reported import (
@@ -43,7 +44,7 @@ class Recorder(tune.Callback):
         cut: Ray's ids of trials that end early because the sweep's time is over; filled by whoever ends them.
 
     Attributes:
-        trials: every trial's record by number.
+        trials: every trial's record by id.
         watch: consecutive failures; it stops the sweep once it has a reason.
     """
 
@@ -68,7 +69,7 @@ class Recorder(tune.Callback):
         self._to_start = 0
         self._when_started: Callable[[], None] = lambda: None
         self.watch = FailureWatch()
-        self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
+        self.trials: dict[str, TrialRecord] = {trial.id: trial for trial in past}
 
     def when_started(self, trials: int, call: Callable[[], None]) -> None:
         """Call a function as soon as so many trials have started: cores fall free from then on."""
@@ -147,7 +148,7 @@ class Recorder(tune.Callback):
         if self._contenders is not None:
             records = list(self.trials.values())
             for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
-                self.trials[record.number] = record
+                self.trials[record.id] = record
                 self._folder.write_trial(record)
 
     def _fail(self, record: TrialRecord, error: str) -> None:
@@ -160,10 +161,11 @@ class Recorder(tune.Callback):
         self.prune()
 
     def _record(self, trial: Trial) -> TrialRecord:
-        number = int(trial.config["number"])
-        return self.trials.get(number) or TrialRecord(
-            id=trial_id(number),
-            number=number,
+        key = ray_trial_name(trial)
+        return self.trials.get(key) or TrialRecord(
+            id=key,
+            number=int(trial.config["number"]),
+            finalist_of=trial.config.get("finalist_of"),
             hyperparameters=Hyperparameters(**trial.config["hyperparameters"]),
             searched=self._searched,
             start=trial.config.get("start"),
@@ -179,7 +181,7 @@ class Recorder(tune.Callback):
             # Ray would only log it. What is not on disk has not happened: the rung will be repeated.
             self.watch.no_space(self._folder.path)
             return
-        self.trials[record.number] = record
+        self.trials[record.id] = record
         self._listener.update(record)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,7 +191,7 @@ class Recorder(tune.Callback):
 
 def ray_trial_name(trial: Trial) -> str:
     """The trial's id as the name of Ray's records and folders."""
-    return trial_id(int(trial.config["number"]))
+    return str(trial.config.get("id") or trial_id(int(trial.config["number"])))
 
 
 def _with_notes(record: TrialRecord, *notes: str) -> tuple[str, ...]:
@@ -225,8 +227,8 @@ def error_line(report: str) -> str:
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
-    """Trial id → running best of the objective at each rung of trials that ended, for the stopping rule.
+    """Trial id → running best of the objective at each rung of search trials that ended, for the stopping rule.
 
     Failed trials are included: in an uninterrupted sweep the rule would have seen their rungs, too.
     """
-    return {trial.id: list(trial.judged) for trial in trials if not trial.unfinished}
+    return {trial.id: list(trial.judged) for trial in searched_trials(trials) if not trial.unfinished}

@@ -15,7 +15,17 @@ from lorasweep.tuning.record.results import SweepResult
 pytestmark = pytest.mark.slow
 
 # On a tiny model a full trial takes longer than the time that it is given.
-ENDLESS = [*RUN, "--epochs", "4000", "--evaluations-per-epoch", "1", "--concurrency", "1", "--cpus-per-trial", "1"]
+ENDLESS = [
+    *RUN,
+    "--epochs",
+    "4000",
+    "--evaluations-per-epoch",
+    "1",
+    "--concurrency",
+    "1",
+    "--cpus-per-trial",
+    "1",
+]
 MINUTES = 0.75
 
 

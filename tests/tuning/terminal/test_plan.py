@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import IPython.display
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from whole_sweeps import write_rows
 
 from lorasweep import display
+from lorasweep.training.data.part import Part
 from lorasweep.training.devices import Card
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.record.config import SweepConfig
@@ -254,3 +256,16 @@ def test_the_notes_are_shown_before_a_sweep_begins(plan: SweepPlan, monkeypatch:
     shown_there.end(SweepResult(state="finished", metric="accuracy", seconds=80), {})
     assert "finished after 1:20" in pages[-1].data
     assert " left" not in pages[-1].data
+
+
+def test_a_search_on_a_part_says_what_follows_on_all_rows(plan: SweepPlan) -> None:
+    part = plan.encoded.take(Part(np.arange(12), np.arange(6)))
+    search = plan.config.search.model_dump() | {"proxy": 0.25, "finalists": 2}
+    lines = lines_of(replace(changed(plan, search=search), part=part))
+    assert lines[4:6] == [
+        "trials  8 on 25 % of the rows (12) by TPE for the best validation accuracy, 2",
+        "        at once with 1 core each",
+    ]
+    assert lines[6] == "        then the best 2 and the start on all 48 rows; the winner is one of them"
+    cost = " ".join(line[8:] for line in lines[-2:])
+    assert cost == "at most 16 epochs of 12 rows; about 5.3 with ASHA; 6 of all 48 rows for the finalists"

@@ -184,3 +184,29 @@ def test_where_only_the_time_ends_a_sweep_all_of_it_is_left(clock: list[float]) 
 def test_an_estimate_in_words() -> None:
     assert about(80) == "about 1:20"
     assert about(0.2) == "a few seconds"
+
+
+def test_finalists_are_a_step_that_tells_how_far_it_is(clock: list[float]) -> None:
+    """Their rungs take longer, and say nothing about the pace of the search."""
+    step = {"text": "training the finalists", "rungs": 24, "seconds": 0, "beside": False, "trials": True}
+    summary = summary_of(steps=[step, *STEPS]) | {"part": {"best": 2, "finalists": 3}}
+    left = TimeLeft(summary, [])
+    ended = [
+        trial(number, 6, "completed").model_copy(update={"score": 0.5 - number / 10}) for number in range(4)
+    ]
+    later = 120 + 5 + 2 + 6
+    assert left.seconds(ended) == (0, 240 + later)
+    left.phase("training the finalists on all rows")
+    last = [
+        trial(number, 3, pace=40).model_copy(
+            update={"id": f"t00{number}-full", "finalist_of": f"t00{number}"}
+        )
+        for number in range(2)
+    ]
+    clock[0] += 120
+    left.update([*ended, *last])
+    # Six of twelve rungs are done after two minutes.
+    assert left.seconds([*ended, *last]) == (0, pytest.approx(120 + later))
+    assert left.share_done([*ended, *last]) == pytest.approx(1 / 2, abs=0.2)
+    left.phase("confirming the best 2 on other seeds")
+    assert left.seconds([*ended, *last]) == (0, pytest.approx(later))

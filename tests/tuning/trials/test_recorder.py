@@ -19,7 +19,7 @@ from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
-from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
+from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
 
 RUNGS = 3
 TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
@@ -283,3 +283,21 @@ def test_ray_can_pickle_it(folder: SweepFolder) -> None:
     """Ray saves its callbacks; what this one holds (a terminal, a database) stays behind."""
     recorder = Recorder(folder, RUNGS, ["rank"], Listeners([Heard(folder)]))
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}
+
+
+def test_a_finalist_has_a_record_of_its_own(folder: SweepFolder) -> None:
+    """Under its own id, with the number and the place among the starts of its search trial."""
+    heard = Heard(folder)
+    recorder = Recorder(folder, RUNGS, ["rank"], heard)
+    reach(recorder, ray_trial(0), 1, 0.4, 0.4, 1)
+    last = ray_trial(0)
+    last.config |= {"id": "t000-full", "finalist_of": "t000"}
+    assert ray_trial_name(last) == "t000-full"
+    recorder.on_trial_start(0, [], last)
+    reach(recorder, last, 1, 0.3, 0.3, 1)
+    first, second = folder.trials()
+    assert (first.id, first.finalist_of, first.score) == ("t000", None, 0.4)
+    assert (second.id, second.number, second.finalist_of, second.score) == ("t000-full", 0, "t000", 0.3)
+    assert (second.start, second.searched, second.checkpoint) == (1, ("rank",), "c1")
+    ended = [record.model_copy(update={"state": "stopped"}) for record in (first, second)]
+    assert past_scores(ended).keys() == {"t000"}, "the stopping rule sees one kind of scores"
