@@ -7,6 +7,7 @@ from typing import Any
 
 from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig, merge
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 
 # Settings that may change; any other change would make it a different search.
@@ -66,7 +67,7 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
 def trials_of(sweep: SweepRecord) -> int:
     """How many trials a sweep has, or is to have: those that it asked for, unless something else ends it."""
     search, stopped = sweep.config.search, sweep.result is not None and sweep.result.stopped_by is not None
-    return len(sweep.trials) if search.open or stopped else search.trials
+    return len(searched_trials(sweep.trials)) if search.open or stopped else search.trials
 
 
 def _check_more(sweep: SweepRecord, after: SearchSettings, asked: set[str]) -> None:

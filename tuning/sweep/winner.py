@@ -17,6 +17,7 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.scores import bootstrap_intervals
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.commands import shell_command
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import (
@@ -165,7 +166,7 @@ def _first_that_can_be_scored(
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
     if missing:
-        trials_then = str(len(trials) + 1)
+        trials_then = str(len(searched_trials(folder.trials())) + 1)
         more = shell_command(folder.mlruns, "run", "--name", name, "--trials", trials_then, "--extend")
         raise TrainingError(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "

@@ -79,7 +79,10 @@ SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KI
 
 def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
     """The resolved configuration and the plan's summary, nested names joined by dots, unset entries left out."""
-    return params_of(summary) | params_of(config.model_dump(mode="json", exclude_none=True))
+    entries = config.model_dump(mode="json", exclude_none=True)
+    if config.search.open:
+        del entries["search"]["trials"]
+    return params_of(summary) | params_of(entries)
 
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
