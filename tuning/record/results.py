@@ -74,10 +74,15 @@ class EvaluationRecord(Record):
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, best: float, system: Mapping[str, float] | None = None
+        cls,
+        evaluation: Evaluation,
+        best: float,
+        system: Mapping[str, float] | None = None,
+        standard_error: float | None = None,
     ) -> EvaluationRecord:
         """The record of an evaluation; `best` is the best score so far."""
-        return cls.model_validate({**evaluation.to_dict(), "score": best, "system": system or None})
+        own = {"score": best, "system": system or None, "standard_error": standard_error}
+        return cls.model_validate({**evaluation.to_dict(), **own})
 
     def by(self, metric: Metric) -> float | None:
         """The validation score by one metric."""

@@ -16,7 +16,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
-from lorasweep.tuning.trials.checkpoints import prune
+from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune
 from lorasweep.tuning.trials.failures import FailureWatch
 
 # A frame of a traceback.
@@ -106,6 +106,7 @@ class Recorder(tune.Callback):
         update = {"last_checkpoint": checkpoint.path}
         if record.evaluations and record.best_rung == record.reached:
             update["checkpoint"] = checkpoint.path
+            keep_outcomes(self._folder, record.id, checkpoint.path, self._storage)
         self._write(record.model_copy(update=update))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
