@@ -75,7 +75,7 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
     """The space's start, then random settings; the same ones each time."""
     space = load_space(SPACE)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    yield space.start_point()
+    yield space.start_points()[0]
     for _ in range(count - 1):
         yield space.suggest(study.ask())
 

@@ -72,7 +72,7 @@ class Bench:
         space = load_space(SPACE)
         assert isinstance(space, SearchSpace)
         self.surrogate, self.seeds = surrogate, seeds
-        self.spaces = {True: space, False: replace(space, start={})}
+        self.spaces = {True: space, False: replace(space, starts=())}
 
     def run(self, contender: Contender, cost: int, start: bool) -> np.ndarray:
         """Best accuracy so far, of a sweep that was planned for this cost; shape (seeds, cost × RUNGS)."""

@@ -174,7 +174,7 @@ def replay(
         search_space=space,
         metric=SCORE,
         mode="max",
-        points_to_evaluate=[space.start_point()] if space.start else None,
+        points_to_evaluate=space.start_points() or None,
         sampler=contender.sampler(seed),
         storage=optuna.storages.InMemoryStorage(),
     )
