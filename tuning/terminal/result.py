@@ -200,7 +200,7 @@ def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[Renderab
     if result.untuned:
         rows.append(("untuned default", settings_line(result.untuned.hyperparameters, searched)))
     if result.near and not result.confirmed:
-        rows.append(("within noise", f"of its validation score: {', '.join(result.near)}"))
+        rows.append(("within noise", f"the validation scores of {', '.join(result.near)}"))
     if result.unmerged:
         gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)
         rows.append(("merging first", f"{gain:+.1f} points over merging the predictions afterwards"))
