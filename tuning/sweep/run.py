@@ -154,7 +154,8 @@ def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
     if earlier is None:
         return {}
     tested = tuple(tested_before(earlier))
-    return {"also_tested": tested, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    known = {"start": earlier.start, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    return {"also_tested": tested, **known}
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult) -> None:

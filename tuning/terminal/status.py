@@ -66,6 +66,10 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
         **result.model_dump(
             include={
                 "winner",
+                "start",
+                "over_start",
+                "over_untuned",
+                "near",
                 "unmerged",
                 "untuned",
                 "baselines",
@@ -88,6 +92,7 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "seconds": trial.seconds,
         "started": date_text(trial.started or None),
         "ended": date_text(trial.ended),
+        "start": trial.start,
         "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
     } | {name: value for name in ("error", "finalist_of") if (value := getattr(trial, name))}
 
