@@ -77,7 +77,9 @@ def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
                 "name": record.name,
                 "state": record.state,
                 "ended": sum(not trial.unfinished for trial in searched_trials(record.trials)),
-                "trials": record.config.search.trials,
+                "trials": len(searched_trials(record.trials))
+                if record.config.search.open
+                else record.config.search.trials,
                 "metric": record.metric,
                 "objective": record.objective,
                 "score": ranked[0].score if ranked else None,

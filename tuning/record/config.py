@@ -19,6 +19,8 @@ CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+# Number of trials of a sweep that only its time or its patience ends.
+OPEN_TRIALS = 10_000
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
 )
@@ -50,7 +52,9 @@ class SearchSettings(Settings):
     space: str = Field(
         "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
     )
-    trials: int = Field(20, ge=1, description="Number of trials.")
+    trials: int = Field(
+        20, ge=1, description="Number of trials; with --max-minutes as many as the time allows, unless given."
+    )
     sampler: Literal["tpe", "random"] = Field(
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
@@ -98,6 +102,18 @@ class SearchSettings(Settings):
     def finalists_wanted(self) -> int:
         """How many of the best trials of a search on a part are trained on all rows; 0 for one on all rows."""
         return 0 if self.proxy is None else self.finalists or FINALISTS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _time_in_place_of_a_number(cls, entries: Any) -> Any:
+        if isinstance(entries, dict) and entries.get("max_minutes") is not None and "trials" not in entries:
+            return {**entries, "trials": OPEN_TRIALS}
+        return entries
+
+    @property
+    def open(self) -> bool:
+        """Whether no number of trials was asked for: the time ends the sweep."""
+        return self.trials >= OPEN_TRIALS
 
 
 class ChoiceSettings(Settings):

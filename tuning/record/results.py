@@ -114,6 +114,7 @@ class TrialRecord(Record):
         trainable_parameters: of adapter and head.
         seconds: time spent in the trial itself.
         started, ended: Unix time.
+        stopped_by: `time` where it had to end because the sweep's minutes were over; None for the stopping rule.
         error: one line, where it failed.
         checkpoint: of the best evaluation: a path, or a path inside `--storage`.
         last_checkpoint: of the last evaluation; an interrupted trial continues from it.
@@ -135,6 +136,7 @@ class TrialRecord(Record):
     seconds: float = 0.0
     started: float = 0.0
     ended: float | None = None
+    stopped_by: Literal["time"] | None = None
     error: str | None = None
     checkpoint: str | None = None
     last_checkpoint: str | None = None

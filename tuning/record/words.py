@@ -75,10 +75,23 @@ def counts_text(trials: Sequence[TrialRecord], stopping: str) -> str:
 
 
 def _counts(trials: Sequence[TrialRecord], stopping: str) -> str:
-    counts = Counter(trial.state for trial in trials)
     states: tuple[TrialState, ...] = ("completed", "stopped", "failed", "running", "interrupted")
-    words = {"stopped": f"stopped by {stopping}", "interrupted": "to go on"}
-    return ", ".join(f"{counts[s]} {words.get(s, s)}" for s in states if counts[s]) or "no trials yet"
+    counts = Counter(
+        (states.index(trial.state), state_text(trial, stopping).replace("interrupted", "to go on"))
+        for trial in trials
+    )
+    return ", ".join(f"{counts[key]} {key[1]}" for key in sorted(counts)) or "no trials yet"
+
+
+def state_text(trial: TrialRecord, stopping: str) -> str:
+    """A trial's state, and of one that was stopped, by what: the stopping rule, or the end of the sweep's time.
+
+    Args:
+        stopping: label of the sweep's stopping rule.
+    """
+    if trial.state != "stopped":
+        return trial.state
+    return f"stopped by {'the time limit' if trial.stopped_by == 'time' else stopping}"
 
 
 def part_text(plan: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from lorasweep.tuning.record.words import (
     score_text,
     setting_text,
     settings_line,
+    state_text,
     unmerged_rows,
 )
 from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
@@ -70,7 +71,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ),
         (
             "budget",
-            f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
+            f"{_size(sweep)}, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
         ),
         ("trials", counts_text(sweep.trials, rule.label)),
         ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
@@ -86,6 +87,18 @@ def _on_part(sweep: SweepRecord) -> str:
     validation = (sweep.plan.get("part") or {}).get("validation", 0)
     ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
     return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
+
+
+def _size(sweep: SweepRecord) -> str:
+    """What the search was given: a number of trials, minutes, or both; and what ended it."""
+    search, result = sweep.config.search, sweep.result
+    minutes = f"{search.max_minutes:g} minutes" if search.max_minutes is not None else ""
+    size = f"trials in {minutes}" if search.open else f"{search.trials} trials"
+    if minutes and not search.open:
+        size += f" in {minutes} at most"
+    if result is not None and result.stopped_by == "patience":
+        size += f", until {search.patience} in a row brought nothing"
+    return size
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -153,7 +166,10 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     rule = stopping_rule(sweep.config.search).label
     rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
     budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
-    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": budget}
+    ends = {
+        "stopped": f"{state_text(trial, rule)} after rung {trial.reached}",
+        "completed": budget,
+    }
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,23 @@ class FixedSearch(Searcher):
     """Proposes each of some configurations once, in order.
 
     Args:
-        configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it.
+        configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it. One with evaluations
+            goes on, and is not asked for.
+        may_start: whether one more trial may start.
     """
 
-    def __init__(self, configs: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, configs: Sequence[Mapping[str, Any]], may_start: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__()
+        self._may_start = may_start
         self._left = [dict(config) for config in configs]
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration."""
-        return self._left.pop(0) if self._left else None
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next configuration; `FINISHED` if there is none, or no more trials may start."""
+        if not self._left or not (self._left[0].get("evaluations") or self._may_start()):
+            return str(Searcher.FINISHED)
+        return self._left.pop(0)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -8,6 +8,7 @@ from functools import partial
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import SweepStoppedError, TrainingError
@@ -15,8 +16,9 @@ from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.results import TrialRecord, now
 from lorasweep.tuning.search.fixed import FixedSearch
+from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
@@ -37,6 +39,8 @@ def run_trials(
     unfinished: list[Unfinished],
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: Limits,
+    last_limits: Limits,
 ) -> list[TrialRecord]:
     """Run the trials that are missing, round by round.
 
@@ -44,6 +48,8 @@ def run_trials(
         past: records from earlier runs of the sweep.
         unfinished: search trials to continue.
         all_started: called when the last trial of the last round has started.
+        limits: what ends the search before it has its number of trials.
+        last_limits: what ends the round of finalists early.
 
     Returns:
         The trials that the winner is chosen among: all, or the finalists of a search on a part. Empty where some
@@ -54,12 +60,14 @@ def run_trials(
         SweepStoppedError: the disk is full.
     """
     on_part = plan.part is not None
-    trials = run_search(plan, folder, past, unfinished, listener, (lambda: None) if on_part else all_started)
-    if len(searched_trials(trials)) < plan.config.search.trials or _running(searched_trials(trials)):
+    started = (lambda: None) if on_part else all_started
+    trials = run_search(plan, folder, past, unfinished, listener, started, limits)
+    search = searched_trials(trials)
+    if _running(search) or (len(search) < plan.config.search.trials and limits.reason is None):
         return []
     if not on_part:
         return trials
-    trials = run_finalists(plan, folder, trials, listener, all_started)
+    trials = run_finalists(plan, folder, trials, listener, all_started, last_limits)
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
 
@@ -71,6 +79,7 @@ def run_search(
     unfinished: list[Unfinished],
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: Limits,
 ) -> list[TrialRecord]:
     """The trials that the sampler proposes, stopped early by the sweep's rule; see `run_trials`.
 
@@ -79,11 +88,12 @@ def run_search(
     """
     config, settings, resources = plan.config, plan.config.training, plan.resources
     ended = sum(not trial.unfinished for trial in searched_trials(past))
-    if ended >= config.search.trials:
+    limits.follow({trial.id: trial for trial in past}, all_started)
+    if ended >= config.search.trials or not (unfinished or limits.may_start()):
         return past
     searcher = make_searcher(
         plan.space,
-        config.search,
+        config.search.model_copy(update={"trials": plan.budget.trials}),
         config.objective,
         rungs=settings.rungs,
         seed=settings.seed,
@@ -91,10 +101,13 @@ def run_search(
         study_name=config.name,
         study_url=folder.study_url,
         unfinished=unfinished,
+        may_start=limits.may_start,
     )
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     count = config.search.trials - ended
-    return _run_round(plan, folder, plan.search_data, past, searcher, scheduler, count, listener, all_started)
+    return _run_round(
+        plan, folder, plan.search_data, past, searcher, scheduler, count, listener, all_started, limits
+    )
 
 
 def run_finalists(
@@ -103,6 +116,7 @@ def run_finalists(
     past: list[TrialRecord],
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: Limits,
 ) -> list[TrialRecord]:
     """The best settings of a search on a part, each trained on all rows to the end; see `run_trials`.
 
@@ -113,19 +127,14 @@ def run_finalists(
         All trials by number.
     """
     configs = finalists_to_train(plan, past)
-    if not configs:
+    begun = any(trial.unfinished for trial in finalists(past))
+    limits.follow({trial.id: trial for trial in past}, all_started)
+    if not configs or not (begun or limits.may_start()):
         return past
     listener.phase(phases.FINALISTS)
+    searcher, count = FixedSearch(configs, limits.may_start), len(configs)
     return _run_round(
-        plan,
-        folder,
-        plan.encoded,
-        past,
-        FixedSearch(configs),
-        FIFOScheduler(),
-        len(configs),
-        listener,
-        all_started,
+        plan, folder, plan.encoded, past, searcher, FIFOScheduler(), count, listener, all_started, limits
     )
 
 
@@ -139,11 +148,14 @@ def _run_round(
     count: int,
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: Limits,
 ) -> list[TrialRecord]:
     """Let Ray Tune run so many trials; returns them and those of the past, by number."""
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
+    searched = list(plan.space.searched)
+    recorder = Recorder(folder, settings.rungs, searched, listener, past, can_win, limits.cut)
+    limits.follow(recorder.trials, all_started)
     recorder.when_started(count, all_started)
     recorder.prune()
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
@@ -172,7 +184,7 @@ def _run_round(
                 checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
             ),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-            stop=recorder.watch,
+            stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder],
             verbose=0,
             # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
@@ -191,14 +203,18 @@ def _run_round(
 
 
 def reconcile_records(
-    plan: SweepPlan, folder: SweepFolder, retry: Collection[str]
+    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: Limits
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
     """All trials so far, reconciled with Optuna's study and written; and the search trials to go on with.
 
     Args:
         retry: ids of trials that failed and are tried again.
+        limits: of the search; trials that an earlier run has left end where they stand once its time is over.
     """
     before, storage = folder.trials(), plan.config.resources.storage
+    limits.follow({record.id: record for record in before}, lambda: None)
+    if limits.time_is_over():
+        before = [_cut(folder, record) for record in before]
     study = open_study(folder.study_url, folder.name)
     # Optuna knows nothing of finalists: their records alone say how they stand.
     records, unfinished = reconcile(study, plan.space, searched_trials(before))
@@ -216,6 +232,15 @@ def reconcile_records(
         if record not in before:
             folder.write_trial(record)
     return sorted(records, key=lambda trial: (trial.number, trial.id)), unfinished
+
+
+def _cut(folder: SweepFolder, record: TrialRecord) -> TrialRecord:
+    """A search trial that an earlier run has left, ended where it stands: the time for the search is over."""
+    if record.state != "running" or not record.evaluations or record.finalist_of is not None:
+        return record
+    record = record.model_copy(update={"state": "stopped", "stopped_by": "time", "ended": now()})
+    folder.write_trial(record)
+    return record
 
 
 def _running(trials: Sequence[TrialRecord]) -> bool:

@@ -21,6 +21,7 @@ from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, Swee
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep import phases
+from lorasweep.tuning.sweep.estimate import make_last_limits, make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
@@ -67,14 +68,20 @@ def run_sweep(
             # It goes on: if it is killed from here on, it has neither finished nor failed.
             _write_end(folder, ended)
         try:
-            past, unfinished = reconcile_records(plan, folder, retry)
-            after = [asdict(step) for step in phases.steps_after_trials(plan, earlier)]
-            everyone.begin(plan.summary() | {"steps": after}, past)
+            steps = phases.steps_after_trials(plan, earlier)
+            limits = make_limits(plan, steps, watch.seconds, known.get("stopped_by"))
+            last_limits = make_last_limits(plan, steps, watch.seconds)
+            past, unfinished = reconcile_records(plan, folder, retry, limits)
+            spent = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
+            everyone.begin(plan.summary() | spent, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = run_trials(plan, folder, past, unfinished, everyone, references.begin)
+            trials = run_trials(
+                plan, folder, past, unfinished, everyone, references.begin, limits, last_limits
+            )
+            known["stopped_by"] = limits.reason or last_limits.reason
             ended = result("interrupted")
             if trials:
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
@@ -150,12 +157,12 @@ def register_winner(
 
 
 def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
-    """What stays of the result of a sweep that goes on: test scores that were computed."""
+    """What stays of the result of a sweep that goes on: test scores that were computed, and the search's end."""
     if earlier is None:
         return {}
     tested = tuple(tested_before(earlier))
     known = {"start": earlier.start, "untuned": earlier.untuned, "baselines": earlier.baselines}
-    return {"also_tested": tested, **known}
+    return {"also_tested": tested, "stopped_by": earlier.stopped_by, **known}
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult) -> None:

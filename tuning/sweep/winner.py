@@ -188,7 +188,7 @@ def _first_that_can_be_scored(
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
     if missing:
-        trials_then = str(plan.config.search.trials + 1)
+        trials_then = str(len(trials) + 1)
         more = shell_command(folder.mlruns, "run", "--name", name, "--trials", trials_then, "--extend")
         raise TrainingError(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "

@@ -19,7 +19,14 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    counts_text,
+    duration,
+    score_text,
+    settings_line,
+    state_text,
+)
 from lorasweep.tuning.terminal.result import trials_table
 from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
@@ -35,6 +42,7 @@ class Progress(SweepListener):
         self._console = console
         # Empty until the sweep begins.
         self._budget: Mapping[str, Any] = {}
+        self._open = False
         self._metric: Metric = "accuracy"
         self._searched: Sequence[str] = ()
         self._stopping, self._finalists = "", 0
@@ -50,6 +58,7 @@ class Progress(SweepListener):
         self._budget, self._metric = plan_summary["budget"], plan_summary["metric"]
         self._finalists = (plan_summary.get("part") or {}).get("best", 0)
         self._searched, self._stopping = plan_summary["searched"], plan_summary["stopping"]
+        self._open = plan_summary.get("limits", {}).get("trials", 0) is None
         self._trials = {trial.id: trial for trial in past}
         self._left = TimeLeft(plan_summary, past)
         self._started = time.monotonic()
@@ -114,9 +123,10 @@ class Progress(SweepListener):
         return self._left.seconds(self._trials.values()) if self._left and not self._ending else None
 
     def done(self) -> str:
-        """Trials that ended, of all."""
+        """Trials that ended, of all; where only the time ends the sweep, nobody knows how many these are."""
         trials = list(self._trials.values())
-        text = f"{_ended(searched_trials(trials))} of {self._budget['trials']} done"
+        ended = _ended(searched_trials(trials))
+        text = f"{ended} done" if self._open else f"{ended} of {self._budget['trials']} done"
         if not (last := finalists(trials)):
             return text
         expected = expected_finalists(trials, self._metric, self._finalists)
@@ -218,7 +228,7 @@ class LogDisplay(Progress):
         elif trial.state == "failed":
             event = f"failed: {trial.error}"
         else:
-            how = "completed" if trial.state == "completed" else f"stopped by {self._stopping}"
+            how = state_text(trial, self._stopping)
             left = self.seconds_left()
             time_left = f", {about(sum(left))} left" if left else ""
             event = f"{how}: {score}; {self.done()}{time_left}; best {self.best_line()}"

@@ -26,7 +26,7 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
         table.add_row(
             escape(sweep.name),
             sweep.state,
-            f"{ended}/{sweep.config.search.trials}",
+            f"{ended}/{_asked(sweep) or len(searched_trials(sweep.trials))}",
             score_text(best[0].score if best else None, sweep.metric),
             f"{winner.test.accuracy:.1%}" if winner else "-",
         )
@@ -45,10 +45,15 @@ def listed_entries(sweep: SweepRecord) -> dict[str, Any]:
         "objective": sweep.objective,
         "score": best[0].score if best else None,
         "test_accuracy": winner.test.accuracy if winner else None,
-        "trials_asked": sweep.config.search.trials,
+        "trials_asked": _asked(sweep),
         "started": date_text(min(started, default=None)),
         "ended": date_text(max(ended, default=None)) if sweep.state != "running" else None,
     }
+
+
+def _asked(sweep: SweepRecord) -> int | None:
+    """The number of trials that were asked for; None where only the time ends the sweep."""
+    return None if sweep.config.search.open else sweep.config.search.trials
 
 
 def status_entries(sweep: SweepRecord) -> dict[str, Any]:
@@ -76,6 +81,7 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
                 "confirmed",
                 "choices",
                 "registered",
+                "stopped_by",
                 "missing",
             }
         ),

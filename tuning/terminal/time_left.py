@@ -35,6 +35,14 @@ class TimeLeft:
         self._at_once = int(plan_summary.get("resources", {}).get("concurrency", 1))
         self._steps: Sequence[Mapping[str, Any]] = plan_summary.get("steps", ())
         self._before = {trial.id: trial for trial in past}
+        self._expected = (plan_summary.get("estimate") or {}).get("rung")
+        limits = plan_summary.get("limits", {})
+        self._open = limits.get("trials", 0) is None
+        minutes = limits.get("max_minutes")
+        # Its monotonic end, where the sweep has one.
+        self._end = (
+            None if minutes is None else time.monotonic() + 60 * minutes - plan_summary.get("spent", 0.0)
+        )
         self._step: int | None = None
         # Of the present step: when it began, what part is done, and when it said so.
         self._begun = self._told = time.monotonic()
@@ -49,6 +57,8 @@ class TimeLeft:
         self._finalists(trials)
         trials = searched_trials(trials)
         running = sum(trial.unfinished for trial in trials)
+        if self._open:
+            return
         if (
             self._beside is None
             and not self._best
@@ -68,13 +78,19 @@ class TimeLeft:
                 return
 
     def seconds(self, trials: Collection[TrialRecord]) -> tuple[float, float] | None:
-        """Seconds left of the trials and of the steps after them; None while no rung tells what one takes."""
+        """Seconds left of the trials and of the steps after them; None while nobody knows what a rung takes."""
         trials = searched_trials(trials)
         pace = self._pace(trials)
         if pace is None:
             return None
+        after = self._steps_left(pace)
         # The steps also begin early: where the sweep ends before its last trial.
-        return self._trials_left(trials, pace) if self._step is None else 0.0, self._steps_left(pace)
+        if self._step is not None:
+            return 0.0, after
+        if self._end is None:
+            return self._trials_left(trials, pace), after
+        limit = max(self._end - time.monotonic() - after, 0.0)
+        return limit if self._open else min(limit, self._trials_left(trials, pace)), after
 
     def share_done(self, trials: Collection[TrialRecord]) -> float:
         """Share of the whole work that is done, in [0, 1]."""
@@ -101,7 +117,7 @@ class TimeLeft:
             self._part, self._told = done / (done + left), self._news
 
     def _pace(self, trials: Collection[TrialRecord]) -> float | None:
-        """Seconds of a rung: of those of this run, or of earlier ones before it has any."""
+        """Seconds of a rung: of those of this run; before it has any of earlier ones, or as the plan expects."""
         now = [_spent(trial) for trial in trials]
         before = [_spent(self._before.get(trial.id)) for trial in trials]
         fresh = [(rungs - r, seconds - s) for (rungs, seconds), (r, s) in zip(now, before, strict=True)]
@@ -109,7 +125,7 @@ class TimeLeft:
             rungs, seconds = sum(r for r, _ in spent), sum(s for _, s in spent)
             if rungs > 0 and seconds > 0:
                 return seconds / rungs
-        return None
+        return self._expected
 
     def _trials_left(self, trials: Collection[TrialRecord], pace: float) -> float:
         expected = self._rungs * self._share

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
-from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
+from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def trial_tags(
     """
     ends = {
         "completed": f"completed {rungs} rungs",
-        "stopped": f"stopped by {stopping} at rung {trial.reached} of {rungs}",
+        "stopped": f"{state_text(trial, stopping)} at rung {trial.reached} of {rungs}",
         "failed": f"failed after rung {trial.reached} of {rungs}",
     }
     rounded = {

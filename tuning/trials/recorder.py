@@ -41,6 +41,7 @@ class Recorder(tune.Callback):
         past: records from earlier runs of the sweep.
         contenders: returns, of all trials, the ids of those that can still be chosen; when a trial ends, the
             checkpoints of the others are removed. All are kept if None.
+        cut: Ray's ids of trials that end early because the sweep's time is over; filled by whoever ends them.
 
     Attributes:
         trials: every trial's record by id.
@@ -55,12 +56,14 @@ class Recorder(tune.Callback):
         listener: SweepListener | None = None,
         past: Sequence[TrialRecord] = (),
         contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
+        cut: Collection[str] = (),
     ) -> None:
         self._folder = folder
         self._rungs = rungs
         self._searched = tuple(searched)
         self._listener = listener or SweepListener()
         self._contenders = contenders
+        self._cut = cut
         self._storage = folder.config().resources.storage
         self._started: set[str] = set()
         self._to_start = 0
@@ -125,8 +128,10 @@ class Recorder(tune.Callback):
         if record.state == "failed" or not record.evaluations:
             return
         self.watch.went_well()
-        full = record.reached >= self._rungs
-        self._write(record.model_copy(update={"state": "completed" if full else "stopped", "ended": now()}))
+        update: dict[str, Any] = {"state": "completed", "ended": now()}
+        if record.reached < self._rungs:
+            update |= {"state": "stopped", "stopped_by": "time" if trial.trial_id in self._cut else None}
+        self._write(record.model_copy(update=update))
         self.prune()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -92,6 +92,14 @@ def test_the_log_has_a_line_for_each_event() -> None:
     ]
 
 
+def test_a_sweep_in_a_given_time_counts_no_trials_that_may_never_be() -> None:
+    file = StringIO()
+    display = LogDisplay(Console(file=file, width=80))
+    display.begin(summary_of() | {"limits": {"trials": None, "max_minutes": 3}}, ())
+    display.update(trial(1, 2, "stopped", stopped_by="time"))
+    assert "t001 stopped by the time limit: 51.0%; 1 done, about " in file.getvalue()
+
+
 def test_the_answer_is_shown_before_the_sweep_is_tidied_up() -> None:
     winner = Winner.model_validate(
         {

@@ -18,6 +18,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
+from lorasweep.tuning.record.words import counts_text
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
 
 RUNGS = 3
@@ -158,6 +159,22 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     assert first.started <= first.ended
     assert heard.states[0] == (0, "running", 0)
     assert heard.states[-2:] == [(0, "completed", 3), (1, "stopped", 1)]
+
+
+def test_a_trial_that_the_time_ended_says_so(folder: SweepFolder) -> None:
+    """Unless it had all its rungs by then; the stopping rule's own are its own."""
+    cut: set[str] = set()
+    recorder = Recorder(folder, RUNGS, ["rank"], cut=cut)
+    for number, rungs in enumerate((1, 1, RUNGS)):
+        reach(recorder, ray_trial(number), rungs, 0.5, 0.5, 1)
+        if number:
+            cut.add(f"ray{number}")
+        recorder.on_trial_complete(0, [], ray_trial(number))
+    ends = [(trial.state, trial.stopped_by) for trial in folder.trials()]
+    assert ends == [("stopped", None), ("stopped", "time"), ("completed", None)]
+    assert counts_text(folder.trials(), "ASHA") == (
+        "1 completed, 1 stopped by ASHA, 1 stopped by the time limit"
+    )
 
 
 def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
