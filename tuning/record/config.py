@@ -84,6 +84,18 @@ class SearchSettings(Settings):
     max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
     warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _time_in_place_of_a_number(cls, entries: Any) -> Any:
+        if isinstance(entries, dict) and entries.get("max_minutes") is not None and "trials" not in entries:
+            return {**entries, "trials": OPEN_TRIALS}
+        return entries
+
+    @property
+    def open(self) -> bool:
+        """Whether no number of trials was asked for: the time ends the sweep."""
+        return self.trials >= OPEN_TRIALS
+
     @field_validator("proxy")
     @classmethod
     def _proxy_is_a_share_or_rows(cls, proxy: float | None) -> float | None:
@@ -102,18 +114,6 @@ class SearchSettings(Settings):
     def finalists_wanted(self) -> int:
         """How many of the best trials of a search on a part are trained on all rows; 0 for one on all rows."""
         return 0 if self.proxy is None else self.finalists or FINALISTS
-
-    @model_validator(mode="before")
-    @classmethod
-    def _time_in_place_of_a_number(cls, entries: Any) -> Any:
-        if isinstance(entries, dict) and entries.get("max_minutes") is not None and "trials" not in entries:
-            return {**entries, "trials": OPEN_TRIALS}
-        return entries
-
-    @property
-    def open(self) -> bool:
-        """Whether no number of trials was asked for: the time ends the sweep."""
-        return self.trials >= OPEN_TRIALS
 
 
 class ChoiceSettings(Settings):

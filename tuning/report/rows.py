@@ -81,14 +81,6 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
-def _on_part(sweep: SweepRecord) -> str:
-    """The part of the rows that was searched on, and what was trained on all of them; empty for a search on all."""
-    text = part_text(sweep.plan)
-    validation = (sweep.plan.get("part") or {}).get("validation", 0)
-    ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
-    return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
-
-
 def _size(sweep: SweepRecord) -> str:
     """What the search was given: a number of trials, minutes, or both; and what ended it."""
     search, result = sweep.config.search, sweep.result
@@ -99,6 +91,14 @@ def _size(sweep: SweepRecord) -> str:
     if result is not None and result.stopped_by == "patience":
         size += f", until {search.patience} in a row brought nothing"
     return size
+
+
+def _on_part(sweep: SweepRecord) -> str:
+    """The part of the rows that was searched on, and what was trained on all of them; empty for a search on all."""
+    text = part_text(sweep.plan)
+    validation = (sweep.plan.get("part") or {}).get("validation", 0)
+    ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
+    return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -166,10 +166,7 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     rule = stopping_rule(sweep.config.search).label
     rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
     budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
-    ends = {
-        "stopped": f"{state_text(trial, rule)} after rung {trial.reached}",
-        "completed": budget,
-    }
+    ends = {"stopped": f"{state_text(trial, rule)} after rung {trial.reached}", "completed": budget}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

@@ -14,9 +14,8 @@ class FixedSearch(Searcher):
     """Proposes each of some configurations once, in order.
 
     Args:
-        configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it. One with evaluations
-            goes on, and is not asked for.
-        may_start: whether one more trial may start.
+        configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it.
+        may_start: whether one more trial may start; those that go on, which come with evaluations, do so anyway.
     """
 
     def __init__(
@@ -26,10 +25,12 @@ class FixedSearch(Searcher):
         self._may_start = may_start
         self._left = [dict(config) for config in configs]
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next configuration; `FINISHED` if there is none, or no more trials may start."""
-        if not self._left or not (self._left[0].get("evaluations") or self._may_start()):
-            return str(Searcher.FINISHED)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next configuration; `FINISHED` if no more trials may start."""
+        if not self._left:
+            return None
+        if "evaluations" not in self._left[0] and not self._may_start():
+            return str(self.FINISHED)
         return self._left.pop(0)
 
     def on_trial_complete(

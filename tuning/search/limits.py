@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from ray import tune
@@ -60,16 +60,16 @@ class Limits(tune.Stopper):
         self._metric: Metric = metric
         self._rungs, self._usual, self._rows = rungs, usual, rows
         self._spent, self._after, self._expected = spent, after, pace
-        self._kind = kind
-        self._trials: Mapping[Any, TrialRecord] = {}
+        self._trials: Callable[[], Collection[TrialRecord]] = tuple
         self._when_over: Callable[[], None] = lambda: None
         self.reason = reason
         self.cut: set[str] = set()
 
-    def follow(self, trials: Mapping[Any, TrialRecord], when_over: Callable[[], None]) -> None:
-        """Judge by these records, which whoever runs the trials keeps up to date.
+    def follow(self, trials: Callable[[], Collection[TrialRecord]], when_over: Callable[[], None]) -> None:
+        """Judge by these records.
 
         Args:
+            trials: returns those of the search as they stand.
             when_over: called once, when a trial may no longer start: cores fall free from then on.
         """
         self._trials, self._when_over = trials, when_over
@@ -77,7 +77,7 @@ class Limits(tune.Stopper):
     def may_start(self) -> bool:
         """Whether one more trial may start; once it may not, none does."""
         if self.reason is None:
-            trials = self._kind(self._trials.values())
+            trials = self._trials()
             if self._too_late(trials):
                 self.reason = "time"
             elif (
@@ -93,7 +93,7 @@ class Limits(tune.Stopper):
         """Whether work of so many seconds would not leave the time that is needed after the trials."""
         if self._seconds is None:
             return False
-        pace = self._pace(self._kind(self._trials.values()))
+        pace = self._pace(self._trials())
         return self._spent() + seconds + self._after(pace or 0.0) > self._seconds
 
     def _too_late(self, trials: Collection[TrialRecord]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.loop.pace import Pace
@@ -12,7 +14,7 @@ from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.search.limits import Limits, Reason
 from lorasweep.tuning.search.stopping import plan_budget
-from lorasweep.tuning.sweep.phases import Step, full_rung, steps_after_trials
+from lorasweep.tuning.sweep.phases import Step, rung_on_all_rows, steps_after_trials
 from lorasweep.tuning.sweep.plan import Estimate, SweepPlan
 
 # The trials' processes start once, and import what they need.
@@ -30,7 +32,8 @@ def with_estimate(plan: SweepPlan, earlier: SweepResult | None = None) -> SweepP
     search, training = plan.config.search, plan.config.training
     if plan.pace is None:
         return replace_trials(plan, UNKNOWN_TRIALS)
-    rung = _rung(plan, plan.pace, plan.search_data)
+    rows = plan.part or plan.dataset
+    rung = plan.pace.rung(len(rows.train), len(rows.validation), training)
     after = seconds_after(steps_after_trials(plan, earlier), rung)
     usual = usual_rungs(plan) * rung
     if search.max_minutes is not None:
@@ -65,26 +68,51 @@ def seconds_after(steps: Sequence[Step], rung: float) -> float:
     return sum(step.rungs * rung + step.seconds for step in steps)
 
 
+class RoundLimits(NamedTuple):
+    """What ends the rounds of a sweep: the search, and after one on a part of the rows its finalists."""
+
+    search: Limits
+    finalists: Limits
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the search ended before it had its number of trials, or None."""
+        return self.search.reason
+
+
 def make_limits(
     plan: SweepPlan, steps: Sequence[Step], spent: Callable[[], float], reason: Reason | None = None
-) -> Limits:
-    """What ends the sweep's search before it has its number of trials.
+) -> RoundLimits:
+    """What ends the sweep's search before it has its number of trials, and its finalists before they are through.
 
     Args:
-        steps: what comes after the trials.
+        steps: what comes after the search.
         spent: seconds of the whole sweep so far, over all of its runs.
         reason: why the search has ended already, in an earlier run.
     """
-    return Limits(
-        plan.config.search,
-        plan.config.training.metric,
-        rungs=plan.budget.rungs,
-        usual=usual_rungs(plan),
-        rows=len(plan.search_data.validation),
-        spent=spent,
-        after=lambda rung: seconds_after(steps, rung),
-        pace=plan.estimate.rung if plan.estimate else None,
-        reason=reason,
+    search, rungs = plan.config.search, plan.budget.rungs
+    pace = plan.estimate.rung if plan.estimate else None
+    after_finalists = [step for step in steps if not step.trials]
+    # Of a finalist's rung, in rungs of the search.
+    longer = rung_on_all_rows(plan)
+    limited = partial(Limits, metric=plan.config.training.metric, rungs=rungs, spent=spent)
+    return RoundLimits(
+        limited(
+            search,
+            usual=usual_rungs(plan),
+            rows=len((plan.part or plan.dataset).validation),
+            after=lambda rung: seconds_after(steps, rung),
+            pace=pace,
+            reason=reason,
+        ),
+        limited(
+            search.model_copy(update={"patience": None}),
+            # One that would not come halfway is not worth its time.
+            usual=rungs / 2,
+            rows=len(plan.dataset.validation),
+            after=lambda rung: seconds_after(after_finalists, rung / longer),
+            pace=None if pace is None else pace * longer,
+        ),
     )
 
 

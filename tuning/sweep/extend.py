@@ -15,9 +15,9 @@ from lorasweep.tuning.record.sweep import SweepRecord
 # Settings that may change; any other change would make it a different search.
 CHANGEABLE = (
     "search.trials",
-    "search.finalists",
     "search.max_minutes",
     "search.patience",
+    "search.finalists",
     "search.max_failures",
     "choice",
     "keep",

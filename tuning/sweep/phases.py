@@ -55,9 +55,10 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     """
     config, dataset, rungs = plan.config, plan.dataset, plan.budget.rungs
     train = len(dataset.train)
-    rung = _rung_work(plan, plan.part or dataset)
+    epochs = config.training.epochs / rungs
+    rung = _rung_work(plan.part or dataset, epochs)
     # Of a trial on all rows, in rungs of a search trial.
-    full = rungs * full_rung(plan)
+    full = rungs * rung_on_all_rows(plan)
     # Alone on a machine without GPUs, a step has the cores of all trials, which small batches only use in part.
     faster = 1.0
     if config.resources.address is None and not plan.resources.gpus_per_trial:
@@ -85,12 +86,13 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     return steps
 
 
-def full_rung(plan: SweepPlan) -> float:
-    """The work of a rung on all rows, in rungs of a search trial; 1 for a search on all rows."""
-    return _rung_work(plan, plan.dataset) / _rung_work(plan, plan.part or plan.dataset)
-
-
-def _rung_work(plan: SweepPlan, data: Dataset | EncodedDataset) -> float:
-    """The work of a rung on these rows, in rows that are predicted."""
+def rung_on_all_rows(plan: SweepPlan) -> float:
+    """The work of a finalist's rung, in rungs of a search trial; 1 where the search has all rows."""
     epochs = plan.config.training.epochs / plan.budget.rungs
+    whole, rung = (_rung_work(data, epochs) for data in (plan.dataset, plan.part or plan.dataset))
+    return whole / rung
+
+
+def _rung_work(data: Dataset | EncodedDataset, epochs: float) -> float:
+    """The work of training so many epochs and evaluating, in rows that are predicted."""
     return TRAINED * len(data.train) * epochs + len(data.validation)

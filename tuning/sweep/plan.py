@@ -61,9 +61,9 @@ class SweepPlan:
         target_modules: choice of target modules → names of the modules that it adapts.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
-        part: the part of the rows on which the search runs; None for all rows.
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
         estimate: seconds that the sweep takes by that pace.
+        part: the part of the rows on which the search runs; None for all rows.
     """
 
     config: SweepConfig
@@ -78,6 +78,8 @@ class SweepPlan:
     target_modules: dict[str, list[str]]
     share_reason: str = ""
     before: Precision | None = None
+    pace: Pace | None = None
+    estimate: Estimate | None = None
     part: EncodedDataset | None = None
     pace: Pace | None = None
     estimate: Estimate | None = None
@@ -158,7 +160,6 @@ class SweepPlan:
             "machine": self._machine(),
             "git": git_state(),
             "budget": asdict(self.budget),
-            "part": self._part(),
             "limits": {
                 "trials": None if self.config.search.open else self.config.search.trials,
                 "max_minutes": self.config.search.max_minutes,
@@ -166,6 +167,7 @@ class SweepPlan:
             },
             "pace": self.pace and asdict(self.pace),
             "estimate": self.estimate and asdict(self.estimate),
+            "part": self._part(),
             "notes": self.notes,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from ray import tune
@@ -24,6 +24,7 @@ from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
+from lorasweep.tuning.sweep.estimate import RoundLimits
 from lorasweep.tuning.sweep.finalists import finalists_to_train, try_finalist_again
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.trials.checkpoints import without_lost
@@ -39,8 +40,7 @@ def run_trials(
     unfinished: list[Unfinished],
     listener: SweepListener,
     all_started: Callable[[], None],
-    limits: Limits,
-    last_limits: Limits,
+    limits: RoundLimits,
 ) -> list[TrialRecord]:
     """Run the trials that are missing, round by round.
 
@@ -48,8 +48,7 @@ def run_trials(
         past: records from earlier runs of the sweep.
         unfinished: search trials to continue.
         all_started: called when the last trial of the last round has started.
-        limits: what ends the search before it has its number of trials.
-        last_limits: what ends the round of finalists early.
+        limits: what ends a round before it has its number of trials.
 
     Returns:
         The trials that the winner is chosen among: all, or the finalists of a search on a part. Empty where some
@@ -60,14 +59,15 @@ def run_trials(
         SweepStoppedError: the disk is full.
     """
     on_part = plan.part is not None
-    started = (lambda: None) if on_part else all_started
-    trials = run_search(plan, folder, past, unfinished, listener, started, limits)
-    search = searched_trials(trials)
-    if _running(search) or (len(search) < plan.config.search.trials and limits.reason is None):
+    then = (lambda: None) if on_part else all_started
+    trials = run_search(plan, folder, past, unfinished, listener, then, limits.search)
+    searched = searched_trials(trials)
+    ended = len(searched) >= plan.config.search.trials or limits.search.reason is not None
+    if not ended or _running(searched):
         return []
     if not on_part:
         return trials
-    trials = run_finalists(plan, folder, trials, listener, all_started, last_limits)
+    trials = run_finalists(plan, folder, trials, listener, all_started, limits.finalists)
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
 
@@ -88,7 +88,7 @@ def run_search(
     """
     config, settings, resources = plan.config, plan.config.training, plan.resources
     ended = sum(not trial.unfinished for trial in searched_trials(past))
-    limits.follow({trial.id: trial for trial in past}, all_started)
+    limits.follow(partial(searched_trials, past), all_started)
     if ended >= config.search.trials or not (unfinished or limits.may_start()):
         return past
     searcher = make_searcher(
@@ -106,7 +106,17 @@ def run_search(
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     count = config.search.trials - ended
     return _run_round(
-        plan, folder, plan.search_data, past, searcher, scheduler, count, listener, all_started, limits
+        plan,
+        folder,
+        plan.search_data,
+        past,
+        searcher,
+        scheduler,
+        count,
+        listener,
+        all_started,
+        limits,
+        searched_trials,
     )
 
 
@@ -127,14 +137,23 @@ def run_finalists(
         All trials by number.
     """
     configs = finalists_to_train(plan, past)
-    begun = any(trial.unfinished for trial in finalists(past))
-    limits.follow({trial.id: trial for trial in past}, all_started)
-    if not configs or not (begun or limits.may_start()):
+    limits.follow(partial(finalists, past), all_started)
+    if not configs or not (_running(finalists(past)) or limits.may_start()):
         return past
     listener.phase(phases.FINALISTS)
     searcher, count = FixedSearch(configs, limits.may_start), len(configs)
     return _run_round(
-        plan, folder, plan.encoded, past, searcher, FIFOScheduler(), count, listener, all_started, limits
+        plan,
+        folder,
+        plan.encoded,
+        past,
+        FixedSearch(configs, limits.may_start),
+        FIFOScheduler(),
+        len(configs),
+        listener,
+        all_started,
+        limits,
+        finalists,
     )
 
 
@@ -149,13 +168,19 @@ def _run_round(
     listener: SweepListener,
     all_started: Callable[[], None],
     limits: Limits,
+    kind: Callable[[Iterable[TrialRecord]], list[TrialRecord]],
 ) -> list[TrialRecord]:
-    """Let Ray Tune run so many trials; returns them and those of the past, by number."""
+    """Let Ray Tune run so many trials; returns them and those of the past, by number.
+
+    Args:
+        kind: those of all trials that belong to this round.
+    """
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
-    searched = list(plan.space.searched)
-    recorder = Recorder(folder, settings.rungs, searched, listener, past, can_win, limits.cut)
-    limits.follow(recorder.trials, all_started)
+    recorder = Recorder(
+        folder, settings.rungs, list(plan.space.searched), listener, past, can_win, limits.cut
+    )
+    limits.follow(lambda: kind(recorder.trials.values()), all_started)
     recorder.when_started(count, all_started)
     recorder.prune()
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
@@ -203,18 +228,15 @@ def _run_round(
 
 
 def reconcile_records(
-    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: Limits
+    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: RoundLimits
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
     """All trials so far, reconciled with Optuna's study and written; and the search trials to go on with.
 
     Args:
         retry: ids of trials that failed and are tried again.
-        limits: of the search; trials that an earlier run has left end where they stand once its time is over.
+        limits: a trial that has a score ends where it stands if the time for its round is over.
     """
-    before, storage = folder.trials(), plan.config.resources.storage
-    limits.follow({record.id: record for record in before}, lambda: None)
-    if limits.time_is_over():
-        before = [_cut(folder, record) for record in before]
+    before, storage = _in_time(folder, limits), plan.config.resources.storage
     study = open_study(folder.study_url, folder.name)
     # Optuna knows nothing of finalists: their records alone say how they stand.
     records, unfinished = reconcile(study, plan.space, searched_trials(before))
@@ -234,13 +256,18 @@ def reconcile_records(
     return sorted(records, key=lambda trial: (trial.number, trial.id)), unfinished
 
 
-def _cut(folder: SweepFolder, record: TrialRecord) -> TrialRecord:
-    """A search trial that an earlier run has left, ended where it stands: the time for the search is over."""
-    if record.state != "running" or not record.evaluations or record.finalist_of is not None:
-        return record
-    record = record.model_copy(update={"state": "stopped", "stopped_by": "time", "ended": now()})
-    folder.write_trial(record)
-    return record
+def _in_time(folder: SweepFolder, limits: RoundLimits) -> list[TrialRecord]:
+    """All trials on record; those that an earlier run has left, and for which no time is left, as stopped."""
+    trials = folder.trials()
+    for limit, kind in ((limits.search, searched_trials), (limits.finalists, finalists)):
+        limit.follow(partial(kind, trials), lambda: None)
+    over = {False: limits.search.time_is_over(), True: limits.finalists.time_is_over()}
+    for place, trial in enumerate(trials):
+        if trial.state == "running" and trial.evaluations and over[trial.finalist_of is not None]:
+            update = {"state": "stopped", "stopped_by": "time", "ended": now()}
+            trials[place] = trial.model_copy(update=update)
+            folder.write_trial(trials[place])
+    return trials
 
 
 def _running(trials: Sequence[TrialRecord]) -> bool:

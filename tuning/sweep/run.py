@@ -70,18 +70,15 @@ def run_sweep(
         try:
             steps = phases.steps_after_trials(plan, earlier)
             limits = make_limits(plan, steps, watch.seconds, known.get("stopped_by"))
-            last_limits = make_last_limits(plan, steps, watch.seconds)
             past, unfinished = reconcile_records(plan, folder, retry, limits)
-            spent = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
-            everyone.begin(plan.summary() | spent, past)
+            more = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
+            everyone.begin(plan.summary() | more, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = run_trials(
-                plan, folder, past, unfinished, everyone, references.begin, limits, last_limits
-            )
-            known["stopped_by"] = limits.reason or last_limits.reason
+            trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)
+            known["stopped_by"] = limits.reason
             ended = result("interrupted")
             if trials:
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)

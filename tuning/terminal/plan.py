@@ -174,7 +174,7 @@ def _cost(plan: SweepPlan, done: SweepRecord | None) -> str:
         many = f": about {_count(budget.trials, 'trial')}" if plan.estimate and not done else ", trials"
         text = f"{minutes}{many} of {epochs} epochs of {len(plan.search_data.train):,} rows"
     if plan.finalists:
-        text += f", {plan.finalists * epochs} of all {len(plan.dataset.train):,} for the finalists"
+        text += f", {plan.finalists * epochs} of all {len(plan.dataset.train):,} rows for the finalists"
     count, seeds = config.choice.confirmed
     if count:
         text += f", {count * seeds * epochs} to confirm"

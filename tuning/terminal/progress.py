@@ -125,8 +125,8 @@ class Progress(SweepListener):
     def done(self) -> str:
         """Trials that ended, of all; where only the time ends the sweep, nobody knows how many these are."""
         trials = list(self._trials.values())
-        ended = _ended(searched_trials(trials))
-        text = f"{ended} done" if self._open else f"{ended} of {self._budget['trials']} done"
+        of = "" if self._open else f" of {self._budget['trials']}"
+        text = f"{_ended(searched_trials(trials))}{of} done"
         if not (last := finalists(trials)):
             return text
         expected = expected_finalists(trials, self._metric, self._finalists)

@@ -57,10 +57,9 @@ class TimeLeft:
         self._finalists(trials)
         trials = searched_trials(trials)
         running = sum(trial.unfinished for trial in trials)
-        if self._open:
-            return
         if (
             self._beside is None
+            and not self._open
             and not self._best
             and len(trials) >= self._trials
             and running < self._at_once

@@ -22,3 +22,9 @@ def test_what_is_left_is_saved(tmp_path: Path) -> None:
     search.save_to_dir(str(tmp_path))
     again.restore_from_dir(str(tmp_path))
     assert again.suggest("b") == {"number": 1}
+
+
+def test_those_that_have_begun_go_on_when_no_other_may_start() -> None:
+    search = FixedSearch([{"number": 0, "evaluations": []}, {"number": 1}], lambda: False)
+    assert search.suggest("a") == {"number": 0, "evaluations": []}
+    assert search.suggest("b") == FixedSearch.FINISHED

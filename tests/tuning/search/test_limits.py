@@ -47,7 +47,7 @@ class Search:
             pace=pace,
             reason=reason,
         )
-        self.limits.follow(self.trials, self._end)
+        self.limits.follow(self.trials.values, self._end)
 
     def _end(self) -> None:
         self.ended += 1

@@ -10,6 +10,7 @@ import pytest
 
 from lorasweep.training.loop.pace import Pace
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.search.stopping import Budget, plan_budget
 from lorasweep.tuning.sweep.estimate import START_SECONDS, UNKNOWN_TRIALS, make_limits, with_estimate
 from lorasweep.tuning.sweep.phases import Step
@@ -27,6 +28,7 @@ class Planned:
     dataset: Any
     resources: Any
     pace: Pace | None
+    part: Any = None
     estimate: Estimate | None = None
 
 
@@ -93,9 +95,36 @@ def test_where_nobody_knows_the_pace() -> None:
 
 def test_the_limits_keep_back_what_the_steps_take() -> None:
     plan, now = with_estimate(plan_of(max_minutes=3)), [0.0]
-    limits = make_limits(plan, AFTER, lambda: now[0])
+    limits = make_limits(plan, AFTER, lambda: now[0]).search
     now[0] = 180 - 12
     assert not limits.time_is_over()
     now[0] += 1
     assert limits.time_is_over()
     assert make_limits(plan, AFTER, lambda: 0.0, "patience").reason == "patience"
+
+
+def test_a_search_on_a_part_keeps_back_the_time_of_its_finalists() -> None:
+    """A rung of the search is 48 of 480 rows, and 4 of 40: a tenth of one on all rows, which takes 10 s."""
+    part = SimpleNamespace(train="x" * 48, validation="x" * 4)
+    plan = with_estimate(replace(plan_of(max_minutes=3, patience=1), part=part))
+    assert plan.estimate is not None
+    assert plan.estimate.rung == pytest.approx(1)
+    steps = [Step("finalists", rungs=60, seconds=8, trials=True), Step("publishing", rungs=10, seconds=2)]
+    now = [180.0 - 80]
+    search, finalists = make_limits(plan, steps, lambda: now[0])
+    assert not search.time_is_over()
+    now[0] += 0.5
+    assert search.time_is_over()
+    assert not finalists.time_is_over()
+    now[0] = 180 - 12
+    assert not finalists.time_is_over()
+    now[0] += 0.5
+    assert finalists.time_is_over()
+    # One that would not come halfway does not start; and none is left out because it brings nothing new.
+    running = TrialRecord(id="t000-full", number=0, finalist_of="t000")
+    finalists.follow(lambda: [running], lambda: None)
+    now[0] = 180 - 12 - 30
+    assert finalists.may_start()
+    now[0] += 0.5
+    assert not finalists.may_start()
+    assert finalists.reason == "time"

@@ -10,12 +10,14 @@ import pytest
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
-from lorasweep.tuning.search.study import create_study
+from lorasweep.tuning.search.limits import Limits
+from lorasweep.tuning.search.study import create_study, open_study
 from lorasweep.tuning.sweep import rounds
+from lorasweep.tuning.sweep.estimate import RoundLimits
 from lorasweep.tuning.sweep.finalists import finalist_settings, finalists_to_train
 
 SEARCH = [
@@ -30,6 +32,24 @@ SEARCH = [
     )
     for number, score in enumerate((0.2, 0.9, 0.8))
 ]
+
+
+def limits_of(over: str = "") -> RoundLimits:
+    """Limits of both rounds: none, or those of a search or of finalists whose time is over."""
+
+    def limits(name: str) -> Limits:
+        return Limits(
+            SearchSettings(max_minutes=1 if name == over else None),
+            "accuracy",
+            rungs=6,
+            usual=2.0,
+            rows=10,
+            spent=lambda: 61.0,
+            after=lambda rung: 0.0,
+            reason="time" if name == over else None,
+        )
+
+    return RoundLimits(limits("search"), limits("finalists"))
 
 
 def last_of(number: int, state: str = "completed", **more: Any) -> TrialRecord:
@@ -92,8 +112,10 @@ def test_the_winner_is_one_of_the_finalists(plan: Any, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(rounds, "run_search", searching)
         monkeypatch.setattr(rounds, "run_finalists", training)
-        return [trial.id for trial in rounds.run_trials(plan, folder, past, [], listener, lambda: None)]  # type: ignore[arg-type]
+        trials = rounds.run_trials(plan, folder, past, [], listener, lambda: None, limits)  # type: ignore[arg-type]
+        return [trial.id for trial in trials]
 
+    limits = limits_of()
     assert run([], SEARCH, [last_of(1), last_of(0, "failed")]) == ["t001-full", "t000-full"]
     assert calls == ["search", "finalists"]
     assert run([], SEARCH, [last_of(1), last_of(0, "running")]) == []
@@ -103,6 +125,11 @@ def test_the_winner_is_one_of_the_finalists(plan: Any, monkeypatch: pytest.Monke
     assert calls == ["search"]
     # Finalists of an earlier run are not counted as trials of the search.
     assert run([], [*SEARCH[:2], last_of(1)], []) == []
+    # Its time was over before it had all trials; those of the search that run have still to end.
+    limits = limits_of(over="search")
+    assert run([], SEARCH[:2], [last_of(1)]) == ["t001-full"]
+    assert run([], [SEARCH[1].model_copy(update={"state": "running"})], []) == []
+    limits = limits_of()
     # No trial has a score: whoever chooses among them says so.
     assert run([], SEARCH, []) == ["t000", "t001", "t002"]
     plan.part = None
@@ -121,7 +148,7 @@ def test_a_finalist_that_failed_is_tried_again(plan: Any, tmp_path: Path) -> Non
     other = last_of(2, "failed", error="no memory")
     for record in (kept, lost, other):
         folder.write_trial(record)
-    records, unfinished = rounds.reconcile_records(plan, folder, {"t000-full", "t001-full"})
+    records, unfinished = rounds.reconcile_records(plan, folder, {"t000-full", "t001-full"}, limits_of())
     assert unfinished == []
     assert records == folder.trials()
     assert [(record.state, record.error, record.last_checkpoint) for record in records] == [
@@ -131,3 +158,27 @@ def test_a_finalist_that_failed_is_tried_again(plan: Any, tmp_path: Path) -> Non
     ]
     assert records[0].notes == ("tried again after it failed: no memory",)
     assert records[0].ended is None
+
+
+@pytest.mark.parametrize("over", ["", "search", "finalists"])
+def test_trials_that_were_left_end_where_they_stand_if_the_time_is_over(
+    over: str, plan: Any, tmp_path: Path
+) -> None:
+    """Those of the round whose time it is, unless they have no score yet: they go on to their first rung."""
+    folder = SweepFolder(tmp_path, "demo")
+    folder.create(plan.config)
+    create_study(folder.study_url, "demo", "accuracy", [{}, {}])
+    study = open_study(folder.study_url, "demo")
+    evaluations = (EvaluationRecord(rung=1, score=0.5, accuracy=0.5),)
+    for number in range(2):
+        plan.space.suggest(study.ask())
+        record = SEARCH[number].model_copy(update={"state": "running"})
+        folder.write_trial(record.model_copy(update={"evaluations": () if number else evaluations}))
+    folder.write_trial(last_of(0, "running", evaluations=evaluations))
+    records, unfinished = rounds.reconcile_records(plan, folder, (), limits_of(over))
+    assert records == folder.trials()
+    ends = {record.id: record.stopped_by for record in records if record.state == "stopped"}
+    assert ends == {"": {}, "search": {"t000": "time"}, "finalists": {"t000-full": "time"}}[over]
+    assert [trial.number for trial in unfinished] == ([1] if over == "search" else [0, 1])
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["PRUNED" if over == "search" else "RUNNING", "RUNNING"]
