@@ -12,7 +12,6 @@ from ray import tune
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.reported import ERROR, RUNG
 from lorasweep.tuning.record.results import TrialRecord
 
@@ -34,7 +33,6 @@ class Limits(tune.Stopper):
         after: seconds of what comes after the trials, of the seconds of a rung.
         pace: seconds of a rung, as expected before there is one; None where nobody knows.
         reason: why the search has ended already, in an earlier run of the sweep.
-        kind: which of the records count: those of the search, or finalists.
 
     Attributes:
         reason: why no trial starts any more, or None.
@@ -53,7 +51,6 @@ class Limits(tune.Stopper):
         after: Callable[[float], float],
         pace: float | None = None,
         reason: Reason | None = None,
-        kind: Callable[[Iterable[TrialRecord]], list[TrialRecord]] = searched_trials,
     ) -> None:
         self._seconds = None if settings.max_minutes is None else 60 * settings.max_minutes
         self._patience = settings.patience

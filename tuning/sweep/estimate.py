@@ -8,9 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.loop.pace import Pace
-from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.search.limits import Limits, Reason
 from lorasweep.tuning.search.stopping import plan_budget
@@ -114,30 +111,3 @@ def make_limits(
             pace=None if pace is None else pace * longer,
         ),
     )
-
-
-def make_last_limits(plan: SweepPlan, steps: Sequence[Step], spent: Callable[[], float]) -> Limits:
-    """What ends the round of finalists early: the sweep's time alone. The first one always starts.
-
-    Args:
-        steps: what comes after the search's trials.
-        spent: seconds of the whole sweep so far, over all of its runs.
-    """
-    after, rungs = [step for step in steps if not step.trials], full_rung(plan)
-    return Limits(
-        plan.config.search.model_copy(update={"patience": None}),
-        plan.config.training.metric,
-        rungs=plan.budget.rungs,
-        usual=plan.budget.rungs,
-        rows=len(plan.dataset.validation),
-        spent=spent,
-        # A step's work is told in rungs of the search.
-        after=lambda rung: seconds_after(after, rung / rungs),
-        pace=_rung(plan, plan.pace, plan.encoded) if plan.pace else None,
-        kind=finalists,
-    )
-
-
-def _rung(plan: SweepPlan, pace: Pace, data: EncodedDataset) -> float:
-    """Seconds of a rung on these rows."""
-    return pace.rung(len(data.train), len(data.validation), plan.config.training)

@@ -81,8 +81,6 @@ class SweepPlan:
     pace: Pace | None = None
     estimate: Estimate | None = None
     part: EncodedDataset | None = None
-    pace: Pace | None = None
-    estimate: Estimate | None = None
 
     @property
     def search_data(self) -> EncodedDataset:

@@ -141,7 +141,6 @@ def run_finalists(
     if not configs or not (_running(finalists(past)) or limits.may_start()):
         return past
     listener.phase(phases.FINALISTS)
-    searcher, count = FixedSearch(configs, limits.may_start), len(configs)
     return _run_round(
         plan,
         folder,

@@ -21,7 +21,7 @@ from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, Swee
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.estimate import make_last_limits, make_limits
+from lorasweep.tuning.sweep.estimate import make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
