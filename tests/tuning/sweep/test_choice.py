@@ -113,3 +113,15 @@ def test_the_rule_in_words() -> None:
     assert rule_text(config("macro_f1", confirm="3x2"), True) == "best mean macro-F1 over 2 other seeds"
     words = rule_text(config("loss", rule="smallest", margin=1), False)
     assert words == "smallest adapter within 0.01 nats of the best validation loss"
+
+
+def test_the_known_good_start_keeps_its_checkpoint() -> None:
+    """However it scores: what the search adds is told against it. Its finalist stands for it on all rows."""
+    started = [TRIALS[0], TRIALS[1], TRIALS[2], TRIALS[3].model_copy(update={"start": 1})]
+    assert contenders(started, config(keep=2)) == ["t001", "t002", "t003"]
+    finalist = trial(5, 0.7, finalist_of="t003")
+    assert "t005" in contenders([*started, finalist], config(keep=2))
+    second = TRIALS[3].model_copy(update={"start": 2})
+    assert contenders([*TRIALS[:3], second], config(keep=2)) == ["t001", "t002"]
+    best = [TRIALS[0], TRIALS[1].model_copy(update={"start": 1})]
+    assert contenders(best, config(keep=1)) == ["t001"]
