@@ -218,7 +218,7 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
     untuned = next(line for line in text.splitlines() if line.startswith("untuned default"))
     assert untuned.split()[2:5] == ["65.0%", "60.0%", "1.200"]
     assert "Tuning adds +21.1 points of accuracy to the untuned default." in text
-    assert "untuned default  " in text
+    assert any(line.startswith("untuned  ") for line in text.splitlines())
     assert "x[0]" in text, "brackets are not markup"
     assert "[this]" in text
 
@@ -371,7 +371,7 @@ def test_the_start_is_marked_and_what_the_search_adds_to_it_comes_first(
     lines = lines_of(result_text(sweep_of(tmp_path, "demo", result, searched, trials)))
     marked = [line.split()[0] for line in lines if line.startswith("t0") and "failed" not in line]
     assert marked == ["t001", "t003~", "t000*"]
-    assert "* the known-good start, ~ within noise of the winner" in " ".join(lines)
+    assert "* the known-good start, ~ within noise of the winner" in " ".join(" ".join(lines).split())
     winner = next(number for number, line in enumerate(lines) if line.startswith("winner t001"))
     row = ["known-good", "start", "t000", "85.0%", "83.0%", "to", "87.0%", "78.0%", "0.500"]
     assert lines[winner + 1].split() == row

@@ -157,7 +157,8 @@ def test_a_trial_says_how_noisy_its_scores_are(
     monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, metric: Metric
 ) -> None:
     """A standard error with each evaluation, and a best one's rows in its checkpoint."""
-    monkeypatch.setattr(f"{__name__}.settings", lambda: settings().model_copy(update={"metric": metric}))
+    by_metric = settings().model_copy(update={"metric": metric})
+    monkeypatch.setitem(globals(), "settings", lambda: by_metric)
     (first, *_) = run(monkeypatch, tiny_base("bert"), place := tmp_path / "checkpoint", kept=1)
     outcomes = read_outcomes(place / OUTCOMES_FILE, 1)
     assert outcomes is not None
