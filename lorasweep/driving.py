@@ -15,7 +15,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.defaults import given_entries, name_after, sweep_config
-from lorasweep.tuning.sweep.extend import extended_config
+from lorasweep.tuning.sweep.extend import MORE, extended_config, trials_of
 
 if TYPE_CHECKING:
     from lorasweep.tuning.sweep.start import Prepared
@@ -48,12 +48,14 @@ def run_options(
     from lorasweep.tuning.sweep import start
 
     name = options.get("name")
-    folder = SweepFolder(mlruns, name) if name is not None and options.get("trials") is not None else None
+    more = any(options.get(option) is not None for option in MORE)
+    folder = SweepFolder(mlruns, name) if name is not None and more else None
     if folder is not None and folder.exists():
         record = SweepRecord(folder)
         config = extended_config(record, entries)
-        before = record.config.search.trials
-        question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
+        before = trials_of(record)
+        added = "more" if config.search.open else config.search.trials - before
+        question = f"sweep {folder.name} has {before} trials; add {added}?"
         if not dry_run and not (extend(question) if callable(extend) else extend):
             raise SettingsError(f"{question} Say so with --extend, or choose another --name")
         with Waiting(verbose, "reading the sweep"):

@@ -16,6 +16,7 @@ from lorasweep.exporting import Exported, export
 from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -284,7 +285,7 @@ class Sweep:
         return Sweep(SweepRecord(self.record.folder))
 
     def __repr__(self) -> str:
-        return f"Sweep({self.name!r}, {self.state}, {len(self.record.trials)} trials)"
+        return f"Sweep({self.name!r}, {self.state}, {len(searched_trials(self.record.trials))} trials)"
 
     def __rich__(self) -> Any:
         from lorasweep.tuning.terminal.result import result_text

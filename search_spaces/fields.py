@@ -44,6 +44,14 @@ def adapter_settings() -> tuple[str, ...]:
     return tuple(name for name, schema in _schema().items() if schema.get("adapter_only"))
 
 
+def bounds(name: str) -> tuple[float, float]:
+    """The lowest and the highest number that the hyperparameter `name` takes, or where it stops taking any."""
+    options = _schema()[name].get("anyOf", [_schema()[name]])
+    lows = [option[key] for option in options for key in ("minimum", "exclusiveMinimum") if key in option]
+    highs = [option[key] for option in options for key in ("maximum", "exclusiveMaximum") if key in option]
+    return min(lows, default=-math.inf), max(highs, default=math.inf)
+
+
 def takes_fractions(name: str) -> bool:
     """False for a hyperparameter that takes whole numbers only."""
     return _schema()[name].get("type") != "integer"

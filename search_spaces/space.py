@@ -111,10 +111,15 @@ class SearchSpace:
         head = {"about": self.about} if self.about else {}
         return head | ({"starts": [dict(start) for start in self.starts]} if self.starts else {}) | parameters
 
-    def to_yaml(self) -> str:
-        """The space as YAML, one line for each hyperparameter and each start; `from_yaml` reads it back."""
-        lines = []
+    def to_yaml(self, comments: Mapping[str, str] | None = None) -> str:
+        """The space as YAML, one line for each hyperparameter and each start; `from_yaml` reads it back.
+
+        Args:
+            comments: name or `starts` → a comment above it; that of "" stands above all.
+        """
+        lines = _comment((comments or {}).get("", ""))
         for name, value in self.to_mapping().items():
+            lines += _comment((comments or {}).get(name, ""))
             if name == "starts":
                 lines += ["starts:", *(f"  - {one_line(start)}" for start in value)]
             else:
@@ -157,6 +162,10 @@ class SearchSpace:
     def from_yaml(cls, text: str, name: str) -> SearchSpace:
         """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
         return cls.from_dict(parse_yaml(text, name), name)
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in text.splitlines()]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lorasweep.command_line import adapters, compare, data, interface
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
 from lorasweep.command_line.verbs import App
 from lorasweep.options import RECORD
-from lorasweep.training.errors import LorasweepError
+from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.reported import is_disk_full
@@ -182,13 +182,31 @@ app.command()(interface.ui)
 @app.command()
 def spaces(
     name: Annotated[str | None, typer.Argument(help="A space to show.", show_default=False)] = None,
+    following: Annotated[
+        str | None,
+        typer.Option(
+            "--next",
+            help="Print a space for the next search, made from what the trials of this sweep show.",
+            metavar="SWEEP",
+            show_default=False,
+        ),
+    ] = None,
+    mlruns: Mlruns = MLRUNS,
 ) -> None:
-    """List the shipped search spaces, or show one."""
+    """List the shipped search spaces, show one, or make the next one from a sweep."""
     from rich.table import Table
 
     from lorasweep.search_spaces.space import load_space, shipped_spaces, space_file
     from lorasweep.search_spaces.starts import starts_text
 
+    if following is not None:
+        if name is not None:
+            raise SettingsError(f"--next {following}: prints a space of its own; leave out {name!r}")
+        from lorasweep.tuning.search.next_space import next_space_after
+
+        made = next_space_after(lorasweep.open(following, mlruns=mlruns).record)
+        console.print(made.to_yaml(), markup=False, end="")
+        return
     if name is not None:
         load_space(name)
         # As it is, comments included: they say why, to whoever changes a copy.
@@ -245,9 +263,19 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     return [
         *again,
         (shell_command(folder.mlruns, "ui"), "browse the trials"),
+        *next_search(sweep),
         (folder.command("export", "--out", "best-adapter"), "take the winner along"),
         ('lorasweep predict --adapter best-adapter "Markets rally as inflation cools"', ""),
     ]
+
+
+def next_search(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
+    """How to get a space for the next search; nothing after a search of a Python function."""
+    folder = sweep.record.folder
+    if not (folder.path / "space.yaml").is_file():
+        return []
+    command = shell_command(folder.mlruns, "spaces", "--next", sweep.name)
+    return [(f"{command} > next.yaml", "make a space for the next search from what this one shows")]
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.files import write_text
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.starts import start_ids
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text
+from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, judged_text, score_text
+from lorasweep.tuning.report.opening import open_report
 from lorasweep.tuning.report.plots.data import is_number
 from lorasweep.tuning.report.plots.settings import score_places
 from lorasweep.tuning.report.plots.table import Heading, draw_plots
@@ -130,8 +131,10 @@ def _report_page(data: ReportData) -> str:
         "page.html",
         state=record.state,
         result=result,
+        opening=open_report(data),
         winner=record.winner,
         metric=METRIC_NAMES[metric],
+        judged=judged_text(metric, record.objective),
         started=_date(min(starts)) if starts else "",
         written=_date(datetime.now(UTC).timestamp()),
         version=_version(),

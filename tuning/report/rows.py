@@ -10,17 +10,22 @@ import numpy as np
 from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
     SHORT_NAMES,
     counts_text,
     duration,
+    judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
+    state_text,
     unmerged_rows,
 )
 from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
@@ -46,6 +51,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
     columns = " + ".join(plan.get("text_columns", []))
     rule = stopping_rule(search)
     early = rule.text(search, budget.get("halving"))
+    judged = judged_text(sweep.metric, sweep.objective)
     rows = [
         ("data", data.get("source", "")),
         ("columns", f"{columns} → {plan.get('label_column', '')}" if columns else ""),
@@ -56,11 +62,16 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
+        ("searched on", _on_part(sweep)),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
         ("early stopping", "none" if early == RULES["none"].label else early),
         (
+            "objective",
+            f"trials are {judged}, the winner is chosen by {METRIC_NAMES[sweep.metric]}" if judged else "",
+        ),
+        (
             "budget",
-            f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
+            f"{_size(sweep)}, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
         ),
         ("trials", counts_text(sweep.trials, rule.label)),
         ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
@@ -68,6 +79,26 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("seed", str(training.seed)),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _on_part(sweep: SweepRecord) -> str:
+    """The part of the rows that was searched on, and what was trained on all of them; empty for a search on all."""
+    text = part_text(sweep.plan)
+    validation = (sweep.plan.get("part") or {}).get("validation", 0)
+    ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
+    return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
+
+
+def _size(sweep: SweepRecord) -> str:
+    """What the search was given: a number of trials, minutes, or both; and what ended it."""
+    search, result = sweep.config.search, sweep.result
+    minutes = f"{search.max_minutes:g} minutes" if search.max_minutes is not None else ""
+    size = f"trials in {minutes}" if search.open else f"{search.trials} trials"
+    if minutes and not search.open:
+        size += f" in {minutes} at most"
+    if result is not None and result.stopped_by == "patience":
+        size += f", until {search.patience} in a row brought nothing"
+    return size
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -133,7 +164,12 @@ def heads(sweep: SweepRecord) -> list[str]:
 def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
     rule = stopping_rule(sweep.config.search).label
-    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
+    rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
+    budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
+    ends = {
+        "stopped": f"{state_text(trial, rule)} after rung {trial.reached}",
+        "completed": budget,
+    }
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

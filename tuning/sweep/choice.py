@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
 from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.words import METRIC_NAMES
@@ -41,7 +42,7 @@ def within(ranked: Sequence[TrialRecord], metric: Metric, margin: float) -> list
 def contenders(trials: Sequence[TrialRecord], config: SweepConfig) -> list[str]:
     """Ids of the trials that can still be chosen, confirmed, exported or compared with, given the scores so far."""
     metric = config.training.metric
-    ranked = _with_checkpoint(trials, metric)
+    ranked = comparable(_with_checkpoint(trials, metric))
     candidates = ranked[: max(config.keep, config.choice.confirmed[0])]
     if ranked and config.choice.rule != "best":
         near = within(ranked, metric, config.choice.margin)

@@ -89,10 +89,11 @@ def prepare(
     folder = SweepFolder(mlruns, config.name)
     folder.check_free()
     _set_up(config)
+    from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
-    plan = plan_sweep(config, space=space, frames=frames)
+    plan = with_estimate(plan_sweep(config, space=space, frames=frames, timed=True))
     other = config.search.warm_start
     warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
     return Prepared(plan, folder, new=True, warm=warm)
@@ -160,6 +161,9 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     if prepared.new:
         create_folder(plan, folder.mlruns, prepared.warm)
     elif plan.config != folder.config():
+        if (earlier := folder.result()) is not None:
+            # What ended its search before may allow more now.
+            folder.write_result(earlier.model_copy(update={"stopped_by": None}))
         folder.write_config(plan.config)
         folder.write_plan(plan.summary())
     return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
@@ -243,10 +247,11 @@ def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """A sweep with its own rows and search space, under this configuration."""
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
+    from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
-    return Prepared(plan.going_on(folder.plan()), folder)
+    return Prepared(with_estimate(plan.going_on(folder.plan()), folder.result()), folder)
 
 
 def _set_up(config: SweepConfig) -> None:

@@ -188,16 +188,17 @@ def _first_that_can_be_scored(
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
     if missing:
-        trials_then = str(plan.config.search.trials + 1)
+        trials_then = str(len(trials) + 1)
         more = shell_command(folder.mlruns, "run", "--name", name, "--trials", trials_then, "--extend")
         raise TrainingError(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "
             f"{next(iter(missing.values()))}; restore it, then: {folder.command('resume')}; or train more: {more}"
         )
+    kind = "finalists" if trials and trials[0].finalist_of is not None else "trials"
     errors = [trial.error for trial in trials if trial.error]
     first = errors[0] if errors else "no trial reached its first evaluation"
     raise TrainingError(
-        f"sweep {name}: all {len(trials)} trials failed; the first: {first}; fix that, then: "
+        f"sweep {name}: all {len(trials)} {kind} failed; the first: {first}; fix that, then: "
         f"{folder.command('resume')}"
     )
 

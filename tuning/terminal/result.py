@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import (
     StartReference,
@@ -26,7 +27,9 @@ from lorasweep.tuning.record.words import (
     SHORT_NAMES,
     counts_text,
     duration,
+    judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
@@ -131,18 +134,23 @@ def result_text(
         parts += ["", _confirmed_table(result)]
     parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
     if result.winner:
-        parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
+        parts += ["", _test_table(result), *_winner_lines(result, sweep)]
     return Group(*parts)
 
 
 def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]:
     """The trials that the table of the best ones lacks: those without a score, and how many others there are."""
     ranked, failed = sweep.ranked(), [trial for trial in sweep.trials if trial.error]
-    lines = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
+    lines = []
+    if finalists(sweep.trials):
+        part = part_text(sweep.plan) or "a part of the rows"
+        lines.append(f"-full: trained and judged on all rows; the others on {part}")
+    failures = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
     if all_trials:
         scored = {trial.id for trial in (*ranked, *failed)}
-        return [*lines, *(f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored)]
-    lines = lines[:MOST_FAILED]
+        without = [f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored]
+        return [*lines, *failures, *without]
+    lines += failures[:MOST_FAILED]
     shown = {trial.id for trial in (*ranked[:MOST_TRIALS], *failed[:MOST_FAILED])}
     if hidden := len(sweep.trials) - len(shown):
         command = sweep.folder.command("status", "--all")
@@ -189,10 +197,12 @@ def _test_table(result: SweepResult) -> Table:
     return table
 
 
-def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
+def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableType]:
     """What the search added, why it won, and which trials other rules choose."""
     assert result.winner is not None
-    rows = [("chosen by", result.winner.rule)] if result.winner.rule else []
+    searched, judged = sweep.searched, judged_text(result.metric, sweep.objective)
+    rule = result.winner.rule + (f"; trials were {judged}" if judged else "")
+    rows = [("chosen by", rule)] if result.winner.rule else []
     if others := {rule: trial for rule, trial in result.choices.items() if trial != result.winner.id}:
         rows.append(("otherwise", ", ".join(f"{trial} by {rule}" for rule, trial in others.items())))
     elif result.choices:

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
-from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-SWEEP, KIND, TRIAL, STATE, METRIC = (
-    f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric")
+SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
+    f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric", "objective", "start")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
-# A trial's place among the known-good starts, whether it is within noise of the winner, what a sweep's search added.
-START, NEAR, ADDED = (f"lorasweep.{name}" for name in ("start", "near", "added"))
+# Of a finalist, the trial of the search on a part that has its settings.
+FINALIST_OF = "lorasweep.finalist_of"
+# Whether a trial is within noise of the winner, and what a sweep's search added.
+NEAR, ADDED = (f"lorasweep.{name}" for name in ("near", "added"))
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
@@ -59,6 +61,9 @@ EVALUATION_METRICS = {
     "seconds": "system/seconds",
     "samples_per_second": "system/samples_per_second",
 }
+# The best score so far, by the sweep's metric. That of a search on a part of the rows is no score on all of them:
+# under a name of its own it does not stand above the winner's in a table in the order of scores.
+BEST, BEST_ON_PART = "score", "part/score"
 # Passes over the training rows; grows from rung to rung.
 RUNG_METRIC = "system/epoch"
 
@@ -87,16 +92,19 @@ def trial_params(trial: TrialRecord) -> dict[str, str]:
     return params_of(entries)
 
 
-def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) -> dict[str, str | None]:
+def trial_tags(
+    trial: TrialRecord, metric: Metric, objective: Metric, rungs: int, stopping: str
+) -> dict[str, str | None]:
     """How a trial stands; None for a tag that it is not to have.
 
     Args:
+        objective: what stops trials and guides the sampler.
         rungs: evaluations of a full trial.
         stopping: label of the sweep's stopping rule.
     """
     ends = {
         "completed": f"completed {rungs} rungs",
-        "stopped": f"stopped by {stopping} at rung {trial.reached} of {rungs}",
+        "stopped": f"{state_text(trial, stopping)} at rung {trial.reached} of {rungs}",
         "failed": f"failed after rung {trial.reached} of {rungs}",
     }
     rounded = {
@@ -109,33 +117,46 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
     return rounded | {
         METRIC: metric,
-        STATE: trial.state,
+        FINALIST_OF: trial.finalist_of,
+        OBJECTIVE: objective,
         START: None if trial.start is None else str(trial.start),
+        STATE: trial.state,
         ENDED: ends.get(trial.state),
         ERROR: (trial.error or "")[:TAG_LENGTH] or None,
         NOTES: "; ".join(trial.notes)[:TAG_LENGTH] or None,
     }
 
 
-def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, float]]:
+def trial_metrics(
+    trial: TrialRecord, metric: Metric, objective: Metric | None = None, *, on_part: bool = False
+) -> dict[int, dict[str, float]]:
     """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
+
+    Where trials are judged by another objective, the best so far by that is `objective`.
 
     A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
     comes last.
+
+    Args:
+        on_part: it was trained and judged on a part of the rows, so that its score is `part/score`.
     """
     rungs: dict[int, dict[str, float]] = {}
-    scores: list[float] = []
+    followed = {BEST_ON_PART if on_part else BEST: metric}
+    if objective is not None and objective != metric:
+        followed["objective"] = objective
+    scores: dict[str, list[float]] = {name: [] for name in followed}
     for evaluation in trial.evaluations:
         numbers = {
             name: float(getattr(evaluation, key))
             for key, name in EVALUATION_METRICS.items()
             if is_finite(getattr(evaluation, key))
         }
-        value = evaluation.by(metric)
-        if value is not None and is_finite(value):
-            scores.append(value)
-        if scores:
-            numbers["score"] = best(scores, metric)
+        for name, by in followed.items():
+            value = evaluation.by(by)
+            if value is not None and is_finite(value):
+                scores[name].append(value)
+            if scores[name]:
+                numbers[name] = best(scores[name], by)
         system = (evaluation.system or {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
         if evaluation.epoch is not None and is_finite(evaluation.epoch):
@@ -152,15 +173,15 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     after the merge. MLflow groups charts by the part before the slash.
     """
     numbers = {"system/seconds": result.seconds}
-    scores = [trial.score for trial in trials if trial.score is not None]
+    ranked = rank_trials(trials, result.metric)
     if result.winner:
         numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
-    elif scores:
-        numbers["score"] = best(scores, result.metric)
+    elif ranked and ranked[0].score is not None:
+        numbers["score"] = ranked[0].score
     if result.start:
         numbers |= _named("start/test_{}", result.start.test) | {"start/score": result.start.score}
         for name, (low, high) in result.start.interval.items():

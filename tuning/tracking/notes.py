@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, escape, score_text, setting_text
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    counts_text,
+    escape,
+    judged_text,
+    score_text,
+    setting_text,
+)
 from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.store import hide_passwords
 
@@ -23,7 +31,7 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
         trials_page, winner_page: links within MLflow.
     """
     trials, name = sweep.trials, sweep.name
-    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(sweep)}."]
+    parts = [f"[{len(searched_trials(trials))} trials]({trials_page}): {ends_text(sweep)}."]
     if result.winner is not None:
         winner = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         # First, as MLflow folds all but a few lines.
@@ -124,6 +132,8 @@ def _outcome(sweep: SweepRecord, result: SweepResult) -> str:
         for key in sweep.searched
     )
     rule = f", chosen by {_short(winner.rule)}" if winner.rule else ""
+    judged = judged_text(metric, sweep.objective)
+    rule += f"; trials were {judged}" if judged else ""
     validation = f"Validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}{rule}"
     return f"{_against(result)}. {validation}{f': {settings}' if settings else ''}"
 

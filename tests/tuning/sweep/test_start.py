@@ -14,6 +14,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import StoreCopy, SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.sweep import estimate as estimating
 from lorasweep.tuning.sweep import plan as planning
 from lorasweep.tuning.sweep import run as running
 from lorasweep.tuning.sweep import start
@@ -43,6 +44,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return made
 
     monkeypatch.setattr(planning, "plan_sweep", plan)
+    monkeypatch.setattr(estimating, "with_estimate", lambda plan, earlier=None: plan)
     monkeypatch.setattr(Dataset, "load", lambda path: f"rows of {path.name}")
     monkeypatch.setattr(SweepFolder, "space", lambda self, spec: f"kept {spec}")
     return calls
@@ -123,11 +125,13 @@ def test_a_finished_sweep_goes_on_where_a_step_after_its_trials_failed(
 def test_an_extension_is_written_when_it_begins(
     folder: SweepFolder, planned: list[Any], ran: list[tuple[Any, ...]]
 ) -> None:
+    folder.write_result(FINISHED.model_copy(update={"stopped_by": "time"}))
     prepared = start.extend(folder, MORE)
     assert planned[0][0] == MORE
     assert (folder.config(), folder.plan()) == (CONFIG, {}), "only looked at, nothing is changed"
     listener = SweepListener()
     assert start.begin(prepared, [listener]) == FINISHED
+    assert folder.result() == FINISHED, "what ended its search does not end it now"
     ((plan, where, listeners, retry, config, summary),) = ran
     assert retry == ()
     assert (plan, where) == (prepared.plan, folder)

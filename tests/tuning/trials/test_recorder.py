@@ -19,7 +19,8 @@ from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
-from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
+from lorasweep.tuning.record.words import counts_text
+from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
 
 RUNGS = 3
 TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
@@ -161,6 +162,22 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     assert heard.states[-2:] == [(0, "completed", 3), (1, "stopped", 1)]
 
 
+def test_a_trial_that_the_time_ended_says_so(folder: SweepFolder) -> None:
+    """Unless it had all its rungs by then; the stopping rule's own are its own."""
+    cut: set[str] = set()
+    recorder = Recorder(folder, RUNGS, ["rank"], cut=cut)
+    for number, rungs in enumerate((1, 1, RUNGS)):
+        reach(recorder, ray_trial(number), rungs, 0.5, 0.5, 1)
+        if number:
+            cut.add(f"ray{number}")
+        recorder.on_trial_complete(0, [], ray_trial(number))
+    ends = [(trial.state, trial.stopped_by) for trial in folder.trials()]
+    assert ends == [("stopped", None), ("stopped", "time"), ("completed", None)]
+    assert counts_text(folder.trials(), "ASHA") == (
+        "1 completed, 1 stopped by ASHA, 1 stopped by the time limit"
+    )
+
+
 def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
     """Told by the trial itself, or by Ray; also when its process died before it began."""
     recorder = Recorder(folder, RUNGS, ["rank"])
@@ -291,3 +308,21 @@ def test_the_best_evaluations_outcomes_outlive_its_checkpoint(folder: SweepFolde
     assert kept.read_bytes() == b"of rung 2"
     reach(recorder, ray_trial(1), 1, 0.5, 0.5, 1)
     assert not folder.outcomes("t001").exists()
+
+
+def test_a_finalist_has_a_record_of_its_own(folder: SweepFolder) -> None:
+    """Under its own id, with the number and the place among the starts of its search trial."""
+    heard = Heard(folder)
+    recorder = Recorder(folder, RUNGS, ["rank"], heard)
+    reach(recorder, ray_trial(0), 1, 0.4, 0.4, 1)
+    last = ray_trial(0)
+    last.config |= {"id": "t000-full", "finalist_of": "t000"}
+    assert ray_trial_name(last) == "t000-full"
+    recorder.on_trial_start(0, [], last)
+    reach(recorder, last, 1, 0.3, 0.3, 1)
+    first, second = folder.trials()
+    assert (first.id, first.finalist_of, first.score) == ("t000", None, 0.4)
+    assert (second.id, second.number, second.finalist_of, second.score) == ("t000-full", 0, "t000", 0.3)
+    assert (second.start, second.searched, second.checkpoint) == (1, ("rank",), "c1")
+    ended = [record.model_copy(update={"state": "stopped"}) for record in (first, second)]
+    assert past_scores(ended).keys() == {"t000"}, "the stopping rule sees one kind of scores"

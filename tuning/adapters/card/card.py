@@ -19,12 +19,13 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import counts_text, duration, escape, one_line
+from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, one_line, part_text
 from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -85,8 +86,11 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         # A space may be a file of this machine: its name says enough.
         space=Path(sweep.config.search.space).name,
         ranges=_ranges(sweep),
+        part=part_text(sweep.plan),
+        searched=len(searched_trials(sweep.trials)),
         counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
         stopping=stopping_rule(sweep.config.search).label,
+        judged=f"; trials {judged}" if (judged := judged_text(sweep.metric, sweep.objective)) else "",
         all_seconds=sum(entry.seconds for entry in sweep.trials),
         resources=_mapping(sweep.plan, "resources"),
         machine=machine,

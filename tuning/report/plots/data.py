@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +24,12 @@ from lorasweep.search_spaces.fields import adapter_settings
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, one_line
+from lorasweep.tuning.search.evidence import setting_importances
 
 # Full fine-tuning does not use these, whatever was drawn for them.
 ADAPTER_SETTINGS = adapter_settings()
 # Numbers without a distribution are taken for log-uniform when the largest is this many times the smallest.
 LOG_SPREAD = 30
-# With fewer scores than these, an importance is noise.
-IMPORTANCE_TRIALS = 4
 
 
 @dataclass(frozen=True)
@@ -93,22 +91,11 @@ class PlotData:
 
     @cached_property
     def importances(self) -> dict[str, float]:
-        """How much each setting decided which trials are among the best, the largest first; together they are 1.
-
-        Optuna's PED-ANOVA (Watanabe et al., arXiv 2304.10255) over all trials with a score. It only asks which
-        trials are among the best, and ASHA stops a trial for not being there, so that the smaller budget of the
-        stopped ones does little harm. The best are a tenth of the trials, but at least 5, and at most a third.
-
-        Empty with fewer than `IMPORTANCE_TRIALS` scores, or when all are equal.
-        """
-        count = len(self.scored)
-        if not self.drawn or count < IMPORTANCE_TRIALS or len(set(self.scores)) < 2:
+        """Setting → share of what sets the best trials apart; see `setting_importances`."""
+        if not self.drawn:
             return {}
-        best = min(1 / 3, max(0.1, 5 / count))
-        with quiet_optuna(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
-            return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
+        with quiet_optuna():
+            return setting_importances(self.study)
 
 
 def plot_data(

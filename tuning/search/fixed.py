@@ -1,0 +1,46 @@
+"""Ray Tune's searcher for trials whose settings are known before the first of them starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+
+class FixedSearch(Searcher):
+    """Proposes each of some configurations once, in order.
+
+    Args:
+        configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it. One with evaluations
+            goes on, and is not asked for.
+        may_start: whether one more trial may start.
+    """
+
+    def __init__(
+        self, configs: Sequence[Mapping[str, Any]], may_start: Callable[[], bool] = lambda: True
+    ) -> None:
+        super().__init__()
+        self._may_start = may_start
+        self._left = [dict(config) for config in configs]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next configuration; `FINISHED` if there is none, or no more trials may start."""
+        if not self._left or not (self._left[0].get("evaluations") or self._may_start()):
+            return str(Searcher.FINISHED)
+        return self._left.pop(0)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing is learnt: the trials' records hold how they ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Ray asks for this as it runs; a sweep resumes from its records instead."""
+        Path(checkpoint_path).write_text(json.dumps(self._left), encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The opposite of `save`."""
+        self._left = list(json.loads(Path(checkpoint_path).read_text(encoding="utf-8")))
