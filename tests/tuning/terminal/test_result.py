@@ -188,7 +188,7 @@ def test_why_it_won_and_what_it_is_compared_with(tmp_path: Path) -> None:
     judged = sweep_of(tmp_path, "loss", result)
     judged.folder.write_config(SweepConfig(name="loss", search=SearchSettings(objective="loss")))
     text = "\n".join(lines_of(result_text(judged)))
-    assert f"chosen by    {rule}; trials were judged by loss\n" in text
+    assert f"chosen by    {rule}; trials were judged by loss" in text
     assert "t003 by loss, t000 by smallest within 0.5 points" in text
     assert "without a neural network scores higher" in text
     assert "t000, the winner of fewer trials: 86.1%" in text
