@@ -11,7 +11,7 @@ def start_ids(trials: Iterable[TrialRecord]) -> list[str]:
     """Ids of the trials of the known-good start: the trial itself, and its finalist after a search on a part."""
     trials = list(trials)
     first = [trial.id for trial in trials if trial.start == 1]
-    return first + [trial.id for trial in trials if trial.finalist_of in first]
+    return list(dict.fromkeys(first + [trial.id for trial in trials if trial.finalist_of in first]))
 
 
 def start_like(trials: Iterable[TrialRecord], winner: TrialRecord) -> TrialRecord | str | None:

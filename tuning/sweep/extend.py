@@ -8,7 +8,7 @@ from typing import Any
 
 from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig, merge
-from lorasweep.tuning.record.finalists import searched_trials
+from lorasweep.tuning.record.finalists import comparable, searched_trials
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -78,7 +78,7 @@ def confirmed_config(sweep: SweepRecord, confirm: str) -> SweepConfig:
     entries = merge(sweep.config.model_dump(mode="json"), {"choice": {"confirm": confirm}})
     config = SweepConfig.build(entries, "settings")
     count, seeds = config.choice.confirmed
-    best = sweep.ranked()[:count]
+    best = comparable(sweep.ranked())[:count]
     kept = len(kept_best(best))
     if sweep.state == "finished" and kept < len(best):
         # Without its checkpoint a trial could be confirmed, but neither tested nor exported.
@@ -97,7 +97,7 @@ def kept_best(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
     Args:
         ranked: best first.
     """
-    return list(takewhile(lambda trial: trial.checkpoint, ranked))
+    return list(takewhile(lambda trial: trial.checkpoint, comparable(ranked)))
 
 
 def trials_of(sweep: SweepRecord) -> int:

@@ -208,7 +208,7 @@ def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableTyp
     elif result.choices:
         rows.append(("otherwise", "the same trial by every rule"))
     if result.untuned:
-        rows.append(("untuned default", settings_line(result.untuned.hyperparameters, searched)))
+        rows.append(("untuned", settings_line(result.untuned.hyperparameters, searched)))
     if result.near and not result.confirmed:
         rows.append(("within noise", f"the validation scores of {', '.join(result.near)}"))
     if result.unmerged:
