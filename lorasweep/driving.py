@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.display import Waiting, display_for
 from lorasweep.options import to_entries
 from lorasweep.search_spaces.space import as_space
+from lorasweep.spelling import naming_options
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -72,12 +73,14 @@ def run_options(
     return prepared
 
 
-def resume_folder(folder: SweepFolder, verbose: int, retry_failed: bool = False) -> None:
+def resume_folder(
+    folder: SweepFolder, verbose: int, retry_failed: bool = False, confirm: str | None = None
+) -> None:
     """Go on with a sweep; see `lorasweep.resume`."""
     from lorasweep.tuning.sweep import start
 
-    with Waiting(verbose, "reading the sweep"):
-        prepared = start.resume(folder, retry_failed)
+    with Waiting(verbose, "reading the sweep"), naming_options({"confirm": confirm}):
+        prepared = start.resume(folder, retry_failed, confirm)
     if prepared is not None:
         start.begin(prepared, [display_for(prepared, verbose, plan=False)])
         return

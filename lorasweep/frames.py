@@ -52,6 +52,8 @@ def compared_frame(result: SweepResult) -> pd.DataFrame:
 
     assert result.winner is not None
     rows = {f"winner {result.winner.id}": result.winner.test}
+    if result.start is not None:
+        rows[f"known-good start {result.start.id}"] = result.start.test
     rows |= dict(unmerged_rows(result))
     if result.untuned is not None:
         rows["untuned default"] = result.untuned.test

@@ -270,7 +270,9 @@ class Sweep:
         publish(self.record.folder, tracking_uri)
 
     @quietly
-    def resume(self, *, retry_failed: bool = False, verbose: bool = True) -> Sweep:
+    def resume(
+        self, *, retry_failed: bool = False, confirm: str | None = None, verbose: bool = True
+    ) -> Sweep:
         """Go on where the sweep stopped; see `lorasweep.resume`.
 
         Example:
@@ -279,7 +281,7 @@ class Sweep:
             ...
             lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
         """
-        resume_folder(self.record.folder, verbose, retry_failed)
+        resume_folder(self.record.folder, verbose, retry_failed, confirm)
         return Sweep(SweepRecord(self.record.folder))
 
     def __repr__(self) -> str:

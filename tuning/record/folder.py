@@ -75,6 +75,14 @@ class SweepFolder:
         """Folder of the winner's weights and its predictions on the test split."""
         return self.path / "winner"
 
+    def outcomes(self, trial_id: str) -> Path:
+        """File of what became of each validation row at a trial's best evaluation."""
+        return self.path / "validation" / f"{trial_id}.safetensors"
+
+    def compared(self, name: str) -> Path:
+        """File of the test predictions of what the winner is compared with."""
+        return self.path / "compared" / f"{name}.safetensors"
+
     @property
     def study_url(self) -> str:
         """URL of Optuna's storage; its study has the sweep's name."""

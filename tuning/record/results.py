@@ -75,11 +75,16 @@ class EvaluationRecord(Record):
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, best: float, objective: float, system: Mapping[str, float] | None = None
+        cls,
+        evaluation: Evaluation,
+        best: float,
+        objective: float,
+        system: Mapping[str, float] | None = None,
+        standard_error: float | None = None,
     ) -> EvaluationRecord:
         """The record of an evaluation; `best` and `objective` are the best so far by the metric and the objective."""
-        scores = {"score": best, "objective": objective}
-        return cls.model_validate({**evaluation.to_dict(), **scores, "system": system or None})
+        own = {"score": best, "objective": objective, "standard_error": standard_error}
+        return cls.model_validate({**evaluation.to_dict(), **own, "system": system or None})
 
     @property
     def judged(self) -> float | None:

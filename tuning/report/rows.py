@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import finalists
+from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -120,16 +121,26 @@ def test_rows(sweep: SweepRecord) -> list[dict[str, Any]]:
     if result is None or result.winner is None:
         return []
 
-    def row(name: str, test: TestScores, settings: str = "") -> dict[str, Any]:
-        return {"name": name, "test": test, "settings": settings}
+    def row(name: str, test: TestScores, settings: str = "", interval: Any = None) -> dict[str, Any]:
+        return {"name": name, "test": test, "settings": settings, "interval": interval or {}}
 
-    rows = [row(f"winner {result.winner.id}", result.winner.test)]
+    rows = [row(f"winner {result.winner.id}", result.winner.test, interval=result.winner.interval)]
+    if result.start:
+        settings = settings_line(result.start.hyperparameters, searched_columns(sweep))
+        rows.append(
+            row(f"known-good start {result.start.id}", result.start.test, settings, result.start.interval)
+        )
     rows += [row(name.strip(), test) for name, test in unmerged_rows(result)]
     if result.untuned:
         settings = settings_line(result.untuned.hyperparameters, searched_columns(sweep))
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
     return rows + [row(f"{early.id}, the winner of fewer trials", early.test) for early in result.also_tested]
+
+
+def added(sweep: SweepRecord) -> list[str]:
+    """What the search added to its known-good start, and then to the untuned settings, a sentence each."""
+    return gain_texts(sweep.result) if sweep.result else []
 
 
 def mattered(plots: PlotData) -> list[tuple[Markup, float]]:
@@ -163,6 +174,7 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     return {
         "id": trial.id,
         "won": sweep.winner is not None and trial.id == sweep.winner.id,
+        "near": sweep.result is not None and trial.id in sweep.result.near,
         "state": trial.state,
         "score": score_text(trial.score if is_number(trial.score) else None, sweep.metric),
         "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.hyperparameters, used)],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig, merge
-from lorasweep.tuning.record.finalists import searched_trials
+from lorasweep.tuning.record.finalists import comparable, searched_trials
+from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 
 # Settings that may change; any other change would make it a different search.
@@ -62,6 +64,40 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
             )
     _check_more(sweep, after.search, asked)
     return after
+
+
+def confirmed_config(sweep: SweepRecord, confirm: str) -> SweepConfig:
+    """A sweep's configuration with other seeds for its best trials, and nothing else changed.
+
+    Args:
+        confirm: `KxS`, as `choice.confirm`.
+
+    Raises:
+        SettingsError: it is written otherwise, or a finished sweep keeps the checkpoints of fewer trials.
+    """
+    entries = merge(sweep.config.model_dump(mode="json"), {"choice": {"confirm": confirm}})
+    config = SweepConfig.build(entries, "settings")
+    count, seeds = config.choice.confirmed
+    best = comparable(sweep.ranked())[:count]
+    kept = len(kept_best(best))
+    if sweep.state == "finished" and kept < len(best):
+        # Without its checkpoint a trial could be confirmed, but neither tested nor exported.
+        raise SettingError(
+            ["choice", "confirm"],
+            f"sweep {sweep.name} keeps the checkpoints of its best {kept}; use {kept}x{seeds}, or add trials "
+            "with --extend",
+            value=confirm,
+        )
+    return config
+
+
+def kept_best(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The best trials down to the first without a checkpoint: those that can be confirmed on other seeds.
+
+    Args:
+        ranked: best first.
+    """
+    return list(takewhile(lambda trial: trial.checkpoint, comparable(ranked)))
 
 
 def trials_of(sweep: SweepRecord) -> int:

@@ -15,6 +15,8 @@ from lorasweep.tuning.sweep.references import beside_trials
 FINALISTS = "training the finalists on all rows"
 CONFIRMING = "confirming the best"
 SCORING = "scoring"
+# A second part of that step, where another trial has won.
+START = f"{SCORING} the known-good start"
 LINEAR_MODEL = "training a linear model for comparison"
 UNTUNED = "training the untuned settings for comparison"
 UNMERGED = "training the winner's settings on the unmerged labels"

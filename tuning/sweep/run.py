@@ -158,12 +158,8 @@ def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
     if earlier is None:
         return {}
     tested = tuple(tested_before(earlier))
-    return {
-        "also_tested": tested,
-        "untuned": earlier.untuned,
-        "baselines": earlier.baselines,
-        "stopped_by": earlier.stopped_by,
-    }
+    known = {"start": earlier.start, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    return {"also_tested": tested, "stopped_by": earlier.stopped_by, **known}
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult) -> None:

@@ -31,7 +31,7 @@ from lorasweep.tuning.terminal.result import trials_table
 from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
 # Lines of the live display besides the trials that run.
-HEIGHT = 13
+HEIGHT = 14
 STOPPING = "stopping; Ctrl-C again to stop at once"
 
 

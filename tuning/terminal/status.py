@@ -26,7 +26,7 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
         table.add_row(
             escape(sweep.name),
             sweep.state,
-            f"{ended}/{_asked(sweep) or len(sweep.trials)}",
+            f"{ended}/{_asked(sweep) or len(searched_trials(sweep.trials))}",
             score_text(best[0].score if best else None, sweep.metric),
             f"{winner.test.accuracy:.1%}" if winner else "-",
         )
@@ -71,6 +71,10 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
         **result.model_dump(
             include={
                 "winner",
+                "start",
+                "over_start",
+                "over_untuned",
+                "near",
                 "unmerged",
                 "untuned",
                 "baselines",
@@ -94,6 +98,7 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "seconds": trial.seconds,
         "started": date_text(trial.started or None),
         "ended": date_text(trial.ended),
+        "start": trial.start,
         "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
     } | {name: value for name in ("error", "finalist_of") if (value := getattr(trial, name))}
 

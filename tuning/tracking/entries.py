@@ -24,6 +24,8 @@ SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
 # Of a finalist, the trial of the search on a part that has its settings.
 FINALIST_OF = "lorasweep.finalist_of"
+# Whether a trial is within noise of the winner, and what a sweep's search added.
+NEAR, ADDED = (f"lorasweep.{name}" for name in ("near", "added"))
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
@@ -169,6 +171,7 @@ def trial_metrics(
 def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
     """The sweep's own metrics: `test/*` are the winner's, the others those of what it is compared with.
 
+    `over_start/*` and `over_untuned/*` are the winner's score minus theirs, by the sweep's metric.
     `unmerged/*` are over the classes before labels were merged, `merged_after/*` score the same predictions
     after the merge. MLflow groups charts by the part before the slash.
     """
@@ -182,6 +185,15 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
     elif ranked and ranked[0].score is not None:
         numbers["score"] = ranked[0].score
+    if result.start:
+        numbers |= _named("start/test_{}", result.start.test) | {"start/score": result.start.score}
+        for name, (low, high) in result.start.interval.items():
+            numbers |= {f"start/test_{name}_low": low, f"start/test_{name}_high": high}
+    for name, gain in (("start", result.over_start), ("untuned", result.over_untuned)):
+        if gain is not None:
+            numbers[f"over_{name}/test_{result.metric}"] = gain.difference
+            ends = zip(("low", "high"), gain.interval or (), strict=False)
+            numbers |= {f"over_{name}/test_{result.metric}_{end}": value for end, value in ends}
     if result.untuned:
         numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:

@@ -25,7 +25,7 @@ from lorasweep.tuning.record.reported import (
     is_disk_full,
 )
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
-from lorasweep.tuning.trials.checkpoints import prune
+from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune
 from lorasweep.tuning.trials.failures import FailureWatch
 
 # A frame of a traceback.
@@ -119,6 +119,7 @@ class Recorder(tune.Callback):
         update = {"last_checkpoint": checkpoint.path}
         if record.evaluations and record.best_rung == record.reached:
             update["checkpoint"] = checkpoint.path
+            keep_outcomes(self._folder, record.id, checkpoint.path, self._storage)
         self._write(record.model_copy(update=update))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -115,6 +115,18 @@ def test_the_rule_in_words() -> None:
     assert words == "smallest adapter within 0.01 nats of the best validation loss"
 
 
+def test_the_known_good_start_keeps_its_checkpoint() -> None:
+    """However it scores: what the search adds is told against it. Its finalist stands for it on all rows."""
+    started = [TRIALS[0], TRIALS[1], TRIALS[2], TRIALS[3].model_copy(update={"start": 1})]
+    assert contenders(started, config(keep=2)) == ["t001", "t002", "t003"]
+    finalist = trial(5, 0.7, finalist_of="t003")
+    assert "t005" in contenders([*started, finalist], config(keep=2))
+    second = TRIALS[3].model_copy(update={"start": 2})
+    assert contenders([*TRIALS[:3], second], config(keep=2)) == ["t001", "t002"]
+    best = [TRIALS[0], TRIALS[1].model_copy(update={"start": 1})]
+    assert contenders(best, config(keep=1)) == ["t001"]
+
+
 def test_a_finalist_is_compared_with_finalists_alone() -> None:
     """A search trial's score is on other rows; and its checkpoint is not needed once a finalist has one."""
     last = [

@@ -11,14 +11,14 @@ import pytest
 from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.study import create_study, open_study
-from lorasweep.tuning.sweep.extend import extended_config, trials_of
+from lorasweep.tuning.sweep.extend import confirmed_config, extended_config, trials_of
 from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials
 
 BASE = {"rank": {"choice": [4, 8]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}
@@ -262,3 +262,23 @@ def test_a_sweep_keeps_its_objective(folder: SweepFolder) -> None:
         SettingsError, match=r"search.objective: 'accuracy': sweep older has 'loss'; leave that"
     ):
         extended_config(SweepRecord(folder), {"search": more | {"objective": "accuracy"}})
+
+
+def test_a_sweep_is_confirmed_and_nothing_else_changes(folder: SweepFolder) -> None:
+    """A finished one only as far down as checkpoints are kept: a winner without weights is none."""
+    record = SweepRecord(folder)
+    config = confirmed_config(record, "2x3")
+    assert config.choice.confirmed == (2, 3)
+    assert config.model_copy(update={"choice": record.config.choice}) == record.config
+    with pytest.raises(SettingError, match="write KxS"):
+        confirmed_config(record, "3")
+    best, other = record.ranked()
+    folder.write_trial(best.model_copy(update={"checkpoint": "c"}))
+    folder.write_result(SweepResult(state="finished", metric="accuracy"))
+    assert confirmed_config(SweepRecord(folder), "1x3").choice.confirm == "1x3"
+    with pytest.raises(SettingError) as told:
+        confirmed_config(SweepRecord(folder), "2x3")
+    assert "'2x3': sweep older keeps the checkpoints of its best 1; use 1x3, or add trials" in str(told.value)
+    folder.write_trial(other.model_copy(update={"checkpoint": "d"}))
+    # Only two have a score: more cannot be asked of it.
+    assert confirmed_config(SweepRecord(folder), "5x3").choice.confirmed == (5, 3)

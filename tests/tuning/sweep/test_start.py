@@ -138,6 +138,11 @@ def test_an_extension_is_written_when_it_begins(
     assert (config, summary) == (MORE, {"budget": {"trials": 5}})
     assert listeners[0] is listener
     assert isinstance(listeners[1], StoreCopy)
+    # Another choice among the same trials leaves the search as it has ended.
+    folder.write_result(FINISHED.model_copy(update={"stopped_by": "time"}))
+    start.begin(start.extend(folder, MORE.model_copy(update={"keep": 7})))
+    assert folder.config().keep == 7
+    assert (folder.result() or FINISHED).stopped_by == "time"
 
 
 def test_a_new_sweep_is_made_with_its_warm_start(
@@ -159,3 +164,16 @@ def test_a_new_sweep_is_made_with_its_warm_start(
     start.begin(start.Prepared(plan, prepared.folder))
     assert made == [warm]
     assert [summary for *_, summary in ran] == [{}, {}]
+
+
+def test_a_finished_sweep_is_confirmed_on_other_seeds(folder: SweepFolder, planned: list[Any]) -> None:
+    """It goes on with nothing but that; asked for what it has, it has finished."""
+    folder.write_trial(TrialRecord(id="t000", number=0, state="completed", score=0.5, checkpoint="c"))
+    folder.write_result(FINISHED.model_copy(update={"published": True}))
+    prepared = start.resume(folder, confirm="1x3")
+    assert prepared is not None
+    assert planned[0][0].choice.confirmed == (1, 3)
+    assert folder.config().choice.confirm is None, "only looked at, nothing is changed"
+    folder.write_config(planned[0][0])
+    with pytest.raises(SettingsError, match="has finished"):
+        start.resume(folder, confirm="1x3")

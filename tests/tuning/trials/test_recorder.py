@@ -16,6 +16,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
@@ -283,6 +284,30 @@ def test_ray_can_pickle_it(folder: SweepFolder) -> None:
     """Ray saves its callbacks; what this one holds (a terminal, a database) stays behind."""
     recorder = Recorder(folder, RUNGS, ["rank"], Listeners([Heard(folder)]))
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}
+
+
+def test_the_best_evaluations_outcomes_outlive_its_checkpoint(folder: SweepFolder, tmp_path: Path) -> None:
+    """Trials are compared row by row after the losers' checkpoints are gone. One that has none is let be."""
+    recorder, full = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
+    recorder.on_trial_start(0, [], full)
+    kept = folder.outcomes("t000")
+
+    def next_rung(rung: int, score: float, best: float, best_rung: int) -> None:
+        checkpoint = tmp_path / f"c{rung}"
+        checkpoint.mkdir()
+        (checkpoint / OUTCOMES_FILE).write_bytes(b"of rung %d" % rung)
+        evaluation = {"rung": rung, "accuracy": score, "seconds": 1.0}
+        told = {SCORE: best, OBJECTIVE: 1 - best, RUNG: rung, BEST_RUNG: best_rung, "evaluation": evaluation}
+        recorder.on_trial_result(0, [], full, told | {"trainable_parameters": 9, "notes": []})
+        recorder.on_checkpoint(0, [], full, SimpleNamespace(path=str(checkpoint)))  # type: ignore[arg-type]
+
+    next_rung(1, 0.4, 0.4, 1)
+    next_rung(2, 0.7, 0.7, 2)
+    assert kept.read_bytes() == b"of rung 2"
+    next_rung(3, 0.6, 0.7, 2)
+    assert kept.read_bytes() == b"of rung 2"
+    reach(recorder, ray_trial(1), 1, 0.5, 0.5, 1)
+    assert not folder.outcomes("t001").exists()
 
 
 def test_a_finalist_has_a_record_of_its_own(folder: SweepFolder) -> None:
