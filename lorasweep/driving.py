@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.display import Waiting, display_for
 from lorasweep.options import to_entries
 from lorasweep.search_spaces.space import as_space
+from lorasweep.spelling import naming_options
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.defaults import given_entries, name_after, sweep_config
-from lorasweep.tuning.sweep.extend import extended_config
+from lorasweep.tuning.sweep.extend import MORE, extended_config, trials_of
 
 if TYPE_CHECKING:
     from lorasweep.tuning.sweep.start import Prepared
@@ -47,12 +48,14 @@ def run_options(
     from lorasweep.tuning.sweep import start
 
     name = options.get("name")
-    folder = SweepFolder(mlruns, name) if name is not None and options.get("trials") is not None else None
+    more = any(options.get(option) is not None for option in MORE)
+    folder = SweepFolder(mlruns, name) if name is not None and more else None
     if folder is not None and folder.exists():
         record = SweepRecord(folder)
         config = extended_config(record, entries)
-        before = record.config.search.trials
-        question = f"sweep {folder.name} has {before} trials; add {config.search.trials - before}?"
+        before = trials_of(record)
+        added = "more" if config.search.open else config.search.trials - before
+        question = f"sweep {folder.name} has {before} trials; add {added}?"
         if not dry_run and not (extend(question) if callable(extend) else extend):
             raise SettingsError(f"{question} Say so with --extend, or choose another --name")
         with Waiting(verbose, "reading the sweep"):
@@ -70,12 +73,14 @@ def run_options(
     return prepared
 
 
-def resume_folder(folder: SweepFolder, verbose: int, retry_failed: bool = False) -> None:
+def resume_folder(
+    folder: SweepFolder, verbose: int, retry_failed: bool = False, confirm: str | None = None
+) -> None:
     """Go on with a sweep; see `lorasweep.resume`."""
     from lorasweep.tuning.sweep import start
 
-    with Waiting(verbose, "reading the sweep"):
-        prepared = start.resume(folder, retry_failed)
+    with Waiting(verbose, "reading the sweep"), naming_options({"confirm": confirm}):
+        prepared = start.resume(folder, retry_failed, confirm)
     if prepared is not None:
         start.begin(prepared, [display_for(prepared, verbose, plan=False)])
         return

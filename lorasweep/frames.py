@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import unmerged_rows
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def trials_frame(record: SweepRecord) -> pd.DataFrame:
-    """A row for each trial, the best first; those without a score come last, by number."""
+    """A row for each trial, the best first; those without a score come last, by number.
+
+    After a search on a part of the rows the finalists come first: their scores are on all validation rows.
+    """
     import pandas as pd
 
     trials = [*record.ranked(), *(trial for trial in record.trials if trial.score is None)]
     names = list(dict.fromkeys([*record.searched, *(name for trial in trials for name in trial.searched)]))
     own = [name for name in names if not name.startswith("_")]
     columns = [*("id", "state", "score"), *own, *("accuracy", "macro_f1", "loss")]
-    columns += ["rungs", "trainable_parameters", "seconds", "error"]
+    columns += ["rungs", "trainable_parameters", "seconds", "error", "finalist_of"]
     return pd.DataFrame([_row(trial, own) for trial in trials], columns=columns)
 
 
@@ -38,6 +42,7 @@ def _row(trial: TrialRecord, searched: Sequence[str]) -> dict[str, Any]:
         "trainable_parameters": trial.trainable_parameters,
         "seconds": trial.seconds,
         "error": trial.error,
+        "finalist_of": trial.finalist_of,
     }
 
 
@@ -47,6 +52,8 @@ def compared_frame(result: SweepResult) -> pd.DataFrame:
 
     assert result.winner is not None
     rows = {f"winner {result.winner.id}": result.winner.test}
+    if result.start is not None:
+        rows[f"known-good start {result.start.id}"] = result.start.test
     rows |= dict(unmerged_rows(result))
     if result.untuned is not None:
         rows["untuned default"] = result.untuned.test
@@ -69,8 +76,10 @@ def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
             {
                 "name": record.name,
                 "state": record.state,
-                "ended": sum(not trial.unfinished for trial in record.trials),
-                "trials": record.config.search.trials,
+                "ended": sum(not trial.unfinished for trial in searched_trials(record.trials)),
+                "trials": len(searched_trials(record.trials))
+                if record.config.search.open
+                else record.config.search.trials,
                 "metric": record.metric,
                 "objective": record.objective,
                 "score": ranked[0].score if ranked else None,

@@ -85,6 +85,7 @@ def resume(
     name: str | None = None,
     *,
     retry_failed: bool = False,
+    confirm: str | None = None,
     mlruns: str | Path = "mlruns",
     verbose: int = True,
 ) -> Sweep:
@@ -95,6 +96,8 @@ def resume(
     Args:
         name: the sweep's; the newest if None.
         retry_failed: try all failed trials again, also those of a finished sweep.
+        confirm: retrain the best K trials on S other seeds (`"3x3"`), also of a finished sweep, and choose by their
+            mean score.
         mlruns: the folder of sweeps.
         verbose: show the progress.
 
@@ -109,7 +112,7 @@ def resume(
         lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
     """
     record = read_sweep(Path(mlruns), name)
-    resume_folder(record.folder, verbose, retry_failed)
+    resume_folder(record.folder, verbose, retry_failed, confirm)
     return Sweep(SweepRecord(record.folder))
 
 

@@ -16,6 +16,7 @@ from lorasweep.exporting import Exported, export
 from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
 from lorasweep.tuning.record.sweep import SweepRecord
 
@@ -269,7 +270,9 @@ class Sweep:
         publish(self.record.folder, tracking_uri)
 
     @quietly
-    def resume(self, *, retry_failed: bool = False, verbose: bool = True) -> Sweep:
+    def resume(
+        self, *, retry_failed: bool = False, confirm: str | None = None, verbose: bool = True
+    ) -> Sweep:
         """Go on where the sweep stopped; see `lorasweep.resume`.
 
         Example:
@@ -278,11 +281,11 @@ class Sweep:
             ...
             lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
         """
-        resume_folder(self.record.folder, verbose, retry_failed)
+        resume_folder(self.record.folder, verbose, retry_failed, confirm)
         return Sweep(SweepRecord(self.record.folder))
 
     def __repr__(self) -> str:
-        return f"Sweep({self.name!r}, {self.state}, {len(self.record.trials)} trials)"
+        return f"Sweep({self.name!r}, {self.state}, {len(searched_trials(self.record.trials))} trials)"
 
     def __rich__(self) -> Any:
         from lorasweep.tuning.terminal.result import result_text

@@ -19,6 +19,7 @@ from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.reported import is_disk_full
+from lorasweep.tuning.sweep.extend import kept_best
 from lorasweep.tuning.terminal.console import PlainConsole, console, discard_output, next_steps, print_json
 
 app = App(
@@ -106,10 +107,18 @@ def resume(
         bool,
         typer.Option("--retry-failed", help="Try all failed trials again, also those of a finished sweep."),
     ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option(
+            "--confirm",
+            help="Retrain the best K trials on S other seeds, such as 3x3, also of a finished sweep.",
+            show_default=False,
+        ),
+    ] = None,
     mlruns: Mlruns = MLRUNS,
 ) -> None:
-    """Go on with a sweep that was interrupted or failed."""
-    show_end(lorasweep.resume(name, retry_failed=retry_failed, mlruns=mlruns))
+    """Go on with a sweep that was interrupted or failed, or confirm the best trials of a finished one."""
+    show_end(lorasweep.resume(name, retry_failed=retry_failed, confirm=confirm, mlruns=mlruns))
 
 
 @app.command()
@@ -246,6 +255,11 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
     elif any(trial.state == "failed" for trial in sweep.record.trials):
         retry = folder.command("resume", "--retry-failed")
         again = [(retry, "try the failed trials again")]
+    if sweep.result is not None and sweep.result.near and not sweep.result.confirmed:
+        kept = kept_best(sweep.record.ranked())[:3]
+        if len(kept) > 1:
+            told = "the best are within noise of each other: train them on other seeds, the mean decides"
+            again.append((folder.command("resume", "--confirm", f"{len(kept)}x3"), told))
     return [
         *again,
         (shell_command(folder.mlruns, "ui"), "browse the trials"),

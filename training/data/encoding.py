@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from lorasweep.training.data.dataset import Dataset, Texts
+    from lorasweep.training.data.part import Part
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,24 @@ class EncodedTexts:
     def lengths(self) -> np.ndarray:
         """Tokens of each row; int64, shape (rows,)."""
         return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> EncodedTexts:
+        """Some rows in the given order, in arrays of their own; what was counted of all rows is not counted again.
+
+        Args:
+            rows: row numbers; int64, shape (rows,).
+        """
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        # Where each token of the new rows stands in the old ones.
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return EncodedTexts(
+            input_ids=self.input_ids[places],
+            type_ids=None if self.type_ids is None else self.type_ids[places],
+            offsets=offsets,
+            labels=self.labels[rows],
+            pad_id=self.pad_id,
+        )
 
     def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
         """The given rows as model inputs, padded to the longest of them, as a tokenizer returns them.
@@ -100,6 +119,12 @@ class EncodedDataset:
             / max(sum(split.text_tokens for split in splits), 1),
             "unreadable": sum(split.unreadable for split in splits),
         }
+
+    def take(self, part: Part) -> EncodedDataset:
+        """A part of the training and validation rows, with the whole test split."""
+        return replace(
+            self, train=self.train.take(part.train), validation=self.validation.take(part.validation)
+        )
 
     def relabelled(self, labels: dict[str, np.ndarray], label_names: tuple[str, ...]) -> EncodedDataset:
         """The same rows with other labels, sharing their tokens.

@@ -7,16 +7,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, TrainingSettings
 
+# Of a search on a part of the rows, unless another number is asked for.
+FINALISTS = 3
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+# Number of trials of a sweep that only its time or its patience ends.
+OPEN_TRIALS = 10_000
 MODEL_NAME_RULE = (
     "begin with a letter or digit, and use letters, digits, spaces, '.', '_' and '-' alone, 250 at most"
 )
@@ -48,7 +52,9 @@ class SearchSettings(Settings):
     space: str = Field(
         "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
     )
-    trials: int = Field(20, ge=1, description="Number of trials.")
+    trials: int = Field(
+        20, ge=1, description="Number of trials; with --max-minutes as many as the time allows, unless given."
+    )
     sampler: Literal["tpe", "random"] = Field(
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
@@ -61,6 +67,7 @@ class SearchSettings(Settings):
     proxy: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Search on a stratified part of the rows: a share below 1, or a number of training rows.",
     )
     finalists: int | None = Field(
@@ -76,6 +83,37 @@ class SearchSettings(Settings):
     )
     max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
     warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _time_in_place_of_a_number(cls, entries: Any) -> Any:
+        if isinstance(entries, dict) and entries.get("max_minutes") is not None and "trials" not in entries:
+            return {**entries, "trials": OPEN_TRIALS}
+        return entries
+
+    @property
+    def open(self) -> bool:
+        """Whether no number of trials was asked for: the time ends the sweep."""
+        return self.trials >= OPEN_TRIALS
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_is_a_share_or_rows(cls, proxy: float | None) -> float | None:
+        if proxy is not None and proxy >= 1 and proxy != round(proxy):
+            raise ValueError("use a share below 1, or a whole number of training rows")
+        return proxy
+
+    @field_validator("finalists")
+    @classmethod
+    def _finalists_of_a_part(cls, finalists: int | None, info: ValidationInfo) -> int | None:
+        if finalists is not None and info.data.get("proxy") is None:
+            raise ValueError("goes with --proxy; without that, all trials train on all rows")
+        return finalists
+
+    @property
+    def finalists_wanted(self) -> int:
+        """How many of the best trials of a search on a part are trained on all rows; 0 for one on all rows."""
+        return 0 if self.proxy is None else self.finalists or FINALISTS
 
 
 class ChoiceSettings(Settings):

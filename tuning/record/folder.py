@@ -8,7 +8,7 @@ Layout of `mlruns/sweeps/<name>/`:
     data/              the prepared rows, so that a resumed sweep and an export use the same ones
     study.db           Optuna's study, under the sweep's name
     ray/               Ray Tune's experiment with the trials' checkpoints
-    trials/t000.json   one `TrialRecord` per trial, replaced at each evaluation
+    trials/t000.json   one `TrialRecord` per trial, replaced at each evaluation; t000-full.json is a finalist's
     unmerged.json      the winner's hyperparameters trained on the labels before merging
     confirm.json       validation scores of the best trials on other seeds
     winner/            the winner's weights and its predictions of the test split
@@ -74,6 +74,14 @@ class SweepFolder:
     def winner(self) -> Path:
         """Folder of the winner's weights and its predictions on the test split."""
         return self.path / "winner"
+
+    def outcomes(self, trial_id: str) -> Path:
+        """File of what became of each validation row at a trial's best evaluation."""
+        return self.path / "validation" / f"{trial_id}.safetensors"
+
+    def compared(self, name: str) -> Path:
+        """File of the test predictions of what the winner is compared with."""
+        return self.path / "compared" / f"{name}.safetensors"
 
     @property
     def study_url(self) -> str:
@@ -155,9 +163,10 @@ class SweepFolder:
         return SweepConfig.build(entries, str(path))
 
     def trials(self) -> list[TrialRecord]:
-        """All trials so far, by number."""
+        """All trials so far, by number; a finalist follows its search trial."""
         paths = sorted((self.path / "trials").glob("t*.json"))
-        return sorted((read_record(path, TrialRecord) for path in paths), key=lambda trial: trial.number)
+        trials = (read_record(path, TrialRecord) for path in paths)
+        return sorted(trials, key=lambda trial: (trial.number, trial.id))
 
     def write_trial(self, trial: TrialRecord) -> None:
         """Replace one trial's record."""

@@ -32,8 +32,8 @@ class SweepListener:
 
         Args:
             plan_summary: `SweepPlan.summary()`: plain values, among them `name`, `metric`, `searched`, `stopping`
-                (label of the stopping rule) and `budget`; and `steps`, what comes after the trials: `Step` of
-                `tuning/sweep/phases.py` as a mapping each.
+                (label of the stopping rule), `budget`, `limits` and `estimate` (in seconds); and `steps`, what comes
+                after the trials: `Step` of `tuning/sweep/phases.py` as a mapping each, and the sweep's `spent` seconds.
             past: records from earlier runs of the sweep, by number.
         """
 

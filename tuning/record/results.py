@@ -75,11 +75,16 @@ class EvaluationRecord(Record):
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, best: float, objective: float, system: Mapping[str, float] | None = None
+        cls,
+        evaluation: Evaluation,
+        best: float,
+        objective: float,
+        system: Mapping[str, float] | None = None,
+        standard_error: float | None = None,
     ) -> EvaluationRecord:
         """The record of an evaluation; `best` and `objective` are the best so far by the metric and the objective."""
-        scores = {"score": best, "objective": objective}
-        return cls.model_validate({**evaluation.to_dict(), **scores, "system": system or None})
+        own = {"score": best, "objective": objective, "standard_error": standard_error}
+        return cls.model_validate({**evaluation.to_dict(), **own, "system": system or None})
 
     @property
     def judged(self) -> float | None:
@@ -96,7 +101,8 @@ class TrialRecord(Record):
     """One trial: its hyperparameters, every evaluation, and how it ended.
 
     Attributes:
-        id: `t` and Optuna's trial number.
+        id: `t` and Optuna's trial number; of a finalist, its search trial's and `-full`.
+        number: Optuna's trial number; of a finalist, its search trial's.
         ray_id: Ray Tune's own id of it.
         hyperparameters: all of them, searched or not.
         searched: names of those that the search space varies.
@@ -108,6 +114,7 @@ class TrialRecord(Record):
         trainable_parameters: of adapter and head.
         seconds: time spent in the trial itself.
         started, ended: Unix time.
+        stopped_by: `time` where it had to end because the sweep's minutes were over; None for the stopping rule.
         error: one line, where it failed.
         checkpoint: of the best evaluation: a path, or a path inside `--storage`.
         last_checkpoint: of the last evaluation; an interrupted trial continues from it.
@@ -129,6 +136,7 @@ class TrialRecord(Record):
     seconds: float = 0.0
     started: float = 0.0
     ended: float | None = None
+    stopped_by: Literal["time"] | None = None
     error: str | None = None
     checkpoint: str | None = None
     last_checkpoint: str | None = None
@@ -302,10 +310,21 @@ class SweepResult(Record):
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: Metric) -> list[TrialRecord]:
-    """Trials that have a score, best first; ties go to the smaller adapter, then to the earlier trial."""
+    """Trials that have a score, best first; ties go to the smaller adapter, then to the earlier trial.
+
+    Finalists come before the trials that were trained and judged on a part of the rows, whatever the scores: scores
+    on different rows do not compare.
+    """
     sign = -1.0 if higher_is_better(metric) else 1.0
     scored = [(trial.score, trial) for trial in trials if trial.score is not None]
-    scored.sort(key=lambda pair: (sign * pair[0], pair[1].trainable_parameters or 0, pair[1].number))
+    scored.sort(
+        key=lambda pair: (
+            pair[1].finalist_of is None,
+            sign * pair[0],
+            pair[1].trainable_parameters or 0,
+            pair[1].number,
+        )
+    )
     return [trial for _, trial in scored]
 
 

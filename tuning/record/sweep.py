@@ -94,6 +94,10 @@ class SweepRecord:
         """Trials that have a score, best first."""
         return rank_trials(self.trials, self.metric)
 
+    def on_part(self, trial: TrialRecord) -> bool:
+        """Whether a trial was trained and judged on a part of the rows, to find settings for all of them."""
+        return self.config.search.proxy is not None and trial.finalist_of is None
+
     def outcome(self) -> SweepResult:
         """The result in its present state, with the time so far; one without a winner if nothing is recorded."""
         result = self.result or SweepResult(state=self.state, metric=self.metric)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.search_spaces.fields import short_names
 from lorasweep.training.settings import Hyperparameters, Metric
+from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, TrialState
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
@@ -62,15 +63,48 @@ def duration(seconds: float) -> str:
 
 
 def counts_text(trials: Sequence[TrialRecord], stopping: str) -> str:
-    """How many trials ended in which way.
+    """How many trials ended in which way, the finalists of a search on a part of the rows apart.
 
     Args:
         stopping: label of the sweep's stopping rule, see `tuning.search.stopping`.
     """
-    counts = Counter(trial.state for trial in trials)
+    if last := finalists(trials):
+        search = _counts(searched_trials(trials), stopping)
+        return f"{search}; finalists on all rows: {_counts(last, stopping)}"
+    return _counts(trials, stopping)
+
+
+def _counts(trials: Sequence[TrialRecord], stopping: str) -> str:
     states: tuple[TrialState, ...] = ("completed", "stopped", "failed", "running", "interrupted")
-    words = {"stopped": f"stopped by {stopping}", "interrupted": "to go on"}
-    return ", ".join(f"{counts[s]} {words.get(s, s)}" for s in states if counts[s]) or "no trials yet"
+    counts = Counter(
+        (states.index(trial.state), state_text(trial, stopping).replace("interrupted", "to go on"))
+        for trial in trials
+    )
+    return ", ".join(f"{counts[key]} {key[1]}" for key in sorted(counts)) or "no trials yet"
+
+
+def state_text(trial: TrialRecord, stopping: str) -> str:
+    """A trial's state, and of one that was stopped, by what: the stopping rule, or the end of the sweep's time.
+
+    Args:
+        stopping: label of the sweep's stopping rule.
+    """
+    if trial.state != "stopped":
+        return trial.state
+    return f"stopped by {'the time limit' if trial.stopped_by == 'time' else stopping}"
+
+
+def part_text(plan: Mapping[str, Any]) -> str:
+    """The part of the rows that a search ran on, of a plan's summary: 15 % of the rows (4,305). Empty for all rows."""
+    part, rows = plan.get("part"), plan.get("data", {}).get("rows", {})
+    if not part or not rows.get("train"):
+        return ""
+    return f"{share_text(part['train'] / rows['train'])} of the rows ({part['train']:,})"
+
+
+def share_text(share: float) -> str:
+    """A share in per cent, with two digits at least: 15 %, 0.25 %."""
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
 def unmerged_rows(result: SweepResult) -> list[tuple[str, TestScores]]:

@@ -22,6 +22,7 @@ from plotly.offline import get_plotlyjs
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.files import write_text
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, judged_text, score_text
 from lorasweep.tuning.report.opening import open_report
 from lorasweep.tuning.report.plots.data import is_number
@@ -30,6 +31,7 @@ from lorasweep.tuning.report.plots.table import Heading, draw_plots
 from lorasweep.tuning.report.reading import ReportData, read_report_data
 from lorasweep.tuning.report.rows import (
     HINT_TRIALS,
+    added,
     heads,
     mattered,
     mixed_up,
@@ -122,6 +124,7 @@ def _report_page(data: ReportData) -> str:
     starts = [trial.started for trial in record.trials if trial.started]
     # The order of the lines in the parallel coordinates, by which the browser filters the table.
     lines = {trial: number for number, trial in enumerate(score_places(data.plots))}
+    known_good = start_ids(record.trials)
     return plots_page(
         record.name,
         draw_plots(data.plots),
@@ -146,9 +149,13 @@ def _report_page(data: ReportData) -> str:
         search_rows=search_rows(record),
         winner_rows=winner_rows(record),
         test_rows=test_rows(record),
+        added=added(record),
         space=data.space,
         columns=heads(record),
-        trial_rows=[trial_row(record, trial) | {"line": lines.get(trial.id, "")} for trial in data.ranked()],
+        trial_rows=[
+            trial_row(record, trial) | {"line": lines.get(trial.id, ""), "start": trial.id in known_good}
+            for trial in data.ranked()
+        ],
         tested=tested,
         classes=sorted(tested.classes, key=lambda c: (c.f1, c.label)) if tested else [],
         mixed_up=mixed_up(tested) if tested else [],

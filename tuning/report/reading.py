@@ -16,6 +16,7 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import DataError, SettingsError
 from lorasweep.training.scores.scores import ClassScores, log_softmax, score_classes
+from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import winner_logits
 from lorasweep.tuning.record.results import TrialRecord
@@ -93,8 +94,12 @@ def read_report_data(folder: SweepFolder) -> ReportData:
     space = _yaml_space(record)
     kinds = space.distributions() if space else {}
     drawn = _drawn(folder, missing)
+    # What a setting did is seen among trials on the same rows: of a search on a part, those that it proposed.
+    last = {trial.id: trial.finalist_of for trial in finalists(record.trials)}
     winner = record.winner.id if record.winner else None
-    plots = plot_data(record.trials, record.metric, winner, drawn, kinds)
+    plots = plot_data(
+        searched_trials(record.trials), record.metric, last.get(winner or "", winner), drawn, kinds
+    )
     tested = _tested(record, missing)
     if tested is not None:
         plots = replace(plots, confusion=tested.confusion, label_names=tested.data.label_names)

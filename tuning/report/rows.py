@@ -10,6 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import finalists
+from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -19,9 +21,11 @@ from lorasweep.tuning.record.words import (
     duration,
     judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
+    state_text,
     unmerged_rows,
 )
 from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
@@ -58,6 +62,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
+        ("searched on", _on_part(sweep)),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
         ("early stopping", "none" if early == RULES["none"].label else early),
         (
@@ -66,7 +71,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ),
         (
             "budget",
-            f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
+            f"{_size(sweep)}, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
         ),
         ("trials", counts_text(sweep.trials, rule.label)),
         ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
@@ -74,6 +79,26 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("seed", str(training.seed)),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _size(sweep: SweepRecord) -> str:
+    """What the search was given: a number of trials, minutes, or both; and what ended it."""
+    search, result = sweep.config.search, sweep.result
+    minutes = f"{search.max_minutes:g} minutes" if search.max_minutes is not None else ""
+    size = f"trials in {minutes}" if search.open else f"{search.trials} trials"
+    if minutes and not search.open:
+        size += f" in {minutes} at most"
+    if result is not None and result.stopped_by == "patience":
+        size += f", until {search.patience} in a row brought nothing"
+    return size
+
+
+def _on_part(sweep: SweepRecord) -> str:
+    """The part of the rows that was searched on, and what was trained on all of them; empty for a search on all."""
+    text = part_text(sweep.plan)
+    validation = (sweep.plan.get("part") or {}).get("validation", 0)
+    ids = ", ".join(trial.id for trial in finalists(sweep.trials)) or "the best trials, as finalists"
+    return f"{text}, with {validation:,} validation rows; on all rows: {ids}" if text else ""
 
 
 def winner_rows(sweep: SweepRecord) -> list[tuple[str, str, bool]]:
@@ -96,16 +121,26 @@ def test_rows(sweep: SweepRecord) -> list[dict[str, Any]]:
     if result is None or result.winner is None:
         return []
 
-    def row(name: str, test: TestScores, settings: str = "") -> dict[str, Any]:
-        return {"name": name, "test": test, "settings": settings}
+    def row(name: str, test: TestScores, settings: str = "", interval: Any = None) -> dict[str, Any]:
+        return {"name": name, "test": test, "settings": settings, "interval": interval or {}}
 
-    rows = [row(f"winner {result.winner.id}", result.winner.test)]
+    rows = [row(f"winner {result.winner.id}", result.winner.test, interval=result.winner.interval)]
+    if result.start:
+        settings = settings_line(result.start.hyperparameters, searched_columns(sweep))
+        rows.append(
+            row(f"known-good start {result.start.id}", result.start.test, settings, result.start.interval)
+        )
     rows += [row(name.strip(), test) for name, test in unmerged_rows(result)]
     if result.untuned:
         settings = settings_line(result.untuned.hyperparameters, searched_columns(sweep))
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
     return rows + [row(f"{early.id}, the winner of fewer trials", early.test) for early in result.also_tested]
+
+
+def added(sweep: SweepRecord) -> list[str]:
+    """What the search added to its known-good start, and then to the untuned settings, a sentence each."""
+    return gain_texts(sweep.result) if sweep.result else []
 
 
 def mattered(plots: PlotData) -> list[tuple[Markup, float]]:
@@ -129,7 +164,9 @@ def heads(sweep: SweepRecord) -> list[str]:
 def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     """A trial in the table of all trials; `settings` has a text for each column of `heads`."""
     rule = stopping_rule(sweep.config.search).label
-    ends = {"stopped": f"stopped by {rule} after rung {trial.reached}", "completed": "full budget"}
+    rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
+    budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
+    ends = {"stopped": f"{state_text(trial, rule)} after rung {trial.reached}", "completed": budget}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]
@@ -137,6 +174,7 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     return {
         "id": trial.id,
         "won": sweep.winner is not None and trial.id == sweep.winner.id,
+        "near": sweep.result is not None and trial.id in sweep.result.near,
         "state": trial.state,
         "score": score_text(trial.score if is_number(trial.score) else None, sweep.metric),
         "settings": values if len(values) <= MOST_COLUMNS else [settings_line(trial.hyperparameters, used)],

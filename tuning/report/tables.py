@@ -17,16 +17,18 @@ def csv_tables(data: ReportData) -> dict[str, str]:
     # What was searched comes first: MLflow shows the table's left side.
     names = list(dict.fromkeys([*searched_columns(data.record), *Hyperparameters.model_fields]))
     head = ["trial", "state", "score", *names, "trainable_parameters", "rungs", "best_rung"]
+    head += ["seconds", "started", "ended", "error", "notes", "finalist_of"]
     trials = [
         [
             *(trial.id, trial.state, trial.score),
             *(getattr(trial.hyperparameters, name) for name in names),
             *(trial.trainable_parameters, len(trial.evaluations), trial.best_rung),
-            *(trial.seconds, trial.started, trial.ended, trial.error, "; ".join(trial.notes)),
+            *(trial.seconds, trial.started, trial.ended, trial.error),
+            *("; ".join(trial.notes), trial.finalist_of),
         ]
         for trial in data.record.trials
     ]
-    tables = {"trials.csv": csv_text([[*head, "seconds", "started", "ended", "error", "notes"], *trials])}
+    tables = {"trials.csv": csv_text([head, *trials])}
     if data.tested is None:
         return tables
     classes = [[c.label, c.precision, c.recall, c.f1, c.rows] for c in data.tested.classes]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from lorasweep.search_spaces.space import Space
@@ -25,13 +26,14 @@ from lorasweep.tuning.search.study import (
 
 
 class TruthfulOptunaSearch(OptunaSearch):
-    """Ray's `OptunaSearch`, told the running best of the objective, with four differences.
+    """Ray's `OptunaSearch`, told the running best of the objective, with five differences.
 
     - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
       complete and drops its last value; the study's importances and plots would then mislead.
     - Steps are rungs, and a trial has its number in the sweep.
     - The starts, which come first, know their place; a trial's best by the metric is noted beside its value.
     - Trials that an earlier run of the sweep left unfinished, or that are tried again, come first.
+    - No trial is proposed once none may start any more, see `tuning/search/limits.py`.
     """
 
     def __init__(
@@ -40,18 +42,23 @@ class TruthfulOptunaSearch(OptunaSearch):
         search_space: Space,
         rungs: int,
         unfinished: Sequence[Unfinished] = (),
+        may_start: Callable[[], bool] = lambda: True,
         **arguments: Any,
     ) -> None:
         super().__init__(space=search_space.suggest, **arguments)
         self._search_space = search_space
         self._rungs = rungs
         self._unfinished = list(unfinished)
+        self._may_start = may_start
         self._reported: dict[str, int] = {}
         self._values: dict[str, float] = {}
         self._scores: dict[str, float] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Ray's configuration of the next trial: an unfinished one's, or what Optuna proposes."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Ray's configuration of the next trial: an unfinished one's, or what Optuna proposes.
+
+        `FINISHED` if no more trials may start.
+        """
         if self._unfinished:
             trial = self._unfinished.pop(0)
             self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
@@ -68,6 +75,8 @@ class TruthfulOptunaSearch(OptunaSearch):
                 "scores": list(trial.scores),
                 "evaluations": [evaluation.model_dump() for evaluation in trial.evaluations],
             }
+        if not self._may_start():
+            return str(Searcher.FINISHED)
         values = super().suggest(trial_id)
         if values is None:
             return None
@@ -124,17 +133,20 @@ def make_searcher(
     study_name: str,
     study_url: str,
     unfinished: Sequence[Unfinished] = (),
+    may_start: Callable[[], bool] = lambda: True,
 ) -> TruthfulOptunaSearch:
     """The searcher of a sweep, on its existing study.
 
     Args:
         objective: what the study optimises.
         unfinished: trials of an earlier run to continue.
+        may_start: whether one more trial may start; asked before each proposal.
     """
     study = open_study(study_url, study_name)
     return TruthfulOptunaSearch(
         rungs=rungs,
         unfinished=unfinished,
+        may_start=may_start,
         search_space=space,
         metric=OBJECTIVE,
         mode="max" if higher_is_better(objective) else "min",

@@ -15,10 +15,11 @@ from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
-from lorasweep.training.loop.state import WEIGHTS_FOLDER, TrainingState
+from lorasweep.training.loop.state import OPTIMIZER_FILE, WEIGHTS_FOLDER, TrainingState
 from lorasweep.training.model.classifier import load_weights, save_weights
 from lorasweep.training.scores.scores import predict_logits, score, score_merged
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.shares import Resources
@@ -98,7 +99,7 @@ def predict_test(
             files = {
                 str(path.relative_to(folder)): path.read_bytes()
                 for path in sorted(Path(folder).rglob("*"))
-                if path.is_file() and path.name != "optimizer.safetensors"
+                if path.is_file() and path.name not in (OPTIMIZER_FILE, OUTCOMES_FILE)
             }
     except (ModelError, OSError) as error:
         raise CheckpointError(str(error)) from error

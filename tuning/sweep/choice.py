@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
+from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.words import METRIC_NAMES
 
 
@@ -38,14 +40,17 @@ def within(ranked: Sequence[TrialRecord], metric: Metric, margin: float) -> list
 
 
 def contenders(trials: Sequence[TrialRecord], config: SweepConfig) -> list[str]:
-    """Ids of the trials that can still be chosen, confirmed or exported, given the scores so far."""
+    """Ids of the trials that can still be chosen, confirmed, exported or compared with, given the scores so far."""
     metric = config.training.metric
-    ranked = _with_checkpoint(trials, metric)
+    ranked = comparable(_with_checkpoint(trials, metric))
     candidates = ranked[: max(config.keep, config.choice.confirmed[0])]
     if ranked and config.choice.rule != "best":
         near = within(ranked, metric, config.choice.margin)
         # One of each is enough: a later trial can only take its place.
         candidates += [_smallest(near), _fastest(near)]
+    # What the search adds is told against the known-good start, however it scores.
+    starts = start_ids(trials)
+    candidates += [trial for trial in ranked if trial.id in starts]
     return list(dict.fromkeys(trial.id for trial in candidates))
 
 

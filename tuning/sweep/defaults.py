@@ -49,7 +49,7 @@ def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
     data = entries.get("data")
     path = data.get("path") if isinstance(data, dict) else None
     if path is None:
-        entries = merge(QUICKSTART, entries)
+        entries = merge(_quickstart(entries), entries)
     elif not (isinstance(entries.get("search"), dict) and entries["search"].get("space")):
         entries = merge({"search": {"space": default_space(entries)}}, entries)
     search = entries.get("search", {})
@@ -57,6 +57,14 @@ def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
         entries = merge(entries, {"search": {"objective": OBJECTIVE}})
     entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
+
+
+def _quickstart(entries: dict[str, Any]) -> dict[str, Any]:
+    """What the demonstration runs; in a given time, as many trials as that allows."""
+    search = entries.get("search")
+    if not isinstance(search, dict) or search.get("max_minutes") is None:
+        return QUICKSTART
+    return QUICKSTART | {"search": {k: v for k, v in QUICKSTART["search"].items() if k != "trials"}}
 
 
 def default_space(entries: dict[str, Any]) -> str:

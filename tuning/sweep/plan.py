@@ -10,8 +10,10 @@ from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
+from lorasweep.training.data.part import part_of
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.loop.pace import Pace, measure_pace
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
@@ -29,6 +31,25 @@ from lorasweep.tuning.trials.trial import TrialSetup
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lorasweep.training.model.base_model import LoadedBase
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a sweep will take, about.
+
+    Attributes:
+        rung: between two evaluations of a trial.
+        trial: a full trial.
+        after: what comes after the trials.
+        total: the whole sweep, with all its trials; at most its `max_minutes`.
+    """
+
+    rung: float
+    trial: float
+    after: float
+    total: float
+
 
 @dataclass(frozen=True)
 class SweepPlan:
@@ -40,6 +61,9 @@ class SweepPlan:
         target_modules: choice of target modules → names of the modules that it adapts.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
+        pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
+        estimate: seconds that the sweep takes by that pace.
+        part: the part of the rows on which the search runs; None for all rows.
     """
 
     config: SweepConfig
@@ -54,6 +78,21 @@ class SweepPlan:
     target_modules: dict[str, list[str]]
     share_reason: str = ""
     before: Precision | None = None
+    pace: Pace | None = None
+    estimate: Estimate | None = None
+    part: EncodedDataset | None = None
+
+    @property
+    def search_data(self) -> EncodedDataset:
+        """What the search's trials train on and are judged by: a part of the rows, or all."""
+        return self.part or self.encoded
+
+    @property
+    def finalists(self) -> int:
+        """The most trials that follow a search on a part, on all rows: the best, and the known-good start."""
+        search = self.config.search
+        started = bool(self.space.start_points()) or search.warm_start is not None
+        return min(search.finalists_wanted + started, search.trials) if self.part is not None else 0
 
     @property
     def notes(self) -> list[str]:
@@ -63,6 +102,7 @@ class SweepPlan:
             *token_notes(self.encoded.token_summary()),
             *self.hardware.notes(self.config.training.precision, self.amp),
             *self._other_precision(),
+            *self._too_short(),
         ]
 
     def _other_precision(self) -> list[str]:
@@ -70,6 +110,15 @@ class SweepPlan:
             return []
         return [
             f"earlier trials ran in {self.before}, further ones run in {self.amp.name}: their scores may differ"
+        ]
+
+    def _too_short(self) -> list[str]:
+        minutes, estimate = self.config.search.max_minutes, self.estimate
+        if minutes is None or estimate is None or estimate.trial + estimate.after <= 60 * minutes:
+            return []
+        needed = (estimate.trial + estimate.after) / 60
+        return [
+            f"--max-minutes {minutes:g}: one trial and what comes after it take some {needed:.1f} minutes here"
         ]
 
     def going_on(self, earlier: Mapping[str, Any]) -> SweepPlan:
@@ -80,6 +129,8 @@ class SweepPlan:
         """
         before = earlier.get("precision", self.amp.name)
         same_kind = earlier.get("device") == self.amp.device.type
+        if same_kind and earlier.get("pace"):
+            self = replace(self, pace=Pace(**earlier["pace"]))
         if same_kind and self.config.training.precision == "auto" and before in self.hardware.precisions:
             return replace(self, amp=AmpPolicy(before, self.amp.device), before=before)
         return replace(self, before=before)
@@ -107,7 +158,28 @@ class SweepPlan:
             "machine": self._machine(),
             "git": git_state(),
             "budget": asdict(self.budget),
+            "limits": {
+                "trials": None if self.config.search.open else self.config.search.trials,
+                "max_minutes": self.config.search.max_minutes,
+                "patience": self.config.search.patience,
+            },
+            "pace": self.pace and asdict(self.pace),
+            "estimate": self.estimate and asdict(self.estimate),
+            "part": self._part(),
             "notes": self.notes,
+        }
+
+    def _part(self) -> dict[str, int] | None:
+        """Rows of the part on which the search runs, how many of the best become finalists, and how many finalists
+        there are at most; None for a search on all rows.
+        """
+        if self.part is None:
+            return None
+        return {
+            "train": len(self.part.train),
+            "validation": len(self.part.validation),
+            "best": self.config.search.finalists_wanted,
+            "finalists": self.finalists,
         }
 
     def _machine(self) -> dict[str, Any]:
@@ -121,6 +193,8 @@ def plan_sweep(
     dataset: Dataset | None = None,
     space: Space | None = None,
     frames: Mapping[str, pd.DataFrame] | None = None,
+    *,
+    timed: bool = False,
 ) -> SweepPlan:
     """Resolve and check everything.
 
@@ -128,6 +202,7 @@ def plan_sweep(
         dataset: prepared rows; read from the configuration's files if None.
         space: the search space; loaded as `config.search.space` names it if None.
         frames: tables to read in place of the configuration's files; see `load_dataset`.
+        timed: train a few steps, to know how long the sweep will take.
 
     Raises:
         LorasweepError: data, base model, target modules, space or resources do not fit.
@@ -151,6 +226,8 @@ def plan_sweep(
     choices = target_module_choices(space)
     target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
+    part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
     with quiet_loading():
         loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
@@ -161,9 +238,35 @@ def plan_sweep(
         gpu_share, reason = share.gpus, share.reason
     resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
     budget = plan_budget(config.search, training.epochs, training.rungs)
-    return SweepPlan(
-        config, dataset, encoded, base, space, resources, hardware, amp, budget, target_modules, reason
+    plan = SweepPlan(
+        config,
+        dataset,
+        encoded,
+        base,
+        space,
+        resources,
+        hardware,
+        amp,
+        budget,
+        target_modules,
+        reason,
+        part=part,
     )
+    return replace(plan, pace=_pace(plan, loaded)) if timed else plan
+
+
+def _pace(plan: SweepPlan, loaded: LoadedBase) -> Pace | None:
+    """Seconds that a row takes in a trial of the space's start; None on GPUs, which this process leaves alone."""
+    if plan.hardware.cards or plan.config.resources.address is not None:
+        return None
+    starts = plan.space.start_points()
+    hyperparameters = plan.space.hyperparameters(starts[0]) if starts else untuned_settings(plan)
+    training, threads = plan.config.training, plan.resources.cpus_per_trial
+    try:
+        with quiet_loading():
+            return measure_pace(loaded, plan.encoded, hyperparameters, training, plan.amp, threads)
+    except Exception:  # the model's own code, which raises whatever it likes; a trial would say so
+        return None
 
 
 def alone(plan: SweepPlan) -> Resources:

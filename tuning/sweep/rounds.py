@@ -1,23 +1,33 @@
-"""Runs a sweep's trials in Ray Tune."""
+"""Runs a sweep's trials in Ray Tune: the search, and after a search on a part of the rows its finalists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
-import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import CombinedStopper
 
+from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import SweepStoppedError, TrainingError
 from lorasweep.training.settings import higher_is_better
+from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.results import TrialRecord, now
+from lorasweep.tuning.search.fixed import FixedSearch
+from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
-from lorasweep.tuning.search.study import Unfinished
+from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
+from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
+from lorasweep.tuning.sweep.estimate import RoundLimits
+from lorasweep.tuning.sweep.finalists import finalists_to_train, try_finalist_again
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
+from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
@@ -26,31 +36,64 @@ from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 def run_trials(
     plan: SweepPlan,
     folder: SweepFolder,
-    data: ray.ObjectRef,
     past: list[TrialRecord],
     unfinished: list[Unfinished],
     listener: SweepListener,
     all_started: Callable[[], None],
+    limits: RoundLimits,
 ) -> list[TrialRecord]:
-    """Let Ray Tune run the trials that are missing; returns all of them by number.
+    """Run the trials that are missing, round by round.
 
     Args:
-        data: Ray's reference to the encoded data set.
         past: records from earlier runs of the sweep.
-        unfinished: trials to continue.
-        all_started: called when the last trial has started.
+        unfinished: search trials to continue.
+        all_started: called when the last trial of the last round has started.
+        limits: what ends a round before it has its number of trials.
+
+    Returns:
+        The trials that the winner is chosen among: all, or the finalists of a search on a part. Empty where some
+        have still to run.
 
     Raises:
         TrainingError: several trials in a row failed for the same reason.
         SweepStoppedError: the disk is full.
     """
+    on_part = plan.part is not None
+    then = (lambda: None) if on_part else all_started
+    trials = run_search(plan, folder, past, unfinished, listener, then, limits.search)
+    searched = searched_trials(trials)
+    ended = len(searched) >= plan.config.search.trials or limits.search.reason is not None
+    if not ended or _running(searched):
+        return []
+    if not on_part:
+        return trials
+    trials = run_finalists(plan, folder, trials, listener, all_started, limits.finalists)
+    # Without a score there is no finalist, and no winner among the others either.
+    return [] if _running(trials) else finalists(trials) or trials
+
+
+def run_search(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    past: list[TrialRecord],
+    unfinished: list[Unfinished],
+    listener: SweepListener,
+    all_started: Callable[[], None],
+    limits: Limits,
+) -> list[TrialRecord]:
+    """The trials that the sampler proposes, stopped early by the sweep's rule; see `run_trials`.
+
+    Returns:
+        All trials by number.
+    """
     config, settings, resources = plan.config, plan.config.training, plan.resources
-    ended = sum(not trial.unfinished for trial in past)
-    if ended >= config.search.trials:
+    ended = sum(not trial.unfinished for trial in searched_trials(past))
+    limits.follow(partial(searched_trials, past), all_started)
+    if ended >= config.search.trials or not (unfinished or limits.may_start()):
         return past
     searcher = make_searcher(
         plan.space,
-        config.search,
+        config.search.model_copy(update={"trials": plan.budget.trials}),
         config.objective,
         rungs=settings.rungs,
         seed=settings.seed,
@@ -58,24 +101,99 @@ def run_trials(
         study_name=config.name,
         study_url=folder.study_url,
         unfinished=unfinished,
+        may_start=limits.may_start,
     )
+    scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
+    count = config.search.trials - ended
+    return _run_round(
+        plan,
+        folder,
+        plan.search_data,
+        past,
+        searcher,
+        scheduler,
+        count,
+        listener,
+        all_started,
+        limits,
+        searched_trials,
+    )
+
+
+def run_finalists(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    past: list[TrialRecord],
+    listener: SweepListener,
+    all_started: Callable[[], None],
+    limits: Limits,
+) -> list[TrialRecord]:
+    """The best settings of a search on a part, each trained on all rows to the end; see `run_trials`.
+
+    Args:
+        past: the search's trials, and finalists from earlier runs.
+
+    Returns:
+        All trials by number.
+    """
+    configs = finalists_to_train(plan, past)
+    limits.follow(partial(finalists, past), all_started)
+    if not configs or not (_running(finalists(past)) or limits.may_start()):
+        return past
+    listener.phase(phases.FINALISTS)
+    return _run_round(
+        plan,
+        folder,
+        plan.encoded,
+        past,
+        FixedSearch(configs, limits.may_start),
+        FIFOScheduler(),
+        len(configs),
+        listener,
+        all_started,
+        limits,
+        finalists,
+    )
+
+
+def _run_round(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    data: EncodedDataset,
+    past: Sequence[TrialRecord],
+    searcher: Searcher,
+    scheduler: TrialScheduler,
+    count: int,
+    listener: SweepListener,
+    all_started: Callable[[], None],
+    limits: Limits,
+    kind: Callable[[Iterable[TrialRecord]], list[TrialRecord]],
+) -> list[TrialRecord]:
+    """Let Ray Tune run so many trials; returns them and those of the past, by number.
+
+    Args:
+        kind: those of all trials that belong to this round.
+    """
+    config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
-    recorder = Recorder(folder, settings.rungs, list(plan.space.searched), listener, past, can_win)
-    recorder.when_started(config.search.trials - ended, all_started)
+    recorder = Recorder(
+        folder, settings.rungs, list(plan.space.searched), listener, past, can_win, limits.cut
+    )
+    limits.follow(lambda: kind(recorder.trials.values()), all_started)
+    recorder.when_started(count, all_started)
     recorder.prune()
-    setup = trial_setup(plan, resources)
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
     storage = config.resources.storage
     attempt = folder.next_attempt()
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, data=ray.get(data), setup=setup),
+            tune.with_parameters(run_trial, data=data, setup=trial_setup(plan, resources)),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(config.search, config.objective, settings.rungs, past_scores(past)),
-            num_samples=config.search.trials - ended,
+            scheduler=scheduler,
+            num_samples=count,
             max_concurrent_trials=resources.concurrency,
             reuse_actors=True,
             trial_name_creator=ray_trial_name,
@@ -90,7 +208,7 @@ def run_trials(
                 checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
             ),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-            stop=recorder.watch,
+            stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder],
             verbose=0,
             # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
@@ -105,7 +223,54 @@ def run_trials(
         raise TrainingError(
             f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
         )
-    return sorted(recorder.trials.values(), key=lambda trial: trial.number)
+    return sorted(recorder.trials.values(), key=lambda trial: (trial.number, trial.id))
+
+
+def reconcile_records(
+    plan: SweepPlan, folder: SweepFolder, retry: Collection[str], limits: RoundLimits
+) -> tuple[list[TrialRecord], list[Unfinished]]:
+    """All trials so far, reconciled with Optuna's study and written; and the search trials to go on with.
+
+    Args:
+        retry: ids of trials that failed and are tried again.
+        limits: a trial that has a score ends where it stands if the time for its round is over.
+    """
+    before, storage = _in_time(folder, limits), plan.config.resources.storage
+    study = open_study(folder.study_url, folder.name)
+    # Optuna knows nothing of finalists: their records alone say how they stand.
+    records, unfinished = reconcile(study, plan.space, searched_trials(before))
+    for index, record in enumerate(records):
+        if record.state == "failed" and record.id in retry:
+            records[index], again = try_again(study, plan.space, without_lost(folder, record, storage))
+            unfinished.append(again)
+    records += [
+        try_finalist_again(folder, record, storage)
+        if record.state == "failed" and record.id in retry
+        else record
+        for record in finalists(before)
+    ]
+    for record in records:
+        if record not in before:
+            folder.write_trial(record)
+    return sorted(records, key=lambda trial: (trial.number, trial.id)), unfinished
+
+
+def _in_time(folder: SweepFolder, limits: RoundLimits) -> list[TrialRecord]:
+    """All trials on record; those that an earlier run has left, and for which no time is left, as stopped."""
+    trials = folder.trials()
+    for limit, kind in ((limits.search, searched_trials), (limits.finalists, finalists)):
+        limit.follow(partial(kind, trials), lambda: None)
+    over = {False: limits.search.time_is_over(), True: limits.finalists.time_is_over()}
+    for place, trial in enumerate(trials):
+        if trial.state == "running" and trial.evaluations and over[trial.finalist_of is not None]:
+            update = {"state": "stopped", "stopped_by": "time", "ended": now()}
+            trials[place] = trial.model_copy(update=update)
+            folder.write_trial(trials[place])
+    return trials
+
+
+def _running(trials: Sequence[TrialRecord]) -> bool:
+    return any(trial.unfinished for trial in trials)
 
 
 def no_space(folder: SweepFolder) -> SweepStoppedError:

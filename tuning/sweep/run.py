@@ -13,20 +13,20 @@ import ray
 
 from lorasweep.training.errors import LorasweepError, SweepStoppedError, first_line
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState, TrialRecord
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.sweep import phases
+from lorasweep.tuning.sweep.estimate import make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import References
-from lorasweep.tuning.sweep.rounds import no_space, run_trials
+from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
 from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
-from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 
 log = logging.getLogger("lorasweep")
@@ -68,16 +68,19 @@ def run_sweep(
             # It goes on: if it is killed from here on, it has neither finished nor failed.
             _write_end(folder, ended)
         try:
-            past, unfinished = _reconcile_records(plan, folder, retry)
-            after = [asdict(step) for step in phases.steps_after_trials(plan, earlier)]
-            everyone.begin(plan.summary() | {"steps": after}, past)
+            steps = phases.steps_after_trials(plan, earlier)
+            limits = make_limits(plan, steps, watch.seconds, known.get("stopped_by"))
+            past, unfinished = reconcile_records(plan, folder, retry, limits)
+            more = {"steps": [asdict(step) for step in steps], "spent": watch.seconds()}
+            everyone.begin(plan.summary() | more, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
             data = ray.put(plan.encoded)
             references = References(plan, data, earlier)
-            trials = run_trials(plan, folder, data, past, unfinished, everyone, references.begin)
+            trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)
+            known["stopped_by"] = limits.reason
             ended = result("interrupted")
-            if len(trials) == plan.config.search.trials and not any(trial.unfinished for trial in trials):
+            if trials:
                 choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
                 for fields in choosing:
                     new = "winner" not in known
@@ -151,34 +154,17 @@ def register_winner(
 
 
 def _known_before(earlier: SweepResult | None) -> dict[str, Any]:
-    """What stays of the result of a sweep that goes on: test scores that were computed."""
+    """What stays of the result of a sweep that goes on: test scores that were computed, and the search's end."""
     if earlier is None:
         return {}
     tested = tuple(tested_before(earlier))
-    return {"also_tested": tested, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    known = {"start": earlier.start, "untuned": earlier.untuned, "baselines": earlier.baselines}
+    return {"also_tested": tested, "stopped_by": earlier.stopped_by, **known}
 
 
 def _write_end(folder: SweepFolder, ended: SweepResult) -> None:
     with suppress(OSError):  # a full disk is reported already, and a sweep resumes without this file
         folder.write_result(ended)
-
-
-def _reconcile_records(
-    plan: SweepPlan, folder: SweepFolder, retry: Collection[str]
-) -> tuple[list[TrialRecord], list[Unfinished]]:
-    """All trials so far, reconciled with Optuna's study and written; and those to continue or to try again."""
-    before = folder.trials()
-    study = open_study(folder.study_url, folder.name)
-    records, unfinished = reconcile(study, plan.space, before)
-    for index, record in enumerate(records):
-        if record.state == "failed" and record.id in retry:
-            record = without_lost(folder, record, plan.config.resources.storage)
-            records[index], again = try_again(study, plan.space, record)
-            unfinished.append(again)
-    for record in records:
-        if record not in before:
-            folder.write_trial(record)
-    return records, unfinished
 
 
 def _best_adapters(
@@ -190,7 +176,8 @@ def _best_adapters(
     missing: dict[str, str] = {}
     if result.state != "finished" or result.winner is None:
         return {}, missing
-    best = [trial.id for trial in SweepRecord(folder).ranked() if trial.checkpoint][: plan.config.keep]
+    kept = [trial for trial in SweepRecord(folder).ranked() if trial.checkpoint]
+    best = [trial.id for trial in comparable(kept)][: plan.config.keep]
     adapters: dict[str, Path] = {}
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):

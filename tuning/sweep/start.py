@@ -28,6 +28,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
+from lorasweep.tuning.sweep.extend import confirmed_config
 from lorasweep.tuning.trials.ray_access import guard_local_ray
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def prepare(
     folder = SweepFolder(mlruns, config.name)
     folder.check_free()
     _set_up(config)
+    from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
-    plan = plan_sweep(config, space=space, frames=frames)
+    plan = with_estimate(plan_sweep(config, space=space, frames=frames, timed=True))
     other = config.search.warm_start
     warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
     return Prepared(plan, folder, new=True, warm=warm)
@@ -106,7 +108,7 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     return _existing(folder, config)
 
 
-def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
+def resume(folder: SweepFolder, retry_failed: bool = False, confirm: str | None = None) -> Prepared | None:
     """Check a sweep that can go on. None if it finished and only MLflow's copy is incomplete: `publish` it.
 
     Failed trials are tried again without being asked for where none has ended well, and where the sweep stopped
@@ -115,16 +117,19 @@ def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
 
     Args:
         retry_failed: try all failed trials again, also those of a finished sweep.
+        confirm: confirm the best trials on other seeds (`KxS`), also those of a finished sweep.
 
     Raises:
-        SettingsError: the sweep is running, or finished and published.
+        SettingsError: the sweep is running, or finished and published; or see `confirmed_config`.
     """
     sweep = SweepRecord(folder)
     if sweep.state == "running":
         raise SettingsError(f"sweep {folder.name}: is running; see: {folder.command('status')}")
     failed = [trial.id for trial in sweep.trials if trial.state == "failed"]
     finished, result = sweep.state == "finished", sweep.result
-    if finished and result is not None and not result.missing and not (retry_failed and failed):
+    config = sweep.config if confirm is None else confirmed_config(sweep, confirm)
+    more = (retry_failed and failed) or config != sweep.config
+    if finished and result is not None and not result.missing and not more:
         if result.published:
             again = f"; to try its failed trials again: {folder.command('resume', '--retry-failed')}"
             raise SettingsError(
@@ -132,7 +137,7 @@ def resume(folder: SweepFolder, retry_failed: bool = False) -> Prepared | None:
                 + (again if failed else "")
             )
         return None
-    prepared = _existing(folder, sweep.config)
+    prepared = _existing(folder, config)
     retry = failed
     if not retry_failed:
         from lorasweep.tuning.trials.failures import worth_another_try
@@ -156,6 +161,9 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     if prepared.new:
         create_folder(plan, folder.mlruns, prepared.warm)
     elif plan.config != folder.config():
+        if plan.config.search != folder.config().search and (earlier := folder.result()) is not None:
+            # What ended its search before may allow more now.
+            folder.write_result(earlier.model_copy(update={"stopped_by": None}))
         folder.write_config(plan.config)
         folder.write_plan(plan.summary())
     return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
@@ -239,10 +247,11 @@ def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """A sweep with its own rows and search space, under this configuration."""
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
+    from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
-    return Prepared(plan.going_on(folder.plan()), folder)
+    return Prepared(with_estimate(plan.going_on(folder.plan()), folder.result()), folder)
 
 
 def _set_up(config: SweepConfig) -> None:

@@ -133,6 +133,7 @@ def _notes(other: SweepRecord, plan: SweepPlan) -> list[str]:
     pairs = {
         "data": (then.get("data", {}).get("fingerprint"), now["data"]["fingerprint"]),
         "base model": (other.config.base_model, plan.config.base_model),
+        "part of the rows": (other.config.search.proxy, plan.config.search.proxy),
         "epochs": (other.config.training.epochs, plan.config.training.epochs),
     }
     differing = [name for name, (there, here) in pairs.items() if there != here]

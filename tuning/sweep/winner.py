@@ -17,6 +17,7 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.scores import bootstrap_intervals
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.commands import shell_command
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import (
@@ -39,6 +40,8 @@ from lorasweep.tuning.sweep.after_trials import (
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.confirm import confirm
+from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison
+from lorasweep.tuning.sweep.noise import near_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
@@ -110,10 +113,28 @@ def choose_winner(
         "confirmed": confirmed,
         "choices": choices(trials, config),
         "also_tested": tuple(entry for entry in tested if entry.id != winner.id),
+        "start": None,
+        "over_start": None,
+        "over_untuned": None,
         "untuned": earlier.untuned if earlier else None,
         "baselines": earlier.baselines if earlier else {},
         "missing": missing,
     }
+    won = next(trial for trial in trials if trial.id == winner.id)
+    fields["near"] = near_trials(folder, trials, won, config.training.metric)
+    yield fields
+
+    def predict(trial: TrialRecord) -> np.ndarray:
+        phase(f"{phases.START} {trial.id} on the test split")
+        logits, _ = run(resources, predict_test, trial.hyperparameters, trial.checkpoint, data, setup)
+        return np.asarray(logits)
+
+    comparison = Comparison(folder, config.training.metric, labels, predict)
+    with optional_step(folder, phases.START, missing):
+        start = comparison.start(trials, winner, earlier.start if earlier else None)
+        fields["start"] = start
+        if start is not None and start.id != winner.id:
+            fields["over_start"] = comparison.gain_over(START, winner, start)
     yield fields
     if references.want_baselines:
         with optional(phases.LINEAR_MODEL):
@@ -123,6 +144,7 @@ def choose_winner(
     if references.want_untuned:
         with optional(phases.UNTUNED):
             reference = references.untuned(*_told(plan, phase, phases.UNTUNED))
+            comparison.store(UNTUNED, reference.logits)
             fields["untuned"] = Reference(
                 hyperparameters=untuned_settings(plan),
                 score=reference.validation_score,
@@ -130,6 +152,8 @@ def choose_winner(
                 seconds=reference.seconds,
             )
         yield fields
+    if fields["untuned"] is not None:
+        fields["over_untuned"] = comparison.gain_over(UNTUNED, winner, fields["untuned"])
     resources = alone(plan)
     setup = trial_setup(plan, resources)
     with optional_step(folder, phases.UNMERGED, missing):
@@ -165,16 +189,17 @@ def _first_that_can_be_scored(
             log.warning("%s failed (%s); the next best trial is taken", step, missing[step])
             left.remove(best)
     if missing:
-        trials_then = str(plan.config.search.trials + 1)
+        trials_then = str(len(searched_trials(folder.trials())) + 1)
         more = shell_command(folder.mlruns, "run", "--name", name, "--trials", trials_then, "--extend")
         raise TrainingError(
             f"sweep {name}: no trial has a checkpoint left to score on the test split; the first: "
             f"{next(iter(missing.values()))}; restore it, then: {folder.command('resume')}; or train more: {more}"
         )
+    kind = "finalists" if trials and trials[0].finalist_of is not None else "trials"
     errors = [trial.error for trial in trials if trial.error]
     first = errors[0] if errors else "no trial reached its first evaluation"
     raise TrainingError(
-        f"sweep {name}: all {len(trials)} trials failed; the first: {first}; fix that, then: "
+        f"sweep {name}: all {len(trials)} {kind} failed; the first: {first}; fix that, then: "
         f"{folder.command('resume')}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +17,16 @@ from lorasweep.training.data.summary import (
     summary_lines,
     token_line,
 )
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, judged_text, score_text
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    SHORT_NAMES,
+    counts_text,
+    judged_text,
+    score_text,
+    share_text,
+)
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
@@ -110,7 +119,8 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
         if resources.gpus_per_trial
         else _count(resources.cpus_per_trial, "core")
     )
-    trials = f"{budget.trials} by {SAMPLERS[config.search.sampler].label} for the best"
+    number = "" if config.search.open else f"{budget.trials} "
+    trials = f"{number}{_on_part(plan)}by {SAMPLERS[config.search.sampler].label} for the best"
     if judged := judged_text(metric, config.objective):
         # Both fit one line if it is brief.
         aim = f"{METRIC_NAMES[metric]}, {judged}; {resources.concurrency} at once, {where} each"
@@ -119,11 +129,19 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     yield "trials", f"{trials} {aim}"
     if plan.share_reason:
         yield "", plan.share_reason
+    if plan.part is not None:
+        yield (
+            "",
+            f"then {_finalists(plan)} on all {len(plan.dataset.train):,} rows; the winner is one of them",
+        )
     rule = stopping_rule(config.search)
     if done is not None:
         ranked = done.ranked()
         best = f"; best {score_text(ranked[0].score, metric)}, {ranked[0].id}" if ranked else ""
-        yield "done", f"{len(done.trials)} of them: {counts_text(done.trials, rule.label)}{best}"
+        yield (
+            "done",
+            f"{len(searched_trials(done.trials))} of them: {counts_text(done.trials, rule.label)}{best}",
+        )
     if warm:
         older = f"{_count(len(warm.trials), 'trial')} of {config.search.warm_start}"
         yield (
@@ -131,6 +149,8 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
             f"from {older}; begins with its best, {warm.best.id} ({score_text(warm.best.score, metric)})",
         )
     stopping = rule.text(config.search, budget.halving)
+    if config.search.patience is not None:
+        yield "", f"until {config.search.patience} in a row bring nothing beyond noise"
     yield "rungs", f"{budget.rungs} evaluations per full trial; {stopping}"
     if count or config.choice.rule != "best":
         confirming = f", of the best {count} trials" if count else ""
@@ -139,30 +159,77 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
 
 
 def _cost(plan: SweepPlan, done: SweepRecord | None) -> str:
-    """Epochs of training that are still to come."""
+    """Epochs of training that are still to come, and minutes."""
     config, budget = plan.config, plan.budget
-    epochs, past = config.training.epochs, done.trials if done else []
+    epochs, past = config.training.epochs, searched_trials(done.trials) if done else []
     rungs = (budget.trials - len(past)) * budget.rungs
     rungs += sum(budget.rungs - trial.reached for trial in past if trial.unfinished)
-    at_most = rungs * epochs / budget.rungs
+    at_most, share = rungs * epochs / budget.rungs, budget.epochs_expected / budget.epochs_at_most
     more = " more" if done else ""
-    text = f"at most {format_epochs(at_most)}{more} epochs of {len(plan.dataset.train):,} rows"
-    if budget.halving:
-        expected = at_most * budget.epochs_expected / budget.epochs_at_most
-        text += f"; about {format_epochs(expected)} with {stopping_rule(config.search).label}"
+    text = f"about {format_epochs(at_most * share)} of " if budget.halving else ""
+    text += f"{format_epochs(at_most)}{more} epochs of {len(plan.search_data.train):,} rows"
+    minutes = _minutes(plan, rungs * share, done)
+    if config.search.open:
+        # How many trials that will be shows only as they run.
+        many = f": about {_count(budget.trials, 'trial')}" if plan.estimate and not done else ", trials"
+        text = f"{minutes}{many} of {epochs} epochs of {len(plan.search_data.train):,} rows"
+    if plan.finalists:
+        text += f", {plan.finalists * epochs} of all {len(plan.dataset.train):,} rows for the finalists"
     count, seeds = config.choice.confirmed
     if count:
-        text += f"; {count * seeds * epochs} to confirm"
+        text += f", {count * seeds * epochs} to confirm"
     untuned = config.compare_untuned and not (done and done.result and done.result.untuned)
     if compared := epochs * (untuned + bool(plan.dataset.original_names)):
-        text += f"; {compared} to compare"
-    return text
+        text += f", {compared} to compare"
+    return text if config.search.open or not minutes else f"{text}; {minutes}"
+
+
+def _minutes(plan: SweepPlan, rungs: float, done: SweepRecord | None) -> str:
+    """How long that takes, in words; empty where nobody knows.
+
+    Args:
+        rungs: of trials that are still to come.
+    """
+    limit, estimate = plan.config.search.max_minutes, plan.estimate
+    most = None
+    if limit is not None:
+        most = max(60 * limit - (done.seconds if done else 0.0), 0.0)
+    if estimate is None or plan.config.search.open:
+        return "" if most is None else f"{minutes_text(most)}{' more' if done else ''}"
+    seconds = estimate.total
+    if done:
+        seconds = rungs * estimate.rung / plan.resources.concurrency + estimate.after
+    text = f"some {minutes_text(seconds)}"
+    return text if most is None else f"{text}, {minutes_text(most)} at most"
+
+
+def _on_part(plan: SweepPlan) -> str:
+    """The part of the rows that the search's trials train on, as part of a sentence."""
+    if plan.part is None:
+        return ""
+    rows, of = len(plan.part.train), len(plan.dataset.train)
+    return f"on {share_text(rows / of)} of the rows ({rows:,}) "
+
+
+def _finalists(plan: SweepPlan) -> str:
+    """How many finalists there are: the best, and the known-good start where it is not among them."""
+    best = min(plan.config.search.finalists_wanted, plan.finalists)
+    return f"the best {best}" + (" and the start" if plan.finalists > best else "")
 
 
 def kinds_of(names: Sequence[str]) -> str:
     """Module names without layer numbers, each once, such as `attention.self.query`."""
     kinds = dict.fromkeys(_last_parts(name) for name in names)
     return ", ".join(kinds)
+
+
+def minutes_text(seconds: float) -> str:
+    """Seconds as minutes or hours, as exactly as an estimate is: 40 seconds, 9 minutes, 2.5 hours."""
+    if seconds < 60:
+        return _count(math.ceil(seconds / 10) * 10, "second")
+    if seconds < 5400:
+        return _count(round(seconds / 60, 1 if seconds < 300 else None), "minute")
+    return _count(round(seconds / 3600, 1), "hour")
 
 
 def _last_parts(name: str) -> str:

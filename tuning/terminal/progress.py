@@ -16,14 +16,22 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text, settings_line
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    counts_text,
+    duration,
+    score_text,
+    settings_line,
+    state_text,
+)
 from lorasweep.tuning.terminal.result import trials_table
 from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
 # Lines of the live display besides the trials that run.
-HEIGHT = 13
+HEIGHT = 14
 STOPPING = "stopping; Ctrl-C again to stop at once"
 
 
@@ -34,10 +42,11 @@ class Progress(SweepListener):
         self._console = console
         # Empty until the sweep begins.
         self._budget: Mapping[str, Any] = {}
+        self._open = False
         self._metric: Metric = "accuracy"
         self._searched: Sequence[str] = ()
-        self._stopping = ""
-        self._trials: dict[int, TrialRecord] = {}
+        self._stopping, self._finalists = "", 0
+        self._trials: dict[str, TrialRecord] = {}
         self._left: TimeLeft | None = None
         self._winner: Winner | None = None
         self._started = time.monotonic()
@@ -47,15 +56,17 @@ class Progress(SweepListener):
     def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
         """The trials are about to start."""
         self._budget, self._metric = plan_summary["budget"], plan_summary["metric"]
+        self._finalists = (plan_summary.get("part") or {}).get("best", 0)
         self._searched, self._stopping = plan_summary["searched"], plan_summary["stopping"]
-        self._trials = {trial.number: trial for trial in past}
+        self._open = plan_summary.get("limits", {}).get("trials", 0) is None
+        self._trials = {trial.id: trial for trial in past}
         self._left = TimeLeft(plan_summary, past)
         self._started = time.monotonic()
 
     def update(self, trial: TrialRecord) -> None:
         """A trial started, was evaluated, or ended."""
         # A new dictionary: a live display's thread may be iterating over the old one.
-        self._trials = self._trials | {trial.number: trial}
+        self._trials = self._trials | {trial.id: trial}
         self._text = STOPPING if self._ending else ""
         if self._left:
             self._left.update(self._trials.values())
@@ -112,9 +123,14 @@ class Progress(SweepListener):
         return self._left.seconds(self._trials.values()) if self._left and not self._ending else None
 
     def done(self) -> str:
-        """Trials that ended, of all."""
-        ended = sum(not trial.unfinished for trial in self._trials.values())
-        return f"{ended} of {self._budget['trials']} done"
+        """Trials that ended, of all; where only the time ends the sweep, nobody knows how many these are."""
+        trials = list(self._trials.values())
+        of = "" if self._open else f" of {self._budget['trials']}"
+        text = f"{_ended(searched_trials(trials))}{of} done"
+        if not (last := finalists(trials)):
+            return text
+        expected = expected_finalists(trials, self._metric, self._finalists)
+        return f"{text}, {_ended(last)} of {len(expected)} finalists"
 
     def rung(self, trial: TrialRecord) -> str:
         """A trial's evaluations, of a full trial's."""
@@ -154,7 +170,7 @@ class LiveDisplay(Progress):
         table.add_column(overflow="fold")
         if not self._budget:
             return table
-        trials = sorted(self._trials.values(), key=lambda trial: trial.number)
+        trials = sorted(self._trials.values(), key=lambda trial: (trial.number, trial.id))
         table.add_row("sweep", ProgressBar(total=1.0, completed=self.work_done(), width=40))
         table.add_row("trials", f"{self.done()}: {counts_text(trials, self._stopping)}")
         table.add_row("time", self.time_line())
@@ -175,7 +191,7 @@ class LogDisplay(Progress):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._seen: dict[int, tuple[str, int]] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
         # Reentrant: a signal handler may log while this very thread prints a line.
         self._lock = threading.RLock()
 
@@ -198,10 +214,10 @@ class LogDisplay(Progress):
     def update(self, trial: TrialRecord) -> None:
         """Log a start, a rung or an end, each once."""
         super().update(trial)
-        seen, before = (trial.state, len(trial.evaluations)), self._seen.get(trial.number)
+        seen, before = (trial.state, len(trial.evaluations)), self._seen.get(trial.id)
         if before == seen:
             return
-        self._seen[trial.number] = seen
+        self._seen[trial.id] = seen
         score = score_text(trial.score, self._metric)
         if trial.state == "running" and not trial.evaluations:
             event = f"starts: {self.settings(trial)}"
@@ -212,7 +228,7 @@ class LogDisplay(Progress):
         elif trial.state == "failed":
             event = f"failed: {trial.error}"
         else:
-            how = "completed" if trial.state == "completed" else f"stopped by {self._stopping}"
+            how = state_text(trial, self._stopping)
             left = self.seconds_left()
             time_left = f", {about(sum(left))} left" if left else ""
             event = f"{how}: {score}; {self.done()}{time_left}; best {self.best_line()}"
@@ -222,6 +238,10 @@ class LogDisplay(Progress):
         with self._lock:
             clock = duration(time.monotonic() - self._started)
             self._console.print(f"{clock:>7}  {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _ended(trials: Sequence[TrialRecord]) -> int:
+    return sum(not trial.unfinished for trial in trials)
 
 
 def make_display(console: Console) -> LiveDisplay | LogDisplay:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -10,7 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.finalists import finalists
+from lorasweep.tuning.record.gains import gain_texts
+from lorasweep.tuning.record.results import (
+    StartReference,
+    SweepResult,
+    TestScores,
+    TrialRecord,
+    Winner,
+    rank_trials,
+)
+from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
     METRIC_NAMES,
@@ -19,6 +29,7 @@ from lorasweep.tuning.record.words import (
     duration,
     judged_text,
     parameters_text,
+    part_text,
     score_text,
     setting_text,
     settings_line,
@@ -30,6 +41,9 @@ from lorasweep.tuning.search.stopping import stopping_rule
 MOST_COLUMNS = 5
 # Trials with a score, and trials that failed, that are shown unless all are asked for.
 MOST_TRIALS, MOST_FAILED = 5, 3
+# Behind a trial's id, and what they say below the table.
+START_MARK, NEAR_MARK = "*", "~"
+MARKS = {START_MARK: "* the known-good start", NEAR_MARK: "~ within noise of the winner"}
 
 
 def trials_table(
@@ -40,6 +54,7 @@ def trials_table(
     most: int = 5,
     *,
     running: int | None = None,
+    near: Collection[str] = (),
 ) -> Table:
     """The best trials: hyperparameters, trainable parameters, rungs reached, time.
 
@@ -47,6 +62,7 @@ def trials_table(
         rungs: evaluations of a full trial.
         running: while the sweep runs, how many running trials to show besides the best: a line a trial, with its
             state in place of parameters and time.
+        near: ids of trials within noise of the winner, which get a mark, as the known-good start does.
     """
     live = running is not None
     shown = rank_trials(trials, metric)[:most]
@@ -67,10 +83,13 @@ def trials_table(
         table.add_column("params", justify="right", no_wrap=True)
     table.add_column("rungs", justify="right", no_wrap=True)
     table.add_column("" if live else "time", justify="left" if live else "right", no_wrap=True)
+    starts, marks = start_ids(trials), ""
     for trial in shown:
+        mark = START_MARK * (trial.id in starts) + NEAR_MARK * (trial.id in near)
+        marks += mark
         settings = [setting_text(getattr(trial.hyperparameters, name)) for name in columns]
         table.add_row(
-            trial.id,
+            trial.id + mark,
             score_text(trial.score, metric),
             # Not the column's own `no_wrap`: these columns are the ones that give way to narrow terminals.
             *(
@@ -81,6 +100,8 @@ def trials_table(
             f"{trial.reached}/{rungs}",
             trial.state if live else duration(trial.seconds),
         )
+    if legend := [text for mark, text in MARKS.items() if mark in marks]:
+        table.caption, table.caption_justify = ", ".join(legend), "left"
     return table
 
 
@@ -105,6 +126,7 @@ def result_text(
             sweep.searched,
             sweep.config.training.rungs,
             most=len(sweep.trials) if all_trials else MOST_TRIALS,
+            near=result.near,
         ),
         *_trials_beside(sweep, all_trials),
     ]
@@ -119,11 +141,16 @@ def result_text(
 def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]:
     """The trials that the table of the best ones lacks: those without a score, and how many others there are."""
     ranked, failed = sweep.ranked(), [trial for trial in sweep.trials if trial.error]
-    lines = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
+    lines = []
+    if finalists(sweep.trials):
+        part = part_text(sweep.plan) or "a part of the rows"
+        lines.append(f"-full: trained and judged on all rows; the others on {part}")
+    failures = [f"{trial.id} failed: {escape(trial.error or '')}" for trial in failed]
     if all_trials:
         scored = {trial.id for trial in (*ranked, *failed)}
-        return [*lines, *(f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored)]
-    lines = lines[:MOST_FAILED]
+        without = [f"{trial.id} {trial.state}" for trial in sweep.trials if trial.id not in scored]
+        return [*lines, *failures, *without]
+    lines += failures[:MOST_FAILED]
     shown = {trial.id for trial in (*ranked[:MOST_TRIALS], *failed[:MOST_FAILED])}
     if hidden := len(sweep.trials) - len(shown):
         command = sweep.folder.command("status", "--all")
@@ -155,8 +182,12 @@ def _test_table(result: SweepResult) -> Table:
     def row(name: str, test: TestScores, interval: str = "") -> None:
         table.add_row(name, f"{test.accuracy:.1%}", interval, f"{test.macro_f1:.1%}", f"{test.loss:.3f}")
 
-    ends = [f"{end:.1%}" for end in result.winner.interval.get("accuracy", ())]
-    row(f"winner {result.winner.id}", result.winner.test, " to ".join(ends))
+    def interval(tested: Winner | StartReference) -> str:
+        return " to ".join(f"{end:.1%}" for end in tested.interval.get("accuracy", ()))
+
+    row(f"winner {result.winner.id}", result.winner.test, interval(result.winner))
+    if result.start:
+        row(f"known-good start {result.start.id}", result.start.test, interval(result.start))
     for name, test in unmerged_rows(result):
         row(name, test)
     if result.untuned:
@@ -167,7 +198,7 @@ def _test_table(result: SweepResult) -> Table:
 
 
 def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableType]:
-    """Why it won, which trials other rules choose, and what tuning gained."""
+    """What the search added, why it won, and which trials other rules choose."""
     assert result.winner is not None
     searched, judged = sweep.searched, judged_text(result.metric, sweep.objective)
     rule = result.winner.rule + (f"; trials were {judged}" if judged else "")
@@ -177,13 +208,9 @@ def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableTyp
     elif result.choices:
         rows.append(("otherwise", "the same trial by every rule"))
     if result.untuned:
-        gain = 100 * (result.winner.test.accuracy - result.untuned.test.accuracy)
-        rows.append(
-            (
-                "tuning adds",
-                f"{gain:+.1f} points to {settings_line(result.untuned.hyperparameters, searched)}",
-            )
-        )
+        rows.append(("untuned", settings_line(result.untuned.hyperparameters, searched)))
+    if result.near and not result.confirmed:
+        rows.append(("within noise", f"the validation scores of {', '.join(result.near)}"))
     if result.unmerged:
         gain = 100 * (result.winner.test.accuracy - result.unmerged.merged.accuracy)
         rows.append(("merging first", f"{gain:+.1f} points over merging the predictions afterwards"))
@@ -203,4 +230,9 @@ def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableTyp
     table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(name, escape(text))
-    return ["", table] if rows else []
+    # In a table, as the console breaks no line of a plain text.
+    said = Table.grid()
+    for text in (texts := gain_texts(result)):
+        said.add_row(escape(text))
+    parts: list[RenderableType] = ["", said] if texts else []
+    return [*parts, "", table] if rows else parts

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import score_text
@@ -21,11 +22,11 @@ def sweeps_table(sweeps: Sequence[SweepRecord]) -> Table:
         table.add_column(column, justify="left" if column in ("sweep", "state") else "right", overflow="fold")
     for sweep in sweeps:
         best, winner = sweep.ranked()[:1], sweep.winner
-        ended = sum(not trial.unfinished for trial in sweep.trials)
+        ended = sum(not trial.unfinished for trial in searched_trials(sweep.trials))
         table.add_row(
             escape(sweep.name),
             sweep.state,
-            f"{ended}/{sweep.config.search.trials}",
+            f"{ended}/{_asked(sweep) or len(searched_trials(sweep.trials))}",
             score_text(best[0].score if best else None, sweep.metric),
             f"{winner.test.accuracy:.1%}" if winner else "-",
         )
@@ -44,10 +45,15 @@ def listed_entries(sweep: SweepRecord) -> dict[str, Any]:
         "objective": sweep.objective,
         "score": best[0].score if best else None,
         "test_accuracy": winner.test.accuracy if winner else None,
-        "trials_asked": sweep.config.search.trials,
+        "trials_asked": _asked(sweep),
         "started": date_text(min(started, default=None)),
         "ended": date_text(max(ended, default=None)) if sweep.state != "running" else None,
     }
+
+
+def _asked(sweep: SweepRecord) -> int | None:
+    """The number of trials that were asked for; None where only the time ends the sweep."""
+    return None if sweep.config.search.open else sweep.config.search.trials
 
 
 def status_entries(sweep: SweepRecord) -> dict[str, Any]:
@@ -65,12 +71,17 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
         **result.model_dump(
             include={
                 "winner",
+                "start",
+                "over_start",
+                "over_untuned",
+                "near",
                 "unmerged",
                 "untuned",
                 "baselines",
                 "confirmed",
                 "choices",
                 "registered",
+                "stopped_by",
                 "missing",
             }
         ),
@@ -87,8 +98,9 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "seconds": trial.seconds,
         "started": date_text(trial.started or None),
         "ended": date_text(trial.ended),
+        "start": trial.start,
         "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
-    } | ({"error": trial.error} if trial.error else {})
+    } | {name: value for name in ("error", "finalist_of") if (value := getattr(trial, name))}
 
 
 def date_text(seconds: float | None) -> str | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.words import duration
 
@@ -28,9 +29,20 @@ class TimeLeft:
         budget = plan_summary["budget"]
         self._trials, self._rungs = int(budget["trials"]), int(budget["rungs"])
         self._share = float(budget["epochs_expected"] / budget["epochs_at_most"])
+        # Trials of a search on a part that become finalists, besides the known-good start.
+        self._best = int((plan_summary.get("part") or {}).get("best", 0))
+        self._metric = plan_summary.get("metric", "accuracy")
         self._at_once = int(plan_summary.get("resources", {}).get("concurrency", 1))
         self._steps: Sequence[Mapping[str, Any]] = plan_summary.get("steps", ())
-        self._before = {trial.number: trial for trial in past}
+        self._before = {trial.id: trial for trial in past}
+        self._expected = (plan_summary.get("estimate") or {}).get("rung")
+        limits = plan_summary.get("limits", {})
+        self._open = limits.get("trials", 0) is None
+        minutes = limits.get("max_minutes")
+        # Its monotonic end, where the sweep has one.
+        self._end = (
+            None if minutes is None else time.monotonic() + 60 * minutes - plan_summary.get("spent", 0.0)
+        )
         self._step: int | None = None
         # Of the present step: when it began, what part is done, and when it said so.
         self._begun = self._told = time.monotonic()
@@ -42,8 +54,16 @@ class TimeLeft:
     def update(self, trials: Collection[TrialRecord]) -> None:
         """A trial started, was evaluated, or ended."""
         self._news = time.monotonic()
+        self._finalists(trials)
+        trials = searched_trials(trials)
         running = sum(trial.unfinished for trial in trials)
-        if self._beside is None and len(trials) >= self._trials and running < self._at_once:
+        if (
+            self._beside is None
+            and not self._open
+            and not self._best
+            and len(trials) >= self._trials
+            and running < self._at_once
+        ):
             self._beside = self._news
 
     def phase(self, text: str) -> None:
@@ -57,15 +77,23 @@ class TimeLeft:
                 return
 
     def seconds(self, trials: Collection[TrialRecord]) -> tuple[float, float] | None:
-        """Seconds left of the trials and of the steps after them; None while no rung tells what one takes."""
+        """Seconds left of the trials and of the steps after them; None while nobody knows what a rung takes."""
+        trials = searched_trials(trials)
         pace = self._pace(trials)
         if pace is None:
             return None
+        after = self._steps_left(pace)
         # The steps also begin early: where the sweep ends before its last trial.
-        return self._trials_left(trials, pace) if self._step is None else 0.0, self._steps_left(pace)
+        if self._step is not None:
+            return 0.0, after
+        if self._end is None:
+            return self._trials_left(trials, pace), after
+        limit = max(self._end - time.monotonic() - after, 0.0)
+        return limit if self._open else min(limit, self._trials_left(trials, pace)), after
 
     def share_done(self, trials: Collection[TrialRecord]) -> float:
         """Share of the whole work that is done, in [0, 1]."""
+        trials = searched_trials(trials)
         pace = self._pace(trials)
         left = self.seconds(trials)
         if pace is None or left is None:
@@ -74,16 +102,29 @@ class TimeLeft:
         done += sum(self._work(step, pace) for step in self._steps if not self._with_trials(step)) - left[1]
         return done / (done + sum(left)) if done > 0 else 0.0
 
+    def _finalists(self, trials: Collection[TrialRecord]) -> None:
+        """How far the finalists are: unlike other steps, they are trials that tell of each rung themselves."""
+        if self._step is None or not self._steps[self._step].get("trials"):
+            return
+        last, expected = finalists(trials), expected_finalists(list(trials), self._metric, self._best)
+        rungs = sum(trial.reached for trial in last)
+        before = [self._before.get(trial.id) for trial in last]
+        done = rungs - sum(trial.reached for trial in before if trial is not None)
+        if done:
+            # Those that have not started yet are not on record.
+            left = max(len(expected) * self._rungs - rungs, 0)
+            self._part, self._told = done / (done + left), self._news
+
     def _pace(self, trials: Collection[TrialRecord]) -> float | None:
-        """Seconds of a rung: of those of this run, or of earlier ones before it has any."""
+        """Seconds of a rung: of those of this run; before it has any of earlier ones, or as the plan expects."""
         now = [_spent(trial) for trial in trials]
-        before = [_spent(self._before.get(trial.number)) for trial in trials]
+        before = [_spent(self._before.get(trial.id)) for trial in trials]
         fresh = [(rungs - r, seconds - s) for (rungs, seconds), (r, s) in zip(now, before, strict=True)]
         for spent in (fresh, now):
             rungs, seconds = sum(r for r, _ in spent), sum(s for _, s in spent)
             if rungs > 0 and seconds > 0:
                 return seconds / rungs
-        return None
+        return self._expected
 
     def _trials_left(self, trials: Collection[TrialRecord], pace: float) -> float:
         expected = self._rungs * self._share
@@ -114,7 +155,7 @@ class TimeLeft:
 
     def _with_trials(self, step: Mapping[str, Any]) -> bool:
         """Whether a step is still one more trial, as it were."""
-        return self._step is None and bool(step["beside"])
+        return self._step is None and bool(step["beside"]) and not self._best
 
     @staticmethod
     def _work(step: Mapping[str, Any], pace: float) -> float:

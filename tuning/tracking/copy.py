@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lorasweep.training.errors import first_line
+from lorasweep.tuning.record.gains import start_text
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, now
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.entries import (
+    ADDED,
     ENDED,
     ERROR,
     METRIC,
+    NEAR,
     OBJECTIVE,
     REPORT,
     STATE,
@@ -93,12 +96,14 @@ def copy_sweep(
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
-    views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
+    views = experiment_tags(sweep.metric) | sweep_view(
+        sweep.name, sweep.metric, sweep.searched, on_part=sweep.config.search.proxy is not None
+    )
     runs.send_experiment_tags(views)
     tags: dict[str, str | None] = {METRIC: sweep.metric, OBJECTIVE: sweep.objective, **git_tags(sweep.plan)}
     if sweep.state == "running":
         # A sweep that is resumed or extended: what was written of its end no longer holds.
-        tags |= {STATE: "running", ERROR: None, ENDED: None, WINNER: None}
+        tags |= {STATE: "running", ERROR: None, ENDED: None, WINNER: None, ADDED: None}
         runs.send_note(parent, None)
         runs.set_status(parent, "RUNNING", now())
     runs.send(parent, sweep_params(sweep.config, sweep.plan), tags)
@@ -121,10 +126,11 @@ def _copy_trial(
         trial_tags(trial, sweep.metric, sweep.objective, rungs, stopping),
     )
     tags[WINNER] = "true" if won else None
+    tags[NEAR] = "true" if trial.id in result.near else None
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
-    metrics = trial_metrics(trial, sweep.metric, sweep.objective)
+    metrics = trial_metrics(trial, sweep.metric, sweep.objective, on_part=sweep.on_part(trial))
     rows = [(rung, times[rung], numbers) for rung, numbers in metrics.items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
@@ -146,7 +152,9 @@ def _copy_result(
             runs.set_status(run, "KILLED", ended)
     runs.send_metrics(parent, result_metrics(result, sweep.trials), ended)
     error = result.error[:TAG_LENGTH] if result.error else None
-    runs.send(parent, {}, {STATE: result.state, ENDED: ends_text(sweep), ERROR: error, WINNER: winner})
+    added = start_text(result)
+    tags = {STATE: result.state, ENDED: ends_text(sweep), ERROR: error, WINNER: winner, ADDED: added}
+    runs.send(parent, {}, tags)
     won = runs.trials.get(winner) if winner else None
     note = sweep_note(
         sweep,

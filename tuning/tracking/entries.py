@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
-from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text
+from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
     f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric", "objective", "start")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
+# Of a finalist, the trial of the search on a part that has its settings.
+FINALIST_OF = "lorasweep.finalist_of"
+# Whether a trial is within noise of the winner, and what a sweep's search added.
+NEAR, ADDED = (f"lorasweep.{name}" for name in ("near", "added"))
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
 ID, ADAPTER, REPORT, NOTE_VERSION = (
     f"mlflow.lorasweep.{name}" for name in ("id", "adapter", "report", "note")
@@ -57,6 +61,9 @@ EVALUATION_METRICS = {
     "seconds": "system/seconds",
     "samples_per_second": "system/samples_per_second",
 }
+# The best score so far, by the sweep's metric. That of a search on a part of the rows is no score on all of them:
+# under a name of its own it does not stand above the winner's in a table in the order of scores.
+BEST, BEST_ON_PART = "score", "part/score"
 # Passes over the training rows; grows from rung to rung.
 RUNG_METRIC = "system/epoch"
 
@@ -74,7 +81,10 @@ SWEEP_STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KI
 
 def sweep_params(config: SweepConfig, summary: Mapping[str, Any]) -> dict[str, str]:
     """The resolved configuration and the plan's summary, nested names joined by dots, unset entries left out."""
-    return params_of(summary) | params_of(config.model_dump(mode="json", exclude_none=True))
+    entries = config.model_dump(mode="json", exclude_none=True)
+    if config.search.open:
+        del entries["search"]["trials"]
+    return params_of(summary) | params_of(entries)
 
 
 def trial_params(trial: TrialRecord) -> dict[str, str]:
@@ -97,7 +107,7 @@ def trial_tags(
     """
     ends = {
         "completed": f"completed {rungs} rungs",
-        "stopped": f"stopped by {stopping} at rung {trial.reached} of {rungs}",
+        "stopped": f"{state_text(trial, stopping)} at rung {trial.reached} of {rungs}",
         "failed": f"failed after rung {trial.reached} of {rungs}",
     }
     rounded = {
@@ -110,6 +120,7 @@ def trial_tags(
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
     return rounded | {
         METRIC: metric,
+        FINALIST_OF: trial.finalist_of,
         OBJECTIVE: objective,
         START: None if trial.start is None else str(trial.start),
         STATE: trial.state,
@@ -120,7 +131,7 @@ def trial_tags(
 
 
 def trial_metrics(
-    trial: TrialRecord, metric: Metric, objective: Metric | None = None
+    trial: TrialRecord, metric: Metric, objective: Metric | None = None, *, on_part: bool = False
 ) -> dict[int, dict[str, float]]:
     """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
 
@@ -128,9 +139,12 @@ def trial_metrics(
 
     A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
     comes last.
+
+    Args:
+        on_part: it was trained and judged on a part of the rows, so that its score is `part/score`.
     """
     rungs: dict[int, dict[str, float]] = {}
-    followed = {"score": metric}
+    followed = {BEST_ON_PART if on_part else BEST: metric}
     if objective is not None and objective != metric:
         followed["objective"] = objective
     scores: dict[str, list[float]] = {name: [] for name in followed}
@@ -157,19 +171,29 @@ def trial_metrics(
 def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[str, float]:
     """The sweep's own metrics: `test/*` are the winner's, the others those of what it is compared with.
 
+    `over_start/*` and `over_untuned/*` are the winner's score minus theirs, by the sweep's metric.
     `unmerged/*` are over the classes before labels were merged, `merged_after/*` score the same predictions
     after the merge. MLflow groups charts by the part before the slash.
     """
     numbers = {"system/seconds": result.seconds}
-    scores = [trial.score for trial in trials if trial.score is not None]
+    ranked = rank_trials(trials, result.metric)
     if result.winner:
         numbers |= _named("test/{}", result.winner.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
             numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
-    elif scores:
-        numbers["score"] = best(scores, result.metric)
+    elif ranked and ranked[0].score is not None:
+        numbers["score"] = ranked[0].score
+    if result.start:
+        numbers |= _named("start/test_{}", result.start.test) | {"start/score": result.start.score}
+        for name, (low, high) in result.start.interval.items():
+            numbers |= {f"start/test_{name}_low": low, f"start/test_{name}_high": high}
+    for name, gain in (("start", result.over_start), ("untuned", result.over_untuned)):
+        if gain is not None:
+            numbers[f"over_{name}/test_{result.metric}"] = gain.difference
+            ends = zip(("low", "high"), gain.interval or (), strict=False)
+            numbers |= {f"over_{name}/test_{result.metric}_{end}": value for end, value in ends}
     if result.untuned:
         numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import searched_trials
+from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -29,11 +31,16 @@ def sweep_note(sweep: SweepRecord, result: SweepResult, trials_page: str, winner
         trials_page, winner_page: links within MLflow.
     """
     trials, name = sweep.trials, sweep.name
-    parts = [f"[{len(trials)} trials]({trials_page}): {ends_text(sweep)}."]
+    parts = [f"[{len(searched_trials(trials))} trials]({trials_page}): {ends_text(sweep)}."]
     if result.winner is not None:
         winner = f"[{result.winner.id}]({winner_page})" if winner_page else result.winner.id
         # First, as MLflow folds all but a few lines.
-        parts = [f"**Winner: {winner}**, {_outcome(sweep, result)}", _scores(result), *parts]
+        parts = [
+            f"**Winner: {winner}**, {_outcome(sweep, result)}",
+            *_added(sweep, result),
+            _scores(result),
+            *parts,
+        ]
         commands = [export_command(name), f"lorasweep report {name}"]
     else:
         commands = [f"lorasweep resume {name}"]
@@ -64,7 +71,15 @@ def winner_note(sweep: SweepRecord, result: SweepResult, trial: TrialRecord, swe
         sweep_page: a link within MLflow.
     """
     about = f"**Winner of [{escape(sweep.name)}]({sweep_page})**, {_outcome(sweep, result)}"
-    return "\n\n".join([about, _scores(result), *_remarks(trial), f"    {export_command(sweep.name)}"])
+    return "\n\n".join(
+        [
+            about,
+            *_added(sweep, result),
+            _scores(result),
+            *_remarks(trial),
+            f"    {export_command(sweep.name)}",
+        ]
+    )
 
 
 def version_note(sweep: SweepRecord, result: SweepResult, source: str) -> str:
@@ -123,6 +138,11 @@ def _outcome(sweep: SweepRecord, result: SweepResult) -> str:
     return f"{_against(result)}. {validation}{f': {settings}' if settings else ''}"
 
 
+def _added(sweep: SweepRecord, result: SweepResult) -> list[str]:
+    added = [_short(text) for text in gain_texts(result)]
+    return [" ".join(added)] if added else []
+
+
 def _remarks(trial: TrialRecord) -> list[str]:
     failed = [f"**Failed**: {_short(trial.error)}"] if trial.error else []
     return failed + [_short(note) for note in trial.notes]
@@ -138,8 +158,9 @@ def _against(result: SweepResult) -> str:
 
 
 def _others(result: SweepResult) -> list[tuple[str, TestScores]]:
+    start = [(f"known-good start {result.start.id}", result.start.test)] if result.start else []
     untuned = [("untuned default", result.untuned.test)] if result.untuned else []
-    return [*untuned, *result.baselines.items()]
+    return [*start, *untuned, *result.baselines.items()]
 
 
 def _scores(result: SweepResult) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.words import METRIC_NAMES
-from lorasweep.tuning.tracking.entries import ENDED, FRACTIONS, KIND, METRIC, SIZE, SWEEP
+from lorasweep.tuning.tracking.entries import BEST_ON_PART, ENDED, FRACTIONS, KIND, METRIC, SIZE, SWEEP
 from lorasweep.tuning.tracking.store import connect, store_errors
 
 VIEW = "mlflow.sharedViewState."
@@ -59,13 +59,17 @@ def experiment_tags(metric: Metric) -> dict[str, str]:
     }
 
 
-def sweep_view(sweep: str, metric: Metric, searched: Sequence[str]) -> dict[str, str]:
+def sweep_view(
+    sweep: str, metric: Metric, searched: Sequence[str], *, on_part: bool = False
+) -> dict[str, str]:
     """The tag of an experiment that holds the view of one sweep: its trials, and what varied between them.
 
     Args:
         searched: names of the hyperparameters that its space varies.
+        on_part: it searches on a part of the rows, so that its trials but for the finalists have another score.
     """
-    columns = [*_scores(metric), *_settings(searched or SETTINGS), *_columns("tags", (SIZE, ENDED))]
+    scores = [*_scores(metric), *_columns("metrics", (BEST_ON_PART,) * on_part)]
+    columns = [*scores, *_settings(searched or SETTINGS), *_columns("tags", (SIZE, ENDED))]
     view = _view(sweep, columns, _best_first(metric, f"tags.`{SWEEP}` = '{sweep}'"))
     return {f"{VIEW}{sweep_key(sweep)}": view}
 

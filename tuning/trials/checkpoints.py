@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.fs
@@ -17,7 +18,9 @@ from safetensors.numpy import save_file
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, OBJECTIVE, PRECISION, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.record.results import TrialRecord
 
@@ -103,6 +106,24 @@ def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | 
         return tune.Checkpoint(path)
     filesystem, _ = pyarrow.fs.FileSystem.from_uri(storage)
     return tune.Checkpoint(path, filesystem=filesystem)
+
+
+def keep_outcomes(folder: SweepFolder, trial_id: str, checkpoint: str, storage: str | None) -> None:
+    """Copy a best evaluation's outcomes of the validation rows into the sweep's folder, where they outlive it.
+
+    What cannot be copied is left out: trials are then compared by their scores' own errors.
+
+    Args:
+        checkpoint: its recorded path.
+        storage: `--storage` of the sweep, if any.
+    """
+    path = folder.outcomes(trial_id)
+    with suppress(OSError):
+        filesystem, _ = storage_of(folder, storage)
+        with filesystem.open_input_file(f"{checkpoint}/{OUTCOMES_FILE}") as file:
+            content = file.read()
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, content)
 
 
 def write_checkpoint(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ray import tune
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
+from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.reported import DISK_FULL
 from lorasweep.tuning.record.results import TrialRecord
 
@@ -65,8 +66,12 @@ class FailureWatch(tune.Stopper):
 
 def worth_another_try(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Failed trials that say nothing about their settings: all where none has ended well, else those that failed
-    for the reason that stopped the sweep.
+    for the reason that stopped the sweep. Search trials and finalists are looked at apart.
     """
+    return [*_worth_another(searched_trials(trials)), *_worth_another(finalists(trials))]
+
+
+def _worth_another(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     ended = sorted((trial for trial in trials if not trial.unfinished), key=lambda trial: trial.ended or 0.0)
     failed = [trial for trial in trials if trial.state == "failed"]
     if len(failed) == len(ended):

@@ -12,6 +12,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.reported import (
@@ -24,7 +25,7 @@ from lorasweep.tuning.record.reported import (
     is_disk_full,
 )
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
-from lorasweep.tuning.trials.checkpoints import prune
+from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune
 from lorasweep.tuning.trials.failures import FailureWatch
 
 # A frame of a traceback.
@@ -40,9 +41,10 @@ class Recorder(tune.Callback):
         past: records from earlier runs of the sweep.
         contenders: returns, of all trials, the ids of those that can still be chosen; when a trial ends, the
             checkpoints of the others are removed. All are kept if None.
+        cut: Ray's ids of trials that end early because the sweep's time is over; filled by whoever ends them.
 
     Attributes:
-        trials: every trial's record by number.
+        trials: every trial's record by id.
         watch: consecutive failures; it stops the sweep once it has a reason.
     """
 
@@ -54,18 +56,20 @@ class Recorder(tune.Callback):
         listener: SweepListener | None = None,
         past: Sequence[TrialRecord] = (),
         contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
+        cut: Collection[str] = (),
     ) -> None:
         self._folder = folder
         self._rungs = rungs
         self._searched = tuple(searched)
         self._listener = listener or SweepListener()
         self._contenders = contenders
+        self._cut = cut
         self._storage = folder.config().resources.storage
         self._started: set[str] = set()
         self._to_start = 0
         self._when_started: Callable[[], None] = lambda: None
         self.watch = FailureWatch()
-        self.trials: dict[int, TrialRecord] = {trial.number: trial for trial in past}
+        self.trials: dict[str, TrialRecord] = {trial.id: trial for trial in past}
 
     def when_started(self, trials: int, call: Callable[[], None]) -> None:
         """Call a function as soon as so many trials have started: cores fall free from then on."""
@@ -115,6 +119,7 @@ class Recorder(tune.Callback):
         update = {"last_checkpoint": checkpoint.path}
         if record.evaluations and record.best_rung == record.reached:
             update["checkpoint"] = checkpoint.path
+            keep_outcomes(self._folder, record.id, checkpoint.path, self._storage)
         self._write(record.model_copy(update=update))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -123,8 +128,10 @@ class Recorder(tune.Callback):
         if record.state == "failed" or not record.evaluations:
             return
         self.watch.went_well()
-        full = record.reached >= self._rungs
-        self._write(record.model_copy(update={"state": "completed" if full else "stopped", "ended": now()}))
+        update: dict[str, Any] = {"state": "completed", "ended": now()}
+        if record.reached < self._rungs:
+            update |= {"state": "stopped", "stopped_by": "time" if trial.trial_id in self._cut else None}
+        self._write(record.model_copy(update=update))
         self.prune()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -142,7 +149,7 @@ class Recorder(tune.Callback):
         if self._contenders is not None:
             records = list(self.trials.values())
             for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
-                self.trials[record.number] = record
+                self.trials[record.id] = record
                 self._folder.write_trial(record)
 
     def _fail(self, record: TrialRecord, error: str) -> None:
@@ -155,10 +162,11 @@ class Recorder(tune.Callback):
         self.prune()
 
     def _record(self, trial: Trial) -> TrialRecord:
-        number = int(trial.config["number"])
-        return self.trials.get(number) or TrialRecord(
-            id=trial_id(number),
-            number=number,
+        key = ray_trial_name(trial)
+        return self.trials.get(key) or TrialRecord(
+            id=key,
+            number=int(trial.config["number"]),
+            finalist_of=trial.config.get("finalist_of"),
             hyperparameters=Hyperparameters(**trial.config["hyperparameters"]),
             searched=self._searched,
             start=trial.config.get("start"),
@@ -174,7 +182,7 @@ class Recorder(tune.Callback):
             # Ray would only log it. What is not on disk has not happened: the rung will be repeated.
             self.watch.no_space(self._folder.path)
             return
-        self.trials[record.number] = record
+        self.trials[record.id] = record
         self._listener.update(record)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +192,7 @@ class Recorder(tune.Callback):
 
 def ray_trial_name(trial: Trial) -> str:
     """The trial's id as the name of Ray's records and folders."""
-    return trial_id(int(trial.config["number"]))
+    return str(trial.config.get("id") or trial_id(int(trial.config["number"])))
 
 
 def _with_notes(record: TrialRecord, *notes: str) -> tuple[str, ...]:
@@ -220,8 +228,8 @@ def error_line(report: str) -> str:
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
-    """Trial id → running best of the objective at each rung of trials that ended, for the stopping rule.
+    """Trial id → running best of the objective at each rung of search trials that ended, for the stopping rule.
 
     Failed trials are included: in an uninterrupted sweep the rule would have seen their rungs, too.
     """
-    return {trial.id: list(trial.judged) for trial in trials if not trial.unfinished}
+    return {trial.id: list(trial.judged) for trial in searched_trials(trials) if not trial.unfinished}

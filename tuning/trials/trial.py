@@ -25,7 +25,9 @@ from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.scores.noise import row_outcomes, standard_error
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes
 from lorasweep.tuning.record.reported import (
     BEST_FILE,
     BEST_RUNG,
@@ -114,10 +116,14 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         score, judged = scores.by(best.metric), scores.by(objective.metric)
         assert score is not None
         assert judged is not None
-        best.update(score, evaluation.rung)
+        outcomes = row_outcomes(evaluation.logits, data.validation.labels)
+        improved = best.update(score, evaluation.rung)
         objective.update(judged, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             write_checkpoint(state, evaluation, best, objective, Path(temporary))
+            if improved:
+                content = outcome_bytes(outcomes, evaluation.rung)
+                (Path(temporary) / OUTCOMES_FILE).write_bytes(content)
             tune.report(
                 {
                     SCORE: best.score,
@@ -126,7 +132,14 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     RUNG_SCORE: score,
                     BEST_RUNG: best.rung,
                     "evaluation": (
-                        on_record or EvaluationRecord.of(evaluation, best.score, objective.score, system)
+                        on_record
+                        or EvaluationRecord.of(
+                            evaluation,
+                            best.score,
+                            objective.score,
+                            system,
+                            standard_error(outcomes, best.metric),
+                        )
                     ).model_dump(),
                     "trainable_parameters": parameters,
                     "notes": list(state.notes),

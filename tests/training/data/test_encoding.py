@@ -18,6 +18,7 @@ from lorasweep.training.data.encoding import (
     encode_dataset,
     encode_texts,
 )
+from lorasweep.training.data.part import Part
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 
 HEADLINES = [
@@ -172,3 +173,26 @@ def test_other_labels_share_the_tokens() -> None:
         found = getattr(other, name)
         assert found.input_ids is part.input_ids
         np.testing.assert_array_equal(found.labels, part.labels + 1)
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_part_has_the_rows_that_were_asked_for_and_shares_none_of_them(typed: bool) -> None:
+    whole = dataset(typed=typed)
+    before = whole.train.input_ids.copy()
+    rows = np.array([41, 0, 7, 7])
+    taken = whole.train.take(rows)
+    for number, row in enumerate(rows):
+        new, old = (
+            texts.batch(np.array([place]), torch.device("cpu"))
+            for texts, place in ((taken, number), (whole.train, row))
+        )
+        assert new.keys() == old.keys()
+        assert all(torch.equal(new[name], old[name]) for name in new)
+    assert taken.labels.tolist() == whole.train.labels[rows].tolist()
+    taken.input_ids[:] = 0
+    taken.labels[:] = 0
+    assert np.array_equal(whole.train.input_ids, before)
+    assert len(whole.train.take(np.array([], dtype=np.int64))) == 0
+
+    part = whole.take(Part(np.arange(9), np.arange(5)))
+    assert (len(part.train), len(part.validation), part.test) == (9, 5, whole.test)

@@ -129,3 +129,30 @@ def test_the_registered_model_is_named_for_the_sweep_or_as_asked() -> None:
     assert SweepConfig(name="demo").registered_name == "demo"
     named = SweepConfig.build({"name": "demo", "registry": {"name": "all news"}}, "settings")
     assert named.registered_name == "all news"
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            {"finalists": 2},
+            "search.finalists: 2: goes with --proxy; without that, all trials train on all rows",
+        ),
+        ({"proxy": 1.5}, "search.proxy: 1.5: use a share below 1, or a whole number of training rows"),
+        ({"proxy": 0}, "search.proxy: 0: use more than 0"),
+        ({"proxy": float("inf")}, "search.proxy: inf: use a finite number"),
+        ({"proxy": 0.5, "finalists": 0}, "search.finalists: 0: use 1 or more"),
+    ],
+)
+def test_a_part_to_search_on_is_a_share_or_a_number(search: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        SweepConfig.build({"name": "demo", "search": search}, "settings")
+    assert str(caught.value) == f"settings: {message}"
+
+
+def test_finalists_follow_a_search_on_a_part_alone() -> None:
+    wanted = [
+        SweepConfig.model_validate({"name": "demo", "search": search}).search.finalists_wanted
+        for search in ({}, {"proxy": 0.5}, {"proxy": 20, "finalists": 7})
+    ]
+    assert wanted == [0, 3, 7]

@@ -40,7 +40,15 @@ from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Confirmed, Reference, SweepResult, UnmergedReference, Winner
+from lorasweep.tuning.record.results import (
+    Confirmed,
+    Gain,
+    Reference,
+    StartReference,
+    SweepResult,
+    UnmergedReference,
+    Winner,
+)
 from lorasweep.tuning.report.page import write_report
 from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
 from lorasweep.tuning.sweep.winner import TEST_FILE
@@ -400,3 +408,33 @@ def test_where_it_cannot_be_written(finished: SweepFolder, tmp_path: Path) -> No
     with pytest.raises(SettingsError, match=r"cannot be written .*; name another file"):
         write_report(finished, tmp_path / "file" / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_start_stands_beside_the_winner_and_noise_is_marked(folder: SweepFolder) -> None:
+    """Its scores with an interval below the winner's, what the search added to it, and its row among the trials."""
+    result = folder.result()
+    assert result is not None
+    folder.write_trial(TRIALS[0].model_copy(update={"start": 1}))
+    start = StartReference(
+        id="t000",
+        hyperparameters=TRIALS[0].hyperparameters,
+        score=0.5,
+        test=SCORES,
+        interval={"accuracy": (0.3, 0.5)},
+    )
+    more = {"start": start, "over_start": Gain(difference=0.03, interval=(0.01, 0.05)), "near": ("t004",)}
+    folder.write_result(result.model_copy(update=more))
+    page = page_of(folder)
+    tested = page.below("test split", "accuracy", "macro-F1", "loss")
+    assert [row[0] for row in tested] == ["winner t001", "known-good start t000", "its 95 % interval"]
+    assert tested[1][1:] == ["40.0%", "25.0%", "1.750"]
+    assert tested[2][1:] == ["30.0% – 50.0%", "", ""]
+    text = " ".join(page.text.split())
+    assert (
+        "The search adds +3.0 points of accuracy to its known-good start t000 (95 % interval +1.0 to +5.0)."
+        in text
+    )
+    assert "known-good start t000: rank" in text
+    assert [row[0] for row in page.below("trial", "state")][:4] == ["t001", "t004 ~", "t000 start", "t003"]
+    assert "~ within noise of the winner" in text

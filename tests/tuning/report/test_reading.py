@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
@@ -112,3 +113,29 @@ def test_the_code_of_a_space_is_not_run(folder: SweepFolder) -> None:
     assert not trace.exists()
     assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows, "as the study has it"
     assert "/home/somebody" not in page.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_plots_show_the_search_and_tables_the_finalists_too(folder: SweepFolder) -> None:
+    """A finalist's score is on other rows; the plots mark the search trial of the winner."""
+    config, result = folder.config(), folder.result()
+    assert result is not None
+    assert result.winner is not None
+    folder.write_config(config.model_copy(update={"search": config.search.model_copy(update={"proxy": 0.5})}))
+    trials = folder.trials()
+    origin = next(trial for trial in trials if trial.id == result.winner.id)
+    last = f"{origin.id}-full"
+    folder.write_trial(origin.model_copy(update={"id": last, "finalist_of": origin.id, "score": 0.01}))
+    won = result.winner.model_copy(update={"id": last})
+    folder.write_result(result.model_copy(update={"winner": won}))
+    data = read_report_data(folder)
+    assert [trial.id for trial in data.plots.trials] == [trial.id for trial in trials]
+    assert data.plots.winner == origin.id
+    assert data.ranked()[0].id == last
+    page, files = pieces_of(folder)
+    assert f"winner {last}" in page.text
+    rows = list(csv.DictReader(files["report/trials.csv"].decode().splitlines()))
+    assert {row["trial"]: row["finalist_of"] for row in rows} == {
+        **{trial.id: "" for trial in trials},
+        last: origin.id,
+    }

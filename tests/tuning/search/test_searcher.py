@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from lorasweep.search_spaces.space import SearchSpace, Space, load_space
 from lorasweep.training.settings import Hyperparameters, Metric
@@ -49,6 +50,7 @@ def searcher_of(
     space: Space = SPACE,
     metric: Metric = "accuracy",
     unfinished: Sequence[Unfinished] = (),
+    may_start: Callable[[], bool] = lambda: True,
 ) -> TruthfulOptunaSearch:
     """A new searcher on the folder's study, which is made if there is none."""
     if not (folder.path / "study.db").is_file():
@@ -63,7 +65,22 @@ def searcher_of(
         study_name=folder.name,
         study_url=folder.study_url,
         unfinished=unfinished,
+        may_start=may_start,
     )
+
+
+def test_no_trial_is_proposed_once_none_may_start(folder: SweepFolder) -> None:
+    """Those of an earlier run go on all the same."""
+    first = searcher_of(folder)
+    config = first.suggest("a")
+    assert isinstance(config, dict)
+    going_on = Unfinished(0, Hyperparameters(**config["hyperparameters"]))
+    over = searcher_of(folder, unfinished=[going_on], may_start=lambda: False)
+    config = over.suggest("b")
+    assert isinstance(config, dict)
+    assert config["number"] == 0
+    assert over.suggest("c") == Searcher.FINISHED
+    assert len(study_of(folder).trials) == 1
 
 
 def study_of(folder: SweepFolder) -> optuna.Study:

@@ -113,3 +113,31 @@ def test_the_rule_in_words() -> None:
     assert rule_text(config("macro_f1", confirm="3x2"), True) == "best mean macro-F1 over 2 other seeds"
     words = rule_text(config("loss", rule="smallest", margin=1), False)
     assert words == "smallest adapter within 0.01 nats of the best validation loss"
+
+
+def test_the_known_good_start_keeps_its_checkpoint() -> None:
+    """However it scores: what the search adds is told against it. Its finalist stands for it on all rows."""
+    started = [TRIALS[0], TRIALS[1], TRIALS[2], TRIALS[3].model_copy(update={"start": 1})]
+    assert contenders(started, config(keep=2)) == ["t001", "t002", "t003"]
+    finalist = trial(5, 0.7, finalist_of="t003")
+    assert "t005" in contenders([*started, finalist], config(keep=2))
+    second = TRIALS[3].model_copy(update={"start": 2})
+    assert contenders([*TRIALS[:3], second], config(keep=2)) == ["t001", "t002"]
+    best = [TRIALS[0], TRIALS[1].model_copy(update={"start": 1})]
+    assert contenders(best, config(keep=1)) == ["t001"]
+
+
+def test_a_finalist_is_compared_with_finalists_alone() -> None:
+    """A search trial's score is on other rows; and its checkpoint is not needed once a finalist has one."""
+    last = [
+        trial(number, score, id=f"t00{number}-full", finalist_of=f"t00{number}")
+        for number, score in ((0, 0.5), (1, 0.4))
+    ]
+    both = [*TRIALS, *last]
+    assert contenders(both, config(keep=3)) == ["t000-full", "t001-full"]
+    assert contenders(both, config(keep=1, rule="smallest", margin=100)) == ["t000-full"]
+    waiting = [entry.model_copy(update={"checkpoint": None}) for entry in last]
+    assert contenders([*TRIALS, *waiting], config(keep=2)) == ["t001", "t002"]
+    found = choose(both, config())
+    assert found is not None
+    assert found.id == "t000-full"

@@ -65,6 +65,9 @@ def test_quickstart_only_without_data(tmp_path: Path) -> None:
     assert sample.compare_untuned
     assert sample.data.max_train_rows == QUICKSTART["data"]["max_train_rows"]
     assert sample.name == "sample-news-1"
+    timed = config_of({"max_minutes": 3.0}, None, tmp_path)
+    assert (timed.search.open, timed.search.space) == (True, "quickstart")
+    assert config_of({"max_minutes": 3.0, "trials": 5}, None, tmp_path).search.trials == 5
     own = config_of({"data": "my news.jsonl.gz", "gpus_per_trial": 0.0}, None, tmp_path)
     assert own.search.space == "lora_cpu"
     assert own.search.trials == SweepConfig(name="a").search.trials

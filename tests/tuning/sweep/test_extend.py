@@ -11,14 +11,14 @@ import pytest
 from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.search.study import create_study, open_study
-from lorasweep.tuning.sweep.extend import extended_config
+from lorasweep.tuning.sweep.extend import confirmed_config, extended_config, trials_of
 from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials
 
 BASE = {"rank": {"choice": [4, 8]}, "learning_rate": {"loguniform": [1e-4, 1e-2]}, "batch_size": 16}
@@ -95,6 +95,72 @@ def test_another_search_is_refused(
     with pytest.raises(SettingsError) as caught:
         extended_config(SweepRecord(folder), {"search": {"trials": trials}} | more)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def in_time(folder: SweepFolder, stopped_by: str | None, **search: Any) -> SweepRecord:
+    """The sweep of three trials as one whose search was ended otherwise, after 2.8 minutes."""
+    before = folder.config()
+    search = {"space": "small.yaml"} | search
+    folder.write_config(before.model_copy(update={"search": SearchSettings.model_validate(search)}))
+    entries = {"state": "finished", "metric": "accuracy", "seconds": 170, "stopped_by": stopped_by}
+    folder.write_result(SweepResult.model_validate(entries))
+    return SweepRecord(folder)
+
+
+def test_more_minutes(folder: SweepFolder) -> None:
+    sweep = in_time(folder, "time", max_minutes=3)
+    assert trials_of(sweep) == 3
+    more = extended_config(sweep, {"search": {"max_minutes": 6}}).search
+    assert (more.max_minutes, more.open) == (6, True)
+    # A number is run in full, whatever ended the search before.
+    more = extended_config(sweep, {"search": {"trials": 5}}).search
+    assert (more.trials, more.max_minutes) == (5, None)
+    more = extended_config(sweep, {"search": {"trials": 5, "max_minutes": 4}}).search
+    assert (more.trials, more.max_minutes) == (5, 4)
+
+
+def test_more_patience(folder: SweepFolder) -> None:
+    sweep = in_time(folder, "patience", trials=9, patience=2)
+    more = extended_config(sweep, {"search": {"patience": 4}}).search
+    assert (more.trials, more.patience) == (9, 4)
+    more = extended_config(sweep, {"search": {"trials": 4}}).search
+    assert (more.trials, more.patience) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "before", "asked", "message"),
+    [
+        (
+            "time",
+            {"max_minutes": 3},
+            {"max_minutes": 3},
+            "in use, by a sweep of 3 minutes; choose another --name",
+        ),
+        (None, {"max_minutes": 3}, {"max_minutes": 3}, "ask for more --trials or --max-minutes"),
+        ("time", {"max_minutes": 3}, {"trials": 3}, "in use, by a sweep of 3 minutes"),
+        (
+            "time",
+            {"max_minutes": 1},
+            {"max_minutes": 2},
+            r"max_minutes: 2.0: sweep older has taken 2.8 minutes",
+        ),
+        (
+            "time",
+            {"max_minutes": 3, "patience": 3},
+            {"patience": 5},
+            "ask for more --max-minutes or --trials",
+        ),
+        ("patience", {"trials": 9, "patience": 3}, {"patience": 2}, "in use, by a sweep of 3 trials"),
+        ("patience", {"trials": 9, "patience": 3}, {"trials": 5, "patience": 3}, "--patience 3 ended it"),
+        (None, {"trials": 3}, {"max_minutes": 9}, "in use, by a sweep of 3 trials; choose another --name"),
+    ],
+)
+def test_a_search_that_would_end_at_once_is_not_extended(
+    folder: SweepFolder, stopped_by: str | None, before: dict[str, Any], asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        extended_config(in_time(folder, stopped_by, **before), {"search": asked})
     assert "\n" not in str(caught.value)
 
 
@@ -196,3 +262,23 @@ def test_a_sweep_keeps_its_objective(folder: SweepFolder) -> None:
         SettingsError, match=r"search.objective: 'accuracy': sweep older has 'loss'; leave that"
     ):
         extended_config(SweepRecord(folder), {"search": more | {"objective": "accuracy"}})
+
+
+def test_a_sweep_is_confirmed_and_nothing_else_changes(folder: SweepFolder) -> None:
+    """A finished one only as far down as checkpoints are kept: a winner without weights is none."""
+    record = SweepRecord(folder)
+    config = confirmed_config(record, "2x3")
+    assert config.choice.confirmed == (2, 3)
+    assert config.model_copy(update={"choice": record.config.choice}) == record.config
+    with pytest.raises(SettingError, match="write KxS"):
+        confirmed_config(record, "3")
+    best, other = record.ranked()
+    folder.write_trial(best.model_copy(update={"checkpoint": "c"}))
+    folder.write_result(SweepResult(state="finished", metric="accuracy"))
+    assert confirmed_config(SweepRecord(folder), "1x3").choice.confirm == "1x3"
+    with pytest.raises(SettingError) as told:
+        confirmed_config(SweepRecord(folder), "2x3")
+    assert "'2x3': sweep older keeps the checkpoints of its best 1; use 1x3, or add trials" in str(told.value)
+    folder.write_trial(other.model_copy(update={"checkpoint": "d"}))
+    # Only two have a score: more cannot be asked of it.
+    assert confirmed_config(SweepRecord(folder), "5x3").choice.confirmed == (5, 3)

@@ -21,7 +21,7 @@ UNTUNED = "training the untuned settings for comparison"
 UNMERGED = "training the winner's settings on the unmerged labels"
 
 
-def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
+def plan_of(merged: bool = False, gpus: float = 0, part: Any = None, **settings: Any) -> Any:
     """What is read of a plan: two trials at once, of two epochs and six rungs each."""
     names = ("a", "b", "c") if merged else ()
     return SimpleNamespace(
@@ -29,6 +29,8 @@ def plan_of(merged: bool = False, gpus: float = 0, **settings: Any) -> Any:
         dataset=SimpleNamespace(train="x" * 480, validation="x" * 160, test="x" * 320, original_names=names),
         budget=SimpleNamespace(rungs=6),
         resources=SimpleNamespace(concurrency=2, cpus=4, gpus_per_trial=gpus),
+        part=part,
+        finalists=4 if part else 0,
     )
 
 
@@ -55,3 +57,18 @@ def test_training_after_the_trials_is_the_full_budget(gpus: float, faster: float
     assert [step.text for step in steps_after_trials(plan) if step.beside] == [PLAIN[1], UNTUNED]
     # A rung trains 160 rows, each for three predictions, and predicts 160.
     assert rungs["scoring"] == pytest.approx(0.5 / faster)
+
+
+def test_finalists_are_trained_on_more_rows_than_the_search() -> None:
+    """Four of them, two at once; and what else trains on all rows is as long, in rungs of the search."""
+    part = SimpleNamespace(train="x" * 48, validation="x" * 160)
+    plan = plan_of(part=part, merged=True, gpus=1, choice={"confirm": "2x1"})
+    steps = {step.text: step for step in steps_after_trials(plan)}
+    assert next(iter(steps)) == "training the finalists on all rows"
+    # A rung of the search: 16 rows trained, 160 predicted. Of the others: 160 of each.
+    full = 6 * (3 * 160 + 160) / (3 * 16 + 160)
+    first = steps["training the finalists on all rows"]
+    assert (first.rungs, first.trials) == (pytest.approx(2 * full), True)
+    assert steps["confirming the best"].rungs == pytest.approx(full)
+    assert steps[UNMERGED].rungs == pytest.approx(full)
+    assert steps["scoring"].rungs == pytest.approx(320 / (3 * 16 + 160))

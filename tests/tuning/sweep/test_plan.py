@@ -192,3 +192,40 @@ def test_a_sweep_goes_on_in_the_precision_of_its_earlier_trials(
     plan = plan_sweep(config(precision=precision)).going_on(earlier)
     assert trial_setup(plan, plan.resources).training_settings.precision == runs_in
     assert any("earlier trials ran in" in note for note in plan.notes) == noted
+
+
+def on_part(proxy: float, **search: object) -> SweepConfig:
+    """Of 48 training and 6 validation rows."""
+    entries = config().model_dump(exclude_unset=True) | {"search": {"proxy": proxy, **search}}
+    return SweepConfig.model_validate(entries)
+
+
+def test_a_part_of_the_rows_to_search_on(place: Path) -> None:
+    """A resumed sweep draws the same one; the test split is whole, and the part's rows are those of the whole."""
+    plan = plan_sweep(on_part(0.25, trials=10, finalists=2))
+    assert plan.search_data is plan.part
+    assert plan.part is not None
+    assert (len(plan.part.train), len(plan.part.validation)) == (12, 6)
+    assert plan.part.test is plan.encoded.test
+    assert plan.summary()["part"] == {"train": 12, "validation": 6, "best": 2, "finalists": 3}
+    again = plan_sweep(plan.config, plan.dataset, plan.space)
+    assert again.part is not None
+    assert again.part.train.input_ids.tolist() == plan.part.train.input_ids.tolist()
+    assert plan_sweep(on_part(12)).finalists == 4, "the best three and the start"
+    assert plan_sweep(on_part(12, trials=2)).finalists == 2
+    whole = plan_sweep(config())
+    assert (whole.part, whole.finalists, whole.summary()["part"]) == (None, 0, None)
+    assert whole.search_data is whole.encoded
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        (48, "--proxy 48: all 48 training rows are no part; ask for fewer, or leave it out"),
+        (0.03, "--proxy 0.03: 1 of 48 training rows are fewer than the 3 classes; ask for more"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(place: Path, proxy: float, message: str) -> None:
+    with pytest.raises(LorasweepError) as caught:
+        plan_sweep(on_part(proxy))
+    assert str(caught.value) == message

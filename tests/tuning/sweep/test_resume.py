@@ -16,7 +16,9 @@ import pytest
 from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import read_outcomes
 from lorasweep.tuning.record.reported import SCORE
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.stopwatch import WRITE_SECONDS
 
 pytestmark = pytest.mark.slow
@@ -133,8 +135,8 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
             reached[record.id] = len(record.evaluations)
             if record.state != "running":
                 ended[record.id] = (record.state, record.score, len(record.evaluations))
-        # Best and last of each of two trials, in two runs; one being written; and the two kept.
-        assert len(checkpoints(folder)) <= 2 * (2 + 3) + 2
+        # Best and last of each of two trials, in two runs; one being written; the two kept; and the start's.
+        assert len(checkpoints(folder)) <= 2 * (2 + 3) + 3
     assert kills >= 10, f"the sweep ended after {kills} kills: make it longer"
     if folder.state() != "finished":
         lorasweep(place, "resume", "killed")
@@ -144,8 +146,10 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
     assert result is not None
     worked = sum(record.seconds for record in folder.trials())
     assert result.seconds >= max(spent - WRITE_SECONDS, worked / 2 - 2 * kills * WRITE_SECONDS)
-    # Only those that were kept for the winner's sake are left.
-    assert len(checkpoints(folder)) == 2
+    check_truth(folder)
+    # Only those that were kept for the winner's sake are left, and the start's, with which it is compared.
+    assert len(checkpoints(folder)) in (2, 3)
+    assert {path.parent.name for path in checkpoints(folder)} >= {"t000"}
     assert {record.id for record in folder.trials() if record.checkpoint} == {
         path.parent.name for path in checkpoints(folder)
     }
@@ -195,12 +199,56 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     assert again[1].notes[-1] == f"tried again after it failed: {failed.error}"
 
 
+def check_truth(folder: SweepFolder) -> SweepResult:
+    """The known-good start stands beside the winner, each trial's outcomes and errors are there, MLflow says so."""
+    from mlflow import MlflowClient
+
+    result, records = folder.result(), {record.id: record for record in folder.trials()}
+    assert result is not None
+    assert result.winner is not None
+    assert result.start is not None
+    assert result.missing == {}
+    start = records[result.start.id]
+    assert (start.number, start.start, start.state) == (0, 1, "completed")
+    assert (result.start.score, result.start.hyperparameters) == (start.score, start.hyperparameters)
+    if result.start.id == result.winner.id:
+        assert (result.start.test, result.over_start) == (result.winner.test, None)
+    else:
+        assert result.over_start is not None
+        assert result.over_start.interval is not None
+        assert result.over_start.difference == pytest.approx(
+            result.winner.test.accuracy - result.start.test.accuracy
+        )
+        assert result.over_start.interval[0] <= result.over_start.difference <= result.over_start.interval[1]
+        assert folder.compared("start").is_file()
+    for record in records.values():
+        outcomes = read_outcomes(folder.outcomes(record.id), record.best_rung)
+        assert outcomes is not None
+        assert (outcomes.labels == outcomes.predicted).mean() == pytest.approx(record.score)
+        assert all(evaluation.standard_error is not None for evaluation in record.evaluations)
+    scores = {record.id: record.score for record in records.values()}
+    # Six validation rows: one of them more or less is noise.
+    close = {name for name, score in scores.items() if abs((score or 0) - result.winner.score) < 0.17}
+    assert close - {result.winner.id} <= set(result.near)
+    client = MlflowClient(f"sqlite:///{folder.mlruns / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`lorasweep.sweep` = '{folder.name}'")
+    (parent,) = [run for run in runs if "lorasweep.trial" not in run.data.tags]
+    assert parent.data.metrics["start/test_accuracy"] == result.start.test.accuracy
+    assert (
+        "its known-good start" in parent.data.tags["lorasweep.added"]
+        or "found nothing better than its start" in (parent.data.tags["lorasweep.added"])
+    )
+    marked = {run.data.tags["lorasweep.trial"] for run in runs if run.data.tags.get("lorasweep.start") == "1"}
+    assert marked == {start.id}
+    return result
+
+
 def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None:
     short = ["--trials", "3", "--epochs", "2", "--name", "grown"]
     lorasweep(place, *RUN, *short)
     folder = SweepFolder(place / "mlruns", "grown")
-    before, first = folder.trials(), folder.result()
-    assert first is not None
+    before, first = folder.trials(), check_truth(folder)
     assert first.winner is not None
     _, err = lorasweep(place, "run", "--name", "grown", "--trials", "5", code=2)
     assert err == (
@@ -211,6 +259,7 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
     check_whole(folder, 5, 4)
     assert [record.id for record in folder.trials()[:3]] == [record.id for record in before]
     assert [record.evaluations for record in folder.trials()[:3]] == [record.evaluations for record in before]
+    check_truth(folder)
     rates = [record.hyperparameters.learning_rate for record in folder.trials()]
     assert len(set(rates)) == 5, "settings were proposed again"
     result = folder.result()
@@ -221,6 +270,17 @@ def test_a_sweep_is_extended_and_goes_on_with_what_it_knows(place: Path) -> None
         assert result.winner.test == first.winner.test
     else:
         assert [entry.id for entry in result.also_tested] == [first.winner.id]
+
+    # Confirmed on another seed, with nothing else trained: only the winner may be another one.
+    out, _ = lorasweep(place, "resume", "grown", "--confirm", "2x1")
+    assert "confirming the best 2 on other seeds: 0 of 2 done" in out
+    confirmed = check_truth(folder)
+    assert confirmed.winner is not None
+    assert confirmed.winner.id in {entry.id for entry in confirmed.confirmed}
+    assert [list(entry.scores) for entry in confirmed.confirmed] == [["1"], ["1"]]
+    assert [record.evaluations for record in folder.trials()[:3]] == [record.evaluations for record in before]
+    _, err = lorasweep(place, "resume", "grown", "--confirm", "best", code=2)
+    assert "--confirm best: write KxS, such as 3x3" in err
 
     out, _ = lorasweep(
         place, *RUN, "--name", "warm", "--trials", "2", "--epochs", "2", "--warm-start", "grown"

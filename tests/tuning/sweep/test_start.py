@@ -14,6 +14,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import StoreCopy, SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.sweep import estimate as estimating
 from lorasweep.tuning.sweep import plan as planning
 from lorasweep.tuning.sweep import run as running
 from lorasweep.tuning.sweep import start
@@ -43,6 +44,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return made
 
     monkeypatch.setattr(planning, "plan_sweep", plan)
+    monkeypatch.setattr(estimating, "with_estimate", lambda plan, earlier=None: plan)
     monkeypatch.setattr(Dataset, "load", lambda path: f"rows of {path.name}")
     monkeypatch.setattr(SweepFolder, "space", lambda self, spec: f"kept {spec}")
     return calls
@@ -123,17 +125,24 @@ def test_a_finished_sweep_goes_on_where_a_step_after_its_trials_failed(
 def test_an_extension_is_written_when_it_begins(
     folder: SweepFolder, planned: list[Any], ran: list[tuple[Any, ...]]
 ) -> None:
+    folder.write_result(FINISHED.model_copy(update={"stopped_by": "time"}))
     prepared = start.extend(folder, MORE)
     assert planned[0][0] == MORE
     assert (folder.config(), folder.plan()) == (CONFIG, {}), "only looked at, nothing is changed"
     listener = SweepListener()
     assert start.begin(prepared, [listener]) == FINISHED
+    assert folder.result() == FINISHED, "what ended its search does not end it now"
     ((plan, where, listeners, retry, config, summary),) = ran
     assert retry == ()
     assert (plan, where) == (prepared.plan, folder)
     assert (config, summary) == (MORE, {"budget": {"trials": 5}})
     assert listeners[0] is listener
     assert isinstance(listeners[1], StoreCopy)
+    # Another choice among the same trials leaves the search as it has ended.
+    folder.write_result(FINISHED.model_copy(update={"stopped_by": "time"}))
+    start.begin(start.extend(folder, MORE.model_copy(update={"keep": 7})))
+    assert folder.config().keep == 7
+    assert (folder.result() or FINISHED).stopped_by == "time"
 
 
 def test_a_new_sweep_is_made_with_its_warm_start(
@@ -155,3 +164,16 @@ def test_a_new_sweep_is_made_with_its_warm_start(
     start.begin(start.Prepared(plan, prepared.folder))
     assert made == [warm]
     assert [summary for *_, summary in ran] == [{}, {}]
+
+
+def test_a_finished_sweep_is_confirmed_on_other_seeds(folder: SweepFolder, planned: list[Any]) -> None:
+    """It goes on with nothing but that; asked for what it has, it has finished."""
+    folder.write_trial(TrialRecord(id="t000", number=0, state="completed", score=0.5, checkpoint="c"))
+    folder.write_result(FINISHED.model_copy(update={"published": True}))
+    prepared = start.resume(folder, confirm="1x3")
+    assert prepared is not None
+    assert planned[0][0].choice.confirmed == (1, 3)
+    assert folder.config().choice.confirm is None, "only looked at, nothing is changed"
+    folder.write_config(planned[0][0])
+    with pytest.raises(SettingsError, match="has finished"):
+        start.resume(folder, confirm="1x3")

@@ -15,7 +15,7 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import EvaluationRecord, Gain, SweepResult, TrialRecord
 from lorasweep.tuning.sweep import confirm as confirming
 from lorasweep.tuning.sweep import references
 from lorasweep.tuning.sweep import winner as ending
@@ -24,6 +24,7 @@ from lorasweep.tuning.trials.shares import Resources
 
 LABELS = np.array([0, 1, 0, 1])
 RIGHT = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]], dtype=np.float32)
+WRONG = RIGHT[::-1].copy()
 TRIALS = [
     TrialRecord(id=f"t{number:03d}", number=number, state="completed", score=score, checkpoint=f"c{number}")
     for number, score in enumerate((0.6, 0.9, 0.8))
@@ -49,7 +50,7 @@ class Place:
 
     def _run(self, address: None, resources: Resources, function: Any, *arguments: Any) -> Any:
         known = {
-            "predict_test": lambda: (RIGHT, {"weights": b"w"}),
+            "predict_test": lambda: (WRONG if key == "c0" else RIGHT, {"weights": b"w"}),
             "test_baselines": lambda: {"majority class": RIGHT},
             "train_reference": lambda: TestedClassifier(RIGHT, 0.5, 1.0),
         }
@@ -177,3 +178,67 @@ def test_a_trial_that_cannot_be_confirmed_is_left_out(place: Place, monkeypatch:
     assert [entry.id for entry in again.confirmed] == ["t002", "t001"]
     assert trained[3:] == [(1, 2)]
     assert again.missing == {}
+
+
+STARTED = [TRIALS[0].model_copy(update={"start": 1}), *TRIALS[1:]]
+
+
+def test_the_known_good_start_stands_beside_the_winner(place: Place) -> None:
+    """Scored on the same rows and told apart by an interval, as the untuned settings are; not predicted again."""
+    result = place.end(trials=STARTED)
+    assert result.start is not None
+    assert (result.start.id, result.start.score, result.start.test.accuracy) == ("t000", 0.6, 0.0)
+    assert result.over_start == Gain(difference=1.0, interval=(1.0, 1.0))
+    assert result.over_untuned == Gain(difference=0.0, interval=(0.0, 0.0))
+    assert place.done == ["c1", "c0", "test_baselines", "train_reference"]
+    again = place.end(result, STARTED)
+    assert place.done[4:] == []
+    assert (again.start, again.over_start, again.over_untuned) == (
+        result.start,
+        result.over_start,
+        result.over_untuned,
+    )
+    # Another winner, as of an extended sweep, is compared with what was predicted before.
+    more = [*STARTED, TRIALS[1].model_copy(update={"id": "t003", "number": 3, "score": 0.95})]
+    longer = place.end(result, more)
+    assert place.done[4:] == ["c1"]
+    assert longer.winner is not None
+    assert (longer.winner.id, longer.start, longer.over_start) == ("t003", result.start, result.over_start)
+
+
+def test_a_start_that_has_won_is_not_predicted_twice(place: Place) -> None:
+    best = [TRIALS[0], TRIALS[1].model_copy(update={"start": 1}), TRIALS[2]]
+    result = place.end(trials=best)
+    assert result.winner is not None
+    assert result.start is not None
+    assert (result.start.id, result.start.test, result.over_start) == ("t001", result.winner.test, None)
+    assert place.done == ["c1", "test_baselines", "train_reference"]
+
+
+def test_a_start_whose_checkpoint_is_lost_is_told(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.errors["c0"] = CheckpointError("c0: gone")
+    with caplog.at_level(logging.WARNING, "lorasweep"):
+        result = place.end(trials=STARTED)
+    assert (result.start, result.over_start) == (None, None)
+    assert result.missing == {"scoring the known-good start": "c0: gone"}
+    assert "scoring the known-good start failed (c0: gone); the sweep goes on without it" in caplog.text
+    assert result.over_untuned is not None
+    # A sweep whose space has no start has no such row, and misses nothing.
+    place.errors.clear()
+    plain = place.end()
+    assert (plain.start, plain.over_start, plain.missing) == (None, None, {})
+    failed = STARTED[0].model_copy(update={"state": "failed", "score": None, "error": "broke"})
+    without = place.end(trials=[failed, *STARTED[1:]])
+    assert without.missing == {"scoring the known-good start": "t000 has no score: broke"}
+
+
+def test_trials_within_noise_are_named(place: Place) -> None:
+    """By their standard errors here: there are no outcomes of single rows."""
+    trials = [
+        trial.model_copy(
+            update={"best_rung": 1, "evaluations": (EvaluationRecord(rung=1, standard_error=0.04),)}
+        )
+        for trial in TRIALS
+    ]
+    assert place.end(trials=trials).near == ("t002",)
+    assert place.end().near == ()

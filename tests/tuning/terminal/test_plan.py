@@ -10,18 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import IPython.display
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from whole_sweeps import write_rows
 
 from lorasweep import display
+from lorasweep.training.data.part import Part
 from lorasweep.training.devices import Card
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
-from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep
-from lorasweep.tuning.terminal.plan import plan_text
+from lorasweep.tuning.sweep.plan import Estimate, SweepPlan, plan_sweep
+from lorasweep.tuning.terminal.plan import minutes_text, plan_text
 from lorasweep.tuning.terminal.progress import LogDisplay
 
 
@@ -72,7 +74,7 @@ def test_the_plan_is_short(plan: SweepPlan) -> None:
         "space   lora_cpu: rank, alpha, targets, rate, batch",
         "trials  8 by TPE for the best validation accuracy, 2 at once with 1 core each",
         "rungs   6 evaluations per full trial; ASHA: keep the best 1/3 after rungs 1, 3",
-        "cost    at most 16 epochs of 48 rows; about 5.3 with ASHA",
+        "cost    about 5.3 of 16 epochs of 48 rows",
     ]
 
 
@@ -138,7 +140,7 @@ def extended(**more: Any) -> Any:
         TrialRecord(id="t002", number=2, state="running", score=0.7, evaluations=rungs(3)),
     ]
     ranked = rank_trials(trials, "accuracy")
-    return SimpleNamespace(trials=trials, ranked=lambda: ranked, result=None, **more)
+    return SimpleNamespace(trials=trials, ranked=lambda: ranked, result=None, seconds=120.0, **more)
 
 
 def rungs(count: int) -> Any:
@@ -150,7 +152,58 @@ def test_an_extension_counts_what_is_done(plan: SweepPlan) -> None:
     lines = lines_of(plan, extended())
     assert lines[5].startswith("done    3 of them: 1 completed, 1 stopped by ASHA, 1 ")
     assert lines[5].endswith("; best 90.0%, t000")
-    assert lines[-1] == "cost    at most 11 more epochs of 48 rows; about 3.7 with ASHA"
+    assert lines[-1] == "cost    about 3.7 of 11 more epochs of 48 rows"
+
+
+ESTIMATE = Estimate(rung=10, trial=60, after=30, total=500)
+
+
+def test_the_cost_is_told_in_minutes(plan: SweepPlan) -> None:
+    """Those of a sweep that goes on are what is left of it; in a given time its trials are not counted."""
+    plan = replace(plan, estimate=ESTIMATE)
+    assert lines_of(plan)[-1] == "cost    about 5.3 of 16 epochs of 48 rows; some 8 minutes"
+    # Eleven epochs of three rungs each, of which a third is expected, two at once.
+    assert lines_of(plan, extended())[-1].endswith("of 11 more epochs of 48 rows; some 1.4 minutes")
+    search = plan.config.search.model_dump()
+    both = changed(plan, search=search | {"max_minutes": 9, "patience": 4})
+    assert lines_of(both)[-3:] == [
+        "        until 4 in a row bring nothing beyond noise",
+        lines_of(plan)[5],
+        "cost    about 5.3 of 16 epochs of 48 rows; some 8 minutes, 9 minutes at most",
+    ]
+    going_on = " ".join(" ".join(lines_of(both, extended())).split())
+    assert going_on.endswith("; some 1.4 minutes, 7 minutes at most")
+    alone = changed(plan, search={"max_minutes": 9}, compare_untuned=True)
+    assert lines_of(alone)[4:] == [
+        "trials  by TPE for the best validation accuracy, 2 at once with 1 core each",
+        lines_of(plan)[5],
+        "cost    9 minutes: about 8 trials of 2 epochs of 48 rows, 2 to compare",
+    ]
+    assert lines_of(replace(alone, estimate=None))[-1].startswith("cost    9 minutes, trials of 2 epochs")
+    assert lines_of(alone, extended())[-1].startswith("cost    7 minutes more, trials of 2 epochs")
+
+
+def test_a_time_that_is_too_short_is_noted(plan: SweepPlan) -> None:
+    short = replace(changed(plan, search={"max_minutes": 1}), estimate=ESTIMATE)
+    note = "--max-minutes 1: one trial and what comes after it take some 1.5 minutes here"
+    assert note in short.notes
+    assert note not in replace(changed(plan, search={"max_minutes": 2}), estimate=ESTIMATE).notes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "10 seconds"),
+        (42, "50 seconds"),
+        (60, "1 minute"),
+        (100, "1.7 minutes"),
+        (540, "9 minutes"),
+        (5000, "83 minutes"),
+        (9000, "2.5 hours"),
+    ],
+)
+def test_minutes_are_as_exact_as_an_estimate(seconds: float, text: str) -> None:
+    assert minutes_text(seconds) == text
 
 
 def test_a_warm_start_names_the_older_trials(plan: SweepPlan) -> None:
@@ -165,7 +218,7 @@ def test_what_comes_after_the_trials_is_in_the_cost(plan: SweepPlan) -> None:
     much = changed(plan, compare_untuned=True, choice={"confirm": "3x3", "rule": "smallest"})
     text = " ".join(" ".join(lines_of(much)).split())
     assert "winner smallest adapter within 0.5 points of the best mean accuracy over 3 other seeds" in text
-    assert text.endswith("about 5.3 with ASHA; 18 to confirm; 2 to compare")
+    assert text.endswith("about 5.3 of 16 epochs of 48 rows, 18 to confirm, 2 to compare")
     done = extended()
     done.result = SimpleNamespace(untuned="on record")
     assert lines_of(much, done)[-1].endswith("to confirm")
@@ -203,3 +256,15 @@ def test_the_notes_are_shown_before_a_sweep_begins(plan: SweepPlan, monkeypatch:
     shown_there.end(SweepResult(state="finished", metric="accuracy", seconds=80), {})
     assert "finished after 1:20" in pages[-1].data
     assert " left" not in pages[-1].data
+
+
+def test_a_search_on_a_part_says_what_follows_on_all_rows(plan: SweepPlan) -> None:
+    part = plan.encoded.take(Part(np.arange(12), np.arange(6)))
+    search = plan.config.search.model_dump() | {"proxy": 0.25, "finalists": 2}
+    lines = lines_of(replace(changed(plan, search=search), part=part))
+    assert lines[4:6] == [
+        "trials  8 on 25 % of the rows (12) by TPE for the best validation accuracy, 2",
+        "        at once with 1 core each",
+    ]
+    assert lines[6] == "        then the best 2 and the start on all 48 rows; the winner is one of them"
+    assert lines[-1] == "cost    about 5.3 of 16 epochs of 12 rows, 6 of all 48 rows for the finalists"

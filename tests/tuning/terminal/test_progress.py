@@ -92,6 +92,14 @@ def test_the_log_has_a_line_for_each_event() -> None:
     ]
 
 
+def test_a_sweep_in_a_given_time_counts_no_trials_that_may_never_be() -> None:
+    file = StringIO()
+    display = LogDisplay(Console(file=file, width=80))
+    display.begin(summary_of() | {"limits": {"trials": None, "max_minutes": 3}}, ())
+    display.update(trial(1, 2, "stopped", stopped_by="time"))
+    assert "t001 stopped by the time limit: 51.0%; 1 done, about " in file.getvalue()
+
+
 def test_the_answer_is_shown_before_the_sweep_is_tidied_up() -> None:
     winner = Winner.model_validate(
         {
@@ -216,3 +224,27 @@ def test_a_table_where_there_is_a_terminal_else_a_log(monkeypatch: pytest.Monkey
     assert isinstance(make_display(Console(file=StringIO())), LogDisplay)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(make_display(Console(file=StringIO(), force_terminal=True)), LogDisplay)
+
+
+def test_finalists_are_counted_apart_and_lead() -> None:
+    """Whatever the scores of the search, which are on other rows."""
+    display = Progress(Console(file=StringIO()))
+    search = [
+        trial(number, 6, "completed", score=0.9 - number / 10, settings={"rank": number + 1})
+        for number in range(4)
+    ]
+    display.begin(summary_of() | {"part": {"best": 2, "finalists": 3}}, search)
+    assert display.done() == "4 of 4 done"
+    best = display.best()
+    assert best is not None
+    assert best.id == "t000"
+    for number in (0, 1):
+        display.update(
+            trial(number, 6, "completed", score=0.2, id=f"t00{number}-full", finalist_of=f"t00{number}")
+        )
+        assert display.done() == f"4 of 4 done, {number + 1} of 2 finalists"
+    best = display.best()
+    assert best is not None
+    assert best.id == "t000-full"
+    display.update(trial(3, 0, id="t003-full", finalist_of="t003"))
+    assert display.done() == "4 of 4 done, 2 of 3 finalists"

@@ -17,7 +17,9 @@ from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import (
     Confirmed,
+    Gain,
     Reference,
+    StartReference,
     SweepResult,
     TestScores,
     TrialRecord,
@@ -182,11 +184,11 @@ def test_why_it_won_and_what_it_is_compared_with(tmp_path: Path) -> None:
         ["t001", "85.0%", "1.4", "pts", "86.0%", "84.0%"],
         ["t003", "70.0%", "0.0", "pts", "70.0%", "70.0%"],
     ]
-    assert f"chosen by    {rule} " in text
+    assert f"chosen by    {rule}" in [line.rstrip() for line in lines]
     judged = sweep_of(tmp_path, "loss", result)
     judged.folder.write_config(SweepConfig(name="loss", search=SearchSettings(objective="loss")))
     text = "\n".join(lines_of(result_text(judged)))
-    assert f"chosen by    {rule}; trials were judged by loss " in text
+    assert f"chosen by    {rule}; trials were judged by loss" in text
     assert "t003 by loss, t000 by smallest within 0.5 points" in text
     assert "without a neural network scores higher" in text
     assert "t000, the winner of fewer trials: 86.1%" in text
@@ -219,7 +221,8 @@ def test_the_result_holds_what_the_records_hold(searched: list[str], tmp_path: P
     assert winner.split()[2:5] == ["86.1%", "79.4%", "0.457"]
     untuned = next(line for line in text.splitlines() if line.startswith("untuned default"))
     assert untuned.split()[2:5] == ["65.0%", "60.0%", "1.200"]
-    assert "+21.1 points to" in text
+    assert "Tuning adds +21.1 points of accuracy to the untuned default." in text
+    assert any(line.startswith("untuned  ") for line in text.splitlines())
     assert "x[0]" in text, "brackets are not markup"
     assert "[this]" in text
 
@@ -343,3 +346,62 @@ def test_numbers_as_a_person_writes_them() -> None:
         f"encoder.layer.{layer}.attention.self.{kind}" for layer in range(9) for kind in ("query", "value")
     ]
     assert kinds_of([*names, "pooler.dense"]) == "attention.self.query, attention.self.value, pooler.dense"
+
+
+def started(near: Sequence[str] = ("t003",), **fields: Any) -> tuple[list[TrialRecord], SweepResult]:
+    """The trials above, the first of which is the known-good start, and their result."""
+    trials = [TRIALS[0].model_copy(update={"start": 1}), *TRIALS[1:]]
+    start = StartReference(
+        id="t000",
+        hyperparameters=SETTINGS,
+        score=0.512,
+        test=TestScores(accuracy=0.85, macro_f1=0.78, loss=0.5),
+        interval={"accuracy": (0.83, 0.87)},
+    )
+    known = {
+        "start": start,
+        "over_start": Gain(difference=0.011, interval=(-0.004, 0.026)),
+        "near": tuple(near),
+    }
+    return trials, RESULT.model_copy(update=known | fields)
+
+
+@pytest.mark.parametrize("searched", [["rank"], list(SETTINGS)[:5], list(SETTINGS)])
+def test_the_start_is_marked_and_what_the_search_adds_to_it_comes_first(
+    searched: list[str], tmp_path: Path
+) -> None:
+    """Its row stands below the winner's with an interval, its sentence before that of the untuned settings."""
+    trials, result = started()
+    lines = lines_of(result_text(sweep_of(tmp_path, "demo", result, searched, trials)))
+    marked = [line.split()[0] for line in lines if line.startswith("t0") and "failed" not in line]
+    assert marked == ["t001", "t003~", "t000*"]
+    assert "* the known-good start, ~ within noise of the winner" in " ".join(" ".join(lines).split())
+    winner = next(number for number, line in enumerate(lines) if line.startswith("winner t001"))
+    row = ["known-good", "start", "t000", "85.0%", "83.0%", "to", "87.0%", "78.0%", "0.500"]
+    assert lines[winner + 1].split() == row
+    text = " ".join(" ".join(lines).split())
+    added = (
+        "The search adds +1.1 points of accuracy to its known-good start t000 (95 % interval -0.4 to +2.6): "
+        "within noise. Tuning adds +21.1 points of accuracy to the untuned default."
+    )
+    assert added in text
+    assert "within noise the validation scores of t003" in text
+
+
+def test_marks_that_no_trial_has_are_not_explained(tmp_path: Path) -> None:
+    trials, result = started(near=())
+    text = "\n".join(lines_of(result_text(sweep_of(tmp_path, "demo", result, trials=trials))))
+    assert "* the known-good start" in text
+    assert "~" not in text
+    plain = "\n".join(lines_of(result_text(sweep_of(tmp_path, "older", RESULT))))
+    assert "*" not in plain
+    assert "known-good" not in plain
+
+
+def test_other_programs_see_the_start_and_what_is_noise(tmp_path: Path) -> None:
+    trials, result = started()
+    entries = status_entries(sweep_of(tmp_path, "demo", result, trials=trials))
+    assert entries["start"]["id"] == "t000"
+    assert entries["over_start"] == {"difference": 0.011, "interval": (-0.004, 0.026)}
+    assert (entries["over_untuned"], entries["near"]) == (None, ("t003",))
+    assert [entry["start"] for entry in entries["trials"]] == [1, None, None, None, None]

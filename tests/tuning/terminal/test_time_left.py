@@ -145,6 +145,68 @@ def test_the_share_that_is_done_stays_between_none_and_all(asha: bool, clock: li
             assert min(left.seconds(trials.values()) or (0,)) >= 0
 
 
+def limited(minutes: float, trials: int | None, spent: float = 0.0) -> dict[str, Any]:
+    """A sweep whose time is limited, whose plan expects ten seconds a rung."""
+    limits = {"max_minutes": minutes, "trials": trials}
+    return summary_of() | {"limits": limits, "estimate": {"rung": 10.0}, "spent": spent}
+
+
+def test_the_plans_pace_tells_before_the_first_rung(clock: list[float]) -> None:
+    left = TimeLeft(summary_of(steps=[]) | {"estimate": {"rung": 5.0}}, [])
+    assert left.seconds([trial(0, 0)]) == (pytest.approx(4 * 6 * 5 / 2), 0)
+    assert left.seconds([trial(0, 1)]) == (pytest.approx((5 + 3 * 6) * 10 / 2), 0)
+    assert TimeLeft(summary_of() | {"estimate": None}, []).seconds([trial(0, 0)]) is None
+
+
+def test_no_more_time_is_left_than_the_limit_allows(clock: list[float]) -> None:
+    """Steps of 133 s are kept back; trials have the rest, or less where they need less."""
+    left = TimeLeft(limited(4, trials=4, spent=30), [])
+    assert left.seconds([trial(0, 0)]) == (pytest.approx(240 - 30 - 133), 133)
+    clock[0] += 60
+    assert left.seconds([trial(0, 0)]) == (pytest.approx(17), 133)
+    clock[0] += 60
+    assert left.seconds([trial(0, 0)]) == (0, 133)
+    much = TimeLeft(limited(60, trials=4), [])
+    assert much.seconds([trial(0, 0)]) == (pytest.approx(120), 133)
+
+
+def test_where_only_the_time_ends_a_sweep_all_of_it_is_left(clock: list[float]) -> None:
+    left = TimeLeft(limited(60, trials=None), [])
+    left.update([trial(number, 6, "completed") for number in range(4)])
+    assert left.seconds([trial(number, 6, "completed") for number in range(40)]) == (3600 - 133, 133)
+    assert 0 < left.share_done([trial(number, 6, "completed") for number in range(40)]) < 1
+    left.phase("scoring t001")
+    clock[0] += 3
+    trials, after = left.seconds([trial(0, 6, "completed")]) or (0, 0)
+    assert (trials, after) == (0, pytest.approx(7 - 3 + 6))
+
+
 def test_an_estimate_in_words() -> None:
     assert about(80) == "about 1:20"
     assert about(0.2) == "a few seconds"
+
+
+def test_finalists_are_a_step_that_tells_how_far_it_is(clock: list[float]) -> None:
+    """Their rungs take longer, and say nothing about the pace of the search."""
+    step = {"text": "training the finalists", "rungs": 24, "seconds": 0, "beside": False, "trials": True}
+    summary = summary_of(steps=[step, *STEPS]) | {"part": {"best": 2, "finalists": 3}}
+    left = TimeLeft(summary, [])
+    ended = [
+        trial(number, 6, "completed").model_copy(update={"score": 0.5 - number / 10}) for number in range(4)
+    ]
+    later = 120 + 5 + 2 + 6
+    assert left.seconds(ended) == (0, 240 + later)
+    left.phase("training the finalists on all rows")
+    last = [
+        trial(number, 3, pace=40).model_copy(
+            update={"id": f"t00{number}-full", "finalist_of": f"t00{number}"}
+        )
+        for number in range(2)
+    ]
+    clock[0] += 120
+    left.update([*ended, *last])
+    # Six of twelve rungs are done after two minutes.
+    assert left.seconds([*ended, *last]) == (0, pytest.approx(120 + later))
+    assert left.share_done([*ended, *last]) == pytest.approx(1 / 2, abs=0.2)
+    left.phase("confirming the best 2 on other seeds")
+    assert left.seconds([*ended, *last]) == (0, pytest.approx(later))

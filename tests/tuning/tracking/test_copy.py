@@ -18,7 +18,9 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import (
     EvaluationRecord,
+    Gain,
     Reference,
+    StartReference,
     SweepResult,
     TestScores,
     TrialRecord,
@@ -815,3 +817,59 @@ def test_params_keep_to_mlflows_limits_and_hide_passwords(place: Place) -> None:
     assert stored == params
     (kept,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/config.yaml")
     assert "secret" not in kept.read_text()
+
+
+def test_the_start_and_what_the_search_adds_to_it(place: Place) -> None:
+    """Metrics and a tag of the sweep's run, tags of the trials; a sweep that goes on loses what no longer holds."""
+    trials = [TRIALS[0], TRIALS[1].model_copy(update={"start": 1}), TRIALS[3].model_copy(update={"start": 2})]
+    for record in trials:
+        place.folder.write_trial(record.model_copy(update={"state": "completed"}))
+    start = StartReference(
+        id="t001",
+        settings={"rank": 8},
+        score=0.3,
+        test=TestScores(accuracy=0.7, macro_f1=0.6, loss=0.9),
+        interval={"accuracy": (0.65, 0.75)},
+    )
+    known = {
+        "start": start,
+        "over_start": Gain(difference=0.09, interval=(0.05, 0.13)),
+        "over_untuned": Gain(difference=0.48),
+        "near": ("t003",),
+    }
+    place.folder.write_result(RESULT.model_copy(update=known))
+    place.copy().publish()
+    runs = place.runs()
+    metrics = runs["demo"].data.metrics
+    assert {name: value for name, value in metrics.items() if name.startswith(("start/", "over_"))} == {
+        "start/score": 0.3,
+        "start/test_accuracy": 0.7,
+        "start/test_macro_f1": 0.6,
+        "start/test_loss": 0.9,
+        "start/test_accuracy_low": 0.65,
+        "start/test_accuracy_high": 0.75,
+        "over_start/test_accuracy": 0.09,
+        "over_start/test_accuracy_low": 0.05,
+        "over_start/test_accuracy_high": 0.13,
+        "over_untuned/test_accuracy": 0.48,
+    }
+    added = (
+        "The search adds +9.0 points of accuracy to its known-good start t001 (95 % interval +5.0 to +13.0)."
+    )
+    assert runs["demo"].data.tags["lorasweep.added"] == added
+    tags = {name: run.data.tags for name, run in runs.items()}
+    assert {name: tag.get("lorasweep.start") for name, tag in tags.items() if name != "demo"} == {
+        "t000": None,
+        "t001": "1",
+        "t003": "2",
+    }
+    assert [name for name, tag in tags.items() if tag.get("lorasweep.near") == "true"] == ["t003"]
+    note = place.note("demo") or ""
+    assert "known-good start t001 70.0%, untuned default 31.0%" in note
+    assert "| known-good start t001 | 70.0% | 60.0% | 0.9000 |" in note
+    assert note.index("The search adds") < note.index("Tuning adds") < note.index("| test split |")
+    place.folder.write_result(RESULT)
+    place.copy().publish()
+    again = place.runs()
+    assert "lorasweep.added" not in again["demo"].data.tags
+    assert "lorasweep.near" not in again["t003"].data.tags

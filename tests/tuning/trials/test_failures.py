@@ -97,3 +97,19 @@ def test_failures_that_say_nothing_about_their_settings(ends: str, expected: lis
         for number, end in enumerate(ends.split())
     ]
     assert [trial.number for trial in worth_another_try(trials)] == expected
+
+
+def test_finalists_that_all_failed_are_tried_again_whatever_the_search_did() -> None:
+    ended = TrialRecord(id="t000", number=0, state="completed", ended=1)
+    last = [
+        TrialRecord(
+            id=f"t00{number}-full",
+            number=number,
+            finalist_of=f"t00{number}",
+            state="failed",
+            error=f"e{number}",
+        )
+        for number in range(2)
+    ]
+    assert worth_another_try([ended, *last]) == last
+    assert worth_another_try([ended, last[0], last[1].model_copy(update={"state": "completed"})]) == []

@@ -16,9 +16,11 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
-from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
+from lorasweep.tuning.record.words import counts_text
+from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
 
 RUNGS = 3
 TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
@@ -160,6 +162,22 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     assert heard.states[-2:] == [(0, "completed", 3), (1, "stopped", 1)]
 
 
+def test_a_trial_that_the_time_ended_says_so(folder: SweepFolder) -> None:
+    """Unless it had all its rungs by then; the stopping rule's own are its own."""
+    cut: set[str] = set()
+    recorder = Recorder(folder, RUNGS, ["rank"], cut=cut)
+    for number, rungs in enumerate((1, 1, RUNGS)):
+        reach(recorder, ray_trial(number), rungs, 0.5, 0.5, 1)
+        if number:
+            cut.add(f"ray{number}")
+        recorder.on_trial_complete(0, [], ray_trial(number))
+    ends = [(trial.state, trial.stopped_by) for trial in folder.trials()]
+    assert ends == [("stopped", None), ("stopped", "time"), ("completed", None)]
+    assert counts_text(folder.trials(), "ASHA") == (
+        "1 completed, 1 stopped by ASHA, 1 stopped by the time limit"
+    )
+
+
 def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
     """Told by the trial itself, or by Ray; also when its process died before it began."""
     recorder = Recorder(folder, RUNGS, ["rank"])
@@ -266,3 +284,45 @@ def test_ray_can_pickle_it(folder: SweepFolder) -> None:
     """Ray saves its callbacks; what this one holds (a terminal, a database) stays behind."""
     recorder = Recorder(folder, RUNGS, ["rank"], Listeners([Heard(folder)]))
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}
+
+
+def test_the_best_evaluations_outcomes_outlive_its_checkpoint(folder: SweepFolder, tmp_path: Path) -> None:
+    """Trials are compared row by row after the losers' checkpoints are gone. One that has none is let be."""
+    recorder, full = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
+    recorder.on_trial_start(0, [], full)
+    kept = folder.outcomes("t000")
+
+    def next_rung(rung: int, score: float, best: float, best_rung: int) -> None:
+        checkpoint = tmp_path / f"c{rung}"
+        checkpoint.mkdir()
+        (checkpoint / OUTCOMES_FILE).write_bytes(b"of rung %d" % rung)
+        evaluation = {"rung": rung, "accuracy": score, "seconds": 1.0}
+        told = {SCORE: best, OBJECTIVE: 1 - best, RUNG: rung, BEST_RUNG: best_rung, "evaluation": evaluation}
+        recorder.on_trial_result(0, [], full, told | {"trainable_parameters": 9, "notes": []})
+        recorder.on_checkpoint(0, [], full, SimpleNamespace(path=str(checkpoint)))  # type: ignore[arg-type]
+
+    next_rung(1, 0.4, 0.4, 1)
+    next_rung(2, 0.7, 0.7, 2)
+    assert kept.read_bytes() == b"of rung 2"
+    next_rung(3, 0.6, 0.7, 2)
+    assert kept.read_bytes() == b"of rung 2"
+    reach(recorder, ray_trial(1), 1, 0.5, 0.5, 1)
+    assert not folder.outcomes("t001").exists()
+
+
+def test_a_finalist_has_a_record_of_its_own(folder: SweepFolder) -> None:
+    """Under its own id, with the number and the place among the starts of its search trial."""
+    heard = Heard(folder)
+    recorder = Recorder(folder, RUNGS, ["rank"], heard)
+    reach(recorder, ray_trial(0), 1, 0.4, 0.4, 1)
+    last = ray_trial(0)
+    last.config |= {"id": "t000-full", "finalist_of": "t000"}
+    assert ray_trial_name(last) == "t000-full"
+    recorder.on_trial_start(0, [], last)
+    reach(recorder, last, 1, 0.3, 0.3, 1)
+    first, second = folder.trials()
+    assert (first.id, first.finalist_of, first.score) == ("t000", None, 0.4)
+    assert (second.id, second.number, second.finalist_of, second.score) == ("t000-full", 0, "t000", 0.3)
+    assert (second.start, second.searched, second.checkpoint) == (1, ("rank",), "c1")
+    ended = [record.model_copy(update={"state": "stopped"}) for record in (first, second)]
+    assert past_scores(ended).keys() == {"t000"}, "the stopping rule sees one kind of scores"

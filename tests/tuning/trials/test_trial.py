@@ -23,7 +23,9 @@ from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.settings import TrainingSettings
+from lorasweep.training.scores.noise import contributions, standard_error
+from lorasweep.training.settings import Metric, TrainingSettings
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, read_outcomes
 from lorasweep.tuning.record.reported import BEST_FILE, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.trials import trial
 
@@ -189,3 +191,20 @@ def test_a_gpu_that_torch_cannot_use_ends_the_trial_with_one_line() -> None:
 def setup(share: float) -> trial.TrialSetup:
     """Of trials with one thread."""
     return trial.TrialSetup(BaseModel("x", "x", None, "bert"), TrainingSettings(precision="fp32"), 1, share)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "loss"])
+def test_a_trial_says_how_noisy_its_scores_are(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, metric: Metric
+) -> None:
+    """A standard error with each evaluation, and a best one's rows in its checkpoint."""
+    by_metric = settings().model_copy(update={"metric": metric})
+    monkeypatch.setitem(globals(), "settings", lambda: by_metric)
+    (first, *_) = run(monkeypatch, tiny_base("bert"), place := tmp_path / "checkpoint", kept=1)
+    outcomes = read_outcomes(place / OUTCOMES_FILE, 1)
+    assert outcomes is not None
+    assert outcomes.labels.tolist() == dataset().validation.labels.tolist()
+    assert contributions(outcomes, metric).mean() == pytest.approx(first["evaluation"][metric], abs=1e-6)
+    error = first["evaluation"]["standard_error"]
+    assert error == pytest.approx(standard_error(outcomes, metric))
+    assert error > 0

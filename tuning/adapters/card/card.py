@@ -19,11 +19,13 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
+from lorasweep.tuning.record.finalists import searched_trials
+from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, one_line
+from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, one_line, part_text
 from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -69,6 +71,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         won=won,
         tested=tested,
         scores=list(_score_rows(trial, tested, result)),
+        added=gain_texts(result) if won and result else [],
         classes=classes,
         class_rows=_class_rows(data, classes),
         left_out=[(name, f"{rows:,}") for name, rows in data.left_out_classes.items()],
@@ -83,6 +86,8 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         # A space may be a file of this machine: its name says enough.
         space=Path(sweep.config.search.space).name,
         ranges=_ranges(sweep),
+        part=part_text(sweep.plan),
+        searched=len(searched_trials(sweep.trials)),
         counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
         stopping=stopping_rule(sweep.config.search).label,
         judged=f"; trials {judged}" if (judged := judged_text(sweep.metric, sweep.objective)) else "",
@@ -128,6 +133,8 @@ def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult |
         if tested.interval:
             ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in tested.interval.items()}
             yield ["this, 95 % bootstrap interval", "test", *(ends.get(name, "") for name in SCORES)]
+    if result and result.start:
+        yield [f"known-good start {result.start.id}", "test", *_figures(result.start.test)]
     if result and result.untuned:
         yield ["untuned settings", "test", *_figures(result.untuned.test)]
     for name, test in result.baselines.items() if result else ():

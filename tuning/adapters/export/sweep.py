@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lorasweep.training.data.dataset import Dataset, Texts
+from lorasweep.training.data.part import part_of
 from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
@@ -95,7 +96,8 @@ def export_sweep(
         folder = stage if convert is None else Path(temporary)
         report = _write(sweep, record, data, checkpoint, folder, out)
         if convert is not None:
-            converted = convert(folder, stage, out.name, _first_rows(data, report.rows))
+            judged_by = _judged_by(sweep, record, data)
+            converted = convert(folder, stage, out.name, _first_rows(data, report.rows, judged_by))
             report = replace(report, converted=converted, is_adapter=False)
     return report
 
@@ -122,16 +124,26 @@ def _write(
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep), expected)
-    rows = _first_rows(data, len(expected))
+    rows = _first_rows(data, len(expected), _judged_by(sweep, record, data))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
 
 
-def _first_rows(data: Dataset, count: int) -> Texts:
-    """The first validation rows: those whose logits a trial keeps with its checkpoint."""
-    texts = data.validation
+def _judged_by(sweep: SweepRecord, record: TrialRecord, data: Dataset) -> np.ndarray:
+    """Numbers of the validation rows that a trial was judged by; int64, shape (rows,)."""
+    proxy = sweep.config.search.proxy
+    if proxy is None or not sweep.on_part(record):
+        return np.arange(len(data.validation))
+    return part_of(data.train.labels, data.validation.labels, proxy, sweep.config.training.seed).validation
+
+
+def _first_rows(data: Dataset, count: int, judged_by: np.ndarray) -> Texts:
+    """The first validation rows of a trial: those whose logits it keeps with its checkpoint."""
+    texts, rows = data.validation, judged_by[:count].tolist()
     return Texts(
-        texts.text[:count], texts.pair[:count] if texts.pair is not None else None, texts.labels[:count]
+        [texts.text[row] for row in rows],
+        [texts.pair[row] for row in rows] if texts.pair is not None else None,
+        texts.labels[rows],
     )
 
 

@@ -30,7 +30,7 @@ from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine
-from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
+from lorasweep.tuning.record.results import Gain, StartReference, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
 from lorasweep.tuning.sweep.winner import write_winner
@@ -382,3 +382,22 @@ def test_a_sweep_without_a_result_still_has_a_card(sweep: SweepFolder) -> None:
     checked_metadata(card_of(sweep))
     sweep.write_result(SweepResult(state="failed", metric="loss"))
     checked_metadata(card_of(sweep))
+
+
+def test_what_the_search_added_is_told(sweep: SweepFolder) -> None:
+    """Beside the start's scores, and of the winner alone."""
+    result = sweep.result()
+    assert result is not None
+    assert result.winner is not None
+    body = card_of(sweep)
+    assert "known-good" not in body
+    assert escape("Tuning adds +62.5 points of accuracy to the untuned default.") + "\n" in body
+    start = StartReference(
+        id="t001", hyperparameters=result.winner.hyperparameters, score=0.5, test=result.winner.test
+    )
+    gain = Gain(difference=0.0, interval=(-0.02, 0.02))
+    sweep.write_result(result.model_copy(update={"start": start, "over_start": gain}))
+    body = card_of(sweep)
+    assert "| known-good start t001 | test | 0.8750 | 0.7500 | 0.5000 |" in body
+    assert escape("The search found nothing better than its start, t001: +0.0 points of accuracy") in body
+    assert "Tuning adds" not in card_of(sweep, "t001")

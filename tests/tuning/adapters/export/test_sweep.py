@@ -20,6 +20,7 @@ from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
 from transformers import AutoTokenizer
 
 from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.part import part_of
 from lorasweep.training.errors import ExportError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.training.settings import Metric
@@ -247,3 +248,29 @@ def test_the_table_of_formats_is_whole_and_light() -> None:
     code = "import sys, lorasweep.tuning.adapters; print({'torch', 'transformers', 'ray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_trial_of_a_search_on_a_part_is_compared_on_its_own_rows(
+    sweep: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the part come from all over the validation split; a finalist's are its first ones."""
+    monkeypatch.setattr("lorasweep.training.data.part.ENOUGH_VALIDATION_ROWS", 3)
+    config = sweep.config()
+    search = config.search.model_copy(update={"proxy": 0.4})
+    sweep.write_config(config.model_copy(update={"search": search}))
+    data, logits = Dataset.load(sweep.data), own_logits(sweep, "t000")
+    part = part_of(data.train.labels, data.validation.labels, 0.4, 0)
+    assert len(part.validation) < len(logits) == len(data.validation)
+    shutil.rmtree(sweep.winner, ignore_errors=True)
+    save_file({"logits": logits[part.validation]}, sweep.ray / "t000" / "checkpoint" / "probe.safetensors")
+    report = export_sweep(sweep, tmp_path / "part", trial="t000")
+    assert (report.rows, report.max_difference < 1e-3) == (len(part.validation), True)
+
+    last = sweep.trials()[0].model_copy(update={"id": "t000-full", "finalist_of": "t000"})
+    sweep.write_trial(last)
+    with pytest.raises(ExportError, match="predict"):
+        export_sweep(sweep, tmp_path / "wrong", trial="t000-full")
+    save_file({"logits": logits}, sweep.ray / "t000" / "checkpoint" / "probe.safetensors")
+    assert export_sweep(sweep, tmp_path / "full", trial="t000-full").rows == len(logits)
+    with pytest.raises(ExportError, match="predict"):
+        export_sweep(sweep, tmp_path / "wrong", trial="t000")

@@ -1,0 +1,111 @@
+"""The known-good start, scored like the winner, and what the search added to it and to the untuned settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from lorasweep.training.errors import TrainingError
+from lorasweep.training.scores.noise import paired_interval
+from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.files import write_bytes
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.predictions import TEST_FILE
+from lorasweep.tuning.record.results import Gain, Reference, StartReference, TrialRecord, Winner
+from lorasweep.tuning.record.starts import start_like
+from lorasweep.tuning.sweep.after_trials import score_test
+
+# Names of the files of their test predictions.
+START, UNTUNED = "start", "untuned"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compares the winner with others on the test split.
+
+    Attributes:
+        labels: of the test rows; int, shape (rows,).
+        predict: a trial's test logits, shape (rows, classes).
+    """
+
+    folder: SweepFolder
+    metric: Metric
+    labels: np.ndarray
+    predict: Callable[[TrialRecord], np.ndarray]
+
+    def start(
+        self, trials: Sequence[TrialRecord], winner: Winner, earlier: StartReference | None
+    ) -> StartReference | None:
+        """The start's reference; None where the sweep has no known-good start.
+
+        Where the start has won, the numbers are the winner's. Predictions that are on disk are not made again.
+
+        Raises:
+            TrainingError: its trial failed, or was not trained on the winner's rows, or its checkpoint is lost.
+        """
+        won = next(trial for trial in trials if trial.id == winner.id)
+        trial = start_like(trials, won)
+        if trial is None:
+            return None
+        if isinstance(trial, str):
+            raise TrainingError(trial)
+        if trial.id == winner.id:
+            return _reference(trial, winner)
+        if earlier is not None and earlier.id == trial.id and self.stored(START) is not None:
+            return earlier
+        if trial.score is None:
+            raise TrainingError(f"{trial.id} has no score: {trial.error or 'it was not trained'}")
+        if trial.checkpoint is None:
+            raise TrainingError(f"{trial.id} has no checkpoint")
+        logits = self.predict(trial)
+        self.store(START, logits)
+        tested = {
+            "test": score_test(logits, self.labels),
+            "interval": bootstrap_intervals(logits, self.labels),
+        }
+        return _reference(trial, winner.model_copy(update=tested))
+
+    def gain(self, name: str) -> Gain | None:
+        """What the winner has over stored predictions; None where a file is missing or does not fit."""
+        winner, other = _logits(self.folder.winner / TEST_FILE), self.stored(name)
+        if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
+            return None
+        difference, low, high = paired_interval(winner, other, self.labels, self.metric)
+        return Gain(difference=difference, interval=(low, high))
+
+    def gain_over(self, name: str, winner: Winner, other: Reference | StartReference) -> Gain:
+        """The same; without an interval where an older version has kept no predictions."""
+        difference = getattr(winner.test, self.metric) - getattr(other.test, self.metric)
+        return self.gain(name) or Gain(difference=difference)
+
+    def store(self, name: str, logits: np.ndarray) -> None:
+        """Keep test predictions: another winner of the extended sweep is compared with them, too."""
+        path = self.folder.compared(name)
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, save({"logits": np.ascontiguousarray(logits)}))
+
+    def stored(self, name: str) -> np.ndarray | None:
+        """Test predictions that were kept; None where they are missing, broken, or not of these rows."""
+        logits = _logits(self.folder.compared(name))
+        return logits if logits is not None and len(logits) == len(self.labels) else None
+
+
+def _reference(trial: TrialRecord, tested: Winner) -> StartReference:
+    return StartReference(
+        id=trial.id,
+        hyperparameters=trial.hyperparameters,
+        score=trial.score or 0.0,
+        test=tested.test,
+        interval=tested.interval,
+    )
+
+
+def _logits(path: object) -> np.ndarray | None:
+    try:
+        return np.asarray(load_file(str(path))["logits"])
+    except Exception:  # safetensors has its own errors for missing and broken files
+        return None
