@@ -82,10 +82,10 @@ def confirmed_config(sweep: SweepRecord, confirm: str) -> SweepConfig:
     kept = len(kept_best(best))
     if sweep.state == "finished" and kept < len(best):
         # Without its checkpoint a trial could be confirmed, but neither tested nor exported.
+        less = f"use {kept}x{seeds}, or " if kept else ""
         raise SettingError(
             ["choice", "confirm"],
-            f"sweep {sweep.name} keeps the checkpoints of its best {kept}; use {kept}x{seeds}, or add trials "
-            "with --extend",
+            f"sweep {sweep.name} keeps the checkpoints of its best {kept}; {less}add trials with --extend",
             value=confirm,
         )
     return config
