@@ -159,7 +159,7 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
         plan = plan_sweep(config)
         at_once = plan.resources.concurrency
         stack.enter_context(
-            patch("lorasweep.tuning.sweep.run.run_trial", after_meeting(trial, place, at_once))
+            patch("lorasweep.tuning.sweep.rounds.run_trial", after_meeting(trial, place, at_once))
         )
         if not to_the_end:
             stack.enter_context(patch("lorasweep.tuning.sweep.run.choose_winner", _stop))

@@ -72,7 +72,7 @@ DRIVER_SPANS = {
 }
 # What stands in for a function, so that the worker records its own spans.
 REPLACED = {
-    "lorasweep.tuning.sweep.run.run_trial": timed_trial,
+    "lorasweep.tuning.sweep.rounds.run_trial": timed_trial,
     "lorasweep.tuning.sweep.winner.predict_test": timed_prediction,
 }
 CREATE_FOLDER = "lorasweep.tuning.sweep.start.create_folder"

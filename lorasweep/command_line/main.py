@@ -19,7 +19,6 @@ from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.sweep.extend import kept_best
 from lorasweep.tuning.terminal.console import PlainConsole, console, discard_output, next_steps, print_json
 
 app = App(
@@ -256,6 +255,8 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
         retry = folder.command("resume", "--retry-failed")
         again = [(retry, "try the failed trials again")]
     if sweep.result is not None and sweep.result.near and not sweep.result.confirmed:
+        from lorasweep.tuning.sweep.extend import kept_best  # imports numpy, which `--help` does without
+
         kept = kept_best(sweep.record.ranked())[:3]
         if len(kept) > 1:
             told = "the best are within noise of each other: train them on other seeds, the mean decides"
