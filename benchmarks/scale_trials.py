@@ -19,12 +19,13 @@ from scale_costs import Costs, drive
 from scale_process import let_workers_import
 
 from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import trainable_parameters
 from lorasweep.training.settings import DataSettings, Hyperparameters
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
-from lorasweep.tuning.record.reported import BEST_RUNG, RUNG, SCORE
+from lorasweep.tuning.record.reported import BEST_RUNG, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.trials.checkpoints import write_checkpoint
 from lorasweep.tuning.trials.trial import RUNG_SCORE, TrialSetup, start_state
 
@@ -59,6 +60,7 @@ def costless_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSet
         tune.report(
             {
                 SCORE: score,
+                OBJECTIVE: score,
                 RUNG: rung,
                 RUNG_SCORE: score,
                 BEST_RUNG: rung,
@@ -79,7 +81,8 @@ def _train_once(
     state = start_state(data, setup, hyperparameters, torch.device("cpu"))
     evaluation = next(iter(fine_tune(state, data, hyperparameters, setup.training_settings)))
     folder = tempfile.mkdtemp(prefix="lorasweep-")
-    write_checkpoint(state, evaluation, evaluation.scores.accuracy, evaluation.rung, Path(folder))
+    best = Best("accuracy", evaluation.scores.accuracy, evaluation.rung)
+    write_checkpoint(state, evaluation, best, best, Path(folder))
     return evaluation.to_dict(), folder, trainable_parameters(state.model)
 
 

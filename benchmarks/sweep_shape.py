@@ -77,4 +77,4 @@ def draw_settings(space: SearchSpace, count: int, seed: int) -> list[dict[str, A
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     drawn = [study.ask(space.distributions()).params for _ in range(count - 1)]
-    return [dict(space.start_point()), *drawn]
+    return [*space.start_points()[:1], *drawn]

@@ -72,9 +72,10 @@ def sweeps_frame(records: Sequence[SweepRecord]) -> pd.DataFrame:
                 "ended": sum(not trial.unfinished for trial in record.trials),
                 "trials": record.config.search.trials,
                 "metric": record.metric,
+                "objective": record.objective,
                 "score": ranked[0].score if ranked else None,
                 "test_accuracy": winner.test.accuracy if winner else None,
             }
         )
-    columns = ["name", "state", "ended", "trials", "metric", "score", "test_accuracy"]
+    columns = ["name", "state", "ended", "trials", "metric", "objective", "score", "test_accuracy"]
     return pd.DataFrame(rows, columns=columns)

@@ -42,7 +42,7 @@ class FunctionSpace:
     text: str | None = None
 
     # Where to start and what is constant only the function knows.
-    start: ClassVar[Mapping[str, Any]] = {}
+    starts: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     constants: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
@@ -86,9 +86,9 @@ class FunctionSpace:
         """First line of the function's docstring, or nothing."""
         return (inspect.getdoc(self._loaded) or "").partition("\n")[0]
 
-    def start_point(self) -> dict[str, Any]:
-        """Empty, as `start`."""
-        return {}
+    def start_points(self) -> list[dict[str, Any]]:
+        """Empty, as `starts`."""
+        return []
 
     @property
     def searched(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from optuna.distributions import BaseDistribution
 from lorasweep.search_spaces.domains import Domain, Value, parse, show
 from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
+from lorasweep.search_spaces.starts import Start, check_starts, starts_text, take_starts
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.files.yaml_file import dump_yaml, parse_yaml, read_yaml
+from lorasweep.training.files.yaml_file import one_line, parse_yaml, read_yaml
 from lorasweep.training.settings import Hyperparameters
 
 SHIPPED = Path(__file__).parent
@@ -30,7 +31,8 @@ class SearchSpace:
     Attributes:
         name: how the space is shown.
         parameters: name → domain or constant.
-        start: hyperparameters that a sweep tries first: a value for each searched name, or nothing.
+        starts: known-good hyperparameters that a sweep tries first, in this order: in each a value for every
+            searched name. May be empty.
         about: when to use the space, in a line.
 
     Example:
@@ -41,7 +43,7 @@ class SearchSpace:
 
     name: str
     parameters: Mapping[str, Domain | Value]
-    start: Mapping[str, Value] = field(default_factory=dict)
+    starts: tuple[Start, ...] = ()
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -55,29 +57,7 @@ class SearchSpace:
             raise SettingsError(
                 "nothing to search; give a hyperparameter a domain: rank: {choice: [4, 8, 16]}"
             )
-        if self.start:
-            self._check_start()
-
-    def _check_start(self) -> None:
-        for name, value in self.start.items():
-            if name not in self.parameters:
-                raise SettingsError(
-                    f"start: {name} is not in this space{nearest(name, self.parameters)}; "
-                    f"it has {', '.join(self.parameters)}"
-                )
-            with _place("start"):
-                check_value(name, value)
-            domain = self.parameters[name]
-            if isinstance(domain, Domain):
-                if value not in domain:
-                    raise SettingsError(f"start: {name}: {show(value)} is outside the space; it has {domain}")
-            elif value != domain:
-                raise SettingsError(
-                    f"start: {name}: {show(value)} is outside the space, where it is always {show(domain)}"
-                )
-        missing = [name for name in self.searched if name not in self.start]
-        if missing:
-            raise SettingsError(f"start: no value for {', '.join(missing)}; give one for each searched name")
+        check_starts(self.starts, self.parameters)
 
     @property
     def searched(self) -> dict[str, Domain]:
@@ -103,20 +83,21 @@ class SearchSpace:
         """
         return make_hyperparameters({**self.constants, **values})
 
-    def start_point(self) -> dict[str, Value]:
-        """The start's values of the searched names, as Optuna's `enqueue_trial` takes them; may be empty."""
-        return {name: self.start[name] for name in self.searched if name in self.start}
+    def start_points(self) -> list[dict[str, Value]]:
+        """Each start's values of the searched names, as Optuna's `enqueue_trial` takes them; may be empty."""
+        return [{name: start[name] for name in self.searched} for start in self.starts]
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of the searched names."""
         return {name: domain.distribution() for name, domain in self.searched.items()}
 
     def describe(self) -> list[tuple[str, str]]:
-        """Rows (name, values) for display: "4, 8, 16", "1e-4 ... 1e-2 (log)", or the constant."""
-        return [
+        """Rows (name, values) for display: "4, 8, 16", "1e-4 ... 1e-2 (log)", or the constant; last the starts."""
+        rows = [
             (name, str(domain) if isinstance(domain, Domain) else show(domain))
             for name, domain in self.parameters.items()
         ]
+        return [*rows, ("starts", starts_text(self.start_points()))] if self.starts else rows
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self.describe())
@@ -128,15 +109,17 @@ class SearchSpace:
             for name, domain in self.parameters.items()
         }
         head = {"about": self.about} if self.about else {}
-        return head | ({"start": dict(self.start)} if self.start else {}) | parameters
+        return head | ({"starts": [dict(start) for start in self.starts]} if self.starts else {}) | parameters
 
     def to_yaml(self) -> str:
-        """The space as YAML, one line for each hyperparameter; `from_yaml` reads it back."""
-        lines = [
-            # The outer braces would put the whole space on one line.
-            dump_yaml({name: value}, default_flow_style=True, width=10**6)[1:-2]
-            for name, value in self.to_mapping().items()
-        ]
+        """The space as YAML, one line for each hyperparameter and each start; `from_yaml` reads it back."""
+        lines = []
+        for name, value in self.to_mapping().items():
+            if name == "starts":
+                lines += ["starts:", *(f"  - {one_line(start)}" for start in value)]
+            else:
+                # The outer braces would put the whole space on one line.
+                lines.append(one_line({name: value})[1:-1])
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -144,6 +127,8 @@ class SearchSpace:
         cls, entries: Mapping[str, Any], name: str = "space", where: str | None = None
     ) -> SearchSpace:
         """A space from what its YAML holds, where a domain may also be a `Choice`, `Range` or `IntRange`.
+
+        Known-good settings stand in a list under `starts`; a single one may stand under `start`.
 
         >>> SearchSpace.from_dict({"rank": {"choice": [4, 8]}, "dropout": Range(0.0, 0.2)}).searched
         {'rank': Choice(values=(4, 8)), 'dropout': Range(low=0.0, high=0.2, log=False)}
@@ -157,18 +142,16 @@ class SearchSpace:
         """
         with _place(where or name):
             rest = dict(entries)
-            about, start = rest.pop("about", ""), rest.pop("start", {})
+            about, starts = rest.pop("about", ""), take_starts(rest)
             if not isinstance(about, str):
                 raise SettingsError(f"about: {about!r} is not text; say in a line when to use the space")
-            if not isinstance(start, Mapping):
-                raise SettingsError(f"start: {start!r} is not a mapping; write {{rank: 16, ...}}")
             parameters: dict[str, Domain | Value] = {}
             for key, written in rest.items():
                 check_name(key)
                 with _place(key):
                     is_domain = isinstance(written, Domain)
                     parameters[key] = written if is_domain else parse(written)
-            return cls(name=name, parameters=parameters, start=dict(start), about=" ".join(about.split()))
+            return cls(name=name, parameters=parameters, starts=starts, about=" ".join(about.split()))
 
     @classmethod
     def from_yaml(cls, text: str, name: str) -> SearchSpace:

@@ -74,7 +74,7 @@ def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
     assert list(trials) == [record.number for record in records]
     for trial, record in zip(trials.values(), records, strict=True):
         assert trial.state.name == OPTUNA_STATES[record.state]
-        scores = {evaluation.rung: evaluation.score for evaluation in record.evaluations}
+        scores = {evaluation.rung: evaluation.judged for evaluation in record.evaluations}
         assert trial.intermediate_values == scores
         assert trial.params.items() <= record.hyperparameters.model_dump().items()
 

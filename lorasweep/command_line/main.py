@@ -178,6 +178,7 @@ def spaces(
     from rich.table import Table
 
     from lorasweep.search_spaces.space import load_space, shipped_spaces, space_file
+    from lorasweep.search_spaces.starts import starts_text
 
     if name is not None:
         load_space(name)
@@ -188,7 +189,8 @@ def spaces(
     table.add_column("space", no_wrap=True)
     table.add_column("when to use it", overflow="fold")
     for space in shipped_spaces():
-        table.add_row(space.name, escape(space.about))
+        starts = f"[dim]starts: {escape(starts_text(space.start_points()))}[/dim]" if space.starts else ""
+        table.add_row(space.name, "\n".join(filter(None, [escape(space.about), starts])))
     console.print(table)
     next_steps(
         console,

@@ -480,6 +480,7 @@ def test_spaces_are_listed_and_shown_as_files_that_load(command: Command, place:
     code, printed = command("spaces")
     assert code == 0
     assert all(name in printed.out for name in ("quickstart", "lora_bert", "lora_cpu"))
+    assert "starts: rate 5e-5" in printed.out
     code, printed = command("spaces", "lora_cpu")
     assert code == 0
     assert printed.out == (SHIPPED / "lora_cpu.yaml").read_text()

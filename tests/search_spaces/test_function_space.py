@@ -79,7 +79,7 @@ def test_it_shows_what_it_is(file):
         "learning_rate": "1e-4 ... 1e-3 (log) or 2e-4 ... 2e-3 (log)",
     }
     assert set(space.searched) == set(dict(space.describe()))
-    assert space.start == space.start_point() == space.constants == {}
+    assert (space.starts, space.start_points(), space.constants) == ((), [], {})
 
 
 def test_a_function_may_return_nothing(file):

@@ -16,7 +16,9 @@ from lorasweep.training.settings import Hyperparameters
 
 TEXT = """\
 about: for these tests
-start: {rank: 8, alpha: 20, learning_rate: 1e-3, target_modules: all-linear}
+starts:
+  - {rank: 8, alpha: 20, learning_rate: 1e-3, target_modules: all-linear}
+  - {rank: 4, alpha: 64, learning_rate: 5e-3, target_modules: '.*[.](query|key), x{1}', dropout: 0.05}
 rank: {choice: [4, 8]}
 alpha: {int: [4, 64], step: 4}
 learning_rate: {loguniform: [1e-4, 1e-2]}
@@ -77,12 +79,14 @@ class TestShipped:
     def test_optuna_takes_the_start_as_it_is_and_stays_inside_afterwards(self, path):
         space = load_space(path.stem)
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5))
-        study.enqueue_trial(space.start_point())
+        for start in space.start_points():
+            study.enqueue_trial(start)
+        assert space.starts
         for number in range(15):
             trial = study.ask()
             values = space.suggest(trial)
-            if number == 0:
-                assert values == {**space.constants, **space.start}
+            if number < len(space.starts):
+                assert values == {**space.constants, **space.starts[number]}
             assert all(values[name] in domain for name, domain in space.searched.items())
             assert trial.distributions == space.distributions()
             assert space.hyperparameters(values) == Hyperparameters(**values)
@@ -104,8 +108,10 @@ class TestOne:
         text = space.to_yaml()
         assert SearchSpace.from_yaml(text, "mine") == space
         assert len(text.splitlines()) == len(TEXT.splitlines())
-        assert text.splitlines()[1:3] == [
-            "start: {rank: 8, alpha: 20, learning_rate: 0.001, target_modules: all-linear}",
+        assert text.splitlines()[1:5] == [
+            "starts:",
+            "  - {rank: 8, alpha: 20, learning_rate: 0.001, target_modules: all-linear}",
+            "  - {rank: 4, alpha: 64, learning_rate: 0.005, target_modules: '.*[.](query|key), x{1}', dropout: 0.05}",
             "rank: {choice: [4, 8]}",
         ]
 
@@ -117,6 +123,7 @@ class TestOne:
             ("target_modules", "query-value, .*[.](query|key), x{1}, all-linear"),
             ("dropout", "0.05"),
             ("base_dropout", "null"),
+            ("starts", "rank 8, alpha 20, rate 1e-3, targets all-linear; and 1 more"),
         ]
         assert str(space).splitlines()[0] == "rank: 4, 8"
 
@@ -131,14 +138,32 @@ class TestOne:
         values = suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask())
         assert set(values) == set(space.parameters)
 
-    def test_start_is_optional(self):
-        space = SearchSpace.from_yaml("rank: {choice: [4, 8]}", "mine")
-        assert space.start_point() == {}
+    @pytest.mark.parametrize("none", ["", "start: {}\n", "starts: []\n"])
+    def test_starts_are_optional(self, none):
+        space = SearchSpace.from_yaml(none + "rank: {choice: [4, 8]}", "mine")
+        assert space.start_points() == []
         assert "start" not in space.to_yaml()
+        assert space.describe() == [("rank", "4, 8")]
+
+    def test_one_start_may_stand_alone_as_in_older_sweeps(self):
+        text = "start: {rank: 4}\nrank: {choice: [4, 8]}\n"
+        space = SearchSpace.from_yaml(text, "mine")
+        assert space.starts == ({"rank": 4},)
+        assert space == SearchSpace.from_yaml(space.to_yaml(), "mine")
+        assert dict(space.describe())["starts"] == "rank 4"
+
+    def test_starts_keep_their_order_and_lose_the_constants(self, space):
+        assert space.start_points() == [
+            {"rank": 8, "alpha": 20, "learning_rate": 1e-3, "target_modules": "all-linear"},
+            {"rank": 4, "alpha": 64, "learning_rate": 5e-3, "target_modules": ".*[.](query|key), x{1}"},
+        ]
+        there = SearchSpace.from_dict(space.to_mapping(), "mine")
+        assert there == space
+        assert [list(start) for start in there.start_points()] == [list(space.searched)] * 2
 
     def test_start_may_repeat_a_constant(self):
         text = "start: {rank: 4, dropout: 0.1}\nrank: {choice: [4, 8]}\ndropout: 0.1\n"
-        assert SearchSpace.from_yaml(text, "mine").start_point() == {"rank": 4}
+        assert SearchSpace.from_yaml(text, "mine").start_points() == [{"rank": 4}]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +195,32 @@ class TestOne:
         (
             "start: {rank: 4, dropout: 0.2}\nrank: {choice: [4, 8]}\ndropout: 0.1",
             "start: dropout: 0.2 is outside the space, where it is always 0.1",
+        ),
+        (
+            "start: {rank: 4}\nstarts: [{rank: 8}]\nrank: {choice: [4, 8]}",
+            "start and starts: both are given; put all settings into the list under starts",
+        ),
+        (
+            "start: [{rank: 4}]\nrank: {choice: [4, 8]}",
+            "start: [{'rank': 4}] is not a mapping; write {rank: 16",
+        ),
+        (
+            "starts: {rank: 4}\nrank: {choice: [4, 8]}",
+            "starts: {'rank': 4} is not a list; write one `- {rank: 16",
+        ),
+        ("starts:\nrank: {choice: [4, 8]}", "starts: None is not a list"),
+        (
+            "starts: [{rank: 4}, 8]\nrank: {choice: [4, 8]}",
+            "starts, entry 2: 8 is not a mapping; write {rank: 16",
+        ),
+        (
+            "starts: [{rank: 4}, {rank: 5}]\nrank: {choice: [4, 8, 16]}",
+            "starts, entry 2: rank: 5 is outside the space; it has 4, 8, 16",
+        ),
+        ("starts: [{rank: 4}, {}]\nrank: {choice: [4, 8]}", "starts, entry 2: no value for rank; give one"),
+        (
+            "starts: [{rank: 4}, {rank: 8}, {rank: 4, dropout: 0.1}]\nrank: {choice: [4, 8]}\ndropout: 0.1",
+            "starts, entry 3: the same as entry 1; name each start once",
         ),
     ],
 )

@@ -43,6 +43,11 @@ def dump_yaml(content: dict[str, Any], **options: Any) -> str:
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options))
 
 
+def one_line(content: dict[str, Any]) -> str:
+    """A mapping as YAML on one line, in braces."""
+    return dump_yaml(content, default_flow_style=True, width=10**6).rstrip("\n")
+
+
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in `text`; `where` names its place in errors.
 

@@ -14,6 +14,8 @@ NO_SPACE = re.compile(
 )
 # The running best of the metric, in every record and report.
 SCORE = "score"
+# The running best of what stops trials and guides the sampler; the same where that is the metric.
+OBJECTIVE = "objective"
 # Files of a checkpoint: logits of the first validation rows, with which exports are compared, and a JSON of the best
 # evaluation so far with what the trial ran in.
 PROBE_FILE = "probe.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -74,10 +75,16 @@ class EvaluationRecord(Record):
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, best: float, system: Mapping[str, float] | None = None
+        cls, evaluation: Evaluation, best: float, objective: float, system: Mapping[str, float] | None = None
     ) -> EvaluationRecord:
-        """The record of an evaluation; `best` is the best score so far."""
-        return cls.model_validate({**evaluation.to_dict(), "score": best, "system": system or None})
+        """The record of an evaluation; `best` and `objective` are the best so far by the metric and the objective."""
+        scores = {"score": best, "objective": objective}
+        return cls.model_validate({**evaluation.to_dict(), **scores, "system": system or None})
+
+    @property
+    def judged(self) -> float | None:
+        """The best so far by what stops trials and guides the sampler."""
+        return self.score if self.objective is None else self.objective
 
     def by(self, metric: Metric) -> float | None:
         """The validation score by one metric."""
@@ -126,6 +133,11 @@ class TrialRecord(Record):
     checkpoint: str | None = None
     last_checkpoint: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> tuple[float, ...]:
+        """The running best at each rung, by what stops trials and guides the sampler."""
+        return judged(self.evaluations)
 
     @property
     def unfinished(self) -> bool:
@@ -295,6 +307,16 @@ def rank_trials(trials: Iterable[TrialRecord], metric: Metric) -> list[TrialReco
     scored = [(trial.score, trial) for trial in trials if trial.score is not None]
     scored.sort(key=lambda pair: (sign * pair[0], pair[1].trainable_parameters or 0, pair[1].number))
     return [trial for _, trial in scored]
+
+
+def judged(evaluations: Iterable[EvaluationRecord]) -> tuple[float, ...]:
+    """The running best at each rung, by what stops trials and guides the sampler."""
+    return tuple(evaluation.judged for evaluation in evaluations if evaluation.judged is not None)
+
+
+def running_best(scores: Iterable[float], metric: Metric) -> list[float]:
+    """The best score up to each one."""
+    return list(accumulate(scores, max if higher_is_better(metric) else min))
 
 
 def trial_id(number: int) -> str:

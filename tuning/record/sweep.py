@@ -76,6 +76,11 @@ class SweepRecord:
         return self.config.training.metric
 
     @property
+    def objective(self) -> Metric:
+        """What stops trials and guides the sampler."""
+        return self.config.objective
+
+    @property
     def searched(self) -> list[str]:
         """Names of the hyperparameters that the search space varies."""
         return list(self.plan.get("searched", []))

@@ -40,6 +40,11 @@ def score_text(score: float | None, metric: Metric) -> str:
     return f"{score:.4f}" if metric == "loss" else f"{score:.1%}"
 
 
+def judged_text(metric: Metric, objective: Metric) -> str:
+    """By what trials are judged, in words; empty where that is the metric."""
+    return "" if objective == metric else f"judged by {METRIC_NAMES[objective]}"
+
+
 def parameters_text(count: int | None) -> str:
     """A number of parameters: 344.1 K, 1.3 M."""
     if count is None:

@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.files import write_text
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, score_text
+from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, judged_text, score_text
 from lorasweep.tuning.report.plots.data import is_number
 from lorasweep.tuning.report.plots.settings import score_places
 from lorasweep.tuning.report.plots.table import Heading, draw_plots
@@ -129,6 +129,7 @@ def _report_page(data: ReportData) -> str:
         result=result,
         winner=record.winner,
         metric=METRIC_NAMES[metric],
+        judged=judged_text(metric, record.objective),
         started=_date(min(starts)) if starts else "",
         written=_date(datetime.now(UTC).timestamp()),
         version=_version(),

@@ -13,9 +13,11 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
     SHORT_NAMES,
     counts_text,
     duration,
+    judged_text,
     parameters_text,
     score_text,
     setting_text,
@@ -45,6 +47,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
     columns = " + ".join(plan.get("text_columns", []))
     rule = stopping_rule(search)
     early = rule.text(search, budget.get("halving"))
+    judged = judged_text(sweep.metric, sweep.objective)
     rows = [
         ("data", data.get("source", "")),
         ("columns", f"{columns} → {plan.get('label_column', '')}" if columns else ""),
@@ -57,6 +60,10 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("search space", Path(search.space).name),
         ("sampler", {"tpe": "TPE (Optuna)", "random": "random"}[search.sampler]),
         ("early stopping", "none" if early == RULES["none"].label else early),
+        (
+            "objective",
+            f"trials are {judged}, the winner is chosen by {METRIC_NAMES[sweep.metric]}" if judged else "",
+        ),
         (
             "budget",
             f"{search.trials} trials, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",

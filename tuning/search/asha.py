@@ -14,7 +14,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import RUNG, SCORE
+from lorasweep.tuning.record.reported import OBJECTIVE, RUNG
 
 
 class PatientBracket(_Bracket):
@@ -31,10 +31,13 @@ class PatientBracket(_Bracket):
 
 
 class RecallingASHA(AsyncHyperBandScheduler):
-    """ASHA that can be given the scores of trials from earlier runs of the sweep.
+    """ASHA that can be given the scores of trials from earlier runs, and that never stops the known-good start.
 
     Ray's restore brings back the searcher but loses ASHA's rungs. Rebuilt from the trials' records, a resumed
     sweep stops trials by the same cut-offs as an uninterrupted one.
+
+    The known-good start, the first of the space's starts, is what the others are compared with. Its scores count at
+    the rungs, but it trains to its end.
     """
 
     def __init__(self, *, max_t: int, grace_period: int, reduction_factor: int, **arguments: Any) -> None:
@@ -49,6 +52,14 @@ class RecallingASHA(AsyncHyperBandScheduler):
             # The bracket reads nothing but the id of a trial.
             self._brackets[0].on_result(SimpleNamespace(trial_id=key), rung, self._metric_op * score)
 
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Record the score, and decide whether the trial goes on."""
+        action = str(super().on_trial_result(tune_controller, trial, result))
+        if action == TrialScheduler.STOP and trial.config.get("start") == 1 and result[RUNG] < self._max_t:
+            self._num_stopped -= 1
+            return str(TrialScheduler.CONTINUE)
+        return action
+
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Recall the rungs that a continued trial reached in an earlier run."""
         super().on_trial_add(tune_controller, trial)
@@ -56,17 +67,18 @@ class RecallingASHA(AsyncHyperBandScheduler):
 
 
 def make_asha(
-    settings: SearchSettings, metric: Metric, rungs: int, past: Mapping[str, Sequence[float]]
+    settings: SearchSettings, objective: Metric, rungs: int, past: Mapping[str, Sequence[float]]
 ) -> TrialScheduler:
     """ASHA over a trial's rungs.
 
     Args:
-        past: trial → running-best score at each rung, of trials that ended in earlier runs of the sweep.
+        objective: the score that it judges trials by.
+        past: trial → running best of the objective at each rung, of trials that ended in earlier runs of the sweep.
     """
     scheduler = RecallingASHA(
         time_attr=RUNG,
-        metric=SCORE,
-        mode="max" if higher_is_better(metric) else "min",
+        metric=OBJECTIVE,
+        mode="max" if higher_is_better(objective) else "min",
         max_t=rungs,
         grace_period=settings.grace_rungs,
         reduction_factor=settings.reduction_factor,

@@ -11,16 +11,26 @@ from ray.tune.search.optuna import OptunaSearch
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE, is_disk_full
-from lorasweep.tuning.search.study import Unfinished, attach, make_sampler, open_study, own_number
+from lorasweep.tuning.record.reported import ERROR, OBJECTIVE, RUNG, SCORE, is_disk_full
+from lorasweep.tuning.search.study import (
+    Unfinished,
+    attach,
+    make_sampler,
+    note_score,
+    open_study,
+    own_number,
+    start_of,
+    starts_of,
+)
 
 
 class TruthfulOptunaSearch(OptunaSearch):
-    """Ray's `OptunaSearch` with three differences.
+    """Ray's `OptunaSearch`, told the running best of the objective, with four differences.
 
     - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
       complete and drops its last value; the study's importances and plots would then mislead.
     - Steps are rungs, and a trial has its number in the sweep.
+    - The starts, which come first, know their place; a trial's best by the metric is noted beside its value.
     - Trials that an earlier run of the sweep left unfinished, or that are tried again, come first.
     """
 
@@ -37,6 +47,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         self._rungs = rungs
         self._unfinished = list(unfinished)
         self._reported: dict[str, int] = {}
+        self._values: dict[str, float] = {}
         self._scores: dict[str, float] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -46,9 +57,12 @@ class TruthfulOptunaSearch(OptunaSearch):
             self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
             self._reported[trial_id] = len(trial.scores)
             if trial.scores:
-                self._scores[trial_id] = trial.scores[-1]
+                self._values[trial_id] = trial.scores[-1]
+            if trial.evaluations and trial.evaluations[-1].score is not None:
+                self._scores[trial_id] = trial.evaluations[-1].score
             return {
                 "number": trial.number,
+                "start": trial.start,
                 "hyperparameters": trial.hyperparameters.model_dump(),
                 "checkpoint": trial.checkpoint,
                 "scores": list(trial.scores),
@@ -57,8 +71,10 @@ class TruthfulOptunaSearch(OptunaSearch):
         values = super().suggest(trial_id)
         if values is None:
             return None
+        proposed = self._ot_trials[trial_id]
         return {
-            "number": own_number(self._ot_study, self._ot_trials[trial_id].number),
+            "number": own_number(self._ot_study, proposed.number),
+            "start": start_of(proposed),
             "hyperparameters": self._search_space.hyperparameters(values).model_dump(),
         }
 
@@ -69,27 +85,29 @@ class TruthfulOptunaSearch(OptunaSearch):
         rung = int(result[RUNG])
         if trial_id not in self._completed_trials and rung > self._reported.get(trial_id, 0):
             self._reported[trial_id] = rung
+            self._values[trial_id] = float(result[OBJECTIVE])
             self._scores[trial_id] = float(result[SCORE])
-            self._ot_trials[trial_id].report(float(result[SCORE]), rung)
+            self._ot_trials[trial_id].report(self._values[trial_id], rung)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record the end in the study: COMPLETE with the best score, PRUNED, or FAIL."""
+        """Record the end in the study: COMPLETE with the best value, PRUNED, or FAIL."""
         if trial_id in self._completed_trials:
             return
         trial = self._ot_trials[trial_id]
         result = result or {}
         if is_disk_full(str(result.get(ERROR, ""))):
             return  # the sweep stops; resumed, it continues the trial
-        if SCORE in result:
+        if OBJECTIVE in result:
             self.on_trial_result(trial_id, result)
+        note_score(self._ot_study, trial, self._scores.get(trial_id))
         rung = self._reported.get(trial_id, 0)
         if error or ERROR in result or not rung:
             self._ot_study.tell(trial, state=TrialState.FAIL)
         elif rung >= self._rungs:
             # A trial that was interrupted after its last rung gets here without another result.
-            self._ot_study.tell(trial, self._scores[trial_id])
+            self._ot_study.tell(trial, self._values[trial_id])
         else:
             self._ot_study.tell(trial, state=TrialState.PRUNED)
         self._completed_trials.add(trial_id)
@@ -98,7 +116,7 @@ class TruthfulOptunaSearch(OptunaSearch):
 def make_searcher(
     space: Space,
     settings: SearchSettings,
-    metric: Metric,
+    objective: Metric,
     *,
     rungs: int,
     seed: int,
@@ -110,6 +128,7 @@ def make_searcher(
     """The searcher of a sweep, on its existing study.
 
     Args:
+        objective: what the study optimises.
         unfinished: trials of an earlier run to continue.
     """
     study = open_study(study_url, study_name)
@@ -117,9 +136,9 @@ def make_searcher(
         rungs=rungs,
         unfinished=unfinished,
         search_space=space,
-        metric=SCORE,
-        mode="max" if higher_is_better(metric) else "min",
-        sampler=make_sampler(settings, seed, concurrency),
+        metric=OBJECTIVE,
+        mode="max" if higher_is_better(objective) else "min",
+        sampler=make_sampler(settings, seed, concurrency, starts_of(study)),
         study_name=study_name,
         storage=study._storage,
     )

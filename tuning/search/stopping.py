@@ -29,8 +29,8 @@ class StoppingRule:
         label: its name in texts, as in "stopped by ASHA".
         rungs: the rungs at which it may stop a trial, below the last one; of settings and a full trial's rungs.
         keep: the share of trials that it keeps at each of these rungs.
-        scheduler: Ray's scheduler, of settings, metric, a full trial's rungs, and the running-best scores at each
-            rung of trials that ended in earlier runs of the sweep.
+        scheduler: Ray's scheduler, of settings, objective, a full trial's rungs, and the running best of the objective
+            at each rung of trials that ended in earlier runs of the sweep.
     """
 
     label: str
@@ -50,10 +50,10 @@ class StoppingRule:
         return f"{self.label}: keep the best {self.keep(settings)} after {rungs}"
 
 
-def _asha(settings: SearchSettings, metric: Metric, rungs: int, past: Past) -> TrialScheduler:
+def _asha(settings: SearchSettings, objective: Metric, rungs: int, past: Past) -> TrialScheduler:
     from lorasweep.tuning.search.asha import make_asha
 
-    return make_asha(settings, metric, rungs, past)
+    return make_asha(settings, objective, rungs, past)
 
 
 def _asha_rungs(settings: SearchSettings, rungs: int) -> list[int]:
@@ -83,11 +83,11 @@ def stopping_rule(settings: SearchSettings) -> StoppingRule:
 
 
 def make_scheduler(
-    settings: SearchSettings, metric: Metric, rungs: int, past: Past | None = None
+    settings: SearchSettings, objective: Metric, rungs: int, past: Past | None = None
 ) -> TrialScheduler:
     """The scheduler of the sweep's stopping rule; first in, first out if no rung is left to stop at."""
     rule = stopping_rule(settings) if halving_rungs(settings, rungs) else RULES["none"]
-    return rule.scheduler(settings, metric, rungs, past or {})
+    return rule.scheduler(settings, objective, rungs, past or {})
 
 
 def halving_rungs(settings: SearchSettings, rungs: int) -> list[int]:

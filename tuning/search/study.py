@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,12 +17,18 @@ from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
+from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, judged, now, trial_id
+from lorasweep.tuning.record.words import METRIC_NAMES
 
 # Number of trials from a warm start. They come first in the study; the sweep's own count from 0 after them.
 WARM = "lorasweep.warm_start"
 # Number of the sweep's trial that a trial of the study tries again.
 AGAIN = "lorasweep.again"
+# A trial's place among the starts, the known-good settings that are tried first: 1, 2, ...
+START = "lorasweep.start"
+# What the study optimises, and what the winner is chosen by. Each trial also has its best value of the latter, under
+# the metric's own name.
+OBJECTIVE, METRIC = "lorasweep.objective", "lorasweep.metric"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 ENDS = {state: name for name, state in STATES.items()}
 
@@ -33,36 +40,52 @@ class Unfinished:
     Attributes:
         evaluations: those on record. The last one may be repeated if its checkpoint was not written; the record
             counts.
+        start: its place among the starts, from 1; None for a proposed trial.
     """
 
     number: int
     hyperparameters: Hyperparameters
     checkpoint: str | None = None
     evaluations: tuple[EvaluationRecord, ...] = ()
+    start: int | None = None
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The running best at each recorded rung."""
-        return tuple(evaluation.score for evaluation in self.evaluations if evaluation.score is not None)
+        """The running best of the objective at each recorded rung."""
+        return judged(self.evaluations)
 
 
 def create_study(
-    url: str, name: str, metric: Metric, start: Mapping[str, Any], earlier: Sequence[FrozenTrial] = ()
+    url: str,
+    name: str,
+    objective: Metric,
+    starts: Sequence[Mapping[str, Any]] = (),
+    earlier: Sequence[FrozenTrial] = (),
+    *,
+    metric: Metric | None = None,
 ) -> None:
     """Make a sweep's study.
 
     Args:
-        start: hyperparameters of the first trial; the sampler proposes them if empty.
+        objective: what it optimises.
+        starts: hyperparameters of the first trials, the known-good start first. A sweep of fewer trials runs the
+            first of them, and the others if it is extended.
         earlier: trials of another sweep for the sampler to learn from.
+        metric: what the winner is chosen by; the objective if None.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(url)
-    direction = "maximize" if higher_is_better(metric) else "minimize"
+    direction = "maximize" if higher_is_better(objective) else "minimize"
     study = optuna.create_study(storage=storage, study_name=name, direction=direction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([f"validation {METRIC_NAMES[objective]}"])
+    study.set_user_attr(OBJECTIVE, objective)
+    study.set_user_attr(METRIC, metric or objective)
     study.add_trials(earlier)
     study.set_user_attr(WARM, len(earlier))
-    if start:
-        study.enqueue_trial(dict(start))
+    for place, start in enumerate(starts, 1):
+        study.enqueue_trial(dict(start), user_attrs={START: place})
     storage.engine.dispose()
 
 
@@ -97,6 +120,17 @@ def own_trials(study: Study) -> dict[int, FrozenTrial]:
     return dict(enumerate(trial for trial in trials if AGAIN not in trial.user_attrs)) | tries
 
 
+def start_of(trial: FrozenTrial | Trial) -> int | None:
+    """A trial's place among the starts, from 1; None for a proposed one."""
+    place: int | None = trial.user_attrs.get(START)
+    return place
+
+
+def starts_of(study: Study) -> int:
+    """How many starts a study's sweep has, tried or waiting."""
+    return sum(start_of(trial) is not None for trial in own_trials(study).values())
+
+
 def own_number(study: Study, number: int) -> int:
     """The sweep's number of a new proposal, from Optuna's."""
     first = first_number(study)
@@ -116,13 +150,14 @@ def try_again(study: Study, space: Space, record: TrialRecord) -> tuple[TrialRec
         Its new record, which keeps the failure among its notes; and the trial to continue.
     """
     failed = own_trials(study)[record.number]
+    place = start_of(failed)
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=failed.params,
             distributions=failed.distributions,
             intermediate_values=failed.intermediate_values,
-            user_attrs={AGAIN: record.number},
+            user_attrs={AGAIN: record.number} | ({} if place is None else {START: place}),
         )
     )
     hyperparameters = record.hyperparameters
@@ -135,7 +170,7 @@ def try_again(study: Study, space: Space, record: TrialRecord) -> tuple[TrialRec
         "ended": None,
         "notes": tuple(dict.fromkeys((*record.notes, f"tried again after it failed: {record.error}"))),
     }
-    again = Unfinished(record.number, hyperparameters, record.last_checkpoint, record.evaluations)
+    again = Unfinished(record.number, hyperparameters, record.last_checkpoint, record.evaluations, place)
     return record.model_copy(update=update), again
 
 
@@ -162,6 +197,7 @@ def reconcile(
                 record = TrialRecord(
                     id=trial_id(number),
                     number=number,
+                    start=start_of(frozen),
                     started=frozen.datetime_start.timestamp() if frozen.datetime_start else now(),
                     error="the driver died as it failed",
                 )
@@ -171,12 +207,18 @@ def reconcile(
         elif record is None:
             # Optuna returns the values that the trial was given before.
             values = space.suggest(attach(study, number))
-            unfinished.append(Unfinished(number, space.hyperparameters(values)))
+            unfinished.append(Unfinished(number, space.hyperparameters(values), start=start_of(frozen)))
         elif record.state == "running":
             # The driver may have died between the recorder's and Optuna's copy of an evaluation.
             _report(attach(study, number), frozen, record)
             unfinished.append(
-                Unfinished(number, record.hyperparameters, record.last_checkpoint, record.evaluations)
+                Unfinished(
+                    number,
+                    record.hyperparameters,
+                    record.last_checkpoint,
+                    record.evaluations,
+                    start_of(frozen),
+                )
             )
         else:
             _finish(study, number, frozen, record)
@@ -186,27 +228,38 @@ def reconcile(
 def _finish(study: Study, number: int, frozen: FrozenTrial, record: TrialRecord) -> None:
     trial = attach(study, number)
     _report(trial, frozen, record)
-    value = record.score if record.state == "completed" else None
+    value = record.judged[-1] if record.state == "completed" else None
+    note_score(study, trial, record.score)
     study.tell(trial, value, state=STATES[record.state])
+
+
+def note_score(study: Study, trial: Trial, score: float | None) -> None:
+    """Note a trial's best score by the metric, where the study does not optimise that."""
+    attributes = study.user_attrs
+    if score is not None and attributes.get(METRIC) != attributes.get(OBJECTIVE):
+        trial.set_user_attr(attributes[METRIC], score)
 
 
 def _report(trial: Trial, frozen: FrozenTrial, record: TrialRecord) -> None:
     for evaluation in record.evaluations:
-        if evaluation.score is not None and evaluation.rung not in frozen.intermediate_values:
-            trial.report(evaluation.score, evaluation.rung)
+        if evaluation.judged is not None and evaluation.rung not in frozen.intermediate_values:
+            trial.report(evaluation.judged, evaluation.rung)
 
 
-def startup_trials(trials: int, concurrency: int) -> int:
-    """Random trials before TPE proposes: a quarter of the sweep, at most 10, at least those that start at once.
+def startup_trials(trials: int, concurrency: int, starts: int = 1) -> int:
+    """Trials before TPE proposes: a quarter of the sweep, at most 10, at least those that start at once.
 
-    With fewer, TPE would propose before it has seen a result.
+    With fewer, TPE would propose before it has seen a result. The starts are among them, and at least one random
+    trial: starts lie close together, so TPE also needs to see something else.
     """
-    return max(min(10, trials // 4), concurrency, 2)
+    return max(min(10, trials // 4), concurrency, starts + 1, 2)
 
 
-def make_sampler(settings: SearchSettings, seed: int, concurrency: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    settings: SearchSettings, seed: int, concurrency: int, starts: int = 1
+) -> optuna.samplers.BaseSampler:
     """The sampler that a sweep's settings name; its proposals do not depend on earlier processes."""
-    return SAMPLERS[settings.sampler].make(seed, startup_trials(settings.trials, concurrency))
+    return SAMPLERS[settings.sampler].make(seed, startup_trials(settings.trials, concurrency, starts))
 
 
 def _reseed(state: LazyRandomState, seed: int, number: int) -> None:

@@ -53,7 +53,7 @@ def choices(trials: Sequence[TrialRecord], config: SweepConfig) -> dict[str, str
     """Rule in words → the trial that wins by it, by the evaluations of the search."""
     winners: dict[str, str] = {}
     for metric, name in METRIC_NAMES.items():
-        by_metric = (trial.model_copy(update={"score": _best(trial, metric)}) for trial in trials)
+        by_metric = (trial.model_copy(update={"score": best_by(trial, metric)}) for trial in trials)
         if ranked := rank_trials(by_metric, metric):
             winners[name] = ranked[0].id
     if ranked := rank_trials(trials, config.training.metric):
@@ -85,7 +85,8 @@ def _with_checkpoint(trials: Sequence[TrialRecord], metric: Metric) -> list[Tria
     return rank_trials((trial for trial in trials if trial.checkpoint), metric)
 
 
-def _best(trial: TrialRecord, metric: Metric) -> float | None:
+def best_by(trial: TrialRecord, metric: Metric) -> float | None:
+    """A trial's best evaluation by any metric."""
     scores = [score for entry in trial.evaluations if (score := entry.by(metric)) is not None]
     return (max if higher_is_better(metric) else min)(scores, default=None)
 

@@ -29,7 +29,8 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
         see = sweep.folder.command("status")
         raise SettingsError(f"sweep {sweep.name}: is running; see: {see}")
     after = SweepConfig.build(merge(before.model_dump(mode="json"), dict(entries)), "settings")
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    # An older configuration names no objective: its metric.
+    old, new = (_flat(c.model_dump(mode="json")) | {"search.objective": c.objective} for c in (before, after))
     for key in old.keys() | new.keys():
         changeable = key.startswith(CHANGEABLE) and key not in FIXED
         if old.get(key) != new.get(key) and not changeable:

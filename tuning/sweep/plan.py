@@ -90,6 +90,7 @@ class SweepPlan:
         return {
             "name": self.config.name,
             "metric": self.config.training.metric,
+            "objective": self.config.objective,
             "stopping": stopping_rule(self.config.search).label,
             "data": asdict(data)
             | {"fingerprint": self.dataset.fingerprint, "tokens": self.encoded.token_summary()},
@@ -182,6 +183,7 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         training_settings=plan.config.training.model_copy(update={"precision": plan.amp.name}),
         threads=resources.cpus_per_trial,
         gpu_share=resources.gpus_per_trial,
+        objective=plan.config.objective,
         storage=plan.config.resources.storage,
         system_metrics=plan.config.system_metrics,
     )

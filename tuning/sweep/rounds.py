@@ -51,7 +51,7 @@ def run_trials(
     searcher = make_searcher(
         plan.space,
         config.search,
-        settings.metric,
+        config.objective,
         rungs=settings.rungs,
         seed=settings.seed,
         concurrency=resources.concurrency,
@@ -74,7 +74,7 @@ def run_trials(
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(config.search, settings.metric, settings.rungs, past_scores(past)),
+            scheduler=make_scheduler(config.search, config.objective, settings.rungs, past_scores(past)),
             num_samples=config.search.trials - ended,
             max_concurrent_trials=resources.concurrency,
             reuse_actors=True,

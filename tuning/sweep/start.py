@@ -209,9 +209,14 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
         making.write_plan(plan.summary())
         making.write_space(plan.space)
         plan.dataset.save(making.data)
-        start = warm.start if warm else plan.space.start_point()
-        metric = plan.config.training.metric
-        create_study(making.study_url, folder.name, metric, start, warm.trials if warm else ())
+        create_study(
+            making.study_url,
+            folder.name,
+            plan.config.objective,
+            [warm.start] if warm else plan.space.start_points(),
+            warm.trials if warm else (),
+            metric=plan.config.training.metric,
+        )
     return folder
 
 

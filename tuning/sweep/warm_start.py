@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
 from lorasweep.search_spaces.domains import Choice, IntRange, Range, show
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.training.settings import Hyperparameters, Metric
+from lorasweep.tuning.record.results import TrialRecord, rank_trials, running_best
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.search.study import open_study
+from lorasweep.tuning.record.words import METRIC_NAMES
+from lorasweep.tuning.search.study import STATES
+from lorasweep.tuning.sweep.choice import best_by
 from lorasweep.tuning.sweep.plan import SweepPlan
 
 SOURCE = "lorasweep.from"
+# Those that ended by the older sweep's own rules.
+LEARNT_FROM = ("completed", "stopped")
 
 
 class WarmStart(NamedTuple):
@@ -27,7 +32,7 @@ class WarmStart(NamedTuple):
             stopping rule ignores them.
         start: hyperparameters of the new sweep's first trial: the older one's best.
         notes: differences between the sweeps that make the old scores less informative.
-        best: the older sweep's best trial.
+        best: the older sweep's best trial, with its score by the new sweep's metric.
     """
 
     trials: list[FrozenTrial]
@@ -37,10 +42,12 @@ class WarmStart(NamedTuple):
 
 
 def earlier_trials(other: SweepRecord, plan: SweepPlan) -> WarmStart:
-    """Take an older sweep's scored trials into a new sweep.
+    """Take an older sweep's scored trials into a new sweep, with their scores by the new one's objective.
+
+    What the older sweep was judged by does not matter: each evaluation on record has every metric.
 
     Raises:
-        SettingsError: the spaces or the metrics differ, or no trial has a score.
+        SettingsError: the spaces differ, or no trial has a score by the new sweep's objective and metric.
     """
     config = other.config
     here, there = plan.space, other.space
@@ -50,30 +57,56 @@ def earlier_trials(other: SweepRecord, plan: SweepPlan) -> WarmStart:
     differing = differences(here, there)
     if differing:
         raise SettingsError(f"{where}: the spaces differ in {'; '.join(differing)}; use the same --space")
-    if config.training.metric != plan.config.training.metric:
-        raise SettingsError(
-            f"{where}: its metric is {config.training.metric}, here it is {plan.config.training.metric}; "
-            f"use --metric {config.training.metric}"
-        )
-    distributions = here.distributions()
+    objective, metric = plan.config.objective, plan.config.training.metric
+    # A finalist repeats a trial's hyperparameters on other rows, so its scores do not compare with the others'.
+    ended = [trial for trial in other.trials if trial.state in LEARNT_FROM and trial.finalist_of is None]
     trials = [
-        optuna.trial.create_trial(
-            state=trial.state,
-            value=trial.value if trial.state == TrialState.COMPLETE else None,
-            params=trial.params,
-            distributions=distributions,
-            intermediate_values=trial.intermediate_values,
-            user_attrs={SOURCE: other.name},
-        )
-        for trial in open_study(other.folder.study_url, other.name).get_trials(deepcopy=False)
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and trial.params.keys() == distributions.keys()
+        _frozen(trial, here.distributions(), objective, other)
+        for trial in ended
+        if _scores(trial, objective, config.objective)
     ]
-    ranked = other.ranked()
+    ranked = rank_trials(
+        (trial.model_copy(update={"score": _best(trial, metric, config.training.metric)}) for trial in ended),
+        metric,
+    )
     if not trials or not ranked:
-        raise SettingsError(f"{where}: none of its trials has a score; name another sweep, or leave it out")
-    start = {name: getattr(ranked[0].hyperparameters, name) for name in distributions}
+        names = " and ".join(METRIC_NAMES[name] for name in dict.fromkeys((objective, metric)))
+        raise SettingsError(
+            f"{where}: none of its trials has its validation {names} on record; name another sweep, or leave it out"
+        )
+    start = {name: getattr(ranked[0].hyperparameters, name) for name in here.searched}
     return WarmStart(trials, start, _notes(other, plan), ranked[0])
+
+
+def _frozen(
+    trial: TrialRecord, distributions: dict[str, BaseDistribution], objective: Metric, other: SweepRecord
+) -> FrozenTrial:
+    """A trial's record as one of Optuna's."""
+    scores = _scores(trial, objective, other.config.objective)
+    best = running_best(scores.values(), objective)
+    return optuna.trial.create_trial(
+        state=STATES[trial.state],
+        value=best[-1] if trial.state == "completed" else None,
+        params={name: getattr(trial.hyperparameters, name) for name in distributions},
+        distributions=distributions,
+        intermediate_values=dict(zip(scores, best, strict=True)),
+        user_attrs={SOURCE: other.name},
+    )
+
+
+def _scores(trial: TrialRecord, objective: Metric, own: Metric) -> dict[int, float]:
+    """Rung → a trial's score by the objective; by its sweep's own, the records may hold the running best alone."""
+    found = {}
+    for evaluation in trial.evaluations:
+        score = evaluation.by(objective)
+        score = evaluation.judged if score is None and objective == own else score
+        if score is not None:
+            found[evaluation.rung] = score
+    return found
+
+
+def _best(trial: TrialRecord, metric: Metric, own: Metric) -> float | None:
+    return trial.score if metric == own else best_by(trial, metric)
 
 
 def differences(here: SearchSpace, there: SearchSpace) -> list[str]:

@@ -17,7 +17,7 @@ from lorasweep.training.data.summary import (
     token_line,
 )
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, score_text
+from lorasweep.tuning.record.words import METRIC_NAMES, SHORT_NAMES, counts_text, judged_text, score_text
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
@@ -110,11 +110,13 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
         if resources.gpus_per_trial
         else _count(resources.cpus_per_trial, "core")
     )
-    yield (
-        "trials",
-        f"{budget.trials} by {SAMPLERS[config.search.sampler].label} for the best validation "
-        f"{METRIC_NAMES[metric]}, {resources.concurrency} at once with {where} each",
-    )
+    trials = f"{budget.trials} by {SAMPLERS[config.search.sampler].label} for the best"
+    if judged := judged_text(metric, config.objective):
+        # Both fit one line if it is brief.
+        aim = f"{METRIC_NAMES[metric]}, {judged}; {resources.concurrency} at once, {where} each"
+    else:
+        aim = f"validation {METRIC_NAMES[metric]}, {resources.concurrency} at once with {where} each"
+    yield "trials", f"{trials} {aim}"
     if plan.share_reason:
         yield "", plan.share_reason
     rule = stopping_rule(config.search)

@@ -17,6 +17,7 @@ from lorasweep.tuning.record.words import (
     SHORT_NAMES,
     counts_text,
     duration,
+    judged_text,
     parameters_text,
     score_text,
     setting_text,
@@ -111,7 +112,7 @@ def result_text(
         parts += ["", _confirmed_table(result)]
     parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
     if result.winner:
-        parts += ["", _test_table(result), *_winner_lines(result, sweep.searched)]
+        parts += ["", _test_table(result), *_winner_lines(result, sweep)]
     return Group(*parts)
 
 
@@ -165,10 +166,12 @@ def _test_table(result: SweepResult) -> Table:
     return table
 
 
-def _winner_lines(result: SweepResult, searched: Sequence[str]) -> list[RenderableType]:
+def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableType]:
     """Why it won, which trials other rules choose, and what tuning gained."""
     assert result.winner is not None
-    rows = [("chosen by", result.winner.rule)] if result.winner.rule else []
+    searched, judged = sweep.searched, judged_text(result.metric, sweep.objective)
+    rule = result.winner.rule + (f"; trials were {judged}" if judged else "")
+    rows = [("chosen by", rule)] if result.winner.rule else []
     if others := {rule: trial for rule, trial in result.choices.items() if trial != result.winner.id}:
         rows.append(("otherwise", ", ".join(f"{trial} by {rule}" for rule, trial in others.items())))
     elif result.choices:

@@ -41,6 +41,7 @@ def listed_entries(sweep: SweepRecord) -> dict[str, Any]:
         "name": sweep.name,
         "state": sweep.state,
         "metric": sweep.metric,
+        "objective": sweep.objective,
         "score": best[0].score if best else None,
         "test_accuracy": winner.test.accuracy if winner else None,
         "trials_asked": sweep.config.search.trials,

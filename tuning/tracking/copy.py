@@ -19,6 +19,7 @@ from lorasweep.tuning.tracking.entries import (
     ENDED,
     ERROR,
     METRIC,
+    OBJECTIVE,
     REPORT,
     STATE,
     SWEEP_STATUS,
@@ -94,7 +95,7 @@ def copy_sweep(
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
     views = experiment_tags(sweep.metric) | sweep_view(sweep.name, sweep.metric, sweep.searched)
     runs.send_experiment_tags(views)
-    tags: dict[str, str | None] = {METRIC: sweep.metric, **git_tags(sweep.plan)}
+    tags: dict[str, str | None] = {METRIC: sweep.metric, OBJECTIVE: sweep.objective, **git_tags(sweep.plan)}
     if sweep.state == "running":
         # A sweep that is resumed or extended: what was written of its end no longer holds.
         tags |= {STATE: "running", ERROR: None, ENDED: None, WINNER: None}
@@ -115,12 +116,16 @@ def _copy_trial(
     rungs = sweep.config.training.rungs
     started = trial.started or now()
     stopping = stopping_rule(sweep.config.search).label
-    status, tags = TRIAL_STATUS[trial.state], trial_tags(trial, sweep.metric, rungs, stopping)
+    status, tags = (
+        TRIAL_STATUS[trial.state],
+        trial_tags(trial, sweep.metric, sweep.objective, rungs, stopping),
+    )
     tags[WINNER] = "true" if won else None
     # Counted from the trial's start: the record does not hold when a rung was reached, and a copy made later
     # has to give the same times.
     times = {evaluation.rung: started + evaluation.seconds for evaluation in trial.evaluations}
-    rows = [(rung, times[rung], numbers) for rung, numbers in trial_metrics(trial, sweep.metric).items()]
+    metrics = trial_metrics(trial, sweep.metric, sweep.objective)
+    rows = [(rung, times[rung], numbers) for rung, numbers in metrics.items()]
     runs.send_data(run, dataset_input(sweep.plan))
     runs.send(run, trial_params(trial), tags, rows)
     ended = trial.ended or started + trial.seconds

@@ -18,8 +18,8 @@ from lorasweep.tuning.tracking.store import hide_passwords
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-SWEEP, KIND, TRIAL, STATE, METRIC = (
-    f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric")
+SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
+    f"lorasweep.{name}" for name in ("sweep", "kind", "trial", "state", "metric", "objective", "start")
 )
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
@@ -85,10 +85,13 @@ def trial_params(trial: TrialRecord) -> dict[str, str]:
     return params_of(entries)
 
 
-def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) -> dict[str, str | None]:
+def trial_tags(
+    trial: TrialRecord, metric: Metric, objective: Metric, rungs: int, stopping: str
+) -> dict[str, str | None]:
     """How a trial stands; None for a tag that it is not to have.
 
     Args:
+        objective: what stops trials and guides the sampler.
         rungs: evaluations of a full trial.
         stopping: label of the sweep's stopping rule.
     """
@@ -107,6 +110,8 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
     return rounded | {
         METRIC: metric,
+        OBJECTIVE: objective,
+        START: None if trial.start is None else str(trial.start),
         STATE: trial.state,
         ENDED: ends.get(trial.state),
         ERROR: (trial.error or "")[:TAG_LENGTH] or None,
@@ -114,25 +119,33 @@ def trial_tags(trial: TrialRecord, metric: Metric, rungs: int, stopping: str) ->
     }
 
 
-def trial_metrics(trial: TrialRecord, metric: Metric) -> dict[int, dict[str, float]]:
+def trial_metrics(
+    trial: TrialRecord, metric: Metric, objective: Metric | None = None
+) -> dict[int, dict[str, float]]:
     """Rung → MLflow's metrics of that evaluation, with `score`, the best so far by the sweep's metric.
+
+    Where trials are judged by another objective, the best so far by that is `objective`.
 
     A value that is missing or not finite is left out, as MLflow would draw it as 0 or as 1.8e308. `RUNG_METRIC`
     comes last.
     """
     rungs: dict[int, dict[str, float]] = {}
-    scores: list[float] = []
+    followed = {"score": metric}
+    if objective is not None and objective != metric:
+        followed["objective"] = objective
+    scores: dict[str, list[float]] = {name: [] for name in followed}
     for evaluation in trial.evaluations:
         numbers = {
             name: float(getattr(evaluation, key))
             for key, name in EVALUATION_METRICS.items()
             if is_finite(getattr(evaluation, key))
         }
-        value = evaluation.by(metric)
-        if value is not None and is_finite(value):
-            scores.append(value)
-        if scores:
-            numbers["score"] = best(scores, metric)
+        for name, by in followed.items():
+            value = evaluation.by(by)
+            if value is not None and is_finite(value):
+                scores[name].append(value)
+            if scores[name]:
+                numbers[name] = best(scores[name], by)
         system = (evaluation.system or {}).items()
         numbers |= {f"system/{name}": float(value) for name, value in system if is_finite(value)}
         if evaluation.epoch is not None and is_finite(evaluation.epoch):

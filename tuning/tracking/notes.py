@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, escape, score_text, setting_text
+from lorasweep.tuning.record.words import (
+    METRIC_NAMES,
+    counts_text,
+    escape,
+    judged_text,
+    score_text,
+    setting_text,
+)
 from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.store import hide_passwords
 
@@ -110,6 +117,8 @@ def _outcome(sweep: SweepRecord, result: SweepResult) -> str:
         for key in sweep.searched
     )
     rule = f", chosen by {_short(winner.rule)}" if winner.rule else ""
+    judged = judged_text(metric, sweep.objective)
+    rule += f"; trials were {judged}" if judged else ""
     validation = f"Validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}{rule}"
     return f"{_against(result)}. {validation}{f': {settings}' if settings else ''}"
 

@@ -14,10 +14,11 @@ import pyarrow.fs
 from ray import tune
 from safetensors.numpy import save_file
 
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE, RUNG, SCORE
+from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, OBJECTIVE, PRECISION, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.record.results import TrialRecord
 
 # Each checkpoint holds the logits of this many validation rows: exports are compared with them.
@@ -105,10 +106,15 @@ def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | 
 
 
 def write_checkpoint(
-    state: TrainingState, evaluation: Evaluation, best: float, best_rung: int, folder: Path
+    state: TrainingState, evaluation: Evaluation, best: Best, objective: Best, folder: Path
 ) -> None:
-    """Write all that the trial needs to continue, and the logits that exports are compared with."""
+    """Write all that the trial needs to continue, and the logits that exports are compared with.
+
+    Args:
+        best, objective: the best evaluations so far, by the metric and by what stops trials.
+    """
     state.save(folder)
+    known = {SCORE: best.score, RUNG: best.rung, OBJECTIVE: objective.score}
     ran_in = {PRECISION: state.amp.name, DEVICE: state.amp.device.type}
-    (folder / BEST_FILE).write_text(json.dumps({SCORE: best, RUNG: best_rung} | ran_in))
+    (folder / BEST_FILE).write_text(json.dumps(known | ran_in))
     save_file({"logits": evaluation.logits[:PROBE_ROWS]}, folder / PROBE_FILE)

@@ -14,7 +14,15 @@ from ray.tune.experiment import Trial
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.reported import BEST_RUNG, DISK_FULL, ERROR, RUNG, SCORE, is_disk_full
+from lorasweep.tuning.record.reported import (
+    BEST_RUNG,
+    DISK_FULL,
+    ERROR,
+    OBJECTIVE,
+    RUNG,
+    SCORE,
+    is_disk_full,
+)
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
 from lorasweep.tuning.trials.checkpoints import prune
 from lorasweep.tuning.trials.failures import FailureWatch
@@ -86,7 +94,8 @@ class Recorder(tune.Callback):
         if SCORE not in result:
             return
         rung = int(result[RUNG])
-        evaluation = EvaluationRecord.model_validate({**result["evaluation"], SCORE: result[SCORE]})
+        best = {SCORE: result[SCORE], OBJECTIVE: result[OBJECTIVE]}
+        evaluation = EvaluationRecord.model_validate({**result["evaluation"], **best})
         earlier = tuple(entry for entry in record.evaluations if entry.rung < rung)
         update: dict[str, Any] = {
             "evaluations": (*earlier, evaluation),
@@ -152,6 +161,7 @@ class Recorder(tune.Callback):
             number=number,
             hyperparameters=Hyperparameters(**trial.config["hyperparameters"]),
             searched=self._searched,
+            start=trial.config.get("start"),
             started=now(),
         )
 
@@ -210,12 +220,8 @@ def error_line(report: str) -> str:
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
-    """Trial id → running-best score at each rung of trials that ended, for the stopping rule.
+    """Trial id → running best of the objective at each rung of trials that ended, for the stopping rule.
 
     Failed trials are included: in an uninterrupted sweep the rule would have seen their rungs, too.
     """
-    return {
-        trial.id: [e.score for e in trial.evaluations if e.score is not None]
-        for trial in trials
-        if not trial.unfinished
-    }
+    return {trial.id: list(trial.judged) for trial in trials if not trial.unfinished}

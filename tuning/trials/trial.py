@@ -25,12 +25,13 @@ from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
 from lorasweep.tuning.record.reported import (
     BEST_FILE,
     BEST_RUNG,
     DISK_FULL,
     ERROR,
+    OBJECTIVE,
     RUNG,
     SCORE,
     is_disk_full,
@@ -50,6 +51,7 @@ class TrialSetup:
         training_settings: with their precision resolved: on each node `auto` may be another.
         threads: CPU threads of a trial.
         gpu_share: GPUs of a trial; a fraction also limits its share of the GPU's memory.
+        objective: what stops trials and guides the sampler; the metric if None.
         storage: checkpoint storage shared by the nodes of a cluster, or None.
         system_metrics: whether to measure resource use.
     """
@@ -58,12 +60,13 @@ class TrialSetup:
     training_settings: TrainingSettings
     threads: int
     gpu_share: float
+    objective: Metric | None = None
     storage: str | None = None
     system_metrics: bool = False
 
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
-    """Train one proposal; report the best score so far at each rung, with a checkpoint.
+    """Train one proposal; report the best so far by metric and objective at each rung, with a checkpoint.
 
     Continues from the trial's last checkpoint if it has one. Errors that a retry cannot fix, such as a loss that is
     not finite, end the trial with one line under `error`.
@@ -83,12 +86,14 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     device = prepare_worker(setup)
     hyperparameters = Hyperparameters(**config["hyperparameters"])
-    state, best = start_state(data, setup, hyperparameters, device), Best(setup.training_settings.metric)
+    metric = setup.training_settings.metric
+    state = start_state(data, setup, hyperparameters, device)
+    best, objective = Best(metric), Best(setup.objective or metric)
     checkpoint = tune.get_checkpoint() or open_checkpoint(config.get("checkpoint"), setup.storage)
     lost = ""
     if checkpoint is not None:
         try:
-            best = _go_on(state, checkpoint, best)
+            best, objective = _go_on(state, checkpoint, best, objective)
         except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
             lost = first_line(error)
     if lost:
@@ -105,19 +110,23 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         device if setup.system_metrics else None,
     ):
         on_record = recorded.get(evaluation.rung)
-        score = on_record.by(best.metric) if on_record else evaluation.scores.by(best.metric)
+        scores = on_record or evaluation.scores
+        score, judged = scores.by(best.metric), scores.by(objective.metric)
         assert score is not None
+        assert judged is not None
         best.update(score, evaluation.rung)
+        objective.update(judged, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-            write_checkpoint(state, evaluation, best.score, best.rung, Path(temporary))
+            write_checkpoint(state, evaluation, best, objective, Path(temporary))
             tune.report(
                 {
                     SCORE: best.score,
+                    OBJECTIVE: objective.score,
                     RUNG: evaluation.rung,
                     RUNG_SCORE: score,
                     BEST_RUNG: best.rung,
                     "evaluation": (
-                        on_record or EvaluationRecord.of(evaluation, best.score, system)
+                        on_record or EvaluationRecord.of(evaluation, best.score, objective.score, system)
                     ).model_dump(),
                     "trainable_parameters": parameters,
                     "notes": list(state.notes),
@@ -126,12 +135,17 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
             )
 
 
-def _go_on(state: TrainingState, checkpoint: tune.Checkpoint, best: Best) -> Best:
-    """Put a checkpoint into a trial's state, and return the best evaluation that it knows."""
+def _go_on(
+    state: TrainingState, checkpoint: tune.Checkpoint, best: Best, objective: Best
+) -> tuple[Best, Best]:
+    """Put a checkpoint into a trial's state, and return the best evaluations that it knows."""
     with checkpoint.as_directory() as folder:
         state.load(Path(folder))
         stored = json.loads((Path(folder) / BEST_FILE).read_text())
-    return Best(best.metric, float(stored[SCORE]), int(stored[RUNG]))
+    # Sweeps from before there was an objective were judged by their metric.
+    judged = float(stored.get(OBJECTIVE, stored[SCORE]))
+    rung = int(stored[RUNG])
+    return Best(best.metric, float(stored[SCORE]), rung), Best(objective.metric, judged, rung)
 
 
 def start_state(

@@ -228,6 +228,17 @@ def test_learns_what_the_texts_tell(bert: LoadedBase, method: str) -> None:
     assert evaluations[-1].train_loss < evaluations[0].train_loss / 2
 
 
+def test_the_validation_loss_is_the_plain_cross_entropy(bert: LoadedBase) -> None:
+    """Whatever trains: else a search that is judged by loss would prefer less smoothing, or other weights."""
+    data, chosen = dataset(), hyperparameters(label_smoothing=0.3)
+    evaluations = list(fine_tune(start(bert, chosen), data, chosen, settings(class_weights=True)))
+    for evaluation in evaluations:
+        shifted = evaluation.logits.astype(np.float64)
+        shares = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+        true = shares[np.arange(len(shares)), data.validation.labels]
+        assert evaluation.scores.loss == pytest.approx(-np.log(true).mean())
+
+
 def test_evaluation_leaves_the_model_in_training_mode(bert: LoadedBase) -> None:
     chosen = hyperparameters()
     state = start(bert, chosen)

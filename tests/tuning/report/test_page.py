@@ -26,6 +26,7 @@ from reported_sweeps import (
     TRIALS,
     Page,
     dataset,
+    finished_sweep,
     logits_of,
     page_of,
     pieces_of,
@@ -373,6 +374,21 @@ def test_many_searched_settings_share_a_column(tmp_path: Path) -> None:
     assert ["early stopping", "ASHA"] in page.rows
     folder.write_plan({"budget": {"halving": []}})
     assert ["early stopping", "none"] in page_of(folder).rows
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_judged_the_trials_is_told(tmp_path: Path) -> None:
+    """Where it is not the metric, by which everything is drawn and sorted."""
+    folder = finished_sweep(tmp_path / "mlruns")
+    assert not [row for row in page_of(folder).rows if row[0] == "objective"]
+    config = folder.config()
+    search = config.search.model_copy(update={"objective": "loss"})
+    folder.write_config(config.model_copy(update={"search": search}))
+    page = page_of(folder)
+    assert ["objective", "trials are judged by loss, the winner is chosen by accuracy"] in page.rows
+    assert "A sweep for the best validation accuracy, its trials judged by loss, started" in page.text
+    trials = page.below("trial", "state", "accuracy", "rank", "targets", "rate")
+    assert [row[2] for row in trials][:2] == ["87.5%", "62.5%"]
 
 
 @pytest.mark.usefixtures("bare")

@@ -14,10 +14,10 @@ from lorasweep.search_spaces.space import SearchSpace, Space, load_space
 from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.reported import DISK_FULL, ERROR, RUNG, SCORE
+from lorasweep.tuning.record.reported import DISK_FULL, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch, make_searcher
-from lorasweep.tuning.search.study import Unfinished, create_study
+from lorasweep.tuning.search.study import START, Unfinished, create_study
 
 SPACE = SearchSpace.from_dict(
     {
@@ -52,7 +52,7 @@ def searcher_of(
 ) -> TruthfulOptunaSearch:
     """A new searcher on the folder's study, which is made if there is none."""
     if not (folder.path / "study.db").is_file():
-        create_study(folder.study_url, folder.name, metric, space.start_point())
+        create_study(folder.study_url, folder.name, metric, space.start_points())
     return make_searcher(
         space,
         SearchSettings(trials=8),
@@ -71,9 +71,10 @@ def study_of(folder: SweepFolder) -> optuna.Study:
     return optuna.load_study(study_name=folder.name, storage=folder.study_url)
 
 
-def rung(number: int, score: float) -> dict[str, Any]:
+def rung(number: int, score: float, objective: float | None = None) -> dict[str, Any]:
     """A result as Ray hands it on: with entries of its own."""
-    return {RUNG: number, SCORE: score, "training_iteration": 77, "done": False}
+    judged = score if objective is None else objective
+    return {RUNG: number, SCORE: score, OBJECTIVE: judged, "training_iteration": 77, "done": False}
 
 
 # So Optuna warns of a rung that it is told of twice.
@@ -118,6 +119,43 @@ def test_a_loss_is_minimised(folder: SweepFolder) -> None:
         searcher.suggest(key)
         searcher.on_trial_complete(key, rung(RUNGS, loss))
     assert study_of(folder).best_trial.number == 1
+
+
+def test_the_study_optimises_the_objective_and_notes_the_metric(folder: SweepFolder) -> None:
+    """Also where a trial goes on, is stopped, or fails; and the starts come first, by their places."""
+    starts = [{"rank": rank, "learning_rate": 1e-3} for rank in (16, 4)]
+    create_study(folder.study_url, folder.name, "loss", starts, metric="accuracy")
+    searcher = searcher_of(folder, metric="loss")
+    configs = [searcher.suggest(key) for key in ("full", "weak", "broke")]
+    assert [config and config["start"] for config in configs] == [1, 2, None]
+    assert [config and config["hyperparameters"]["rank"] for config in configs][:2] == [16, 4]
+    for number, score, loss in ((1, 0.5, 0.9), (2, 0.5, 0.7), (3, 0.6, 0.7)):
+        searcher.on_trial_result("full", rung(number, score, loss))
+    searcher.on_trial_complete("full", rung(3, 0.6, 0.7))
+    searcher.on_trial_complete("weak", rung(1, 0.4, 1.1))
+    searcher.on_trial_result("broke", rung(1, 0.3, 1.2))
+    searcher.on_trial_complete("broke", {ERROR: "not finite", RUNG: 0})
+    study = study_of(folder)
+    assert (study.direction.name, study.metric_names) == ("MINIMIZE", ["validation loss"])
+    assert study.user_attrs["lorasweep.objective"] == "loss"
+    assert study.user_attrs["lorasweep.metric"] == "accuracy"
+    assert study.trials[0].value == 0.7
+    assert study.trials[0].intermediate_values == {1: 0.9, 2: 0.7, 3: 0.7}
+    assert study.trials[1].intermediate_values == {1: 1.1}
+    assert [trial.user_attrs.get("accuracy") for trial in study.trials] == [0.6, 0.4, 0.3]
+    assert [trial.user_attrs.get(START) for trial in study.trials] == [1, 2, None]
+    # Killed and resumed: its record brings both.
+    searcher.suggest("late")
+    evaluations = tuple(EvaluationRecord(rung=r, score=0.55, objective=0.75) for r in (1, 2, 3))
+    again = searcher_of(
+        folder, metric="loss", unfinished=[Unfinished(3, Hyperparameters(), "rung-3", evaluations, start=2)]
+    )
+    config = again.suggest("again")
+    assert config is not None
+    assert (config["start"], config["scores"]) == (2, [0.75] * 3)
+    again.on_trial_complete("again", {"done": True})
+    late = study_of(folder).trials[3]
+    assert (late.value, late.user_attrs["accuracy"]) == (0.75, 0.55)
 
 
 # A rung that is done again: Optuna keeps what it heard first.

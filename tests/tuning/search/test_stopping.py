@@ -13,7 +13,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import RUNG, SCORE
+from lorasweep.tuning.record.reported import OBJECTIVE, RUNG
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
 from lorasweep.tuning.search.asha import RecallingASHA
@@ -31,14 +31,14 @@ from lorasweep.tuning.trials.recorder import past_scores
 RUNGS = 9
 
 
-def ray_trial(key: str, scores: list[float] | None = None) -> Any:
+def ray_trial(key: str, scores: list[float] | None = None, start: int | None = None) -> Any:
     """What a scheduler reads of one of Ray's trials."""
-    return SimpleNamespace(trial_id=key, config={"scores": scores or []})
+    return SimpleNamespace(trial_id=key, config={"scores": scores or [], "start": start})
 
 
 def report(scheduler: TrialScheduler, trial: Any, rung: int, score: float) -> str:
     """The scheduler's decision on one rung."""
-    return str(scheduler.on_trial_result(None, trial, {RUNG: rung, SCORE: score}))
+    return str(scheduler.on_trial_result(None, trial, {RUNG: rung, OBJECTIVE: score}))
 
 
 def random_events(seed: int, trials: int = 14) -> list[tuple[int, int, float]]:
@@ -122,6 +122,40 @@ def test_asha_stops_the_higher_loss_and_the_lower_accuracy() -> None:
         # One other score is too few to tell the best third.
         assert report(scheduler, ray_trial("b"), 1, bad) == TrialScheduler.CONTINUE
         assert report(scheduler, ray_trial("c"), 1, bad) == TrialScheduler.STOP
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "loss"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_known_good_start_is_never_stopped_and_counts_for_the_others(
+    objective: Metric, resumed: bool
+) -> None:
+    """However bad it is; its end is that of its budget. Another start is stopped as any trial is."""
+    good, middle, bad = (0.9, 0.5, 0.1) if objective == "accuracy" else (0.1, 0.5, 0.9)
+    scheduler = make_scheduler(SearchSettings(), objective, RUNGS)
+    for key in ("a", "b"):
+        scheduler.on_trial_add(None, ray_trial(key))
+        assert report(scheduler, ray_trial(key), 1, good) == TrialScheduler.CONTINUE
+    start = ray_trial("start", start=1)
+    scheduler.on_trial_add(None, start)
+    assert report(scheduler, start, 1, bad) == TrialScheduler.CONTINUE
+    assert scheduler.debug_string().startswith("Using AsyncHyperBand: num_stopped=0")
+    if resumed:
+        # The two others go on as well.
+        scheduler = make_scheduler(SearchSettings(), objective, RUNGS)
+        start = ray_trial("again", [bad], start=1)
+        for trial in (ray_trial("a", [good]), ray_trial("b", [good]), start):
+            scheduler.on_trial_add(None, trial)
+    for key in ("a", "b"):
+        assert report(scheduler, ray_trial(key), 3, good) == TrialScheduler.CONTINUE
+    for rung in range(2, RUNGS):
+        assert report(scheduler, start, rung, bad) == TrialScheduler.CONTINUE
+    assert report(scheduler, start, RUNGS, bad) == TrialScheduler.STOP
+    # Among good, good, bad the best third begins at good: without the bad one's score nobody would be judged yet.
+    recorded = dict(scheduler._brackets[0]._rungs)  # type: ignore[attr-defined]
+    assert [len(recorded[rung]) for rung in (1, 3)] == [3, 3]
+    second = ray_trial("second", start=2)
+    scheduler.on_trial_add(None, second)
+    assert report(scheduler, second, 1, middle) == TrialScheduler.STOP
 
 
 def test_without_room_for_a_halving_nothing_is_stopped() -> None:

@@ -25,6 +25,8 @@ from lorasweep.tuning.search.study import (
     own_number,
     own_trials,
     reconcile,
+    start_of,
+    starts_of,
     startup_trials,
     try_again,
 )
@@ -62,7 +64,7 @@ def test_study_and_records_are_brought_in_line(url: str, earlier: int) -> None:
         )
         for _ in range(earlier)
     ]
-    create_study(url, "demo", "accuracy", {}, old)
+    create_study(url, "demo", "accuracy", [], old)
     study = open_study(url, "demo")
     assert first_number(study) == earlier
     trials = [ask(study) for _ in range(8)]
@@ -109,10 +111,48 @@ def test_study_and_records_are_brought_in_line(url: str, earlier: int) -> None:
 
 
 def test_a_trial_that_was_never_asked_for_waits(url: str) -> None:
-    create_study(url, "demo", "accuracy", {"rank": 8, "learning_rate": 1e-3})
+    create_study(url, "demo", "accuracy", [{"rank": 8, "learning_rate": 1e-3}])
     study = open_study(url, "demo")
     assert reconcile(study, SPACE, []) == ([], [])
     assert ask(study).params == {"rank": 8, "learning_rate": 1e-3}
+
+
+def test_starts_come_in_order_with_their_places(url: str) -> None:
+    """A sweep of fewer trials runs the first ones. Whatever happens to one, its place stays."""
+    starts = [{"rank": rank, "learning_rate": 1e-3} for rank in (16, 4, 8)]
+    create_study(url, "demo", "loss", starts, metric="accuracy")
+    study = open_study(url, "demo")
+    assert starts_of(study) == 3
+    asked = [ask(study), ask(study)]
+    assert [trial.params for trial in asked] == starts[:2]
+    assert [start_of(trial) for trial in asked] == [1, 2]
+    study.tell(asked[0], state=TrialState.FAIL)
+    settled, unfinished = reconcile(study, SPACE, [])
+    assert [(entry.number, entry.state, entry.start) for entry in settled] == [(0, "failed", 1)]
+    assert [(entry.number, entry.start) for entry in unfinished] == [(1, 2)]
+    again, goes_on = try_again(study, SPACE, settled[0])
+    assert (again.start, goes_on.start, start_of(own_trials(study)[0])) == (1, 1, 1)
+    running = record(1, "running", 0.5, start=2)
+    _, unfinished = reconcile(study, SPACE, [again, running])
+    assert [(entry.number, entry.start) for entry in unfinished] == [(0, 1), (1, 2)]
+    third, proposed = ask(study), ask(study)
+    assert (third.params, start_of(third)) == (starts[2], 3)
+    assert start_of(proposed) is None
+
+
+def test_the_study_is_told_the_objective_of_a_trial_that_ended_unheard(url: str) -> None:
+    """Records of a sweep that is judged by loss; and what the winner is chosen by is noted beside it."""
+    create_study(url, "demo", "loss", metric="accuracy")
+    study = open_study(url, "demo")
+    ask(study)
+    ended = record(0, "completed", 0.5, 0.6, 0.6)
+    judged = tuple(e.model_copy(update={"objective": 1 - e.rung / 10}) for e in ended.evaluations)
+    ended = ended.model_copy(update={"evaluations": judged})
+    assert reconcile(study, SPACE, [ended]) == ([ended], [])
+    (trial,) = open_study(url, "demo").trials
+    assert trial.value == pytest.approx(0.7)
+    assert trial.intermediate_values == pytest.approx({1: 0.9, 2: 0.8, 3: 0.7})
+    assert trial.user_attrs["accuracy"] == 0.6
 
 
 @pytest.mark.parametrize("name", ["50% done", "a%20b?c=d#e {f} é:g@h"])
@@ -120,7 +160,7 @@ def test_a_path_is_no_part_of_a_url(name: str, tmp_path: Path) -> None:
     """What means something in a URL, or to Optuna, is escaped: the file lies where it was asked for."""
     folder = SweepFolder(tmp_path / name, "demo")
     folder.path.mkdir(parents=True)
-    create_study(folder.study_url, "demo", "accuracy", {})
+    create_study(folder.study_url, "demo", "accuracy", [])
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (folder.path / "study.db").is_file()
     assert open_study(folder.study_url, "demo").trials == []
@@ -136,7 +176,7 @@ def test_a_restart_changes_no_proposal(sampler: str, tmp_path: Path) -> None:
 
     def proposals(name: str, restart: bool, seed: int) -> list[dict[str, Any]]:
         url = f"sqlite:///{tmp_path / name}"
-        create_study(url, "demo", "accuracy", {})
+        create_study(url, "demo", "accuracy", [])
         study = open_study(url, "demo", make_sampler(settings, seed, 1))
         for number in range(12):
             if restart:
@@ -153,7 +193,7 @@ def test_a_restart_changes_no_proposal(sampler: str, tmp_path: Path) -> None:
 
 
 def test_a_proposal_is_taken_up_by_its_number(url: str) -> None:
-    create_study(url, "demo", "loss", {})
+    create_study(url, "demo", "loss", [])
     study = open_study(url, "demo")
     params = [ask(study).params for _ in range(3)]
     assert attach(study, 1).params == params[1]
@@ -166,14 +206,15 @@ def test_a_study_that_is_gone_is_told(url: str) -> None:
 
 
 def test_random_trials_before_tpe_proposes() -> None:
-    """A quarter, at least those that start at once, at most ten."""
+    """A quarter, at least those that start at once, at most ten; and one random trial after the starts."""
     asked = ((20, 4), (100, 4), (4, 1), (20, 8), (100, 16))
     assert [startup_trials(*pair) for pair in asked] == [5, 10, 2, 8, 16]
+    assert [startup_trials(20, 2, starts) for starts in (0, 1, 4, 5, 8)] == [5, 5, 5, 6, 9]
 
 
 def test_a_trial_that_goes_on_has_all_its_evaluations_in_the_study(url: str) -> None:
     """Killed between the record of an evaluation and Optuna's: the trial does not reach that rung again."""
-    create_study(url, "demo", "accuracy", {}, [])
+    create_study(url, "demo", "accuracy", [], [])
     study = open_study(url, "demo")
     ask(study).report(0.2, 1)
     settings = {"rank": 4, "learning_rate": 1e-3}
@@ -189,7 +230,7 @@ def test_a_trial_that_failed_is_tried_again_under_its_number(url: str) -> None:
             value=0.1, params={"rank": 4, "learning_rate": 1e-3}, distributions=SPACE.distributions()
         )
     ]
-    create_study(url, "demo", "accuracy", {}, old)
+    create_study(url, "demo", "accuracy", [], old)
     study = open_study(url, "demo")
     trials = [ask(study) for _ in range(3)]
     trials[1].report(0.2, 1)

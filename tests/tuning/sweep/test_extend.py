@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
 from lorasweep.tuning.record.results import TrialRecord
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> SweepFolder:
     folder.create(SweepConfig.model_validate(entries))
     folder.write_space(SPACE)
     folder.write_plan({"data": {"fingerprint": "abc"}})
-    create_study(folder.study_url, "older", "accuracy", {})
+    create_study(folder.study_url, "older", "accuracy", [])
     study = open_study(folder.study_url, "older")
     for number, (rank, score) in enumerate(((4, 0.4), (8, 0.6), (4, None))):
         study.enqueue_trial({"rank": rank, "learning_rate": 2e-3})
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> SweepFolder:
         record = {
             "id": f"t00{number}",
             "number": number,
-            "state": "stopped",
+            "state": ["stopped", "completed", "failed"][number],
             "settings": settings,
             "score": score,
         }
@@ -54,9 +55,12 @@ def folder(tmp_path: Path) -> SweepFolder:
     return folder
 
 
-def plan_of(space: SearchSpace = SPACE, fingerprint: str = "abc", **training: Any) -> Any:
+def plan_of(
+    space: SearchSpace = SPACE, fingerprint: str = "abc", objective: str | None = None, **training: Any
+) -> Any:
     """What is asked of a new sweep's plan."""
-    config = SweepConfig.model_validate({"name": "newer", "training": training})
+    entries = {"name": "newer", "training": training, "search": {"objective": objective}}
+    config = SweepConfig.model_validate(entries)
     summary = {"data": {"fingerprint": fingerprint}}
     return SimpleNamespace(space=space, config=config, summary=lambda: summary)
 
@@ -108,7 +112,7 @@ def test_older_results_teach_the_sampler(folder: SweepFolder, tmp_path: Path) ->
     assert start == {"rank": 8, "learning_rate": 2e-3}
     assert (notes, best.hyperparameters.rank) == ([], 8)
     url = f"sqlite:///{tmp_path / 'new.db'}"
-    create_study(url, "newer", "accuracy", start, trials)
+    create_study(url, "newer", "accuracy", [start], trials)
     study = open_study(url, "newer")
     assert study.best_value == 0.6
     assert study.ask().number == 2
@@ -136,6 +140,59 @@ def test_spaces_that_differ_are_refused_by_name(folder: SweepFolder) -> None:
     assert differences(SearchSpace.from_dict(BASE | {"dropout": 0.0}, "same"), SPACE) == []
 
 
-def test_another_metric_is_refused(folder: SweepFolder) -> None:
-    with pytest.raises(SettingsError, match=r"its metric is accuracy, here it is loss"):
-        earlier_trials(SweepRecord(folder), plan_of(metric="loss"))
+def judged_by_loss(folder: SweepFolder, losses: Sequence[Sequence[float]]) -> None:
+    """Put losses and accuracies into the evaluations of the older sweep, as sweeps record them."""
+    for trial, values in zip(folder.trials(), losses, strict=False):
+        evaluations = [
+            {"rung": rung, "loss": loss, "accuracy": trial.score, SCORE: trial.score}
+            for rung, loss in enumerate(values, 1)
+        ]
+        entries = trial.model_dump() | {"evaluations": evaluations}
+        folder.write_trial(TrialRecord.model_validate(entries))
+
+
+def test_a_sweep_is_learnt_from_whatever_it_was_judged_by(folder: SweepFolder) -> None:
+    """Each evaluation on record has every metric: the running best of the new objective is taken."""
+    judged_by_loss(folder, [[0.5, 0.7], [0.9, 0.8]])
+    trials, start, _, best = earlier_trials(SweepRecord(folder), plan_of(objective="loss"))
+    assert [trial.intermediate_values for trial in trials] == [{1: 0.5, 2: 0.5}, {1: 0.9, 2: 0.8}]
+    assert [trial.value for trial in trials] == [None, 0.8]
+    # The sampler is told the loss; the start is the best by the metric.
+    assert (best.id, best.score, start["rank"]) == ("t001", 0.6, 8)
+    _, start, _, best = earlier_trials(SweepRecord(folder), plan_of(metric="loss"))
+    assert (best.id, best.score, start["rank"]) == ("t000", 0.5, 4)
+
+
+def test_finalists_are_no_trials_of_a_search(folder: SweepFolder) -> None:
+    """They repeat a trial on other rows."""
+    finalist = folder.trials()[1].model_copy(update={"id": "f001", "number": 3, "finalist_of": "t001"})
+    folder.write_trial(finalist.model_copy(update={"score": 0.9}))
+    trials, _, _, best = earlier_trials(SweepRecord(folder), plan_of())
+    assert (len(trials), best.id) == (2, "t001")
+
+
+def test_scores_that_an_older_sweep_has_not_recorded_are_refused(folder: SweepFolder) -> None:
+    with pytest.raises(
+        SettingsError, match=r"older: none of its trials has its validation loss and accuracy on"
+    ):
+        earlier_trials(SweepRecord(folder), plan_of(objective="loss"))
+
+
+def test_a_sweep_keeps_its_objective(folder: SweepFolder) -> None:
+    """One from before there was any is judged by its metric."""
+    record = SweepRecord(folder)
+    more = {"trials": 5}
+    assert extended_config(record, {"search": more}).objective == "accuracy"
+    assert extended_config(record, {"search": more | {"objective": "accuracy"}}).objective == "accuracy"
+    with pytest.raises(
+        SettingsError, match=r"search.objective: 'loss': sweep older has 'accuracy'; leave that"
+    ):
+        extended_config(record, {"search": more | {"objective": "loss"}})
+    folder.write_config(
+        record.config.model_copy(update={"search": SearchSettings(objective="loss", trials=3)})
+    )
+    assert extended_config(SweepRecord(folder), {"search": more}).objective == "loss"
+    with pytest.raises(
+        SettingsError, match=r"search.objective: 'accuracy': sweep older has 'loss'; leave that"
+    ):
+        extended_config(SweepRecord(folder), {"search": more | {"objective": "accuracy"}})

@@ -76,6 +76,14 @@ def test_the_plan_is_short(plan: SweepPlan) -> None:
     ]
 
 
+def test_the_plan_says_what_judges_the_trials(plan: SweepPlan) -> None:
+    """Where that is not what chooses the winner; on one line of 80 columns."""
+    search = plan.config.search.model_dump() | {"objective": "loss"}
+    lines = lines_of(changed(plan, search=search))
+    assert lines[4] == "trials  8 by TPE for the best accuracy, judged by loss; 2 at once, 1 core each"
+    assert lines[:4] + lines[5:] == lines_of(plan)[:4] + lines_of(plan)[5:]
+
+
 def test_the_plan_names_the_gpus_and_says_why_trials_share_one(plan: SweepPlan) -> None:
     """Those on which trials run, which may be another machine's."""
     card = Card("NVIDIA L4", (8, 9), 24 * 10**9)

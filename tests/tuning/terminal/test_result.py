@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import (
     Confirmed,
@@ -182,7 +182,11 @@ def test_why_it_won_and_what_it_is_compared_with(tmp_path: Path) -> None:
         ["t001", "85.0%", "1.4", "pts", "86.0%", "84.0%"],
         ["t003", "70.0%", "0.0", "pts", "70.0%", "70.0%"],
     ]
-    assert f"chosen by    {rule}" in text
+    assert f"chosen by    {rule}\n" in text
+    judged = sweep_of(tmp_path, "loss", result)
+    judged.folder.write_config(SweepConfig(name="loss", search=SearchSettings(objective="loss")))
+    text = "\n".join(lines_of(result_text(judged)))
+    assert f"chosen by    {rule}; trials were judged by loss\n" in text
     assert "t003 by loss, t000 by smallest within 0.5 points" in text
     assert "without a neural network scores higher" in text
     assert "t000, the winner of fewer trials: 86.1%" in text

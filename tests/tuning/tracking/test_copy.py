@@ -792,6 +792,12 @@ def test_scores_follow_the_metric_and_leave_out_what_cannot_be_drawn() -> None:
     assert [rung["score"] for rung in metrics.values()] == pytest.approx([0.5, 0.5, 0.3])
     assert "val_loss" not in metrics[2]
     assert "train_loss" not in metrics[2]
+    assert "objective" not in metrics[1]
+    assert trial_metrics(record, "accuracy", "accuracy") == trial_metrics(record, "accuracy")
+    # Trials judged by loss, for the best accuracy: the best so far of both.
+    both = trial_metrics(record, "accuracy", "loss")
+    assert [rung["score"] for rung in both.values()] == pytest.approx([0.5, 0.9, 0.9])
+    assert [rung["objective"] for rung in both.values()] == pytest.approx([0.5, 0.5, 0.3])
 
 
 def test_params_keep_to_mlflows_limits_and_hide_passwords(place: Place) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_trials import hyperparameters, loaded, start
 
+from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -106,10 +107,12 @@ def test_a_checkpoint_says_what_its_logits_were_computed_in(
     """The plan may have been made on another machine, and the trial may go on elsewhere."""
     state = start(loaded(tiny_base("bert")), hyperparameters(), "bf16")
     evaluation = SimpleNamespace(logits=np.zeros((3, 2), dtype=np.float32))
-    write_checkpoint(state, evaluation, 0.5, 2, tmp_path)  # type: ignore[arg-type]
+    best, objective = Best("accuracy", 0.5, 2), Best("loss", 1.5, 3)
+    write_checkpoint(state, evaluation, best, objective, tmp_path)  # type: ignore[arg-type]
     assert json.loads((tmp_path / "best.json").read_text()) == {
         "score": 0.5,
         "rung": 2,
+        "objective": 1.5,
         "precision": "bf16",
         "device": "cpu",
     }

@@ -16,7 +16,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
-from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, RUNG, SCORE
+from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores
 
@@ -83,10 +83,10 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 
 def ray_trial(number: int, error_file: Path | None = None, ray_id: str = "ray") -> Any:
-    """What the recorder reads of one of Ray's trials."""
+    """What the recorder reads of one of Ray's trials; the first is the known-good start."""
     return SimpleNamespace(
         trial_id=f"{ray_id}{number}",
-        config={"number": number, "hyperparameters": {"rank": 8}},
+        config={"number": number, "hyperparameters": {"rank": 8}, "start": None if number else 1},
         error_file=error_file and str(error_file),
     )
 
@@ -97,6 +97,7 @@ def reach(
     """One rung and its checkpoint."""
     result = {
         SCORE: best,
+        OBJECTIVE: 1 - best,
         RUNG: rung,
         BEST_RUNG: best_rung,
         "evaluation": {"rung": rung, "accuracy": score, "seconds": 1.5 * rung},
@@ -146,11 +147,12 @@ def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     )
     assert (first.score, first.best_rung, first.checkpoint, first.last_checkpoint) == (0.7, 2, "c2", "c3")
     assert (first.seconds, first.trainable_parameters) == (4.5, 99)
-    assert [(e.rung, e.accuracy, e.score) for e in first.evaluations] == [
-        (1, 0.4, 0.4),
-        (2, 0.7, 0.7),
-        (3, 0.6, 0.7),
+    assert [(e.rung, e.accuracy, e.score, e.objective) for e in first.evaluations] == [
+        (1, 0.4, 0.4, pytest.approx(0.6)),
+        (2, 0.7, 0.7, pytest.approx(0.3)),
+        (3, 0.6, 0.7, pytest.approx(0.3)),
     ]
+    assert (first.start, second.start) == (1, None)
     assert first.notes == ("micro-batches of 8 rows",)
     assert first.ended is not None
     assert first.started <= first.ended
@@ -207,6 +209,7 @@ def test_a_rung_done_again_that_scores_less_is_not_the_best(folder: SweepFolder)
     reach(first, ray_trial(0), 1, 0.5, 0.5, 1)
     result: dict[str, Any] = {
         SCORE: 0.6,
+        OBJECTIVE: 0.4,
         RUNG: 2,
         BEST_RUNG: 2,
         "trainable_parameters": 9,
@@ -254,6 +257,9 @@ def test_asha_recalls_all_that_ended() -> None:
         for state in ("running", "completed", "stopped", "failed")
     ]
     assert past_scores(records) == {key: [0.1, 0.2] for key in ("completed", "stopped", "failed")}
+    # A sweep with an objective of its own is judged by that.
+    judged = tuple(e.model_copy(update={"objective": 1.5 - e.rung / 10}) for e in evaluations)
+    assert past_scores([records[1].model_copy(update={"evaluations": judged})]) == {"completed": [1.4, 1.3]}
 
 
 def test_ray_can_pickle_it(folder: SweepFolder) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from tiny_trials import dataset, hyperparameters, settings
 
 from lorasweep.training.devices import count_cards
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.settings import TrainingSettings
-from lorasweep.tuning.record.reported import BEST_FILE, ERROR, RUNG, SCORE
+from lorasweep.tuning.record.reported import BEST_FILE, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.trials import trial
 
 CPU = torch.device("cpu")
@@ -38,9 +41,14 @@ def test_a_trials_process_has_no_library_that_only_the_driver_needs() -> None:
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, base: Path, place: Path, checkpoint: Path | None = None, kept: int = 0
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    place: Path,
+    checkpoint: Path | None = None,
+    kept: int = 0,
+    **more: Any,
 ) -> list[dict[str, Any]]:
-    """What a trial reports; its checkpoints are kept in `place` from the rung `kept` on."""
+    """What a trial reports; its checkpoints are kept in `place` from the rung `kept` on. `more` is of its set-up."""
     reports: list[dict[str, Any]] = []
 
     def report(result: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
@@ -50,7 +58,7 @@ def run(
 
     monkeypatch.setattr(tune, "report", report)
     monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
-    setup = trial.TrialSetup(resolve_base_model(str(base)), settings(), threads=1, gpu_share=0)
+    setup = trial.TrialSetup(resolve_base_model(str(base)), settings(), threads=1, gpu_share=0, **more)
     config = {"hyperparameters": hyperparameters().model_dump(), "checkpoint": checkpoint and str(checkpoint)}
     trial.run_trial(config, dataset(), setup)
     return reports
@@ -82,6 +90,39 @@ def test_a_trial_whose_checkpoint_cannot_be_read_begins_anew(
     again = run(monkeypatch, base, place, place)
     assert [result[SCORE] for result in again] == [result[SCORE] for result in whole]
     assert "began anew: its checkpoint cannot be read (" in again[0]["notes"][0]
+
+
+def test_the_best_of_metric_and_objective_are_reported_apart(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Also by a trial that goes on, whose earlier evaluations are in its checkpoint alone."""
+    base, place = tiny_base("bert"), tmp_path / "checkpoint"
+    losses = iter((0.9, 0.5, 0.8, 0.7))
+    accuracies = iter((0.2, 0.4, 0.6, 0.3))
+
+    def scored(*arguments: Any, **more: Any) -> Any:
+        for evaluation in fine_tune(*arguments, **more):
+            scores = replace(evaluation.scores, loss=next(losses), accuracy=next(accuracies))
+            yield replace(evaluation, scores=scores)
+
+    monkeypatch.setattr("lorasweep.tuning.trials.trial.fine_tune", scored)
+    whole = run(monkeypatch, base, place, kept=2, objective="loss")
+    assert [result[OBJECTIVE] for result in whole] == [0.9, 0.5, 0.5, 0.5]
+    assert [result[SCORE] for result in whole] == [0.2, 0.4, 0.6, 0.6]
+    assert [result["evaluation"]["objective"] for result in whole] == [0.9, 0.5, 0.5, 0.5]
+    assert [result["rung_score"] for result in whole] == [0.2, 0.4, 0.6, 0.3], (
+        "Ray keeps the best of the metric"
+    )
+    losses, accuracies = iter((0.8, 0.4)), iter((0.1, 0.3))
+    rest = run(monkeypatch, base, place, place, objective="loss")
+    assert [(result[OBJECTIVE], result[SCORE]) for result in rest] == [(0.5, 0.4), (0.4, 0.4)]
+    # A checkpoint from before there was an objective: the trial was judged by its metric.
+    stored = json.loads((place / BEST_FILE).read_text())
+    del stored["objective"]
+    (place / BEST_FILE).write_text(json.dumps(stored))
+    losses, accuracies = iter((0.8, 0.4)), iter((0.1, 0.5))
+    old = run(monkeypatch, base, place, place)
+    assert [(result[OBJECTIVE], result[SCORE]) for result in old] == [(0.4, 0.4), (0.5, 0.5)]
 
 
 @pytest.mark.parametrize(

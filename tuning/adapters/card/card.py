@@ -23,7 +23,7 @@ from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import counts_text, duration, escape, one_line
+from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, one_line
 from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -85,6 +85,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         ranges=_ranges(sweep),
         counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
         stopping=stopping_rule(sweep.config.search).label,
+        judged=f"; trials {judged}" if (judged := judged_text(sweep.metric, sweep.objective)) else "",
         all_seconds=sum(entry.seconds for entry in sweep.trials),
         resources=_mapping(sweep.plan, "resources"),
         machine=machine,

@@ -27,6 +27,7 @@ from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import DataSettings
 from lorasweep.tuning.adapters.card.card import model_card
 from lorasweep.tuning.adapters.card.loading import loading_lines
+from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine
 from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
@@ -201,6 +202,13 @@ def test_it_tells_where_it_comes_from(finished: SweepFolder) -> None:
         assert expected in body
     validation = finished.trials()[0].evaluations[0].accuracy
     assert f"| this | validation | {validation:.4f} |" in body
+
+
+def test_what_judged_the_trials_is_told(sweep: SweepFolder) -> None:
+    assert "- sampler: tpe, ASHA\n- chosen by: validation accuracy" in card_of(sweep)
+    config = sweep.config()
+    sweep.write_config(config.model_copy(update={"search": SearchSettings(objective="loss", trials=3)}))
+    assert "- sampler: tpe, ASHA; trials judged by loss\n- chosen by: validation accuracy" in card_of(sweep)
 
 
 def test_the_searched_ranges_are_told(sweep: SweepFolder) -> None:
