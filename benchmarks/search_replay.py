@@ -13,11 +13,12 @@ from ray.tune.schedulers import TrialScheduler
 from surrogate import RUNGS, Curve, Surrogate
 
 from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
+from lorasweep.tuning.record.reported import ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch
 from lorasweep.tuning.search.stopping import make_scheduler, plan_budget
-from lorasweep.tuning.search.study import make_sampler
+from lorasweep.tuning.search.study import START, make_sampler
 
 WORKERS = 2
 METRIC = "accuracy"
@@ -38,8 +39,8 @@ class Strategy:
 
     name: str
     search: SearchSettings = field(default_factory=SearchSettings)
-    stopped_by: str = "loss"
-    guided_by: str = "loss"
+    stopped_by: Metric = "loss"
+    guided_by: Metric = "loss"
     rungs: int = RUNGS
     starts: int = 1
     fitted: bool = True
@@ -90,47 +91,54 @@ class Trial:
 class Judge:
     """Decides by ASHA or by Optuna's pruner whether a trial stops, and tells the sampler what it has seen."""
 
-    def __init__(self, strategy: Strategy, space: SearchSpace, cost: int, seed: int, starts: Sequence[Any]) -> None:
+    def __init__(self, strategy: Strategy, space: SearchSpace, starts: Sequence[Any], cost: int, seed: int) -> None:
         settings = strategy.sized(cost)
         self.strategy = strategy
         self.scheduler = make_scheduler(settings, strategy.stopped_by, strategy.rungs)
         self.searcher = TruthfulOptunaSearch(
             rungs=strategy.rungs,
             search_space=space,
-            metric=SCORE,
-            mode="min" if strategy.guided_by == "loss" else "max",
-            points_to_evaluate=[dict(start) for start in starts] or None,
-            sampler=make_sampler(settings, seed, WORKERS),
+            metric=OBJECTIVE,
+            mode="max" if higher_is_better(strategy.guided_by) else "min",
+            sampler=make_sampler(settings, seed, WORKERS, len(starts)),
             storage=optuna.storages.InMemoryStorage(),
         )
+        self.study: optuna.Study = self.searcher._ot_study
+        for place, start in enumerate(starts, 1):
+            self.study.enqueue_trial(dict(start), user_attrs={START: place})
         if strategy.hyperband:
-            pruner = optuna.pruners.HyperbandPruner(1, strategy.rungs, strategy.search.reduction_factor)
-            self.searcher._ot_study.pruner = pruner
+            factor = strategy.search.reduction_factor
+            self.study.pruner = optuna.pruners.HyperbandPruner(1, strategy.rungs, factor)
 
-    def propose(self, name: str) -> Mapping[str, Any]:
-        proposal = self.searcher.suggest(name)
+    def begin(self, number: int, surrogate: Surrogate) -> Trial:
+        """The next trial that the sampler proposes."""
+        proposal = self.searcher.suggest(str(number))
         assert proposal is not None
-        values: Mapping[str, Any] = proposal["hyperparameters"]
-        return values
+        place = proposal["start"] if self.strategy.protected else None
+        trial = Trial(str(number), surrogate.curve(proposal["hyperparameters"]), config={"start": place})
+        self.scheduler.on_trial_add(None, trial)
+        return trial
 
-    def failed(self, trial: Trial) -> None:
+    def fails(self, trial: Trial) -> None:
+        """Report that the trial diverged."""
         self.scheduler.on_trial_complete(None, trial, {})
         self.searcher.on_trial_complete(trial.trial_id, {ERROR: "loss is not finite", RUNG: 0})
 
     def ends(self, trial: Trial) -> bool:
         """Report the trial's last rung; whether the trial ends with it."""
-        seen = {RUNG: trial.rung, SCORE: trial.best[self.strategy.stopped_by]}
-        stop = self.scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP
-        told = {RUNG: trial.rung, SCORE: trial.best[self.strategy.guided_by]}
+        seen, told = (
+            {RUNG: trial.rung, OBJECTIVE: trial.best[objective], SCORE: trial.best[METRIC]}
+            for objective in (self.strategy.stopped_by, self.strategy.guided_by)
+        )
+        self.searcher.on_trial_result(trial.trial_id, told)
         if self.strategy.hyperband:
-            self.searcher.on_trial_result(trial.trial_id, told)
             stop = self.searcher._ot_trials[trial.trial_id].should_prune()
-        first = self.strategy.protected and self.strategy.starts > 0 and trial.trial_id == "0"
-        if (stop and not first) or trial.rung == self.strategy.rungs:
+        else:
+            stop = self.scheduler.on_trial_result(None, trial, seen) == TrialScheduler.STOP
+        if stop or trial.rung == self.strategy.rungs:
             self.scheduler.on_trial_complete(None, trial, seen)
             self.searcher.on_trial_complete(trial.trial_id, told)
             return True
-        self.searcher.on_trial_result(trial.trial_id, told)
         return False
 
 
@@ -143,15 +151,14 @@ def replay(
     seed: int,
 ) -> Outcome:
     """Search until the cost is spent, over all workers. A diverged trial pays for the rung in which it failed."""
-    judge = Judge(strategy, space, cost, seed, starts[: strategy.starts])
+    judge = Judge(strategy, space, starts[: strategy.starts], cost, seed)
     every = RUNGS // strategy.rungs
     running: list[tuple[float, int, Trial]] = []
     validation, held_out = np.zeros(cost * RUNGS + 1), np.zeros(cost * RUNGS + 1)
     now, begun = 0.0, 0
     for spent in range(every, len(validation), every):
         while len(running) < WORKERS:
-            trial = Trial(str(begun), surrogate.curve(judge.propose(str(begun))))
-            judge.scheduler.on_trial_add(None, trial)
+            trial = judge.begin(begun, surrogate)
             heapq.heappush(running, (now + seconds(trial, every), begun, trial))
             begun += 1
         now, order, trial = heapq.heappop(running)
@@ -160,7 +167,7 @@ def replay(
         held_out[spent - every + 1 : spent + 1] = held_out[spent - every]
         evaluation = trial.advance(every)
         if evaluation is None:
-            judge.failed(trial)
+            judge.fails(trial)
             continue
         if trial.curve.validation[METRIC][evaluation] > validation[spent]:
             validation[spent] = trial.curve.validation[METRIC][evaluation]
