@@ -4,9 +4,9 @@
 
 FOLDER holds the files of `record_curves.py`, of which the same parts are used. Each sweep is a `lorasweep run
 --max-minutes`, with more trials than fit into the time. Before: one start, ASHA (factor 3 from the first of six rungs)
-and TPE by accuracy. Now: no options. Prints the test accuracy of each winner and of each sweep's known-good start, which
-both train to the end. A sweep that has finished in the folder of `--mlruns` is not run again. Sets x seeds x 2 x minutes:
-about an hour on two CPU cores.
+and TPE by accuracy. Now: no options. Prints the test accuracy of each winner and of each sweep's known-good start,
+which both train to the end. A sweep that has finished in the folder of `--mlruns` is not run again. Sets x seeds x 2 x
+minutes: about an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ from lorasweep.training.files.yaml_file import dump_yaml
 LIBRARIES = ("torch", "ray", "optuna", "transformers", "peft")
 # Never the limit.
 TRIALS = 200
-BEFORE = ("--evaluations-per-epoch", "2", "--objective", "accuracy", "--reduction-factor", "3", "--grace-rungs", "1")
+BEFORE = (
+    "--evaluations-per-epoch",
+    "2",
+    "--objective",
+    "accuracy",
+    "--reduction-factor",
+    "3",
+    "--grace-rungs",
+    "1",
+)
 WAYS: dict[str, tuple[str, ...]] = {"before": BEFORE, "now": ()}
 
 
@@ -56,7 +65,12 @@ def arguments(name: str, folder: Path, way: str, seed: int, minutes: float, mlru
     options = ["--data", str(folder / chosen.file), "--label", chosen.label, "--base-model", "minilm"]
     options += [part for column in chosen.text for part in ("--text", column)]
     options += ["--split-column", chosen.split_column] if chosen.split_column else []
-    options += ["--max-train-rows", str(chosen.train_rows), "--max-validation-rows", str(chosen.validation_rows)]
+    options += [
+        "--max-train-rows",
+        str(chosen.train_rows),
+        "--max-validation-rows",
+        str(chosen.validation_rows),
+    ]
     options += ["--seed", str(seed), "--trials", str(TRIALS), "--max-minutes", f"{minutes:g}", *WAYS[way]]
     options += ["--space", str(old_space(mlruns))] if way == "before" else []
     return [*options, "--no-register", "--no-baselines", "--mlruns", str(mlruns)]
@@ -126,13 +140,15 @@ def main(words: Sequence[str] | None = None) -> None:
     gap = gaps(results)
     parts = [
         "# Real sweeps of equal time",
-        f"`lorasweep run --max-minutes {options.minutes:g}`, {options.seeds} seeds, in percent. Before: one start, ASHA "
-        "of factor 3 from the first of six rungs, all by accuracy. Now: the defaults. The start is the known-good one, "
-        "which both train to its end.",
+        f"`lorasweep run --max-minutes {options.minutes:g}`, {options.seeds} seeds, in percent. Before: one start, "
+        "ASHA of factor 3 from the first of six rungs, all by accuracy. Now: the defaults. The start is the "
+        "known-good one, which both train to its end.",
         table(head, rows(results)),
         f"Now has {gap.mean():+.1f} points of test accuracy more than before (by set "
         f"{', '.join(f'{mean:+.1f}' for mean in gap.mean(axis=1))}); standard error over the "
-        f"{gap.size} pairs {gap.std(ddof=1) / np.sqrt(gap.size):.1f}." if gap.size > 1 else "",
+        f"{gap.size} pairs {gap.std(ddof=1) / np.sqrt(gap.size):.1f}."
+        if gap.size > 1
+        else "",
     ]
     command = f"python benchmarks/equal_time.py FOLDER --minutes {options.minutes:g} --seeds {options.seeds} --write"
     finish(parts, "equal_time.md", command, LIBRARIES, write=options.write)

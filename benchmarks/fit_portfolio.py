@@ -38,11 +38,18 @@ def main() -> None:
     sets = load_sets(options.curves)
     known = [dict(curve.settings) for curve in next(iter(sets.values()))]
     left_out = {
-        name: [known[place] for place in fit([sets[other] for other in sets if other != name], 10, options.measure)]
+        name: [
+            known[place]
+            for place in fit([sets[other] for other in sets if other != name], 10, options.measure)
+        ]
         for name in sets
     }
     print(*curve_table(left_out, sets), sep="\n\n", end="\n\n")
-    print("starts:", *(line(known[place]) for place in fit(list(sets.values()), options.size, options.measure)), sep="\n")
+    print(
+        "starts:",
+        *(line(known[place]) for place in fit(list(sets.values()), options.size, options.measure)),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

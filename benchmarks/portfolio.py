@@ -76,7 +76,9 @@ def greedy(lost: np.ndarray, size: int) -> list[int]:
     return chosen
 
 
-def fit(sets: Sequence[Sequence[Curve]], size: int, measure: str = "accuracy", smooth: bool = True) -> list[int]:
+def fit(
+    sets: Sequence[Sequence[Curve]], size: int, measure: str = "accuracy", smooth: bool = True
+) -> list[int]:
     """The numbers of the chosen settings, which must be the same ones on every set, the best one alone first."""
     points = features([curve.settings for curve in sets[0]])
     cases = []

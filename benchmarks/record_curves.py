@@ -3,12 +3,13 @@
     python benchmarks/record_curves.py FOLDER --set trec [--curves 40] [--train-rows 4252]
 
 FOLDER holds the files of `SETS`: parts of R. Misra's News Category Dataset, and public research sets. The settings are
-the default space's (`lora_cpu`): a usual start, then random draws, the same ones for every set. Each is trained to the end
-of the default budget (3 epochs) with 12 evaluations and never stopped, so that any scheduler can be replayed on it.
+the default space's (`lora_cpu`): a usual start, then random draws, the same ones for every set. Each is trained to the
+end of the default budget (3 epochs) with 12 evaluations and never stopped, so that any scheduler can be replayed on it.
 An evaluation has accuracy, macro-F1 and loss (plain cross entropy, in nats) of the validation rows, by which a search
-decides, and of as many held-out rows, which say what its decision is worth; `seconds` of training and evaluating so
-far. One JSON line a curve; curves that the file has already are not trained again. 15 to 30 seconds a curve on one
-CPU core. `--train-rows` records another size of the same set, into a file of its own.
+decides, and of held-out rows, which say what its decision is worth: 800, or as many as the set has; `seconds` of
+training and evaluating so far. One JSON line a curve; curves that the file has already are not trained again. 15 to 30
+seconds a curve on one CPU core. `--train-rows` records another size of the same set, into a file of its own; `--rates`
+records the start at these learning rates instead, into another one.
 """
 
 from __future__ import annotations

@@ -108,7 +108,12 @@ def main() -> None:
         reference = bench.all([RANDOM, BEFORE, NOW])
         parts += [*changes("Each change alone", BEFORE.name, reference | bench.all(LEVERS))]
         parts += [*changes("Other values of the defaults", NOW.name, reference | bench.all(OTHERS))]
-    parts += [*early(bench.sets), *curve_table(bench.portfolios, bench.sets), *proxy_parts(options.curves), notes()]
+    parts += [
+        *early(bench.sets),
+        *curve_table(bench.portfolios, bench.sets),
+        *proxy_parts(options.curves),
+        notes(),
+    ]
 
     print("\n\n".join(parts))
     if options.write:

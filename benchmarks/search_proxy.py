@@ -33,8 +33,8 @@ def agreement(pairs: dict[str, tuple[list[Curve], list[Curve]]]) -> Iterator[str
         "The same settings on a part and on more rows, with the same epochs. Rank: rank correlation of validation loss "
         "and of validation accuracy on the part with held-out accuracy on the whole, over all and over the better half "
         "of the settings. Then the held-out accuracy on the whole, in percent, of the best by validation accuracy of "
-        "k finalists, which are the best on the part by loss (by accuracy), and of all. Cost of a trial on the part in trials "
-        "on the whole, by seconds."
+        "k finalists, which are the best on the part by loss (by accuracy), and of all. Cost: of a trial on the part, "
+        "in trials on the whole, by seconds."
     )
     rows = []
     for name, (part, whole) in pairs.items():
@@ -52,9 +52,21 @@ def agreement(pairs: dict[str, tuple[list[Curve], list[Curve]]]) -> Iterator[str
             by_loss = winner(whole, np.argsort(losses, kind="stable")[:count])
             by_accuracy = winner(whole, np.argsort(-accuracies, kind="stable")[:count])
             cells.append(f"{100 * by_loss:.1f} ({100 * by_accuracy:.1f})")
-        cost = np.mean([sum(curve.seconds) for curve in part]) / np.mean([sum(curve.seconds) for curve in whole])
-        rows.append([name, f"{len(whole)}", *cells, f"{100 * winner(whole, range(len(whole))):.1f}", f"{cost:.2f}"])
-    head = ["", "settings", "rank, all", "better half", *(f"k = {count}" for count in FINALISTS), "all", "cost"]
+        cost = np.mean([sum(curve.seconds) for curve in part]) / np.mean(
+            [sum(curve.seconds) for curve in whole]
+        )
+        rows.append(
+            [name, f"{len(whole)}", *cells, f"{100 * winner(whole, range(len(whole))):.1f}", f"{cost:.2f}"]
+        )
+    head = [
+        "",
+        "settings",
+        "rank, all",
+        "better half",
+        *(f"k = {count}" for count in FINALISTS),
+        "all",
+        "cost",
+    ]
     yield table(head, rows)
 
 
@@ -72,9 +84,9 @@ def ladders(folder: Path) -> Iterator[str]:
     rates = [curve.settings["learning_rate"] for curve in next(iter(curves.values()))]
     yield (
         "## Does the best rate move with the number of steps?\n\n"
-        "The old start at several learning rates, each set on a part and on more rows, three epochs of both: validation "
-        "loss and held-out accuracy in percent. Peak: the rate at the top of a parabola through the log rates around the "
-        "least mean of validation and held-out loss."
+        "The old start at several learning rates, each set on a part and on more rows, three epochs of both: "
+        "validation loss and held-out accuracy in percent. Peak: the rate at the vertex of a parabola through the log "
+        "rates around the least mean of validation and held-out loss."
     )
     rows = []
     for name, ladder in curves.items():

@@ -91,7 +91,9 @@ class Trial:
 class Judge:
     """Decides by ASHA or by Optuna's pruner whether a trial stops, and tells the sampler what it has seen."""
 
-    def __init__(self, strategy: Strategy, space: SearchSpace, starts: Sequence[Any], cost: int, seed: int) -> None:
+    def __init__(
+        self, strategy: Strategy, space: SearchSpace, starts: Sequence[Any], cost: int, seed: int
+    ) -> None:
         settings = strategy.sized(cost)
         self.strategy = strategy
         self.scheduler = make_scheduler(settings, strategy.stopped_by, strategy.rungs)

@@ -22,23 +22,35 @@ PEERS = (
 BEFORE = Strategy(
     "before", stopped_by="accuracy", guided_by="accuracy", rungs=6, starts=1, protected=False, fitted=False
 )
-NOW = Strategy("now", rungs=6, starts=STARTS)
+NOW = Strategy("now", SearchSettings(grace_rungs=2, reduction_factor=2), rungs=6, starts=STARTS)
+
+
+def halving(name: str, base: Strategy, rungs: int, grace: int, factor: int) -> Strategy:
+    """A strategy with another shape of halving."""
+    search = SearchSettings(grace_rungs=grace, reduction_factor=factor)
+    return replace(base, name=name, search=search, rungs=rungs)
+
+
 LEVERS = (
     replace(BEFORE, name="before, ASHA by loss", stopped_by="loss"),
     replace(BEFORE, name="before, TPE by loss", guided_by="loss"),
     replace(BEFORE, name="before, both by loss", stopped_by="loss", guided_by="loss"),
     replace(BEFORE, name="before, start kept", protected=True),
-    *(replace(BEFORE, name=f"before, {n} starts", starts=n, fitted=True, protected=True) for n in (1, 3, 6, 10)),
-    replace(BEFORE, name="before, 12 rungs", rungs=12),
+    replace(BEFORE, name="before, portfolio", starts=STARTS, fitted=True),
+    halving("before, from 1/12", BEFORE, 12, 1, 3),
+    halving("before, from 1/3", BEFORE, 6, 2, 3),
+    halving("before, factor 2", BEFORE, 6, 1, 2),
+    halving("before, from 1/3, factor 2", BEFORE, 6, 2, 2),
 )
 OTHERS = (
-    *(replace(NOW, name=f"now, {n} starts", starts=n) for n in (1, 3, 10)),
-    replace(NOW, name="now, all by accuracy", stopped_by="accuracy", guided_by="accuracy"),
-    replace(NOW, name="now, 12 rungs", rungs=12),
-    *(
-        replace(NOW, name=f"now, factor {n}", search=SearchSettings(reduction_factor=n))
-        for n in (2, 4)
-    ),
-    replace(NOW, name="now, grace 2", search=SearchSettings(grace_rungs=2)),
-    replace(NOW, name="now, random", search=SearchSettings(sampler="random")),
+    replace(NOW, name="now, the old start", starts=1, fitted=False),
+    *(replace(NOW, name=f"now, {n} start{'s' * (n > 1)}", starts=n) for n in (1, 3, 10)),
+    replace(NOW, name="now, by accuracy", stopped_by="accuracy", guided_by="accuracy"),
+    replace(NOW, name="now, random", search=NOW.search.model_copy(update={"sampler": "random"})),
+    halving("now, from 1/12, factor 3", NOW, 12, 1, 3),
+    halving("now, from 1/6", NOW, 6, 1, 2),
+    halving("now, from 1/4", NOW, 12, 3, 2),
+    halving("now, from 1/2", NOW, 6, 3, 2),
+    halving("now, factor 3", NOW, 6, 2, 3),
+    halving("now, factor 4", NOW, 6, 2, 4),
 )

@@ -73,7 +73,10 @@ def costs(results: Results) -> Iterator[str]:
         for strategy, found in results.items():
             most, each = followed(found), needed(found, goal, side)
             by_tenth = np.mean(
-                [(values[side][:, : TENTH * RUNGS] >= goal[name] - 1e-9).any(axis=1) for name, values in found.items()]
+                [
+                    (values[side][:, : TENTH * RUNGS] >= goal[name] - 1e-9).any(axis=1)
+                    for name, values in found.items()
+                ]
             )
             rows.append(
                 [
@@ -167,7 +170,9 @@ def early(sets: Mapping[str, Sequence[Curve]]) -> Iterator[str]:
     yield table(["after", *map(str, steps)], rows)
 
 
-def curve_table(portfolios: Mapping[str, Sequence[Any]], sets: Mapping[str, Sequence[Curve]]) -> Iterator[str]:
+def curve_table(
+    portfolios: Mapping[str, Sequence[Any]], sets: Mapping[str, Sequence[Curve]]
+) -> Iterator[str]:
     """What the first few of a portfolio are worth on the set it was fitted without."""
     yield (
         "## Portfolios on the set that they were fitted without\n\n"
