@@ -23,10 +23,11 @@ import optuna
 from common import RESULTS, made_by, processor
 from portfolio import fit
 from record_curves import CURVES, SETS, SPACE
+from search_curves import about, curve_table, early
 from search_proxy import proxy_parts
 from search_replay import Strategy, replay
 from search_strategies import BEFORE, BUDGET, FOLLOWED, LEVERS, NOW, OTHERS, PEERS, RANDOM
-from search_tables import about, changes, costs, curve_table, draw, early, notes, scores
+from search_tables import changes, costs, draw, notes, scores, short
 from surrogate import Curve, Surrogate, load_curves
 
 from lorasweep.search_spaces.space import SearchSpace, load_space
@@ -53,12 +54,15 @@ class Bench:
         assert isinstance(space, SearchSpace)
         self.space = space
         self.surrogates = {name: Surrogate(curves) for name, curves in self.sets.items()}
-        self.portfolios = {name: self.portfolio(name) for name in self.sets}
+        self.portfolios = {
+            kept: {name: self.portfolio(name, kept) for name in self.sets} for kept in (True, False)
+        }
 
-    def portfolio(self, without: str, size: int = 10) -> list[dict[str, Any]]:
-        """Starts fitted on all other sets."""
+    def portfolio(self, without: str, kept: bool, size: int = 10) -> list[dict[str, Any]]:
+        """Starts fitted on all other sets, the old start first or not."""
         others = [curves for name, curves in self.sets.items() if name != without]
-        return [dict(others[0][number].settings) for number in fit(others, size)]
+        numbers = fit(others, size, first=(0,) if kept else ())
+        return [dict(others[0][number].settings) for number in numbers]
 
     def run(self, strategy: Strategy, name: str) -> np.ndarray:
         """Validation and held-out score of the best trial so far; shape (2, seeds, cost × RUNGS)."""
@@ -66,7 +70,7 @@ class Bench:
         if key not in self.results:
             # Without stopping, a trial costs so much that few are simulated.
             cost = FOLLOWED if strategy.search.asha else BUDGET
-            starts = self.portfolios[name] if strategy.fitted else [self.sets[name][0].settings]
+            starts = self.portfolios[strategy.kept][name]
             outcomes = [
                 replay(strategy, self.space, starts, self.surrogates[name], cost, seed)
                 for seed in range(self.seeds)
@@ -103,14 +107,14 @@ def main() -> None:
     bench = Bench(load_sets(options.curves), options.seeds)
     main_results = bench.all([RANDOM, *PEERS, BEFORE, NOW])
     parts = ["# Search strategies on replayed curves", about(bench.surrogates, options.seeds)]
-    parts += [*costs(main_results), *scores(main_results)]
+    parts += [*costs(main_results), *short(main_results), *scores(main_results)]
     if options.levers or options.write:
         reference = bench.all([RANDOM, BEFORE, NOW])
         parts += [*changes("Each change alone", BEFORE.name, reference | bench.all(LEVERS))]
         parts += [*changes("Other values of the defaults", NOW.name, reference | bench.all(OTHERS))]
     parts += [
         *early(bench.sets),
-        *curve_table(bench.portfolios, bench.sets),
+        *curve_table(bench.portfolios[True], bench.sets),
         *proxy_parts(options.curves),
         notes(),
     ]

@@ -33,7 +33,7 @@ class Strategy:
         guided_by: the validation score that the sampler learns from.
         rungs: evaluations of a full trial.
         starts: number of known settings that are tried first; the first is never stopped if `protected`.
-        fitted: whether these are a portfolio's, or the one start that the space had before.
+        kept: whether the start that the space always had is the first of them; else the portfolio's own first is.
         hyperband: stop by Optuna's Hyperband pruner, in place of ASHA.
     """
 
@@ -43,7 +43,7 @@ class Strategy:
     guided_by: Metric = "loss"
     rungs: int = RUNGS
     starts: int = 1
-    fitted: bool = True
+    kept: bool = True
     protected: bool = True
     hyperband: bool = False
 

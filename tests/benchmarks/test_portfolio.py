@@ -14,6 +14,12 @@ def test_the_first_is_the_best_alone_and_the_next_add_most_to_it() -> None:
     assert greedy(lost, 2) == [2, 1]
 
 
+def test_one_that_stands_first_anyway_is_made_up_for() -> None:
+    lost = np.array([[0.0, 0.5, 0.2, 0.9], [1.0, 0.0, 0.4, 0.9], [0.1, 1.0, 0.2, 0.0]])
+    # Beside candidate 0, which fails in the second case, candidate 1 leaves 0.03, and 2 leaves 0.17.
+    assert greedy(lost, 3, first=[0]) == [0, 1, 3]
+
+
 def test_no_candidate_is_chosen_twice() -> None:
     assert sorted(greedy(np.zeros((2, 4)), 4)) == [0, 1, 2, 3]
 
@@ -22,7 +28,7 @@ def test_no_candidate_is_chosen_twice() -> None:
 @pytest.mark.parametrize("smooth", [True, False])
 def test_sets_that_want_different_rates_get_both(measure: str, smooth: bool) -> None:
     sets = [curves(6e-4), curves(6e-4), curves(2.5e-3)]
-    chosen = [RATES[place] for place in fit(sets, 2, measure, smooth)]
+    chosen = [RATES[place] for place in fit(sets, 2, measure=measure, smooth=smooth)]
     assert chosen[0] in (6e-4, 1.2e-3)
     assert max(chosen) >= 2e-3
     assert min(chosen) <= 1.2e-3
