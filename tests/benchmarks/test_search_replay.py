@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_asha_stops_weak_trials_and_so_meets_more_of_them() -> None:
 
 
 def ended(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The states of the study's trials, in order, of a sweep whose first start is bad."""
+    """The states of the study's trials, in order, of a sweep whose first start is bad and slow."""
     made: list[Judge] = []
 
     class Seen(Judge):
@@ -81,18 +82,20 @@ def ended(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             made.append(self)
 
     monkeypatch.setattr(search_replay, "Judge", Seen)
-    run(strategy, BAD, GOOD, settings(2.5e-3), settings(1.2e-3), cost=6)
+    slow = replace(curve(RATES[0]), seconds=(2.5,) * RUNGS)
+    starts = [BAD, GOOD, settings(2.5e-3), settings(1.2e-3)]
+    replay(strategy, SPACE, starts, Surrogate([slow, *curves()[1:]]), 8, 0)
     return [trial.state.name for trial in made[-1].study.trials]
 
 
-def test_the_first_start_is_not_stopped_where_it_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Strategy("kept", SearchSettings(reduction_factor=2, grace_rungs=3), starts=4)
-    assert ended(kept, monkeypatch)[0] == "COMPLETE"
-
-
-def test_a_protected_start_counts_for_the_others_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Strategy("kept", SearchSettings(reduction_factor=2, grace_rungs=3), starts=4)
-    assert "PRUNED" in ended(kept, monkeypatch)
+@pytest.mark.parametrize(("protected", "state"), [(True, "COMPLETE"), (False, "PRUNED")])
+def test_the_first_start_is_not_stopped_where_it_is_protected(
+    protected: bool, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = SearchSettings(reduction_factor=2, grace_rungs=3)
+    states = ended(Strategy("any", search, starts=4, protected=protected), monkeypatch)
+    assert states[0] == state
+    assert "PRUNED" in states
 
 
 def test_hyperband_is_optunas() -> None:
