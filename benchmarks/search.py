@@ -13,6 +13,7 @@ Portfolios of starts are fitted without the set they are tried on (`portfolio.py
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,11 +85,14 @@ class Bench:
 
 
 def load_sets(folder: Path) -> dict[str, list[Curve]]:
-    """The sets with curves in the folder: as many settings of each as all have."""
+    """The sets whose curves are in the folder, without those of which some settings are not recorded yet."""
     paths = {name: folder / f"{name}.jsonl" for name in SETS}
     sets = {name: load_curves(path) for name, path in paths.items() if path.is_file()}
-    count = min(len(curves) for curves in sets.values())
-    return {name: curves[:count] for name, curves in sets.items()}
+    count = max(len(curves) for curves in sets.values())
+    for name, curves in sets.items():
+        if len(curves) < count:
+            print(f"{name} is left out: {len(curves)} of {count} curves", file=sys.stderr)
+    return {name: curves for name, curves in sets.items() if len(curves) == count}
 
 
 def main() -> None:

@@ -122,6 +122,16 @@ def test_the_printed_starts_belong_into_the_default_space(
     assert len(SearchSpace.from_dict(entries, "fitted").start_points()) == 3
 
 
+def test_a_set_that_is_still_being_recorded_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path)
+    write(tmp_path / "ag_news.jsonl", curves()[:2])
+    sets = search.load_sets(tmp_path)
+    assert {name: len(each) for name, each in sets.items()} == {"trec": 6, "subj": 6}
+    assert "ag_news is left out: 2 of 6 curves" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_replay_is_written_with_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
