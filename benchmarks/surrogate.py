@@ -1,30 +1,21 @@
-"""Sweeps replayed on recorded learning curves: settings are answered by the nearest recorded ones."""
+"""Recorded learning curves, and a surrogate of training: settings are answered by the nearest recorded ones."""
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from ray.tune.schedulers import TrialScheduler
 from scipy.stats import spearmanr
 
-from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import ERROR, RUNG, SCORE
-from lorasweep.tuning.search.searcher import TruthfulOptunaSearch
-from lorasweep.tuning.search.stopping import make_scheduler, plan_budget
-from lorasweep.tuning.search.study import SeededTPESampler, make_sampler
-
-RUNGS = 6
+RUNGS = 12
+METRICS = ("accuracy", "macro_f1", "loss")
 
 # Distances are in doublings of the learning rate: what one doubling of each setting is worth. Set from what is
-# known of LoRA beforehand, not fitted: some 70 curves are too few to fit five weights and test them too.
+# known of LoRA beforehand, not fitted: 40 curves a set are too few to fit five weights and test them too.
 WEIGHTS = {
     # The one setting that moves LoRA from chance to its best and back.
     "learning_rate": 1.0,
@@ -41,26 +32,42 @@ OTHER_MODULES = 0.75
 
 @dataclass(frozen=True)
 class Curve:
-    """One recorded trial: the validation accuracy at each rung, and how long each rung took in seconds.
+    """One recorded trial: its scores at each evaluation, and how long each took in seconds.
 
-    Fewer than `RUNGS` of them where its loss was not finite any more.
+    Fewer than `RUNGS` evaluations where its loss was not finite any more.
+
+    Attributes:
+        validation: metric → scores of the rows by which a search decides.
+        held_out: metric → scores of other rows, which say what its decision is worth.
     """
 
     settings: Mapping[str, Any]
-    scores: tuple[float, ...]
+    validation: Mapping[str, tuple[float, ...]]
+    held_out: Mapping[str, tuple[float, ...]]
     seconds: tuple[float, ...]
 
-    @property
-    def best(self) -> float:
-        """What the trial is worth when it is not stopped."""
-        return max(self.scores, default=0.0)
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def best(self, metric: str = "accuracy") -> float:
+        """The validation score of the trial when it is not stopped: that of its best evaluation."""
+        scores = self.validation[metric]
+        return min(scores, default=np.inf) if metric == "loss" else max(scores, default=0.0)
+
+    def worth(self, metric: str = "accuracy", of: str | None = None) -> float:
+        """The held-out score at the evaluation that is the best by `of` (or `metric`) on the validation rows."""
+        scores = self.validation[of or metric]
+        if not scores:
+            return np.inf if metric == "loss" else 0.0
+        chosen = int(np.argmin(scores) if (of or metric) == "loss" else np.argmax(scores))
+        return self.held_out[metric][chosen]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """How well a curve's best accuracy is predicted by its nearest neighbour, the curve itself left out.
+    """How well a curve's held-out score is predicted by its nearest neighbour, the curve itself left out.
 
-    `nearest` and `mean` are mean absolute errors in accuracy: of the neighbour, and of all others' mean.
+    `nearest` and `mean` are mean absolute errors: of the neighbour, and of all others' mean.
     """
 
     nearest: float
@@ -76,23 +83,27 @@ class Surrogate:
         self._places = np.array([place(curve.settings) for curve in curves])
         self._modules = np.array([str(curve.settings["target_modules"]) for curve in curves])
 
-    def curve(self, settings: Mapping[str, Any]) -> Curve:
-        """The curve of the nearest recorded settings; of equally near ones the first recorded."""
-        return self.curves[int(np.argmin(self._squares(settings)))]
+    def number(self, settings: Mapping[str, Any]) -> int:
+        """The place of the nearest recorded settings; of equally near ones the first recorded."""
+        return int(np.argmin(self._squares(settings)))
 
-    def leave_one_out(self) -> Errors:
+    def curve(self, settings: Mapping[str, Any]) -> Curve:
+        """The curve of the nearest recorded settings."""
+        return self.curves[self.number(settings)]
+
+    def leave_one_out(self, metric: str = "accuracy") -> Errors:
         """Each curve predicted by the others."""
-        best = np.array([curve.best for curve in self.curves])
-        predicted = np.empty_like(best)
+        worth = np.array([curve.worth(metric) for curve in self.curves])
+        predicted = np.empty_like(worth)
         for number, curve in enumerate(self.curves):
             squares = self._squares(curve.settings)
             squares[number] = np.inf
-            predicted[number] = best[np.argmin(squares)]
-        others = (best.sum() - best) / (len(best) - 1)
+            predicted[number] = worth[np.argmin(squares)]
+        others = (worth.sum() - worth) / (len(worth) - 1)
         return Errors(
-            nearest=float(np.abs(predicted - best).mean()),
-            mean=float(np.abs(others - best).mean()),
-            rank_correlation=float(spearmanr(predicted, best).statistic),
+            nearest=float(np.abs(predicted - worth).mean()),
+            mean=float(np.abs(others - worth).mean()),
+            rank_correlation=float(spearmanr(predicted, worth).statistic),
         )
 
     def _squares(self, settings: Mapping[str, Any]) -> np.ndarray:
@@ -122,95 +133,9 @@ def load_curves(path: Path) -> list[Curve]:
         curves.append(
             Curve(
                 settings=entry["settings"],
-                scores=tuple(evaluation["accuracy"] for evaluation in evaluations),
+                validation={name: tuple(each[name] for each in evaluations) for name in METRICS},
+                held_out={name: tuple(each["held_out"][name] for each in evaluations) for name in METRICS},
                 seconds=tuple(float(step) for step in np.diff(ends, prepend=0.0)),
             )
         )
     return curves
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A way to search. `startup` is the number of random trials before TPE; None is the shipped rule."""
-
-    name: str
-    search: SearchSettings = field(default_factory=SearchSettings)
-    concurrency: int = 2
-    startup: int | None = None
-
-    def sized(self, cost: float) -> Contender:
-        """With as many trials as are expected to cost this many full ones, as someone would plan it."""
-        many = self.search.model_copy(update={"trials": 1000})
-        each = plan_budget(many, epochs=1, rungs=RUNGS).epochs_expected / many.trials
-        return replace(self, search=many.model_copy(update={"trials": round(cost / each)}))
-
-    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """The shipped sampler, or TPE with another start-up."""
-        if self.startup is not None:
-            return SeededTPESampler(seed, self.startup)
-        return make_sampler(self.search, seed, self.concurrency)
-
-
-@dataclass
-class Trial:
-    """A running trial, with the attributes that Ray's schedulers ask of one."""
-
-    trial_id: str
-    curve: Curve
-    rung: int = 0
-    score: float = 0.0
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-def replay(
-    contender: Contender, space: SearchSpace, surrogate: Surrogate, cost: int, seed: int
-) -> np.ndarray:
-    """The best accuracy after each rung that the sweep trains, over all workers; shape (cost × RUNGS,).
-
-    The sweep goes on until the cost is spent. A diverged trial pays for the rung in which it failed.
-    """
-    searcher = TruthfulOptunaSearch(
-        rungs=RUNGS,
-        search_space=space,
-        metric=SCORE,
-        mode="max",
-        points_to_evaluate=space.start_points() or None,
-        sampler=contender.sampler(seed),
-        storage=optuna.storages.InMemoryStorage(),
-    )
-    scheduler = make_scheduler(contender.search, "accuracy", RUNGS)
-    running: list[tuple[float, int, Trial]] = []
-    best = np.zeros(cost * RUNGS + 1)
-    now, begun = 0.0, 0
-    for spent in range(1, len(best)):
-        while len(running) < contender.concurrency:
-            name, begun = str(begun), begun + 1
-            proposal = searcher.suggest(name)
-            assert proposal is not None
-            trial = Trial(name, surrogate.curve(proposal["hyperparameters"]))
-            scheduler.on_trial_add(None, trial)
-            heapq.heappush(running, (now + seconds(trial), begun, trial))
-        now, order, trial = heapq.heappop(running)
-        best[spent] = best[spent - 1]
-        trial.rung += 1
-        if trial.rung > len(trial.curve.scores):
-            scheduler.on_trial_complete(None, trial, {})
-            searcher.on_trial_complete(trial.trial_id, {ERROR: "loss is not finite", RUNG: 0})
-            continue
-        trial.score = max(trial.score, trial.curve.scores[trial.rung - 1])
-        best[spent] = max(best[spent], trial.score)
-        result = {RUNG: trial.rung, SCORE: trial.score}
-        stop = scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
-        if stop or trial.rung == RUNGS:
-            scheduler.on_trial_complete(None, trial, result)
-            searcher.on_trial_complete(trial.trial_id, result)
-        else:
-            searcher.on_trial_result(trial.trial_id, result)
-            heapq.heappush(running, (now + seconds(trial), order, trial))
-    return best[1:]
-
-
-def seconds(trial: Trial) -> float:
-    """How long the trial's next rung takes; one in which it diverges, as long as its mean rung."""
-    steps = trial.curve.seconds
-    return steps[trial.rung] if trial.rung < len(steps) else float(np.mean(steps or (0.0,)))
