@@ -19,7 +19,15 @@ PEERS = (
     Strategy("TPE + Hyperband", SearchSettings(asha=False), guided_by="accuracy", starts=0, hyperband=True),
 )
 # TPE + ASHA of factor 3 from the first of six rungs, all by accuracy, from one start that may be stopped.
-BEFORE = Strategy("before", stopped_by="accuracy", guided_by="accuracy", rungs=6, starts=1, protected=False)
+BEFORE = Strategy(
+    "before",
+    SearchSettings(grace_rungs=1, reduction_factor=3),
+    stopped_by="accuracy",
+    guided_by="accuracy",
+    rungs=6,
+    starts=1,
+    protected=False,
+)
 NOW = Strategy("now", SearchSettings(grace_rungs=2, reduction_factor=2), rungs=6, starts=STARTS)
 
 

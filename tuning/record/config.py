@@ -62,8 +62,10 @@ class SearchSettings(Settings):
         None, description="Validation score that stops trials and guides the sampler; loss unless given."
     )
     asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
-    reduction_factor: int = Field(3, ge=2, description="Keep the best 1/n of trials at each rung.")
-    grace_rungs: int = Field(1, ge=1, description="Evaluations before a trial may be stopped.")
+    reduction_factor: int = Field(2, ge=2, description="Keep the best 1/n of trials at each rung.")
+    grace_rungs: int | None = Field(
+        None, ge=1, description="Evaluations before a trial may be stopped; a third of them unless given."
+    )
     proxy: float | None = Field(
         None,
         gt=0,
@@ -109,6 +111,13 @@ class SearchSettings(Settings):
         if finalists is not None and info.data.get("proxy") is None:
             raise ValueError("goes with --proxy; without that, all trials train on all rows")
         return finalists
+
+    def grace(self, rungs: int) -> int:
+        """Evaluations before a trial may be stopped, of a full trial's.
+
+        On recorded curves, trials that are stopped after less than a third of their training are often the better ones.
+        """
+        return self.grace_rungs or max(1, rungs // 3)
 
     @property
     def finalists_wanted(self) -> int:

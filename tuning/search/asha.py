@@ -80,7 +80,7 @@ def make_asha(
         metric=OBJECTIVE,
         mode="max" if higher_is_better(objective) else "min",
         max_t=rungs,
-        grace_period=settings.grace_rungs,
+        grace_period=settings.grace(rungs),
         reduction_factor=settings.reduction_factor,
     )
     for key, scores in past.items():

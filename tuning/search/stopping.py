@@ -58,7 +58,7 @@ def _asha(settings: SearchSettings, objective: Metric, rungs: int, past: Past) -
 
 def _asha_rungs(settings: SearchSettings, rungs: int) -> list[int]:
     """Grace · factor^k."""
-    halving, rung = [], settings.grace_rungs
+    halving, rung = [], settings.grace(rungs)
     while rung < rungs:
         halving.append(rung)
         rung *= settings.reduction_factor

@@ -29,6 +29,8 @@ from lorasweep.tuning.search.stopping import (
 from lorasweep.tuning.trials.recorder import past_scores
 
 RUNGS = 9
+# Keep the best third, from the first rung on.
+THIRD = SearchSettings(grace_rungs=1, reduction_factor=3)
 
 
 def ray_trial(key: str, scores: list[float] | None = None, start: int | None = None) -> Any:
@@ -115,7 +117,7 @@ def test_a_rebuilt_asha_decides_as_one_that_was_never_interrupted(metric: Metric
 def test_asha_stops_the_higher_loss_and_the_lower_accuracy() -> None:
     """The direction is the metric's."""
     for metric, good, bad in (("accuracy", 0.9, 0.1), ("loss", 0.1, 0.9)):
-        scheduler = make_scheduler(SearchSettings(), metric, RUNGS)  # type: ignore[arg-type]
+        scheduler = make_scheduler(THIRD, metric, RUNGS)  # type: ignore[arg-type]
         for key in ("a", "b", "c"):
             scheduler.on_trial_add(None, ray_trial(key))
         assert report(scheduler, ray_trial("a"), 1, good) == TrialScheduler.CONTINUE
@@ -131,7 +133,7 @@ def test_the_known_good_start_is_never_stopped_and_counts_for_the_others(
 ) -> None:
     """However bad it is; its end is that of its budget. Another start is stopped as any trial is."""
     good, middle, bad = (0.9, 0.5, 0.1) if objective == "accuracy" else (0.1, 0.5, 0.9)
-    scheduler = make_scheduler(SearchSettings(), objective, RUNGS)
+    scheduler = make_scheduler(THIRD, objective, RUNGS)
     for key in ("a", "b"):
         scheduler.on_trial_add(None, ray_trial(key))
         assert report(scheduler, ray_trial(key), 1, good) == TrialScheduler.CONTINUE
@@ -141,7 +143,7 @@ def test_the_known_good_start_is_never_stopped_and_counts_for_the_others(
     assert scheduler.debug_string().startswith("Using AsyncHyperBand: num_stopped=0")
     if resumed:
         # The two others go on as well.
-        scheduler = make_scheduler(SearchSettings(), objective, RUNGS)
+        scheduler = make_scheduler(THIRD, objective, RUNGS)
         start = ray_trial("again", [bad], start=1)
         for trial in (ray_trial("a", [good]), ray_trial("b", [good]), start):
             scheduler.on_trial_add(None, trial)
@@ -156,6 +158,12 @@ def test_the_known_good_start_is_never_stopped_and_counts_for_the_others(
     second = ray_trial("second", start=2)
     scheduler.on_trial_add(None, second)
     assert report(scheduler, second, 1, middle) == TrialScheduler.STOP
+
+
+def test_nothing_is_stopped_before_a_third_of_its_training_unless_asked_for() -> None:
+    for rungs, halving in ((2, [1]), (3, [1, 2]), (6, [2, 4]), (12, [4, 8]), (1, [])):
+        assert halving_rungs(SearchSettings(), rungs) == halving
+    assert halving_rungs(THIRD, 6) == [1, 3]
 
 
 def test_without_room_for_a_halving_nothing_is_stopped() -> None:

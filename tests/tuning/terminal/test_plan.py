@@ -73,8 +73,8 @@ def test_the_plan_is_short(plan: SweepPlan) -> None:
         "model   minilm (bert), fp32 on cpu",
         "space   lora_cpu: rank, alpha, targets, rate, batch",
         "trials  8 by TPE for the best validation accuracy, 2 at once with 1 core each",
-        "rungs   6 evaluations per full trial; ASHA: keep the best 1/3 after rungs 1, 3",
-        "cost    about 5.3 of 16 epochs of 48 rows",
+        "rungs   6 evaluations per full trial; ASHA: keep the best 1/2 after rungs 2, 4",
+        "cost    about 9.3 of 16 epochs of 48 rows",
     ]
 
 
@@ -152,7 +152,7 @@ def test_an_extension_counts_what_is_done(plan: SweepPlan) -> None:
     lines = lines_of(plan, extended())
     assert lines[5].startswith("done    3 of them: 1 completed, 1 stopped by ASHA, 1 ")
     assert lines[5].endswith("; best 90.0%, t000")
-    assert lines[-1] == "cost    about 3.7 of 11 more epochs of 48 rows"
+    assert lines[-1] == "cost    about 6.4 of 11 more epochs of 48 rows"
 
 
 ESTIMATE = Estimate(rung=10, trial=60, after=30, total=500)
@@ -161,15 +161,15 @@ ESTIMATE = Estimate(rung=10, trial=60, after=30, total=500)
 def test_the_cost_is_told_in_minutes(plan: SweepPlan) -> None:
     """Those of a sweep that goes on are what is left of it; in a given time its trials are not counted."""
     plan = replace(plan, estimate=ESTIMATE)
-    assert lines_of(plan)[-1] == "cost    about 5.3 of 16 epochs of 48 rows; some 8 minutes"
-    # Eleven epochs of three rungs each, of which a third is expected, two at once.
-    assert lines_of(plan, extended())[-1].endswith("of 11 more epochs of 48 rows; some 1.4 minutes")
+    assert lines_of(plan)[-1] == "cost    about 9.3 of 16 epochs of 48 rows; some 8 minutes"
+    # Eleven epochs of three rungs each, of which seven twelfths are expected, two at once.
+    assert lines_of(plan, extended())[-1].endswith("of 11 more epochs of 48 rows; some 2.1 minutes")
     search = plan.config.search.model_dump()
     both = changed(plan, search=search | {"max_minutes": 9, "patience": 4})
     assert lines_of(both)[-3:] == [
         "        until 4 in a row bring nothing beyond noise",
         lines_of(plan)[5],
-        "cost    about 5.3 of 16 epochs of 48 rows; some 8 minutes, 9 minutes at most",
+        "cost    about 9.3 of 16 epochs of 48 rows; some 8 minutes, 9 minutes at most",
     ]
     going_on = " ".join(" ".join(lines_of(both, extended())).split())
     assert going_on.endswith("; some 1.4 minutes, 7 minutes at most")
@@ -218,7 +218,7 @@ def test_what_comes_after_the_trials_is_in_the_cost(plan: SweepPlan) -> None:
     much = changed(plan, compare_untuned=True, choice={"confirm": "3x3", "rule": "smallest"})
     text = " ".join(" ".join(lines_of(much)).split())
     assert "winner smallest adapter within 0.5 points of the best mean accuracy over 3 other seeds" in text
-    assert text.endswith("about 5.3 of 16 epochs of 48 rows, 18 to confirm, 2 to compare")
+    assert text.endswith("about 9.3 of 16 epochs of 48 rows, 18 to confirm, 2 to compare")
     done = extended()
     done.result = SimpleNamespace(untuned="on record")
     assert lines_of(much, done)[-1].endswith("to confirm")
@@ -267,4 +267,4 @@ def test_a_search_on_a_part_says_what_follows_on_all_rows(plan: SweepPlan) -> No
         "        at once with 1 core each",
     ]
     assert lines[6] == "        then the best 2 and the start on all 48 rows; the winner is one of them"
-    assert lines[-1] == "cost    about 5.3 of 16 epochs of 12 rows, 6 of all 48 rows for the finalists"
+    assert lines[-1] == "cost    about 9.3 of 16 epochs of 12 rows, 6 of all 48 rows for the finalists"
