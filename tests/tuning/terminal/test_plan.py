@@ -172,7 +172,7 @@ def test_the_cost_is_told_in_minutes(plan: SweepPlan) -> None:
         "cost    about 9.3 of 16 epochs of 48 rows; some 8 minutes, 9 minutes at most",
     ]
     going_on = " ".join(" ".join(lines_of(both, extended())).split())
-    assert going_on.endswith("; some 1.4 minutes, 7 minutes at most")
+    assert going_on.endswith("; some 2.1 minutes, 7 minutes at most")
     alone = changed(plan, search={"max_minutes": 9}, compare_untuned=True)
     assert lines_of(alone)[4:] == [
         "trials  by TPE for the best validation accuracy, 2 at once with 1 core each",
