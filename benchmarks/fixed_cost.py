@@ -22,6 +22,8 @@ from pathlib import Path
 
 from common import finish, spread, table
 
+from lorasweep.tuning.sweep.defaults import QUICKSTART
+
 LIBRARIES = ("ray", "optuna", "mlflow", "torch", "transformers", "peft")
 # The line with the winner's test score, in the log or in the result at the end.
 ANSWER = re.compile(r"\bwinner t\d+")
@@ -89,13 +91,14 @@ def report(found: dict[str, list[Times]]) -> list[str]:
         )
         rows.append([name, *map(spread, columns)])
     rounds = len(next(iter(found.values())))
+    trials, rows_each = QUICKSTART["search"]["trials"], QUICKSTART["data"]["max_train_rows"]
     head = ["", "before", "trials", "answer", "after", "before + after", "whole"]
     return [
         "# What a sweep takes besides its trials",
-        f"The demonstration (8 trials, 480 rows, two at once) in an empty folder, so MLflow's database is made, too; "
-        f"{rounds} rounds in turn; seconds, median (least–greatest). *Answer*: from the last trial's end to the "
-        "winner's test score on the screen. *After* also counts the reference settings, the linear model, exports, the "
-        "report, MLflow and the registered model.",
+        f"The demonstration ({trials} trials, {rows_each} rows, two at once) in an empty folder, so MLflow's database "
+        f"is made, too; {rounds} rounds in turn; seconds, median (least–greatest). *Answer*: from the last trial's "
+        "end to the winner's test score on the screen. *After* also counts the reference settings, the linear model, "
+        "exports, the report, MLflow and the registered model.",
         table(head, rows),
     ]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from common import finish
 from spans import FOLDER_VARIABLE, read_spans
-from sweep_shape import Shape, draw_settings
+from sweep_shape import SPACE, Shape, draw_settings
 from sweep_tables import DOCUMENTED, LORASWEEP, Outcome, report
 from sweep_times import sweep_times
 
@@ -41,9 +41,9 @@ LIBRARIES = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "accele
 SCRIPTS = {LORASWEEP: "timed_lorasweep.py", DOCUMENTED: "documented_sweep.py"}
 
 
-def quickstart(short: bool) -> Shape:
-    """The demonstration sweep's shape, or a part of it."""
-    space = load_space("quickstart")
+def whole_or_part(short: bool) -> Shape:
+    """The shape of the sweep that is timed, or a part of it."""
+    space = load_space(str(SPACE))
     assert isinstance(space, SearchSpace)
     base = resolve_base_model("minilm")
     cores = len(os.sched_getaffinity(0))
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write results/sweep.md")
     options = parser.parse_args()
     rounds = 1 if options.short else 3
-    shape = quickstart(options.short)
+    shape = whole_or_part(options.short)
     outcomes = measure(shape, rounds)
     parts = report(outcomes, shape)
     command = f"python benchmarks/sweep.py{' --short' * options.short} --write"

@@ -12,6 +12,7 @@ import optuna
 from lorasweep.search_spaces.space import SearchSpace
 
 SHAPE_FILE = "shape.json"
+SPACE = Path(__file__).parent / "sweep_space.yaml"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from spans import Cause, span, timed_steps, wrap
-from sweep_shape import Shape
+from sweep_shape import SPACE, Shape
 
 NAME = "timed"
 OUTCOME_FILE = "outcome.json"
@@ -135,7 +135,7 @@ def command(shape: Shape, mlruns: Path) -> list[str]:
     options = {
         "--name": NAME,
         "--mlruns": mlruns,
-        "--space": "quickstart",
+        "--space": SPACE,
         "--trials": len(shape.settings),
         "--epochs": shape.epochs,
         "--evaluations-per-epoch": shape.evaluations_per_epoch,

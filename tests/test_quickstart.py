@@ -73,6 +73,14 @@ def test_the_winner_is_worth_the_search(status: dict[str, Any]) -> None:
     assert accuracy >= status["untuned"]["test"]["accuracy"] + 0.10
 
 
+def test_the_search_climbs_over_its_start(status: dict[str, Any]) -> None:
+    """On rows that chose the winner: by at least five of the 240."""
+    start, winner = status["trials"][0], status["winner"]
+    assert start["number"] == 0
+    assert winner["id"] != start["id"]
+    assert winner["score"] >= start["score"] + 0.02
+
+
 def test_trials_are_stopped_early(status: dict[str, Any]) -> None:
     states = [trial["state"] for trial in status["trials"]]
     assert len(states) >= 8
