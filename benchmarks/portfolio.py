@@ -35,7 +35,7 @@ def losses_to_best(curves: Sequence[Curve], measure: str) -> np.ndarray:
     sign = 1.0 if measure == "loss" else -1.0
     bad = np.array([sign * (curve.best(measure) + curve.worth(measure)) / 2 for curve in curves])
     lost = bad - bad.min()
-    return np.minimum(lost / np.median(lost), WORST)
+    return np.asarray(np.minimum(lost / np.median(lost), WORST))
 
 
 def draws(points: np.ndarray, values: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -57,7 +57,7 @@ def draws(points: np.ndarray, values: np.ndarray, seed: int = 0) -> np.ndarray:
     covariance = within - solved @ within
     lower = cholesky(covariance + 1e-6 * np.eye(len(points)), lower=True)
     noise_drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(points)))
-    return mean + noise_drawn @ lower.T
+    return np.asarray(mean + noise_drawn @ lower.T)
 
 
 def greedy(lost: np.ndarray, size: int, first: Sequence[int] = ()) -> list[int]:

@@ -30,8 +30,8 @@ def early(sets: Mapping[str, Sequence[Curve]]) -> Iterator[str]:
             for curves in sets.values():
                 seen = [better(curve.validation[metric][:step]) for curve in curves]
                 each.append(spearmanr(seen, [curve.worth() for curve in curves]).statistic)
-            each = np.array(each) if metric == "accuracy" else -np.array(each)
-            cells.append(f"{each.mean():.2f} ({each.min():.2f})")
+            found = np.array(each) if metric == "accuracy" else -np.array(each)
+            cells.append(f"{found.mean():.2f} ({found.min():.2f})")
         rows.append([metric, *cells])
     yield table(["after", *map(str, steps)], rows)
 

@@ -115,7 +115,7 @@ class Judge:
     def begin(self, number: int, surrogate: Surrogate) -> Trial:
         """The next trial that the sampler proposes."""
         proposal = self.searcher.suggest(str(number))
-        assert proposal is not None
+        assert isinstance(proposal, dict)
         place = proposal["start"] if self.strategy.protected else None
         trial = Trial(str(number), surrogate.curve(proposal["hyperparameters"]), config={"start": place})
         self.scheduler.on_trial_add(None, trial)

@@ -47,7 +47,7 @@ def share(cost: float, most: float) -> str:
 
 def followed(found: Mapping[str, np.ndarray]) -> float:
     """The cost to which a strategy was replayed."""
-    return next(iter(found.values())).shape[-1] / RUNGS
+    return float(next(iter(found.values())).shape[-1] / RUNGS)
 
 
 def costs(results: Results) -> Iterator[str]:
