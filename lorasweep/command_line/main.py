@@ -259,7 +259,7 @@ def sweep_steps(sweep: lorasweep.Sweep) -> list[tuple[str, str]]:
 
         kept = kept_best(sweep.record.ranked())[:3]
         if len(kept) > 1:
-            told = "the best are within noise of each other: train them on other seeds, the mean decides"
+            told = "the best are within noise of each other: train them on other seeds"
             again.append((folder.command("resume", "--confirm", f"{len(kept)}x3"), told))
     return [
         *again,

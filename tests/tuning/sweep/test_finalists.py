@@ -222,4 +222,4 @@ def test_a_trial_of_the_search_can_be_exported(place: Path) -> None:
     out, _ = lorasweep(place, "export", "early", "--trial", first.id, "--out", "early-trial")
     assert f"trial {first.id} as an adapter; loaded back with plain PEFT" in out
     card = (place / "early-trial" / "README.md").read_text()
-    assert "searched on: 50 % of the rows (24); this trial, too" in card
+    assert r"searched on: 50 % of the rows \(24\); this trial, too" in card
