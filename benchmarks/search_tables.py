@@ -94,7 +94,7 @@ def short(results: Results) -> Iterator[str]:
         f"## Points short of it at cost {TENTH} and {2 * TENTH}\n\n"
         f"Held-out accuracy less than random search has after {BUDGET} full trials, in points, at a tenth / a fifth of "
         "its cost; 0 where it is reached. The difference between two adapters has itself a standard error of about one "
-        "point on 800 rows."
+        "point on 800 rows, two and a half on TREC's 138."
     )
     goal, rows = goals(results, HELD_OUT), []
     for strategy, found in results.items():
@@ -177,7 +177,8 @@ def notes() -> str:
         f"{BUDGET} trials it has met most of those, so its level is near the best recorded one, not that of a space "
         "without end.\n"
         "- The same settings get the same curve, with the luck of its seed and of its rows. Held-out rows take the "
-        "luck of the validation rows out; that of the seed stays. There are 800 of them, of TREC 138.\n"
+        "luck of the validation rows out; that of the seed stays. There are 800 of headlines, 400 of records, "
+        "Subj and movie reviews, 260 of AG News and 138 of TREC.\n"
         "- ± is over the seeds of the search alone: another training of the same settings, other rows and other sets "
         "would move a figure by more.\n"
         f"- Which starts “{NOW.name}” has on a set was fitted without that set. How many, the shape of halving and the "

@@ -231,7 +231,7 @@ def test_the_page_says_what_the_records_hold(finished: SweepFolder) -> None:
     assert SCRIPT in trials[4][-1]
     assert f"full budget; out of memory: {SCRIPT}" == trials[0][-1]
     assert ["learning_rate", "1e-4 ... 0.01 (log)"] in page.rows
-    assert ["early stopping", "ASHA: keep the best 1/3 after rung 1"] in page.rows
+    assert ["early stopping", "ASHA: keep the best 1/2 after rung 1"] in page.rows
     assert ["rank", "8"] in page.rows
     assert ["batch size", "16"] in page.rows
     won = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "won"]
