@@ -46,7 +46,6 @@ SPACE = "lora_cpu"
 START = {"rank": 16, "alpha": 32, "target_modules": "all-linear", "learning_rate": 2e-3, "batch_size": 32}
 SETTINGS = TrainingSettings(epochs=3, evaluations_per_epoch=4)
 CURVES = Path(__file__).parent / "results" / "curves"
-HELD_OUT_ROWS = 800
 PRECISION = resolve_precision("auto", torch.device("cpu"))
 
 
@@ -60,15 +59,19 @@ class CurveSet:
     text: tuple[str, ...] = ("text",)
     label: str = "label"
     split_column: str | None = "split"
+    # At most: a validation split is a tenth of the rows that are not test rows.
+    held_out_rows: int = 400
 
 
 SETS = {
-    "headlines": CurveSet("huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category"),
+    "headlines": CurveSet(
+        "huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category", held_out_rows=800
+    ),
     "records": CurveSet(
         "News_Category_Dataset_13k.json.gz", 600, 400, ("headline", "short_description"), "category", None
     ),
-    "ag_news": CurveSet("ag_news_7600.jsonl.gz", 400, 400),
-    "trec": CurveSet("trec.jsonl.gz", 1200, 400),
+    "ag_news": CurveSet("ag_news_7600.jsonl.gz", 400, 400, held_out_rows=800),
+    "trec": CurveSet("trec.jsonl.gz", 1200, 400, held_out_rows=800),
     "subj": CurveSet("subj.jsonl.gz", 700, 400),
     "movie_reviews": CurveSet("movie_reviews.jsonl.gz", 700, 400),
     "sst2": CurveSet("sst2_20k.jsonl.gz", 1200, 400),
@@ -92,7 +95,7 @@ def encoded(folder: Path, chosen: CurveSet, train_rows: int, tokenizer: Any) -> 
         label=chosen.label,
         split_column=chosen.split_column,
         max_train_rows=train_rows,
-        max_validation_rows=chosen.validation_rows + HELD_OUT_ROWS,
+        max_validation_rows=chosen.validation_rows + chosen.held_out_rows,
     )
     return encode_dataset(load_dataset(data_settings, SETTINGS.seed), tokenizer, SETTINGS.max_length)
 
