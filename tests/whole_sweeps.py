@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
-from lorasweep.tuning.search.study import open_study, own_trials
+from lorasweep.tuning.search.study import open_study, own_trials, start_of
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
@@ -71,9 +71,11 @@ RUN = ["run", "--data", "rows.csv", "--base-model", "./base", "--precision", "fp
 def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
     """Optuna's study, under the sweep's own name, tells the same as the records."""
     trials = own_trials(open_study(folder.study_url, folder.name))
-    # Starts beyond the number of trials wait there for an extension.
-    trials = {number: trial for number, trial in trials.items() if trial.state.name != "WAITING"}
-    assert list(trials) == [record.number for record in records]
+    # Starts beyond the number of trials wait behind them for an extension.
+    begun, waiting = list(trials)[: len(records)], list(trials.values())[len(records) :]
+    assert begun == [record.number for record in records]
+    assert all(trial.state.name == "WAITING" and start_of(trial) for trial in waiting)
+    trials = {number: trials[number] for number in begun}
     for trial, record in zip(trials.values(), records, strict=True):
         assert trial.state.name == OPTUNA_STATES[record.state]
         scores = {evaluation.rung: evaluation.judged for evaluation in record.evaluations}
