@@ -30,7 +30,7 @@ def trials_frame(record: SweepRecord) -> pd.DataFrame:
 
 
 def _row(trial: TrialRecord, searched: Sequence[str]) -> dict[str, Any]:
-    best = next((entry for entry in trial.evaluations if entry.rung == trial.best_rung), None)
+    best = trial.best_evaluation
     scores = {name: getattr(best, name) if best else None for name in ("accuracy", "macro_f1", "loss")}
     return {
         "id": trial.id,

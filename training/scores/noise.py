@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.training.scores.scores import log_softmax, macro_f1
+from lorasweep.training.scores.scores import macro_f1, row_losses
 from lorasweep.training.settings import Metric
 
 # Rows of a split whose outcomes are kept: beyond these an error is known well enough.
@@ -49,7 +49,7 @@ def row_outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     return Outcomes(
         labels=labels.astype(np.int32),
         predicted=logits.argmax(axis=1).astype(np.int32),
-        losses=_losses(logits, labels).astype(np.float32),
+        losses=row_losses(logits, labels).astype(np.float32),
         of_rows=rows,
     )
 
@@ -116,7 +116,7 @@ def paired_interval(
 
     def scorer(values: np.ndarray) -> tuple[np.ndarray, bool]:
         if metric == "loss":
-            return _losses(values, labels), False
+            return row_losses(values, labels), False
         predicted = values.argmax(axis=1)
         return (predicted, True) if metric == "macro_f1" else ((predicted == labels).astype(float), False)
 
@@ -130,7 +130,3 @@ def paired_interval(
     drawn = [difference(random.integers(0, rows, rows)) for _ in range(draws)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return difference(slice(None)), float(low), float(high)
-
-
-def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])

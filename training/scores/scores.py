@@ -103,7 +103,7 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     return Scores(
         accuracy=float((predicted == labels).mean()),
         macro_f1=macro_f1(labels, predicted),
-        loss=float(-log_softmax(logits)[np.arange(len(labels)), labels].mean()),
+        loss=float(row_losses(logits, labels).mean()),
     )
 
 
@@ -139,6 +139,16 @@ def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
     # F1 = 2 · hits / (true rows + predicted rows).
     both = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     return float((2 * hits[both > 0] / both[both > 0]).mean())
+
+
+def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross entropy of each row, in nats; shape (rows,).
+
+    Args:
+        logits: float, shape (rows, classes).
+        labels: int, shape (rows,).
+    """
+    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -189,7 +199,7 @@ def bootstrap_intervals(
     random = np.random.default_rng(seed)
     rows = len(logits)
     predicted = logits.argmax(axis=1)
-    losses = -log_softmax(logits)[np.arange(rows), labels]
+    losses = row_losses(logits, labels)
     scores: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "loss": []}
     for _ in range(draws):
         drawn = random.integers(0, rows, rows)

@@ -8,9 +8,14 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.results import TrialRecord, rank_trials
 
 
+def on_same_rows(one: TrialRecord, other: TrialRecord) -> bool:
+    """Whether both were trained and judged on the same rows: finalists on all, of a search on a part the others not."""
+    return (one.finalist_of is None) == (other.finalist_of is None)
+
+
 def comparable(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The best of ranked trials, and those that were judged on the same rows."""
-    return [trial for trial in ranked if (trial.finalist_of is None) == (ranked[0].finalist_of is None)]
+    return [trial for trial in ranked if on_same_rows(trial, ranked[0])]
 
 
 def searched_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:

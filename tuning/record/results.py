@@ -148,6 +148,17 @@ class TrialRecord(Record):
         return judged(self.evaluations)
 
     @property
+    def best_evaluation(self) -> EvaluationRecord | None:
+        """The evaluation that gave the score."""
+        return next((entry for entry in self.evaluations if entry.rung == self.best_rung), None)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the score, over the validation rows; None without a score, and in older records."""
+        best = self.best_evaluation
+        return best.standard_error if best else None
+
+    @property
     def unfinished(self) -> bool:
         """It runs, or goes on when the sweep is resumed."""
         return self.state in ("running", "interrupted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lorasweep.tuning.record.finalists import on_same_rows
 from lorasweep.tuning.record.results import TrialRecord
 
 
@@ -26,6 +27,6 @@ def start_like(trials: Iterable[TrialRecord], winner: TrialRecord) -> TrialRecor
     if not starts:
         return None
     for trial in starts:
-        if (trial.finalist_of is None) == (winner.finalist_of is None):
+        if on_same_rows(trial, winner):
             return trial
     return f"{starts[0].id} was not trained on all rows"

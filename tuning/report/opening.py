@@ -129,7 +129,7 @@ def _outlook(scored: list[TrialRecord], metric: Metric, study: optuna.Study) -> 
         return Markup(
             "Whether more trials would pay cannot be estimated from {} (it takes {}); the best is {}, and {}."
         ).format(_trials(len(scored)), OUTLOOK_TRIALS, best.id, since)
-    noise = next((e.standard_error for e in best.evaluations if e.rung == best.best_rung), None)
+    noise = best.standard_error
     left = _amount(bound, metric)
     if is_number(noise) and bound <= noise:
         return Markup(

@@ -89,9 +89,7 @@ class Evidence:
     @property
     def noise(self) -> float:
         """The standard error of the best trial's score; 0 where an older version has recorded none."""
-        best = self.ranked[0]
-        errors = [e.standard_error for e in best.evaluations if e.rung == best.best_rung]
-        return next((error for error in errors if error is not None), 0.0)
+        return self.ranked[0].standard_error or 0.0
 
     def _within_noise(self, trial: TrialRecord) -> bool:
         return abs((trial.score or 0.0) - (self.ranked[0].score or 0.0)) <= self.noise

@@ -150,9 +150,8 @@ def trials_without_gain(trials: Collection[TrialRecord], metric: Metric, rows: i
 
 def standard_error(trial: TrialRecord, metric: Metric, rows: int) -> float:
     """Of a trial's score: the recorded one, that of a share of `rows` for an accuracy, else 0."""
-    for evaluation in trial.evaluations:
-        if evaluation.rung == trial.best_rung and evaluation.standard_error is not None:
-            return evaluation.standard_error
+    if trial.standard_error is not None:
+        return trial.standard_error
     if metric == "accuracy" and trial.score is not None and rows:
         return math.sqrt(trial.score * (1 - trial.score) / rows)
     return 0.0

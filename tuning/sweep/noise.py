@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lorasweep.training.scores.noise import FACTOR, paired_error
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.finalists import on_same_rows
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import read_outcomes
 from lorasweep.tuning.record.results import TrialRecord, rank_trials
@@ -24,8 +25,12 @@ def near_trials(
     """
     near = []
     for trial in rank_trials(trials, metric):
-        same_rows = (trial.finalist_of is None) == (winner.finalist_of is None)
-        if trial.id == winner.id or not same_rows or trial.score is None or winner.score is None:
+        if (
+            trial.id == winner.id
+            or not on_same_rows(trial, winner)
+            or trial.score is None
+            or winner.score is None
+        ):
             continue
         error = _error(folder, trial, winner, metric)
         # Rounding: scores are sums of many parts.
@@ -39,12 +44,6 @@ def _error(folder: SweepFolder, one: TrialRecord, other: TrialRecord, metric: Me
     outcomes = [read_outcomes(folder.outcomes(trial.id), trial.best_rung) for trial in (one, other)]
     if outcomes[0] is not None and outcomes[1] is not None and outcomes[0].same_rows(outcomes[1]):
         return paired_error(outcomes[0], outcomes[1], metric)
-    errors = [_own_error(trial) for trial in (one, other)]
-    if errors[0] is None or errors[1] is None:
+    if one.standard_error is None or other.standard_error is None:
         return None
-    return math.hypot(errors[0], errors[1])
-
-
-def _own_error(trial: TrialRecord) -> float | None:
-    best = next((entry for entry in trial.evaluations if entry.rung == trial.best_rung), None)
-    return best.standard_error if best else None
+    return math.hypot(one.standard_error, other.standard_error)

@@ -125,9 +125,8 @@ def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
 
 def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult | None) -> Iterator[list[str]]:
     """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
-    for evaluation in trial.evaluations:
-        if evaluation.rung == trial.best_rung:
-            yield ["this", "validation", *_figures(evaluation)]
+    if trial.best_evaluation:
+        yield ["this", "validation", *_figures(trial.best_evaluation)]
     if tested:
         yield ["this", "test", *_figures(tested.test)]
         if tested.interval:
