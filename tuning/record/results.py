@@ -147,6 +147,13 @@ class TrialRecord(Record):
         """The running best at each rung, by what stops trials and guides the sampler."""
         return judged(self.evaluations)
 
+    def tried_again(self) -> TrialRecord:
+        """A trial that failed, as one that goes on from its last checkpoint; the failure stays among its notes."""
+        notes = dict.fromkeys((*self.notes, f"tried again after it failed: {self.error}"))
+        return self.model_copy(
+            update={"state": "running", "error": None, "ended": None, "notes": tuple(notes)}
+        )
+
     @property
     def best_evaluation(self) -> EvaluationRecord | None:
         """The evaluation that gave the score."""

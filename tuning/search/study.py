@@ -163,15 +163,8 @@ def try_again(study: Study, space: Space, record: TrialRecord) -> tuple[TrialRec
     hyperparameters = record.hyperparameters
     if not record.searched:  # the driver died before it had recorded them
         hyperparameters = space.hyperparameters(space.suggest(attach(study, record.number)))
-    update: dict[str, Any] = {
-        "state": "running",
-        "hyperparameters": hyperparameters,
-        "error": None,
-        "ended": None,
-        "notes": tuple(dict.fromkeys((*record.notes, f"tried again after it failed: {record.error}"))),
-    }
     again = Unfinished(record.number, hyperparameters, record.last_checkpoint, record.evaluations, place)
-    return record.model_copy(update=update), again
+    return record.tried_again().model_copy(update={"hyperparameters": hyperparameters}), again
 
 
 def reconcile(

@@ -7,10 +7,8 @@ from typing import Any
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import choose_finalists, finalist_id, finalists
-from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.sweep.plan import SweepPlan
-from lorasweep.tuning.trials.checkpoints import without_lost
 
 
 def finalist_settings(hyperparameters: Hyperparameters, part_rows: int, all_rows: int) -> Hyperparameters:
@@ -56,11 +54,3 @@ def finalists_to_train(plan: SweepPlan, trials: Sequence[TrialRecord]) -> list[d
         for trial in choose_finalists(trials, config.training.metric, config.search.finalists_wanted)
         if finalist_id(trial) not in own
     ]
-
-
-def try_finalist_again(folder: SweepFolder, record: TrialRecord, storage: str | None) -> TrialRecord:
-    """A finalist that failed, as one that goes on from its last checkpoint; the failure stays among its notes."""
-    record = without_lost(folder, record, storage)
-    notes = dict.fromkeys((*record.notes, f"tried again after it failed: {record.error}"))
-    update = {"state": "running", "error": None, "ended": None, "notes": tuple(notes)}
-    return record.model_copy(update=update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from ray import tune
@@ -25,12 +26,32 @@ from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.estimate import RoundLimits
-from lorasweep.tuning.sweep.finalists import finalists_to_train, try_finalist_again
+from lorasweep.tuning.sweep.finalists import finalists_to_train
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the trials of a round share.
+
+    Attributes:
+        limits: what ends it before it has its number of trials.
+        all_started: called when its last trial has started.
+        data: what its trials train on.
+        own: those of some trials that belong to it.
+    """
+
+    plan: SweepPlan
+    folder: SweepFolder
+    listener: SweepListener
+    limits: Limits
+    all_started: Callable[[], None]
+    data: EncodedDataset
+    own: Callable[[Iterable[TrialRecord]], list[TrialRecord]]
 
 
 def run_trials(
@@ -60,35 +81,30 @@ def run_trials(
     """
     on_part = plan.part is not None
     then = (lambda: None) if on_part else all_started
-    trials = run_search(plan, folder, past, unfinished, listener, then, limits.search)
+    search = Round(plan, folder, listener, limits.search, then, plan.search_data, searched_trials)
+    trials = run_search(search, past, unfinished)
     searched = searched_trials(trials)
     ended = len(searched) >= plan.config.search.trials or limits.search.reason is not None
     if not ended or _running(searched):
         return []
     if not on_part:
         return trials
-    trials = run_finalists(plan, folder, trials, listener, all_started, limits.finalists)
+    last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, finalists)
+    trials = run_finalists(last, trials)
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
 
 
-def run_search(
-    plan: SweepPlan,
-    folder: SweepFolder,
-    past: list[TrialRecord],
-    unfinished: list[Unfinished],
-    listener: SweepListener,
-    all_started: Callable[[], None],
-    limits: Limits,
-) -> list[TrialRecord]:
+def run_search(this: Round, past: list[TrialRecord], unfinished: list[Unfinished]) -> list[TrialRecord]:
     """The trials that the sampler proposes, stopped early by the sweep's rule; see `run_trials`.
 
     Returns:
         All trials by number.
     """
-    config, settings, resources = plan.config, plan.config.training, plan.resources
-    ended = sum(not trial.unfinished for trial in searched_trials(past))
-    limits.follow(partial(searched_trials, past), all_started)
+    plan, limits = this.plan, this.limits
+    config, settings = plan.config, plan.config.training
+    ended = sum(not trial.unfinished for trial in this.own(past))
+    limits.follow(partial(this.own, past), this.all_started)
     if ended >= config.search.trials or not (unfinished or limits.may_start()):
         return past
     searcher = make_searcher(
@@ -97,37 +113,17 @@ def run_search(
         config.objective,
         rungs=settings.rungs,
         seed=settings.seed,
-        concurrency=resources.concurrency,
+        concurrency=plan.resources.concurrency,
         study_name=config.name,
-        study_url=folder.study_url,
+        study_url=this.folder.study_url,
         unfinished=unfinished,
         may_start=limits.may_start,
     )
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
-    count = config.search.trials - ended
-    return _run_round(
-        plan,
-        folder,
-        plan.search_data,
-        past,
-        searcher,
-        scheduler,
-        count,
-        listener,
-        all_started,
-        limits,
-        searched_trials,
-    )
+    return _run_round(this, past, searcher, scheduler, config.search.trials - ended)
 
 
-def run_finalists(
-    plan: SweepPlan,
-    folder: SweepFolder,
-    past: list[TrialRecord],
-    listener: SweepListener,
-    all_started: Callable[[], None],
-    limits: Limits,
-) -> list[TrialRecord]:
+def run_finalists(this: Round, past: list[TrialRecord]) -> list[TrialRecord]:
     """The best settings of a search on a part, each trained on all rows to the end; see `run_trials`.
 
     Args:
@@ -136,58 +132,34 @@ def run_finalists(
     Returns:
         All trials by number.
     """
-    configs = finalists_to_train(plan, past)
-    limits.follow(partial(finalists, past), all_started)
-    if not configs or not (_running(finalists(past)) or limits.may_start()):
+    configs, limits = finalists_to_train(this.plan, past), this.limits
+    limits.follow(partial(this.own, past), this.all_started)
+    if not configs or not (_running(this.own(past)) or limits.may_start()):
         return past
-    listener.phase(phases.FINALISTS)
-    return _run_round(
-        plan,
-        folder,
-        plan.encoded,
-        past,
-        FixedSearch(configs, limits.may_start),
-        FIFOScheduler(),
-        len(configs),
-        listener,
-        all_started,
-        limits,
-        finalists,
-    )
+    this.listener.phase(phases.FINALISTS)
+    searcher = FixedSearch(configs, limits.may_start)
+    return _run_round(this, past, searcher, FIFOScheduler(), len(configs))
 
 
 def _run_round(
-    plan: SweepPlan,
-    folder: SweepFolder,
-    data: EncodedDataset,
-    past: Sequence[TrialRecord],
-    searcher: Searcher,
-    scheduler: TrialScheduler,
-    count: int,
-    listener: SweepListener,
-    all_started: Callable[[], None],
-    limits: Limits,
-    kind: Callable[[Iterable[TrialRecord]], list[TrialRecord]],
+    this: Round, past: Sequence[TrialRecord], searcher: Searcher, scheduler: TrialScheduler, count: int
 ) -> list[TrialRecord]:
-    """Let Ray Tune run so many trials; returns them and those of the past, by number.
-
-    Args:
-        kind: those of all trials that belong to this round.
-    """
+    """Let Ray Tune run so many trials; returns them and those of the past, by number."""
+    plan, folder, limits = this.plan, this.folder, this.limits
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
     recorder = Recorder(
-        folder, settings.rungs, list(plan.space.searched), listener, past, can_win, limits.cut
+        folder, settings.rungs, list(plan.space.searched), this.listener, past, can_win, limits.cut
     )
-    limits.follow(lambda: kind(recorder.trials.values()), all_started)
-    recorder.when_started(count, all_started)
+    limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
+    recorder.when_started(count, this.all_started)
     recorder.prune()
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
     storage = config.resources.storage
     attempt = folder.next_attempt()
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, data=data, setup=trial_setup(plan, resources)),
+            tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
             {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
         ),
         tune_config=tune.TuneConfig(
@@ -215,7 +187,7 @@ def _run_round(
             progress_reporter=tune.CLIReporter(),
         ),
     )
-    with clean_stop(listener.stopping):
+    with clean_stop(this.listener.stopping):
         tuner.fit()
     if recorder.watch.disk_full:
         raise no_space(folder)
@@ -244,7 +216,7 @@ def reconcile_records(
             records[index], again = try_again(study, plan.space, without_lost(folder, record, storage))
             unfinished.append(again)
     records += [
-        try_finalist_again(folder, record, storage)
+        without_lost(folder, record, storage).tried_again()
         if record.state == "failed" and record.id in retry
         else record
         for record in finalists(before)
