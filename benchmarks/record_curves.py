@@ -6,10 +6,10 @@ FOLDER holds the files of `SETS`: parts of R. Misra's News Category Dataset, and
 the default space's (`lora_cpu`): a usual start, then random draws, the same ones for every set. Each is trained to the
 end of the default budget (3 epochs) with 12 evaluations and never stopped, so that any scheduler can be replayed on it.
 An evaluation has accuracy, macro-F1 and loss (plain cross entropy, in nats) of the validation rows, by which a search
-decides, and of held-out rows, which say what its decision is worth: 800, or as many as the set has; `seconds` of
-training and evaluating so far. One JSON line a curve; curves that the file has already are not trained again. 15 to 30
-seconds a curve on one CPU core. `--train-rows` records another size of the same set, into a file of its own; `--rates`
-records the start at these learning rates instead, into another one.
+decides, and of held-out rows, which say what its decision is worth: 1,000 rows of the test split, or as many as it
+has; `seconds` of training and evaluating so far. One JSON line a curve; curves that the file has already are not
+trained again. 15 to 30 seconds a curve on one CPU core. `--train-rows` records another size of the same set, into a
+file of its own; `--rates` records the start at these learning rates instead, into another one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import optuna
 import torch
 
 from lorasweep.search_spaces.space import load_space
+from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import TrainingError
@@ -41,6 +42,7 @@ from lorasweep.training.settings import MINILM, DataSettings, Hyperparameters, T
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 
 SPACE = "lora_cpu"
+HELD_OUT_ROWS = 1000
 # The space's start when the first curves were recorded. It stays, whatever the space starts with now: the curves of
 # all sets are of the same settings.
 START = {"rank": 16, "alpha": 32, "target_modules": "all-linear", "learning_rate": 2e-3, "batch_size": 32}
@@ -59,19 +61,15 @@ class CurveSet:
     text: tuple[str, ...] = ("text",)
     label: str = "label"
     split_column: str | None = "split"
-    # At most: a validation split is a tenth of the rows that are not test rows.
-    held_out_rows: int = 400
 
 
 SETS = {
-    "headlines": CurveSet(
-        "huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category", held_out_rows=800
-    ),
+    "headlines": CurveSet("huffpost_headlines_41x1000.jsonl.gz", 2000, 800, ("headline",), "category"),
     "records": CurveSet(
         "News_Category_Dataset_13k.json.gz", 600, 400, ("headline", "short_description"), "category", None
     ),
-    "ag_news": CurveSet("ag_news_7600.jsonl.gz", 400, 400, held_out_rows=800),
-    "trec": CurveSet("trec.jsonl.gz", 1200, 400, held_out_rows=800),
+    "ag_news": CurveSet("ag_news_7600.jsonl.gz", 400, 400),
+    "trec": CurveSet("trec.jsonl.gz", 1200, 400),
     "subj": CurveSet("subj.jsonl.gz", 700, 400),
     "movie_reviews": CurveSet("movie_reviews.jsonl.gz", 700, 400),
     "sst2": CurveSet("sst2_20k.jsonl.gz", 1200, 400),
@@ -88,34 +86,45 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
 
 
 def encoded(folder: Path, chosen: CurveSet, train_rows: int, tokenizer: Any) -> EncodedDataset:
-    """The set's rows, tokenised; the validation split holds the held-out rows, too."""
+    """The set's rows, tokenised; the validation split holds the rows that a search sees, then the held-out ones."""
     data_settings = DataSettings(
         path=str(folder / chosen.file),
         text=chosen.text,
         label=chosen.label,
         split_column=chosen.split_column,
         max_train_rows=train_rows,
-        max_validation_rows=chosen.validation_rows + chosen.held_out_rows,
+        max_validation_rows=chosen.validation_rows,
     )
-    return encode_dataset(load_dataset(data_settings, SETTINGS.seed), tokenizer, SETTINGS.max_length)
+    dataset = load_dataset(data_settings, SETTINGS.seed)
+    # A trial evaluates the validation split alone.
+    held_out = np.random.default_rng(0).permutation(len(dataset.test))[:HELD_OUT_ROWS]
+    dataset = replace(dataset, validation=with_rows(dataset.validation, dataset.test, held_out))
+    return encode_dataset(dataset, tokenizer, SETTINGS.max_length)
+
+
+def with_rows(first: Texts, second: Texts, rows: np.ndarray) -> Texts:
+    """A split, then these rows of another one."""
+    pair = None
+    if first.pair is not None and second.pair is not None:
+        pair = first.pair + [second.pair[row] for row in rows]
+    text = first.text + [second.text[row] for row in rows]
+    return Texts(text, pair, np.concatenate([first.labels, second.labels[rows]]))
 
 
 def train(values: dict[str, Any], data: EncodedDataset, base: Any, rows: int) -> Iterator[dict[str, Any]]:
     """The evaluations of one trial that is never stopped; fewer where its loss is not finite.
 
     Args:
-        rows: how many of the validation rows a search sees.
+        rows: how many of the validation rows, the first ones, a search sees.
     """
     hyperparameters: Hyperparameters = load_space(SPACE).hyperparameters(values)
     model = build_classifier(base, hyperparameters, SETTINGS.seed, PRECISION)
     state = TrainingState.start(model, hyperparameters, PRECISION)
-    order = np.random.default_rng(0).permutation(len(data.validation))
     labels = data.validation.labels
+    parts = (slice(None, rows), slice(rows, None))
     try:
         for evaluation in fine_tune(state, data, hyperparameters, SETTINGS):
-            seen, held_out = (
-                asdict(score(evaluation.logits[part], labels[part])) for part in (order[:rows], order[rows:])
-            )
+            seen, held_out = (asdict(score(evaluation.logits[part], labels[part])) for part in parts)
             yield rounded(seen) | {"seconds": round(evaluation.seconds, 3), "held_out": rounded(held_out)}
     except TrainingError:
         return
