@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -168,6 +169,18 @@ class ResourceSettings(Settings):
         None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
     )
     storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_in_full(cls, storage: str | None) -> str | None:
+        if storage == "":
+            raise ValueError("name a folder or a URI")
+        # As typed it would hold in this folder only. A link stays one: other nodes may lack what it leads to.
+        if storage is None or "://" in storage:
+            return storage
+        with suppress(RuntimeError):  # of a user without a home
+            return os.path.normpath(Path(storage).expanduser().absolute())
+        return storage
 
 
 class RegistrySettings(Settings):

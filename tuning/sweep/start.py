@@ -208,9 +208,10 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
     """Make a new sweep's folder, complete or not at all: configuration, plan, space, prepared rows, study.
 
     Raises:
-        SettingsError: the name is in use, or the folder cannot be written.
+        SettingsError: the name is in use, or the folder or the storage cannot be written.
     """
     from lorasweep.tuning.search.study import create_study
+    from lorasweep.tuning.storage.storage import Storage
 
     folder = SweepFolder(mlruns, plan.config.name)
     with folder.making(plan.config) as making:
@@ -225,6 +226,7 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
             warm.trials if warm else (),
             metric=plan.config.training.metric,
         )
+        Storage.claim(making, new=True)
     return folder
 
 
