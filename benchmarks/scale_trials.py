@@ -27,7 +27,7 @@ from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
 from lorasweep.tuning.record.reported import BEST_RUNG, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.trials.checkpoints import write_checkpoint
-from lorasweep.tuning.trials.trial import RUNG_SCORE, TrialSetup, start_state
+from lorasweep.tuning.trials.trial import TrialSetup, start_state
 
 # As many searched settings as the shipped spaces have, none of which changes what the one checkpoint predicts.
 SPACE = """
@@ -62,7 +62,6 @@ def costless_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSet
                 SCORE: score,
                 OBJECTIVE: score,
                 RUNG: rung,
-                RUNG_SCORE: score,
                 BEST_RUNG: rung,
                 "evaluation": evaluation,
                 "trainable_parameters": parameters,

@@ -28,7 +28,9 @@ ENVIRONMENT = {
     # Else Ray starts a process for each core at once, and Tune's trials, whose environment differs, use none.
     "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Tune's own state, which no resume reads, is written when a round begins and ends, not every ten seconds: on a
+    # bucket all of its files are sent each time.
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Nor the stack of an error that nobody fetched, as of a trial that runs while the sweep is stopped.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",

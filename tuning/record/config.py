@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, 
 FINALISTS = 3
 CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# A URI that lacks a slash, and no drive of Windows.
+ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
 # Number of trials of a sweep that only its time or its patience ends.
@@ -168,6 +171,18 @@ class ResourceSettings(Settings):
         None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
     )
     storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_in_full(cls, storage: str | None) -> str | None:
+        if storage == "" or (storage is not None and ONE_SLASH.match(storage)):
+            raise ValueError("name a folder, or a URI such as s3://bucket/folder")
+        # As typed it would hold in this folder only. A link stays one: other nodes may lack what it leads to.
+        if storage is None or "://" in storage:
+            return storage
+        with suppress(RuntimeError):  # of a user without a home
+            return os.path.normpath(Path(storage).expanduser().absolute())
+        return storage
 
 
 class RegistrySettings(Settings):

@@ -16,6 +16,7 @@ Layout of `mlruns/sweeps/<name>/`:
     result.json        the `SweepResult`, once there is one
     runs.json          when each run of the sweep started, and how long it ran
     mlflow.json        the identity of the sweep's runs in MLflow
+    storage.json       the sweep's id and its folder on `--storage`, if it has one
     lock               held by the process that runs the sweep, for as long as it lives
 """
 
@@ -62,13 +63,6 @@ class SweepFolder:
     def ray(self) -> Path:
         """Folder of Ray Tune's experiment, unless `--storage` names another."""
         return self.path / "ray"
-
-    def next_attempt(self) -> int:
-        """Make a folder below `ray` for one more run of this sweep; returns its number, from 1."""
-        runs = [path.name.removeprefix("run-") for path in self.ray.glob("run-*")]
-        attempt = 1 + max((int(run) for run in runs if run.isdecimal()), default=0)
-        (self.ray / f"run-{attempt}").mkdir(parents=True)
-        return attempt
 
     @property
     def winner(self) -> Path:

@@ -23,6 +23,7 @@ from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
+from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
 from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
@@ -205,12 +206,13 @@ def plan_sweep(
         timed: train a few steps, to know how long the sweep will take.
 
     Raises:
-        LorasweepError: data, base model, target modules, space or resources do not fit.
+        LorasweepError: data, base model, target modules, space, storage or resources do not fit.
     """
     space = space or load_space(config.search.space)
     wanted, training = config.resources, config.training
     nodes = find_nodes(wanted.address)
     check_resources(wanted, nodes)
+    check_storage(wanted.storage, len(nodes) if wanted.address is not None else 1)
     hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
     amp = hardware.precision(training.precision, base.model_type)

@@ -13,7 +13,6 @@ from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import SweepStoppedError, TrainingError
-from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
@@ -23,15 +22,16 @@ from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
+from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.estimate import RoundLimits
 from lorasweep.tuning.sweep.finalists import finalists_to_train
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
-from lorasweep.tuning.trials.checkpoints import without_lost
+from lorasweep.tuning.trials.checkpoints import keep_outcomes, without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
-from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
+from lorasweep.tuning.trials.trial import run_trial
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,8 @@ def _run_round(
     )
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
-    recorder.prune()
-    # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
-    storage = config.resources.storage
-    attempt = folder.next_attempt()
+    recorder.tidy()
+    storage = Storage.of(folder)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
@@ -172,13 +170,11 @@ def _run_round(
             trial_dirname_creator=ray_trial_name,
         ),
         run_config=tune.RunConfig(
-            name=f"{config.name}/run-{attempt}" if storage else f"run-{attempt}",
-            storage_path=storage or str(folder.ray.resolve()),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_score_attribute=RUNG_SCORE,
-                checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
-            ),
+            # Each run has its own folder: a continued trial numbers its checkpoints from 0 again. Told how many to
+            # keep, Ray would also copy its own state to the storage at each of them; the recorder removes them.
+            name=storage.next_run(),
+            storage_path=storage.root,
+            storage_filesystem=storage.filesystem,
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
             stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder],
@@ -189,6 +185,7 @@ def _run_round(
     )
     with clean_stop(this.listener.stopping):
         tuner.fit()
+    recorder.tidy()
     if recorder.watch.disk_full:
         raise no_space(folder)
     if recorder.watch.reason:
@@ -207,16 +204,17 @@ def reconcile_records(
         retry: ids of trials that failed and are tried again.
         limits: a trial that has a score ends where it stands if the time for its round is over.
     """
-    before, storage = _in_time(folder, limits), plan.config.resources.storage
+    storage = Storage.of(folder)
+    before = _in_time(folder, storage, limits)
     study = open_study(folder.study_url, folder.name)
     # Optuna knows nothing of finalists: their records alone say how they stand.
     records, unfinished = reconcile(study, plan.space, searched_trials(before))
     for index, record in enumerate(records):
         if record.state == "failed" and record.id in retry:
-            records[index], again = try_again(study, plan.space, without_lost(folder, record, storage))
+            records[index], again = try_again(study, plan.space, without_lost(storage, record))
             unfinished.append(again)
     records += [
-        without_lost(folder, record, storage).tried_again()
+        without_lost(storage, record).tried_again()
         if record.state == "failed" and record.id in retry
         else record
         for record in finalists(before)
@@ -227,7 +225,7 @@ def reconcile_records(
     return sorted(records, key=lambda trial: (trial.number, trial.id)), unfinished
 
 
-def _in_time(folder: SweepFolder, limits: RoundLimits) -> list[TrialRecord]:
+def _in_time(folder: SweepFolder, storage: Storage, limits: RoundLimits) -> list[TrialRecord]:
     """All trials on record; those that an earlier run has left, and for which no time is left, as stopped."""
     trials = folder.trials()
     for limit, kind in ((limits.search, searched_trials), (limits.finalists, finalists)):
@@ -237,6 +235,7 @@ def _in_time(folder: SweepFolder, limits: RoundLimits) -> list[TrialRecord]:
         if trial.state == "running" and trial.evaluations and over[trial.finalist_of is not None]:
             update = {"state": "stopped", "stopped_by": "time", "ended": now()}
             trials[place] = trial.model_copy(update=update)
+            keep_outcomes(folder, storage, trials[place])
             folder.write_trial(trials[place])
     return trials
 

@@ -20,6 +20,7 @@ from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.estimate import make_limits
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -53,6 +54,7 @@ def run_sweep(
     Raises:
         TrainingError: every trial failed, several in a row for the same reason, or the winner cannot be scored.
         SweepStoppedError: the disk is full; the sweep can be resumed when there is space.
+        SettingsError: its folder on the storage belongs to another sweep.
     """
     earlier = folder.result()
     everyone = Listeners(listeners)
@@ -63,6 +65,7 @@ def run_sweep(
         return SweepResult.model_validate({"metric": plan.config.training.metric, **known, **now})
 
     with folder.lock(), stopwatch(folder.path, earlier.seconds if earlier else 0.0) as watch:
+        Storage.claim(folder)
         ended = result("interrupted")
         if earlier is not None:
             # It goes on: if it is killed from here on, it has neither finished nor failed.

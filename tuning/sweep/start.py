@@ -28,6 +28,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
+from lorasweep.tuning.storage.check import refuse_credentials
 from lorasweep.tuning.sweep.extend import confirmed_config
 from lorasweep.tuning.trials.ray_access import guard_local_ray
 
@@ -84,10 +85,12 @@ def prepare(
         space: the search space; loaded as `config.search.space` names it if None.
 
     Raises:
-        LorasweepError: the name is in use, or data, model, space, resources or warm start do not fit.
+        LorasweepError: the name is in use, or data, model, space, resources, storage or warm start do not fit.
     """
     folder = SweepFolder(mlruns, config.name)
     folder.check_free()
+    # Those of an older sweep are in its files already, and it goes on with them.
+    refuse_credentials(config.resources.storage)
     _set_up(config)
     from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
@@ -208,9 +211,10 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
     """Make a new sweep's folder, complete or not at all: configuration, plan, space, prepared rows, study.
 
     Raises:
-        SettingsError: the name is in use, or the folder cannot be written.
+        SettingsError: the name is in use, or the folder or the storage cannot be written.
     """
     from lorasweep.tuning.search.study import create_study
+    from lorasweep.tuning.storage.storage import Storage
 
     folder = SweepFolder(mlruns, plan.config.name)
     with folder.making(plan.config) as making:
@@ -225,6 +229,7 @@ def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) 
             warm.trials if warm else (),
             metric=plan.config.training.metric,
         )
+        Storage.claim(making, new=True)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Writes, opens and removes checkpoints.
 
-Ray keeps the best and the last checkpoint of each running trial, and a third while writing it. It does not know about
-other runs of the sweep, or which trials can still win: `prune` removes what is no longer needed.
+Ray writes them to the storage and removes none: which trials can still win, and which checkpoints other runs of the
+sweep have left, it does not know.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.fs
 from ray import tune
 from safetensors.numpy import save_file
 
@@ -23,104 +22,87 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, OBJECTIVE, PRECISION, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.storage.filesystem import filesystem_at, is_uri
+from lorasweep.tuning.storage.storage import Storage
 
 # Each checkpoint holds the logits of this many validation rows: exports are compared with them.
 PROBE_ROWS = 64
-CHECKPOINT = "checkpoint_"
 
 
-def prune(
-    folder: SweepFolder, trials: Sequence[TrialRecord], contenders: Collection[str], storage: str | None
-) -> list[TrialRecord]:
-    """Remove checkpoints that are no longer needed.
+def prune(storage: Storage, trials: Sequence[TrialRecord], contenders: Collection[str]) -> list[TrialRecord]:
+    """Remove the checkpoints of trials that ended as far as they are no longer needed.
 
-    A trial that ended keeps its best checkpoint if it can still win, else none. One that broke keeps its last one,
-    too, from which it is tried again. A running trial keeps what its record names of earlier runs; Ray manages those
-    of the present run.
+    A trial keeps its best checkpoint if it can still win, else none. One that broke keeps its last one, too, from
+    which it is tried again.
 
     Args:
         contenders: ids of the trials that can still be chosen.
-        storage: `--storage` of the sweep, if any.
 
     Returns:
-        The changed records of trials that ended, without the removed paths.
+        The changed records, without the removed paths.
     """
-    filesystem, root = storage_of(folder, storage)
-    runs = sorted(
-        (
-            entry.path
-            for entry in filesystem.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
-            if entry.type == pyarrow.fs.FileType.Directory and entry.base_name.startswith("run-")
-        ),
-        key=_number,
-    )
     changed = []
     for trial in trials:
-        running = trial.state == "running"
-        best = trial.checkpoint if running or trial.id in contenders else None
+        if trial.state == "running":
+            continue
         broke = trial.state == "failed" and NOT_FINITE not in (trial.error or "")
-        last = trial.last_checkpoint if running or broke else None
-        tidy = trial.model_copy(update={"checkpoint": best, "last_checkpoint": last})
-        if tidy == trial and not running:
-            continue  # pruned before
-        for run in runs[:-1] if running else runs:
-            selector = pyarrow.fs.FileSelector(f"{run}/{trial.id}", allow_not_found=True)
-            for entry in filesystem.get_file_info(selector):
-                needed = entry.path in (tidy.checkpoint, tidy.last_checkpoint)
-                if entry.base_name.startswith(CHECKPOINT) and not needed:
-                    filesystem.delete_dir(entry.path)
-        if not running:
+        update = {
+            "checkpoint": trial.checkpoint if trial.id in contenders else None,
+            "last_checkpoint": trial.last_checkpoint if broke else None,
+        }
+        tidy = trial.model_copy(update=update)
+        if tidy != trial:
+            storage.remove(_checkpoints(trial) - _checkpoints(tidy))
             changed.append(tidy)
     return changed
 
 
-def storage_of(folder: SweepFolder, storage: str | None) -> tuple[pyarrow.fs.FileSystem, str]:
-    """File system and path of the folder that holds a sweep's `run-N` folders."""
-    if storage is None:
-        return pyarrow.fs.LocalFileSystem(), str(folder.ray.resolve())
-    if "://" not in storage:
-        return pyarrow.fs.LocalFileSystem(), f"{Path(storage).resolve()}/{folder.name}"
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(storage)
-    return filesystem, f"{path}/{folder.name}"
+def remove_replaced(storage: Storage, before: TrialRecord, after: TrialRecord) -> None:
+    """Remove the checkpoints that a trial had and no longer needs, once its record says so."""
+    storage.remove(_checkpoints(before) - _checkpoints(after))
 
 
-def _number(run: str) -> int:
-    number = run.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 0
+def remove_left(storage: Storage, trials: Sequence[TrialRecord]) -> None:
+    """Remove what no record names: checkpoints of processes that died before these were recorded."""
+    with suppress(OSError):  # it costs space only
+        storage.remove_others(path for trial in trials for path in _checkpoints(trial))
 
 
-def without_lost(folder: SweepFolder, trial: TrialRecord, storage: str | None) -> TrialRecord:
+def _checkpoints(trial: TrialRecord) -> set[str]:
+    return {path for path in (trial.checkpoint, trial.last_checkpoint) if path is not None}
+
+
+def without_lost(storage: Storage, trial: TrialRecord) -> TrialRecord:
     """A trial's record without a last checkpoint that somebody has removed: it begins anew."""
-    if trial.last_checkpoint is None:
+    if trial.last_checkpoint is None or storage.has(trial.last_checkpoint):
         return trial
-    filesystem, _ = storage_of(folder, storage)
-    there = filesystem.get_file_info(trial.last_checkpoint).type == pyarrow.fs.FileType.Directory
-    return trial if there else trial.model_copy(update={"last_checkpoint": None})
+    return trial.model_copy(update={"last_checkpoint": None})
 
 
 def open_checkpoint(path: str | None, storage: str | None) -> tune.Checkpoint | None:
-    """The checkpoint at a recorded path: on this machine, or on the sweep's shared storage."""
+    """The checkpoint at a recorded path: on this machine, or on the sweep's shared storage.
+
+    Args:
+        storage: `--storage` of the sweep, if any.
+    """
     if path is None:
         return None
-    if storage is None or "://" not in storage:
+    if storage is None or not is_uri(storage):
         return tune.Checkpoint(path)
-    filesystem, _ = pyarrow.fs.FileSystem.from_uri(storage)
+    filesystem, _ = filesystem_at(storage)
     return tune.Checkpoint(path, filesystem=filesystem)
 
 
-def keep_outcomes(folder: SweepFolder, trial_id: str, checkpoint: str, storage: str | None) -> None:
-    """Copy a best evaluation's outcomes of the validation rows into the sweep's folder, where they outlive it.
+def keep_outcomes(folder: SweepFolder, storage: Storage, trial: TrialRecord) -> None:
+    """Copy the best evaluation's outcomes of the validation rows into the sweep's folder, where they outlive it.
 
     What cannot be copied is left out: trials are then compared by their scores' own errors.
-
-    Args:
-        checkpoint: its recorded path.
-        storage: `--storage` of the sweep, if any.
     """
-    path = folder.outcomes(trial_id)
+    if trial.checkpoint is None:
+        return
+    path = folder.outcomes(trial.id)
     with suppress(OSError):
-        filesystem, _ = storage_of(folder, storage)
-        with filesystem.open_input_file(f"{checkpoint}/{OUTCOMES_FILE}") as file:
+        with storage.filesystem.open_input_stream(f"{trial.checkpoint}/{OUTCOMES_FILE}") as file:
             content = file.read()
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, content)

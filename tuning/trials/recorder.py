@@ -25,7 +25,8 @@ from lorasweep.tuning.record.reported import (
     is_disk_full,
 )
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
-from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune
+from lorasweep.tuning.storage.storage import Storage
+from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune, remove_left, remove_replaced
 from lorasweep.tuning.trials.failures import FailureWatch
 
 # A frame of a traceback.
@@ -64,7 +65,7 @@ class Recorder(tune.Callback):
         self._listener = listener or SweepListener()
         self._contenders = contenders
         self._cut = cut
-        self._storage = folder.config().resources.storage
+        self._storage = Storage.of(folder)
         self._started: set[str] = set()
         self._to_start = 0
         self._when_started: Callable[[], None] = lambda: None
@@ -119,8 +120,9 @@ class Recorder(tune.Callback):
         update = {"last_checkpoint": checkpoint.path}
         if record.evaluations and record.best_rung == record.reached:
             update["checkpoint"] = checkpoint.path
-            keep_outcomes(self._folder, record.id, checkpoint.path, self._storage)
-        self._write(record.model_copy(update=update))
+        after = record.model_copy(update=update)
+        if self._write(after):
+            remove_replaced(self._storage, record, after)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial ended: with its full budget, or earlier by the stopping rule."""
@@ -131,8 +133,7 @@ class Recorder(tune.Callback):
         update: dict[str, Any] = {"state": "completed", "ended": now()}
         if record.reached < self._rungs:
             update |= {"state": "stopped", "stopped_by": "time" if trial.trial_id in self._cut else None}
-        self._write(record.model_copy(update=update))
-        self.prune()
+        self._end(record.model_copy(update=update))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process broke; Ray restarts the trial from its last checkpoint."""
@@ -145,21 +146,32 @@ class Recorder(tune.Callback):
         self._fail(self._record(trial), error_line(_report(trial)))
 
     def prune(self) -> None:
-        """Remove the checkpoints that are no longer needed."""
+        """Remove the checkpoints of ended trials that are no longer needed."""
         if self._contenders is not None:
             records = list(self.trials.values())
-            for record in prune(self._folder, records, set(self._contenders(records)), self._storage):
+            for record in prune(self._storage, records, set(self._contenders(records))):
                 self.trials[record.id] = record
                 self._folder.write_trial(record)
+
+    def tidy(self) -> None:
+        """Remove all checkpoints that are not needed. No trial runs."""
+        self.prune()
+        if self._contenders is not None:
+            remove_left(self._storage, list(self.trials.values()))
 
     def _fail(self, record: TrialRecord, error: str) -> None:
         if is_disk_full(error):
             # Nothing is wrong with the trial: it continues when there is space.
             self.watch.no_space(error.removeprefix(f"{DISK_FULL}: "))
             return
-        self._write(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
         self.watch.failed(error)
-        self.prune()
+        self._end(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
+
+    def _end(self, record: TrialRecord) -> None:
+        # Once for a trial, not at each of its evaluations: on a bucket each file costs requests.
+        keep_outcomes(self._folder, self._storage, record)
+        if self._write(record):
+            self.prune()
 
     def _record(self, trial: Trial) -> TrialRecord:
         key = ray_trial_name(trial)
@@ -173,7 +185,8 @@ class Recorder(tune.Callback):
             started=now(),
         )
 
-    def _write(self, record: TrialRecord) -> None:
+    def _write(self, record: TrialRecord) -> bool:
+        """Write a record and tell the listeners of it; returns whether there was space for it."""
         try:
             self._folder.write_trial(record)
         except OSError as error:
@@ -181,9 +194,10 @@ class Recorder(tune.Callback):
                 raise
             # Ray would only log it. What is not on disk has not happened: the rung will be repeated.
             self.watch.no_space(self._folder.path)
-            return
+            return False
         self.trials[record.id] = record
         self._listener.update(record)
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks for its own restore; a sweep resumes from its records instead.

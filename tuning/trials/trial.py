@@ -42,8 +42,6 @@ from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.system_metrics import monitored
 
-RUNG_SCORE = "rung_score"
-
 
 @dataclass(frozen=True)
 class TrialSetup:
@@ -129,7 +127,6 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     SCORE: best.score,
                     OBJECTIVE: objective.score,
                     RUNG: evaluation.rung,
-                    RUNG_SCORE: score,
                     BEST_RUNG: best.rung,
                     "evaluation": (
                         on_record

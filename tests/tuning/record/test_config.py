@@ -156,3 +156,28 @@ def test_finalists_follow_a_search_on_a_part_alone() -> None:
         for search in ({}, {"proxy": 0.5}, {"proxy": 20, "finalists": 7})
     ]
     assert wanted == [0, 3, 7]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("checkpoints", "{here}/checkpoints"),
+        ("../shared/", "{above}/shared"),
+        ("~/shared", "{home}/shared"),
+        ("/shared/link/x", "/shared/link/x"),
+        ("s3://bucket/x?region=eu-west-1", "s3://bucket/x?region=eu-west-1"),
+    ],
+)
+def test_a_storage_holds_in_every_folder(
+    given: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    config = SweepConfig.build({"name": "demo", "resources": {"storage": given}}, "settings")
+    assert config.resources.storage == kept.format(here=tmp_path, above=tmp_path.parent, home="/home/me")
+
+
+@pytest.mark.parametrize("given", ["", "s3:/bucket/x"])
+def test_what_is_neither_a_folder_nor_a_uri_is_refused(given: str) -> None:
+    with pytest.raises(SettingsError, match=r"resources\.storage: .*: name a folder, or a URI such as s3://"):
+        SweepConfig.build({"name": "demo", "resources": {"storage": given}}, "settings")

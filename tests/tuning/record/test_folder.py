@@ -241,14 +241,6 @@ def test_a_name_that_yaml_would_read_as_something_else(name: str, tmp_path: Path
     assert folder.config().name == name
 
 
-def test_each_run_of_a_sweep_has_a_folder_of_its_own(folder: SweepFolder) -> None:
-    """Also when somebody has removed an earlier one to save space."""
-    assert [folder.next_attempt() for _ in range(2)] == [1, 2]
-    (folder.ray / "run-1").rmdir()
-    (folder.ray / "run-old").mkdir()
-    assert folder.next_attempt() == 3
-
-
 def test_of_equal_trials_the_smaller_adapter_then_the_earlier_is_better() -> None:
     """Trials without a score are left out; the loss is ranked the other way."""
     trials = [

@@ -31,6 +31,8 @@ def test_a_sweep_trains_on_the_nodes_in_one_precision(address: str, place: Path)
     given = (
         "--address",
         address,
+        "--storage",
+        "shared",
         "--gpus-per-trial",
         "0",
         "--trials",
@@ -42,6 +44,7 @@ def test_a_sweep_trains_on_the_nodes_in_one_precision(address: str, place: Path)
     )
     lorasweep(place, *RUN, *given)
     folder = SweepFolder(place / "mlruns", "cpus")
+    assert folder.config().resources.storage == str(place / "shared"), "in full, for other folders and nodes"
     plan, trials = folder.plan(), folder.trials()
     assert plan["resources"] == {
         "cpus": 3,
@@ -64,7 +67,8 @@ def test_a_sweep_trains_on_the_nodes_in_one_precision(address: str, place: Path)
 @pytest.mark.skipif(count_cards() > 0, reason="this machine has a GPU")
 def test_gpus_that_torch_cannot_use_are_an_error_before_the_first_trial(address: str, place: Path) -> None:
     """Ray counts them by their driver. A trial would train on a core, and keep the GPU from others."""
-    _, err = lorasweep(place, *RUN, "--address", address, "--name", "gpus", code=2)
+    given = ("--address", address, "--storage", "shared", "--name", "gpus")
+    _, err = lorasweep(place, *RUN, *given, code=2)
     line = " ".join(err.split())
     assert line.startswith(f"lorasweep: --address {address}: a trial has reserved 1 of a GPU: ")
     assert "torch's CUDA is" in line

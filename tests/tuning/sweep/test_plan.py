@@ -108,10 +108,22 @@ def cluster(cards: Sequence[Card], monkeypatch: pytest.MonkeyPatch) -> Hardware:
     return found
 
 
-def at(address: str | None, **resources: float) -> SweepConfig:
-    """A sweep on a cluster."""
+def at(address: str | None, **resources: float | None) -> SweepConfig:
+    """A sweep on a cluster, whose nodes share a folder."""
     entries = config(epochs=2).model_dump(exclude_unset=True)
-    return SweepConfig.model_validate(entries | {"resources": {"address": address, **resources}})
+    shared = {"address": address, "storage": "shared"}
+    return SweepConfig.model_validate(entries | {"resources": shared | resources})
+
+
+def test_several_nodes_need_a_storage(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can be used. It is looked at before the rows and the model."""
+    cluster([A100], monkeypatch)
+    shutil.rmtree(place / "base")
+    with pytest.raises(LorasweepError, match=r"^--address: the cluster has 2 nodes, .* with --storage$"):
+        plan_sweep(at("head:6379", storage=None))
+    (place / "shared").write_text("a file")
+    with pytest.raises(LorasweepError, match=r"^--storage .*/shared: it cannot be used \(.*ot a directory"):
+        plan_sweep(at("head:6379"))
 
 
 def test_a_plan_shows_what_the_workers_have_and_hands_its_precision_to_them(

@@ -70,6 +70,18 @@ def test_a_name_in_use_is_refused_first(folder: SweepFolder, planned: list[Any])
     assert planned == []
 
 
+def test_credentials_are_refused_before_anything_is_written(tmp_path: Path, planned: list[Any]) -> None:
+    """A sweep of an older version has them in its files, and goes on."""
+    resources = {"storage": "s3://KEY:WORD@bucket/x"}
+    config = SweepConfig.model_validate({"name": "demo", "resources": resources})
+    with pytest.raises(SettingsError, match="^--storage s3://bucket/x: the URI holds credentials"):
+        start.prepare(config, tmp_path)
+    assert (planned, list(tmp_path.iterdir())) == ([], [])
+    older = SweepFolder(tmp_path, "demo")
+    older.create(config)
+    assert start.resume(older) is not None
+
+
 def test_which_sweeps_are_resumed(folder: SweepFolder, planned: list[Any]) -> None:
     """An interrupted one with its own rows and space; one that MLflow lacks is to be published."""
     with folder.lock(), pytest.raises(SettingsError, match="is running"):

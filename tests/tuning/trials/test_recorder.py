@@ -301,13 +301,44 @@ def test_the_best_evaluations_outcomes_outlive_its_checkpoint(folder: SweepFolde
         recorder.on_trial_result(0, [], full, told | {"trainable_parameters": 9, "notes": []})
         recorder.on_checkpoint(0, [], full, SimpleNamespace(path=str(checkpoint)))  # type: ignore[arg-type]
 
-    next_rung(1, 0.4, 0.4, 1)
-    next_rung(2, 0.7, 0.7, 2)
-    assert kept.read_bytes() == b"of rung 2"
-    next_rung(3, 0.6, 0.7, 2)
+    for rung, score, best, best_rung in ((1, 0.4, 0.4, 1), (2, 0.7, 0.7, 2), (3, 0.6, 0.7, 2)):
+        next_rung(rung, score, best, best_rung)
+    recorder.on_trial_complete(0, [], full)
     assert kept.read_bytes() == b"of rung 2"
     reach(recorder, ray_trial(1), 1, 0.5, 0.5, 1)
+    recorder.on_trial_complete(0, [], ray_trial(1))
     assert not folder.outcomes("t001").exists()
+    # What failed may still win.
+    kept.unlink()
+    recorder.on_trial_error(0, [], full)
+    assert kept.read_bytes() == b"of rung 2"
+
+
+def test_a_trials_checkpoints_are_removed_as_they_are_replaced(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never one that the record on disk names."""
+    recorder, trial = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
+    place = folder.ray.resolve() / "run-1" / "t000"
+
+    def next_rung(rung: int, score: float, best: float, best_rung: int) -> set[str]:
+        checkpoint = place / f"checkpoint_{rung}"
+        checkpoint.mkdir(parents=True)
+        evaluation = {"rung": rung, "accuracy": score, "seconds": 1.0}
+        told = {SCORE: best, OBJECTIVE: 1 - best, RUNG: rung, BEST_RUNG: best_rung, "evaluation": evaluation}
+        recorder.on_trial_result(0, [], trial, told | {"trainable_parameters": 9, "notes": []})
+        recorder.on_checkpoint(0, [], trial, SimpleNamespace(path=str(checkpoint)))  # type: ignore[arg-type]
+        return {path.name[-1] for path in place.iterdir()}
+
+    assert next_rung(1, 0.4, 0.4, 1) == {"1"}
+    assert next_rung(2, 0.3, 0.4, 1) == {"1", "2"}
+    assert next_rung(3, 0.2, 0.4, 1) == {"1", "3"}
+    with monkeypatch.context() as full:
+        full.setattr(SweepFolder, "write_trial", lambda *_: (_ for _ in ()).throw(OSError("Errno 28")))
+        assert next_rung(4, 0.6, 0.6, 4) == {"1", "3", "4"}
+    assert recorder.watch.disk_full
+    (on_disk,) = folder.trials()
+    assert {str(on_disk.checkpoint)[-1], str(on_disk.last_checkpoint)[-1]} == {"1", "3"}
 
 
 def test_a_finalist_has_a_record_of_its_own(folder: SweepFolder) -> None:

@@ -112,9 +112,6 @@ def test_the_best_of_metric_and_objective_are_reported_apart(
     assert [result[OBJECTIVE] for result in whole] == [0.9, 0.5, 0.5, 0.5]
     assert [result[SCORE] for result in whole] == [0.2, 0.4, 0.6, 0.6]
     assert [result["evaluation"]["objective"] for result in whole] == [0.9, 0.5, 0.5, 0.5]
-    assert [result["rung_score"] for result in whole] == [0.2, 0.4, 0.6, 0.3], (
-        "Ray keeps the best of the metric"
-    )
     losses, accuracies = iter((0.8, 0.4)), iter((0.1, 0.3))
     rest = run(monkeypatch, base, place, place, objective="loss")
     assert [(result[OBJECTIVE], result[SCORE]) for result in rest] == [(0.5, 0.4), (0.4, 0.4)]

@@ -30,6 +30,8 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.storage.filesystem import is_local
+from lorasweep.tuning.storage.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -175,26 +177,24 @@ def _checkpoint(sweep: SweepRecord, record: TrialRecord) -> Iterator[Path]:
         yield winner_folder
         return
     path = Path(record.checkpoint or "")
-    storage = sweep.config.resources.storage
+    storage = Storage.of(sweep.folder)
+    storage.check_owner()
     if path.is_dir():
         yield path
         return
-    if storage is None or "://" not in storage:
+    if is_local(storage.filesystem):
         raise ExportError(
             f"sweep {sweep.name}: the checkpoint of trial {record.id} is gone ({path}); name another --trial"
         )
-    from lorasweep.tuning.trials.checkpoints import open_checkpoint  # only here: it imports Ray
-
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         try:
-            checkpoint = open_checkpoint(record.checkpoint, storage)
-            fetched = checkpoint.to_directory(temporary) if checkpoint else temporary
+            storage.fetch(record.checkpoint or "", Path(temporary))
         except OSError as error:
             raise ExportError(
-                f"sweep {sweep.name}: the checkpoint of trial {record.id} cannot be fetched from {storage} "
+                f"sweep {sweep.name}: the checkpoint of trial {record.id} cannot be fetched from {storage.named} "
                 f"({first_line(error)}); name another --trial"
             ) from error
-        yield Path(fetched)
+        yield Path(temporary)
 
 
 def _base_model(sweep: SweepRecord, name: str) -> BaseModel:
