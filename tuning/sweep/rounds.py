@@ -32,6 +32,7 @@ from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
+from lorasweep.tuning.trials.waiting import StartWatch
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def _run_round(
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
     recorder.prune()
+    waits = StartWatch(this.listener.waiting, resources.cpus_per_trial, resources.gpus_per_trial)
     # Each run has its own folder: a continued trial numbers its checkpoints from 0 again.
     storage = config.resources.storage
     attempt = folder.next_attempt()
@@ -181,7 +183,7 @@ def _run_round(
             ),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
             stop=CombinedStopper(recorder.watch, limits),
-            callbacks=[recorder],
+            callbacks=[recorder, waits],
             verbose=0,
             # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
             progress_reporter=tune.CLIReporter(),

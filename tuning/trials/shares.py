@@ -174,11 +174,13 @@ def _too_many(
 
 def _slots(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -> int:
     """Trials that run at once: each has its cores and GPUs on one node."""
-    slots = [node.cpus // cpus_per_trial for node in nodes]
-    if gpus_per_trial:
-        by_gpus = (gpu_slots(node.gpus, gpus_per_trial) for node in nodes)
-        slots = [min(pair) for pair in zip(slots, by_gpus, strict=True)]
-    return sum(slots)
+    return sum(node_slots(node.cpus, node.gpus, cpus_per_trial, gpus_per_trial) for node in nodes)
+
+
+def node_slots(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
+    """Trials that a node with so many cores and GPUs can run at once."""
+    slots = int(cpus // cpus_per_trial)
+    return min(slots, gpu_slots(gpus, gpus_per_trial)) if gpus_per_trial else slots
 
 
 def gpu_slots(gpus: float, gpus_per_trial: float) -> int:

@@ -174,6 +174,13 @@ def test_every_gpu_of_a_cluster_works_though_the_head_has_most_cores() -> None:
     assert on_nodes([Node(5, 0)] * 3) == Resources(15, 0.0, 2, 0.0, 4)
 
 
+def test_one_trial_reserves_what_one_node_has() -> None:
+    """Not all cores of the cluster: with two of them on two nodes it would wait for ever."""
+    assert on_nodes([Node(1, 0)] * 2, concurrency=1) == Resources(2, 0.0, 1, 0.0, 1)
+    assert on_nodes([Node(1, 1), Node(4, 0)]) == Resources(5, 1.0, 1, 1.0, 1)
+    assert on_nodes([Node(1, 1), Node(4, 0)], gpus_per_trial=0, concurrency=1).cpus_per_trial == 4
+
+
 @pytest.mark.parametrize(
     ("nodes", "settings", "message"),
     [
