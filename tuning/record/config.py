@@ -19,6 +19,8 @@ CONFIRM = re.compile(r"[1-9]\d?[xX][1-9]\d?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+# The address that stands for this machine, as in Ray.
+LOCAL = "local"
 # Number of trials of a sweep that only its time or its patience ends.
 OPEN_TRIALS = 10_000
 MODEL_NAME_RULE = (
@@ -168,6 +170,12 @@ class ResourceSettings(Settings):
         None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
     )
     storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
+
+    @field_validator("address")
+    @classmethod
+    def _local_is_no_cluster(cls, address: str | None) -> str | None:
+        # A resumed sweep leaves its cluster with it.
+        return None if address == LOCAL else address
 
 
 class RegistrySettings(Settings):
