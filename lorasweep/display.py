@@ -131,6 +131,11 @@ class NotebookDisplay(LiveDisplay):
         super().phase(text)
         self._show()
 
+    def waiting(self, text: str) -> None:
+        """Show what trials wait for."""
+        super().waiting(text)
+        self._show()
+
     def chosen(self, winner: Winner) -> None:
         """Show the answer."""
         super().chosen(winner)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.display import Waiting, display_for
-from lorasweep.options import to_entries
+from lorasweep.options import OPTIONS, RESUME_OPTIONS, to_entries
 from lorasweep.search_spaces.space import as_space
 from lorasweep.spelling import naming_options
 from lorasweep.training.errors import SettingsError
@@ -74,19 +74,36 @@ def run_options(
 
 
 def resume_folder(
-    folder: SweepFolder, verbose: int, retry_failed: bool = False, confirm: str | None = None
+    folder: SweepFolder,
+    verbose: int,
+    retry_failed: bool = False,
+    confirm: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Go on with a sweep; see `lorasweep.resume`."""
+    """Go on with a sweep; see `lorasweep.resume`.
+
+    Raises:
+        SettingsError: an option that a sweep keeps; or as `lorasweep.resume`.
+    """
     from lorasweep.tuning.sweep import start
 
-    with Waiting(verbose, "reading the sweep"), naming_options({"confirm": confirm}):
-        prepared = start.resume(folder, retry_failed, confirm)
+    options = options or {}
+    for name in options:
+        if name in OPTIONS and name not in RESUME_OPTIONS:
+            raise SettingsError(
+                f"--{name.replace('_', '-')}: a sweep that goes on keeps it; what may differ: "
+                f"{', '.join(OPTIONS[other].flag for other in RESUME_OPTIONS)}"
+            )
+    entries = to_entries(options)
+    with Waiting(verbose, "reading the sweep"), naming_options({"confirm": confirm, **options}):
+        prepared = start.resume(folder, retry_failed, confirm, entries)
     if prepared is not None:
-        start.begin(prepared, [display_for(prepared, verbose, plan=False)])
+        # Whoever resumes a sweep has seen its plan, unless that is another one now.
+        start.begin(prepared, [display_for(prepared, verbose, plan=bool(prepared.moved))])
         return
     # Its driver died between the result and MLflow's copy of it.
     with Waiting(verbose, "publishing"):
-        start.publish(folder)
+        start.publish(folder, options.get("tracking_uri"))
 
 
 def continue_or_run(config: SweepConfig, mlruns: Path, verbose: int) -> SweepFolder:

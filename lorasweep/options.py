@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Settings
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.sweep.moved import MOVABLE
 
 # The place of a field in a `SweepConfig` → the name of its option, where that is not the field's own.
 RENAMED: dict[tuple[str, ...], str] = {
@@ -115,6 +116,9 @@ COMPARE_OPTIONS = [
 ]
 """Those of the sweep that a comparison runs; the others would not change what is compared."""
 COMPARE_OPTIONS += ["space", "trials"]
+
+RESUME_OPTIONS = [name for name, option in OPTIONS.items() if option.place in MOVABLE]
+"""Those that may differ each time that a sweep goes on."""
 
 
 def to_entries(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from lorasweep.driving import resume_folder, run_options
 from lorasweep.frames import sweeps_frame
 from lorasweep.libraries import quietly
-from lorasweep.options import OPTIONS, show_options
+from lorasweep.options import OPTIONS, RESUME_OPTIONS, show_options
 from lorasweep.spelling import naming_options
 from lorasweep.sweep import Sweep
 from lorasweep.tuning.record.config import SweepConfig
@@ -88,6 +88,7 @@ def resume(
     confirm: str | None = None,
     mlruns: str | Path = "mlruns",
     verbose: int = True,
+    **options: Any,
 ) -> Sweep:
     """Go on with a sweep that was interrupted or failed: what is done stays, the rest goes on from its checkpoints.
 
@@ -100,6 +101,7 @@ def resume(
             mean score.
         mlruns: the folder of sweeps.
         verbose: show the progress.
+        options: those listed below, where they differ from now on. `address="local"` leaves a cluster for this machine.
 
     Raises:
         SettingsError: there is none, it is running, or it has finished.
@@ -112,7 +114,7 @@ def resume(
         lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
     """
     record = read_sweep(Path(mlruns), name)
-    resume_folder(record.folder, verbose, retry_failed, confirm)
+    resume_folder(record.folder, verbose, retry_failed, confirm, options)
     return Sweep(SweepRecord(record.folder))
 
 
@@ -148,3 +150,4 @@ def records(mlruns: str | Path) -> list[SweepRecord]:
 
 
 show_options(run, OPTIONS)
+show_options(resume, RESUME_OPTIONS)

@@ -271,7 +271,7 @@ class Sweep:
 
     @quietly
     def resume(
-        self, *, retry_failed: bool = False, confirm: str | None = None, verbose: bool = True
+        self, *, retry_failed: bool = False, confirm: str | None = None, verbose: bool = True, **options: Any
     ) -> Sweep:
         """Go on where the sweep stopped; see `lorasweep.resume`.
 
@@ -281,7 +281,7 @@ class Sweep:
             ...
             lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
         """
-        resume_folder(self.record.folder, verbose, retry_failed, confirm)
+        resume_folder(self.record.folder, verbose, retry_failed, confirm, options)
         return Sweep(SweepRecord(self.record.folder))
 
     def __repr__(self) -> str:

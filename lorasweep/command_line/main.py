@@ -14,7 +14,7 @@ import lorasweep
 from lorasweep.command_line import adapters, compare, data, interface
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
 from lorasweep.command_line.verbs import App
-from lorasweep.options import RECORD
+from lorasweep.options import RECORD, RESUME_OPTIONS
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
@@ -100,7 +100,10 @@ def run(
 
 
 @app.command()
+@sweep_options(RESUME_OPTIONS)
 def resume(
+    *,
+    options: dict[str, Any],
     name: SweepName = None,
     retry_failed: Annotated[
         bool,
@@ -116,8 +119,11 @@ def resume(
     ] = None,
     mlruns: Mlruns = MLRUNS,
 ) -> None:
-    """Go on with a sweep that was interrupted or failed, or confirm the best trials of a finished one."""
-    show_end(lorasweep.resume(name, retry_failed=retry_failed, confirm=confirm, mlruns=mlruns))
+    """Go on with a sweep that was interrupted or failed, or confirm the best trials of a finished one.
+
+    Options of resources and of the record replace what the sweep had, from now on; --address local leaves a cluster.
+    """
+    show_end(lorasweep.resume(name, retry_failed=retry_failed, confirm=confirm, mlruns=mlruns, **options))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lorasweep.options import OPTIONS, help_line, split_names, to_entries
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Settings
 from lorasweep.tuning.record.config import SweepConfig
+from lorasweep.tuning.record.folder import SweepFolder
 
 
 def fields(settings: type[Settings], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -107,3 +109,17 @@ def test_a_verb_gets_its_options_as_a_mapping() -> None:
         ({"trials": None, "text": None, "asha": None, "no_register": True}, 3),
     ]
     assert "Do it." in run(app, ["--help"]).stdout
+
+
+def test_a_sweep_that_goes_on_keeps_its_search(tmp_path: Path) -> None:
+    """And what may differ is named as Python writes it."""
+    SweepFolder(tmp_path, "demo").create(SweepConfig(name="demo"))
+    with pytest.raises(
+        SettingsError, match=r"^trials: a sweep that goes on keeps it; .*address, "
+    ) as refused:
+        lorasweep.resume("demo", mlruns=tmp_path, trials=9)
+    assert "--" not in str(refused.value)
+    with pytest.raises(SettingsError, match="concurrency=0: use 1 or more"):
+        lorasweep.resume("demo", mlruns=tmp_path, concurrency=0)
+    with pytest.raises(SettingsError, match="adress: there is no such option, did you mean address"):
+        lorasweep.resume("demo", mlruns=tmp_path, adress="auto")

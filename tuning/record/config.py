@@ -22,6 +22,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 # MLflow and its URIs refuse other characters.
 MODEL_NAME = re.compile(r"\w[\w .-]{0,249}")
+# The address that stands for this machine, as in Ray.
+LOCAL = "local"
 # Number of trials of a sweep that only its time or its patience ends.
 OPEN_TRIALS = 10_000
 MODEL_NAME_RULE = (
@@ -183,6 +185,12 @@ class ResourceSettings(Settings):
         with suppress(RuntimeError):  # of a user without a home
             return os.path.normpath(Path(storage).expanduser().absolute())
         return storage
+
+    @field_validator("address")
+    @classmethod
+    def _local_is_no_cluster(cls, address: str | None) -> str | None:
+        # A resumed sweep leaves its cluster with it.
+        return None if address == LOCAL else address
 
 
 class RegistrySettings(Settings):

@@ -48,6 +48,13 @@ class SweepListener:
                 sends another text, which ends in ": 2 of 6 rungs done".
         """
 
+    def waiting(self, text: str) -> None:
+        """Trials have waited for half a minute to start.
+
+        Args:
+            text: what they wait for, and who has it; empty once one has started.
+        """
+
     def chosen(self, winner: Winner) -> None:
         """The winner is scored and on record; what it is compared with, its export and MLflow's copy may follow."""
 
@@ -91,6 +98,9 @@ class Listeners(SweepListener):
 
     def phase(self, text: str) -> None:
         self._call("phase", text)
+
+    def waiting(self, text: str) -> None:
+        self._call("waiting", text)
 
     def chosen(self, winner: Winner) -> None:
         self._call("chosen", winner)

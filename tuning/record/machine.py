@@ -6,6 +6,7 @@ Nothing here identifies the machine or its user.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -20,6 +21,7 @@ PACKAGES = ("lorasweep", "torch", "transformers", "peft", "optuna", "ray")
 # A repository on a slow network must not hold up a sweep.
 GIT_SECONDS = 10
 CPU_INFO = Path("/proc/cpuinfo")
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def machine(cuda: bool = False) -> dict[str, Any]:
@@ -47,10 +49,52 @@ def machine(cuda: bool = False) -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; all of the machine's where the system sets no limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: by its affinity, and by the CPU limit of its container, rounded down.
+
+    At least one; all of the machine's where the system sets no limit.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_limit())))
+
+
+def cpu_limit(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> float:
+    """Cores that the control groups of this process allow, such as 2.5; infinite without a limit.
+
+    Each group above counts, too. In a container the process's own group is often mounted as the root, while its name
+    is that on the host: what is not there is passed over.
+
+    Args:
+        groups: where control groups are mounted: version 2, or version 1 with a folder for each controller.
+        own: the groups of this process; see `man 7 cgroups`.
+    """
+    limits = [math.inf]
+    for line in _text(own).splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = groups / "cpu" if controllers else groups
+        group = root / name.strip("/")
+        for folder in (group, *group.parents):
+            limits.append(_quota(folder))
+            if folder == root:
+                break
+    return min(limits)
+
+
+def _quota(group: Path) -> float:
+    """Cores that one control group allows, by version 2's file or version 1's two."""
+    quota, _, period = _text(group / "cpu.max").strip().partition(" ")
+    if not period:
+        quota, period = (_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    # Without a limit version 2 says `max`, and version 1 -1.
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else math.inf
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
-from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
+from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -102,6 +102,7 @@ class SweepPlan:
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
             *self.hardware.notes(self.config.training.precision, self.amp),
+            *filter(None, [self.resources.growth_note(self.hardware.nodes)]),
             *self._other_precision(),
             *self._too_short(),
         ]
@@ -210,8 +211,8 @@ def plan_sweep(
     """
     space = space or load_space(config.search.space)
     wanted, training = config.resources, config.training
-    nodes = find_nodes(wanted.address)
-    check_resources(wanted, nodes)
+    nodes, coming = find_nodes(wanted.address), coming_nodes(wanted.address)
+    check_resources(wanted, nodes, coming=coming)
     check_storage(wanted.storage, len(nodes) if wanted.address is not None else 1)
     hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
@@ -238,7 +239,7 @@ def plan_sweep(
         needed = largest_trial(space, loaded, encoded.train, target_modules, amp, training.micro_batch_size)
         share = default_share(wanted, config.search.trials, nodes, hardware.cards, needed)
         gpu_share, reason = share.gpus, share.reason
-    resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share)
+    resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share, coming)
     budget = plan_budget(config.search, training.epochs, training.rungs)
     plan = SweepPlan(
         config,

@@ -32,6 +32,7 @@ from lorasweep.tuning.trials.checkpoints import keep_outcomes, without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import run_trial
+from lorasweep.tuning.trials.waiting import StartWatch
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def _run_round(
     recorder.when_started(count, this.all_started)
     recorder.tidy()
     storage = Storage.of(folder)
+    waits = StartWatch(this.listener.waiting, resources.cpus_per_trial, resources.gpus_per_trial)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
@@ -177,7 +179,7 @@ def _run_round(
             storage_filesystem=storage.filesystem,
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
             stop=CombinedStopper(recorder.watch, limits),
-            callbacks=[recorder],
+            callbacks=[recorder, waits],
             verbose=0,
             # In a notebook Ray would clear the cell, and what we draw in it, for a reporter of its own.
             progress_reporter=tune.CLIReporter(),

@@ -28,7 +28,8 @@ from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
 from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
-from lorasweep.tuning.trials.cluster import start_ray, stop_ray
+from lorasweep.tuning.trials.cluster import head_address, start_ray, stop_ray
+from lorasweep.tuning.trials.head import head_watched
 
 log = logging.getLogger("lorasweep")
 
@@ -78,20 +79,23 @@ def run_sweep(
             everyone.begin(plan.summary() | more, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
-            data = ray.put(plan.encoded)
-            references = References(plan, data, earlier)
-            trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)
-            known["stopped_by"] = limits.reason
-            ended = result("interrupted")
-            if trials:
-                choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
-                for fields in choosing:
-                    new = "winner" not in known
-                    known |= fields
-                    _write_end(folder, result("interrupted"))
-                    if new:
-                        everyone.chosen(fields["winner"])
-                ended = result("finished")
+            joined = plan.config.resources.address is not None
+            again = folder.command("resume", "--address", "HOST:PORT")
+            with head_watched(head_address() if joined else None, folder.name, again):
+                data = ray.put(plan.encoded)
+                references = References(plan, data, earlier)
+                trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)
+                known["stopped_by"] = limits.reason
+                ended = result("interrupted")
+                if trials:
+                    choosing = choose_winner(plan, folder, data, trials, everyone.phase, earlier, references)
+                    for fields in choosing:
+                        new = "winner" not in known
+                        known |= fields
+                        _write_end(folder, result("interrupted"))
+                        if new:
+                            everyone.chosen(fields["winner"])
+                    ended = result("finished")
         except LorasweepError as error:
             ended = result("interrupted" if isinstance(error, SweepStoppedError) else "failed", str(error))
             raise

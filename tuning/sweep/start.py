@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
@@ -30,6 +30,7 @@ from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
 from lorasweep.tuning.storage.check import refuse_credentials
 from lorasweep.tuning.sweep.extend import confirmed_config
+from lorasweep.tuning.sweep.moved import in_job, moved_config, moves
 from lorasweep.tuning.trials.ray_access import guard_local_ray
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Prepared:
         warm: trials of another sweep to learn from.
         retry: ids of trials that failed and are tried again.
         failed: ids of trials that failed and stay so.
+        moved: what is different from the sweep's earlier runs, or follows from where it runs, a sentence each.
     """
 
     plan: SweepPlan
@@ -58,11 +60,12 @@ class Prepared:
     warm: WarmStart | None = None
     retry: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know before it starts, a sentence each."""
-        notes = [*self.plan.notes, *(self.warm.notes if self.warm else ())]
+        notes = [*self.moved, *self.plan.notes, *(self.warm.notes if self.warm else ())]
         if self.retry:
             notes.append(f"tried again after they failed: {', '.join(self.retry)}")
         if self.failed:
@@ -91,6 +94,7 @@ def prepare(
     folder.check_free()
     # Those of an older sweep are in its files already, and it goes on with them.
     refuse_credentials(config.resources.storage)
+    config, joined = in_job(config)
     _set_up(config)
     from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
@@ -99,7 +103,7 @@ def prepare(
     plan = with_estimate(plan_sweep(config, space=space, frames=frames, timed=True))
     other = config.search.warm_start
     warm = earlier_trials(read_sweep(mlruns, other), plan) if other is not None else None
-    return Prepared(plan, folder, new=True, warm=warm)
+    return Prepared(plan, folder, new=True, warm=warm, moved=(joined,) if joined else ())
 
 
 def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
@@ -111,7 +115,12 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     return _existing(folder, config)
 
 
-def resume(folder: SweepFolder, retry_failed: bool = False, confirm: str | None = None) -> Prepared | None:
+def resume(
+    folder: SweepFolder,
+    retry_failed: bool = False,
+    confirm: str | None = None,
+    entries: Mapping[str, Any] | None = None,
+) -> Prepared | None:
     """Check a sweep that can go on. None if it finished and only MLflow's copy is incomplete: `publish` it.
 
     Failed trials are tried again without being asked for where none has ended well, and where the sweep stopped
@@ -121,6 +130,7 @@ def resume(folder: SweepFolder, retry_failed: bool = False, confirm: str | None 
     Args:
         retry_failed: try all failed trials again, also those of a finished sweep.
         confirm: confirm the best trials on other seeds (`KxS`), also those of a finished sweep.
+        entries: settings that differ from the sweep's earlier runs, as a nested mapping; see `moved.MOVABLE`.
 
     Raises:
         SettingsError: the sweep is running, or finished and published; or see `confirmed_config`.
@@ -132,6 +142,7 @@ def resume(folder: SweepFolder, retry_failed: bool = False, confirm: str | None 
     finished, result = sweep.state == "finished", sweep.result
     config = sweep.config if confirm is None else confirmed_config(sweep, confirm)
     more = (retry_failed and failed) or config != sweep.config
+    config = moved_config(config, entries or {})
     if finished and result is not None and not result.missing and not more:
         if result.published:
             again = f"; to try its failed trials again: {folder.command('resume', '--retry-failed')}"
@@ -250,13 +261,17 @@ def open_store(config: SweepConfig, mlruns: Path) -> str:
 
 def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """A sweep with its own rows and search space, under this configuration."""
+    config, joined = in_job(config)
+    changed = moves(folder.config(), config)
+    moved = ([joined] if joined else []) + ([f"from now on: {'; '.join(changed)}"] if changed else [])
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
     from lorasweep.tuning.sweep.estimate import with_estimate
     from lorasweep.tuning.sweep.plan import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
-    return Prepared(with_estimate(plan.going_on(folder.plan()), folder.result()), folder)
+    going_on = with_estimate(plan.going_on(folder.plan()), folder.result())
+    return Prepared(going_on, folder, moved=tuple(moved))
 
 
 def _set_up(config: SweepConfig) -> None:

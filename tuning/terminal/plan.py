@@ -127,8 +127,9 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     else:
         aim = f"validation {METRIC_NAMES[metric]}, {resources.concurrency} at once with {where} each"
     yield "trials", f"{trials} {aim}"
-    if plan.share_reason:
-        yield "", plan.share_reason
+    if resources.gpus_per_trial:
+        cores = f"with {_count(resources.cpus_per_trial, 'core')} each"
+        yield "", "; ".join(filter(None, [cores, plan.share_reason]))
     if plan.part is not None:
         yield (
             "",

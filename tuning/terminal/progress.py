@@ -50,7 +50,7 @@ class Progress(SweepListener):
         self._left: TimeLeft | None = None
         self._winner: Winner | None = None
         self._started = time.monotonic()
-        self._text = "starting Ray"
+        self._text, self._waits = "starting Ray", ""
         self._ending = self._finished = False
 
     def begin(self, plan_summary: Mapping[str, Any], past: Sequence[TrialRecord]) -> None:
@@ -76,6 +76,10 @@ class Progress(SweepListener):
         self._text = text
         if self._left:
             self._left.phase(text)
+
+    def waiting(self, text: str) -> None:
+        """Trials wait for what somebody else has; or no more."""
+        self._waits = text
 
     def chosen(self, winner: Winner) -> None:
         """The answer, before anything is tidied up."""
@@ -179,6 +183,8 @@ class LiveDisplay(Progress):
         if self._text:
             self._spinner.update(text=escape(self._text))
             table.add_row("now", self._spinner)
+        if self._waits:
+            table.add_row("waits", escape(self._waits))
         if not trials:
             return table
         running = max(self._console.height - HEIGHT, 1)
@@ -200,6 +206,12 @@ class LogDisplay(Progress):
         super().phase(text)
         left = self.seconds_left()
         self._log(f"{text} ({about(sum(left))} left)" if left else text)
+
+    def waiting(self, text: str) -> None:
+        """Log what trials wait for."""
+        super().waiting(text)
+        if text:
+            self._log(text)
 
     def chosen(self, winner: Winner) -> None:
         """Log the answer."""

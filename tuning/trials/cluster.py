@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
+import threading
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.trials.head import answers
 from lorasweep.tuning.trials.interrupt import hold_interrupt
+from lorasweep.tuning.trials.joining import check_address, join_cluster
 
-# Ray itself keeps trying a dead address for minutes.
-ANSWER_SECONDS = 10
+# For a cluster whose head is gone; Ray would wait for it.
+LEAVE_SECONDS = 5
 # A socket's path has at most 107 bytes (103 on macOS), of which Ray's session and the socket's name take 64:
 # /session_2026-01-31_12-59-59_123456_1234567/sockets/plasma_store
 LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - 64
@@ -25,24 +27,19 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
     A Ray that the caller's program has started itself is used as it is.
 
     Raises:
-        SettingsError: the cluster at `address` cannot be reached.
+        SettingsError: the cluster at `address` cannot be joined.
     """
     import ray
 
     global _started
+    if address is not None:
+        check_address(address)
     if ray.is_initialized():
         return
     _started = True
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        try:
-            _knock(address)
-            ray.init(address=address, **quiet)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise SettingsError(
-                f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0][:100]}); "
-                "start one with: ray start --head, or set RAY_AUTH_MODE=token if it asks for a token"
-            ) from error
+        join_cluster(address, **quiet)
         return
     try:
         with hold_interrupt():
@@ -73,18 +70,24 @@ def _short_folder() -> str | None:
     return f"/tmp/ray-{os.getuid()}"
 
 
-def _knock(address: str) -> None:
-    """Raise `OSError` unless something listens at `host:port`; Ray checks other forms of an address."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+def head_address() -> str:
+    """`host:port` of the head of the cluster that was joined."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def stop_ray() -> None:
-    """End the Ray that `start_ray` started, or leave the cluster that it joined."""
+    """End the Ray that `start_ray` started, or leave the cluster that it joined, if need be without a good-bye."""
     import ray
 
     global _started
     if _started and ray.is_initialized():
-        ray.shutdown()
+        # A head that is gone is not told.
+        if answers(head_address()):
+            ray.shutdown()
+        else:
+            leaving = threading.Thread(target=ray.shutdown, name="leaving", daemon=True)
+            leaving.start()
+            leaving.join(LEAVE_SECONDS)
     _started = False

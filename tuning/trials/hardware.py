@@ -129,8 +129,10 @@ class Hardware:
 def find_nodes(address: str | None) -> tuple[Node, ...]:
     """This machine, or the machines of the cluster at `address`, which is joined.
 
+    A cluster may have no cores yet: an autoscaler adds nodes when trials wait for them.
+
     Raises:
-        SettingsError: the cluster cannot be reached, or has no cores.
+        SettingsError: the cluster cannot be joined.
     """
     if address is None:
         return (Node(usable_cores(), count_cards()),)
@@ -138,10 +140,22 @@ def find_nodes(address: str | None) -> tuple[Node, ...]:
 
     start_ray(address)
     counted = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    nodes = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), number) for number, has in counted]
-    if not any(node.cpus for node in nodes):
-        raise SettingsError("--address: the cluster has no cores; start its nodes with: ray start --num-cpus")
-    return tuple(nodes)
+    return tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0)), number) for number, has in counted)
+
+
+def coming_nodes(address: str | None) -> tuple[Node, ...] | None:
+    """Kinds of nodes that the autoscaler of a joined cluster may add, as far as it tells; None on this machine."""
+    if address is None:
+        return None
+    from ray._private.state import state
+
+    try:
+        config = state.get_cluster_config()
+    except Exception:  # Ray's own interface between its parts
+        return ()
+    # A group of -1 nodes has no limit.
+    groups = [group for group in config.node_group_configs if group.max_count] if config else []
+    return tuple(Node(int(group.resources["CPU"]), int(group.resources["GPU"])) for group in groups)
 
 
 def find_hardware(
@@ -161,7 +175,7 @@ def find_hardware(
     needed = max(1.0, gpus_per_trial or 0.0) if on_gpus else 0.0
     # A trial needs a core, too; the head often gives none away.
     asked = [node for node in nodes if node.cpus and node.gpus >= needed]
-    answers = [ask(on_gpus)] if address is None else _answers(address, asked, on_gpus)
+    answers = [ask(on_gpus)] if address is None else _answers(address, asked, on_gpus) if asked else []
     for answer in answers:
         if answer.problem is not None:
             raise SettingsError(
@@ -169,6 +183,8 @@ def find_hardware(
             )
     found = tuple(card for answer in answers for card in answer.cards)
     common = tuple(name for name in AMP_TYPES if all(name in answer.precisions for answer in answers))
+    if not answers:  # no node yet: what every later one can do
+        common = ("fp32",)
     return Hardware(nodes, found, common)
 
 

@@ -42,6 +42,20 @@ class Resources:
     gpus_per_trial: float
     concurrency: int
 
+    def growth_note(self, nodes: Sequence[Node]) -> str | None:
+        """A sentence on a cluster that holds fewer trials than may run at once; None where it holds them all."""
+        now = _slots(nodes, self.cpus_per_trial, self.gpus_per_trial)
+        if now >= self.concurrency:
+            return None
+        if now:
+            return (
+                f"the cluster holds {now} of {self.concurrency} trials at once now; more start as nodes join"
+            )
+        each = f"{self.cpus_per_trial} {'core' if self.cpus_per_trial == 1 else 'cores'}"
+        if self.gpus_per_trial:
+            each = f"{self.gpus_per_trial:g} GPU and {each}"
+        return f"the cluster has no room for a trial yet; trials start as nodes with {each} join"
+
 
 @dataclass(frozen=True)
 class GpuShare:
@@ -85,30 +99,35 @@ def default_share(
 
 
 def resolve_resources(
-    settings: ResourceSettings, trials: int, nodes: Sequence[Node], gpu_share: float = 1.0
+    settings: ResourceSettings,
+    trials: int,
+    nodes: Sequence[Node],
+    gpu_share: float = 1.0,
+    coming: Sequence[Node] | None = None,
 ) -> Resources:
     """Share cores and GPUs so that the trials on a node never have more threads than it has cores.
 
     Args:
         trials: of the sweep.
         gpu_share: of a trial, where the settings name none and there are GPUs.
+        coming: kinds of nodes that may join a cluster; None for this machine. A cluster may have more trials at once
+            than it holds now, and no cores yet.
 
     Raises:
         SettingsError: the settings need more than there is.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    gpus_per_trial = check_resources(settings, nodes, gpu_share)
+    gpus_per_trial = check_resources(settings, nodes, gpu_share, coming)
     most = _slots(nodes, settings.cpus_per_trial or 1, gpus_per_trial)
-    concurrency = settings.concurrency or (most if gpus_per_trial else min(most, DEFAULT_CONCURRENCY))
-    concurrency = min(concurrency, trials)
-    if concurrency > most:
+    at_once = (most if gpus_per_trial else min(most, DEFAULT_CONCURRENCY)) or DEFAULT_CONCURRENCY
+    concurrency = min(settings.concurrency or at_once, trials)
+    if concurrency > most and coming is None:
         raise _too_many(concurrency, settings, nodes, gpus_per_trial)
-    if settings.cpus_per_trial is None:
+    cpus_per_trial = settings.cpus_per_trial or 1
+    if settings.cpus_per_trial is None and most:
         largest = GPU_TRIAL_CPUS if gpus_per_trial else max(node.cpus for node in nodes)
-        shares = range(largest, 0, -1)
-        cpus_per_trial = next(c for c in shares if _slots(nodes, c, gpus_per_trial) >= concurrency)
-    else:
-        cpus_per_trial = settings.cpus_per_trial
+        shares, now = range(largest, 0, -1), min(concurrency, most)
+        cpus_per_trial = next(c for c in shares if _slots(nodes, c, gpus_per_trial) >= now)
     if (settings.concurrency or 0) > trials:
         log.warning(
             "concurrency %d: the sweep has %d trials, so no more run at once", settings.concurrency, trials
@@ -116,23 +135,36 @@ def resolve_resources(
     return Resources(cpus, float(gpus), cpus_per_trial, gpus_per_trial, concurrency)
 
 
-def check_resources(settings: ResourceSettings, nodes: Sequence[Node], gpu_share: float = 1.0) -> float:
+def check_resources(
+    settings: ResourceSettings,
+    nodes: Sequence[Node],
+    gpu_share: float = 1.0,
+    coming: Sequence[Node] | None = None,
+) -> float:
     """Refuse what no node can give one trial; returns its GPUs.
+
+    Args:
+        coming: as for `resolve_resources`.
 
     Raises:
         SettingsError: no node has so many cores or GPUs.
     """
-    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     share, cores = settings.gpus_per_trial, settings.cpus_per_trial
     if share is None:
-        share = gpu_share if gpus else 0.0
+        share = gpu_share if any(node.gpus for node in nodes) else 0.0
+    if share > 1 and share != int(share):
+        raise SettingsError(f"--gpus-per-trial {share:g}: take a whole number, or a fraction below 1")
+    if coming is not None:
+        nodes = [*nodes, *coming]
+        if not any(node.cpus for node in nodes):
+            # Nobody knows what will join.
+            return settings.gpus_per_trial or 0.0
+    cpus, gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
     there = "there are" if len(nodes) == 1 else "no node has more than"
     if share > gpus:
         raise SettingsError(
             f"--gpus-per-trial {share:g}: {there} {gpus:g} GPUs; ask for at most that, or 0 to train on CPU cores"
         )
-    if share > 1 and share != int(share):
-        raise SettingsError(f"--gpus-per-trial {share:g}: take a whole number, or a fraction below 1")
     if cores is not None and cores > cpus:
         raise SettingsError(f"--cpus-per-trial {cores}: {there} {cpus} cores; ask for at most that")
     if cores is None and not _slots(nodes, 1, share):
@@ -174,11 +206,13 @@ def _too_many(
 
 def _slots(nodes: Sequence[Node], cpus_per_trial: int, gpus_per_trial: float) -> int:
     """Trials that run at once: each has its cores and GPUs on one node."""
-    slots = [node.cpus // cpus_per_trial for node in nodes]
-    if gpus_per_trial:
-        by_gpus = (gpu_slots(node.gpus, gpus_per_trial) for node in nodes)
-        slots = [min(pair) for pair in zip(slots, by_gpus, strict=True)]
-    return sum(slots)
+    return sum(node_slots(node.cpus, node.gpus, cpus_per_trial, gpus_per_trial) for node in nodes)
+
+
+def node_slots(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
+    """Trials that a node with so many cores and GPUs can run at once."""
+    slots = int(cpus // cpus_per_trial)
+    return min(slots, gpu_slots(gpus, gpus_per_trial)) if gpus_per_trial else slots
 
 
 def gpu_slots(gpus: float, gpus_per_trial: float) -> int:

@@ -20,6 +20,7 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("begin", ({"name": "demo"}, [TRIAL])),
     ("update", (TRIAL,)),
     ("update", (TRIAL,)),
+    ("waiting", ("t000 waits for 1 core",)),
     ("chosen", (WINNER,)),
     ("stopping", ()),
     ("end", (RESULT, {})),

@@ -37,7 +37,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The arguments of `plan_sweep`, which is not run."""
     calls: list[tuple[Any, ...]] = []
 
-    def plan(*arguments: Any) -> Any:
+    def plan(*arguments: Any, **more: Any) -> Any:
         calls.append(arguments)
         made = SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[])
         made.going_on = lambda earlier: made
@@ -189,3 +189,37 @@ def test_a_finished_sweep_is_confirmed_on_other_seeds(folder: SweepFolder, plann
     folder.write_config(planned[0][0])
     with pytest.raises(SettingsError, match="has finished"):
         start.resume(folder, confirm="1x3")
+
+
+def test_a_sweep_goes_on_elsewhere(
+    folder: SweepFolder, planned: list[Any], ran: list[tuple[Any, ...]]
+) -> None:
+    """What differs is said before it begins and stays for the next time."""
+    entries = {"resources": {"address": "10.0.0.9:6379", "concurrency": 2}}
+    prepared = start.resume(folder, entries=entries)
+    assert prepared is not None
+    assert prepared.notes == [
+        "from now on: address 10.0.0.9:6379 instead of this machine; concurrency 2 instead of as many as fit"
+    ]
+    assert folder.config() == CONFIG
+    start.begin(prepared)
+    assert folder.config().resources.model_dump(exclude_none=True) == entries["resources"]
+    # That alone is no reason for a finished sweep to go on.
+    folder.write_result(FINISHED.model_copy(update={"published": True}))
+    with pytest.raises(SettingsError, match="has finished"):
+        start.resume(folder, entries={"resources": {"concurrency": 4}})
+
+
+def test_a_sweep_in_a_ray_job_joins_its_cluster_and_says_so(
+    folder: SweepFolder, planned: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    joins = "runs as a Ray job: it joins the job's cluster (10.0.0.5:6379)"
+    new = start.prepare(CONFIG.model_copy(update={"name": "new"}), folder.mlruns)
+    assert planned[0][0].resources.address == "auto"
+    assert new.notes == [joins]
+    resumed = start.resume(folder)
+    assert resumed is not None
+    assert resumed.plan.config.resources.address == "auto"
+    assert resumed.notes == [joins, "from now on: address auto instead of this machine"]

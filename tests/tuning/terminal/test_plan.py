@@ -93,16 +93,18 @@ def test_the_plan_names_the_gpus_and_says_why_trials_share_one(plan: SweepPlan) 
         plan,
         hardware=replace(plan.hardware, cards=(card, card)),
         amp=AmpPolicy("bf16", torch.device("cuda")),
-        resources=replace(plan.resources, gpus_per_trial=0.5, concurrency=4),
+        resources=replace(plan.resources, gpus_per_trial=0.5, cpus_per_trial=2, concurrency=4),
         share_reason="a trial may take 2.5 GB of a GPU's 24 GB",
     )
     lines = lines_of(shared)
     assert lines[2] == "model   minilm (bert), bf16 on 2 × NVIDIA L4"
     assert lines[4:7] == [
         "trials  8 by TPE for the best validation accuracy, 4 at once with 0.5 GPU each",
-        "        a trial may take 2.5 GB of a GPU's 24 GB",
+        "        with 2 cores each; a trial may take 2.5 GB of a GPU's 24 GB",
         lines_of(plan)[5],
     ]
+    # The cores are said though the share was asked for.
+    assert lines_of(replace(shared, share_reason=""))[5] == "        with 2 cores each"
 
 
 def test_the_whole_plan_tells_more(plan: SweepPlan) -> None:

@@ -248,3 +248,28 @@ def test_finalists_are_counted_apart_and_lead() -> None:
     assert best.id == "t000-full"
     display.update(trial(3, 0, id="t003-full", finalist_of="t003"))
     assert display.done() == "4 of 4 done, 2 of 3 finalists"
+
+
+def test_what_trials_wait_for_is_shown_until_one_starts() -> None:
+    text = "t001 waits for 1 core: 10.0.0.2 has 0 of 2 cores free"
+    file = StringIO()
+    log = LogDisplay(Console(file=file, width=80))
+    log.begin(summary_of(), [])
+    live = LiveDisplay(Console(file=StringIO(), width=80))
+    Progress.begin(live, summary_of(), [])
+
+    def drawn() -> str:
+        console = Console(file=StringIO(), width=120, record=True)
+        console.print(live._draw())
+        return console.export_text()
+
+    for display in (log, live):
+        display.waiting(text)
+        display.update(trial(0, 1))
+    assert file.getvalue().count(text) == 1
+    # A rung of another trial does not hide it.
+    assert f"waits  {text}" in drawn()
+    for display in (log, live):
+        display.waiting("")
+    assert file.getvalue().count("waits") == 1
+    assert "waits" not in drawn()

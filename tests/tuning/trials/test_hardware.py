@@ -9,6 +9,7 @@ import pytest
 import ray
 import torch
 from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from lorasweep.training import devices
 from lorasweep.training.amp_types import Precision
@@ -17,7 +18,15 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.tuning.trials import cluster as joining
 from lorasweep.tuning.trials import hardware as module
-from lorasweep.tuning.trials.hardware import Hardware, Node, NodeAnswer, find_hardware, find_nodes, look
+from lorasweep.tuning.trials.hardware import (
+    Hardware,
+    Node,
+    NodeAnswer,
+    coming_nodes,
+    find_hardware,
+    find_nodes,
+    look,
+)
 
 GB = 10**9
 A100 = Card("NVIDIA A100-SXM4-80GB", (8, 0), 80 * GB)
@@ -79,14 +88,30 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_at_once(monkeypatch: pytest.Mon
     assert found_at(None, 0).cards == ()
 
 
-def test_a_cluster_without_cores_holds_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes that are gone do not count."""
-    nodes = [("head", True, {"GPU": 2.0}), ("gone", False, {"CPU": 8.0})]
+def test_a_cluster_may_have_no_cores_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its head gives none away, and nodes that are gone do not count. Nobody is asked, so nothing is promised."""
+    nodes = [("head", True, {"memory": 2.0}), ("gone", False, {"CPU": 8.0})]
     alive = [{"NodeID": name, "Alive": alive, "Resources": has} for name, alive, has in nodes]
     monkeypatch.setattr(module, "start_ray", lambda address: None)
     monkeypatch.setattr(ray, "nodes", lambda: alive)
-    with pytest.raises(SettingsError, match="--address: the cluster has no cores"):
-        find_nodes("head:6379")
+    found = find_nodes("head:6379")
+    assert found == (Node(0, 0, "head"),)
+    assert find_hardware("head:6379", found).precisions == ("fp32",)
+
+
+def test_an_autoscaler_tells_what_it_may_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ClusterConfig()
+    for cpus, gpus, most in ((8, 0, 4), (16, 2, -1), (64, 8, 0)):
+        group = config.node_group_configs.add(max_count=most)
+        group.resources["CPU"] = cpus
+        if gpus:
+            group.resources["GPU"] = gpus
+    monkeypatch.setattr(ray._private.state.state, "get_cluster_config", lambda: config)
+    assert coming_nodes("head:6379") == (Node(8, 0), Node(16, 2))
+    assert coming_nodes(None) is None
+    for nothing in (lambda: None, lambda: 1 / 0):
+        monkeypatch.setattr(ray._private.state.state, "get_cluster_config", nothing)
+        assert coming_nodes("head:6379") == ()
 
 
 def test_who_cannot_hold_a_trial_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,13 @@ def test_every_gpu_of_a_cluster_works_though_the_head_has_most_cores() -> None:
     assert on_nodes([Node(5, 0)] * 3) == Resources(15, 0.0, 2, 0.0, 4)
 
 
+def test_one_trial_reserves_what_one_node_has() -> None:
+    """Not all cores of the cluster: with two of them on two nodes it would wait for ever."""
+    assert on_nodes([Node(1, 0)] * 2, concurrency=1) == Resources(2, 0.0, 1, 0.0, 1)
+    assert on_nodes([Node(1, 1), Node(4, 0)]) == Resources(5, 1.0, 1, 1.0, 1)
+    assert on_nodes([Node(1, 1), Node(4, 0)], gpus_per_trial=0, concurrency=1).cpus_per_trial == 4
+
+
 @pytest.mark.parametrize(
     ("nodes", "settings", "message"),
     [
@@ -202,6 +209,63 @@ def test_what_no_node_can_hold_is_refused_at_once(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         on_nodes(nodes, **settings)
+
+
+HEAD = Node(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "coming", "settings", "found", "note"),
+    [
+        ([Node(2, 0)], (), {"concurrency": 2}, (1, 0.0, 2), None),
+        ([Node(2, 0)], (), {"concurrency": 8}, (1, 0.0, 8), "the cluster holds 2 of 8 trials at once now"),
+        ([Node(4, 0)], (), {"concurrency": 9, "cpus_per_trial": 2}, (2, 0.0, 9), "holds 2 of 9 trials"),
+        ([Node(8, 2)], (), {"concurrency": 5}, (4, 1.0, 5), "holds 2 of 5 trials"),
+        # A head that only plans, with an autoscaler that tells what it has, or does not.
+        ([HEAD], (), {}, (1, 0.0, 4), "no room for a trial yet; trials start as nodes with 1 core join"),
+        (
+            [HEAD],
+            (Node(16, 2), Node(64, 0)),
+            {"gpus_per_trial": 0.5, "cpus_per_trial": 4, "concurrency": 6},
+            (4, 0.5, 6),
+            "as nodes with 0.5 GPU and 4 cores join",
+        ),
+        ([HEAD], (), {"gpus_per_trial": 8, "cpus_per_trial": 99}, (99, 8, 4), "8 GPU and 99 cores"),
+        # The head trains, too, but what was asked for comes later.
+        ([Node(2, 0)], (Node(16, 2),), {"gpus_per_trial": 1}, (1, 1, 4), "with 1 GPU and 1 core join"),
+        ([Node(2, 0)], (Node(16, 2),), {}, (1, 0.0, 2), None),
+    ],
+)
+def test_a_cluster_may_grow(
+    nodes: list[Node],
+    coming: tuple[Node, ...],
+    settings: dict[str, float],
+    found: tuple[int, float, int],
+    note: str | None,
+) -> None:
+    asked = ResourceSettings.model_validate(settings)
+    check_resources(asked, nodes, coming=coming)
+    resources = resolve_resources(asked, 1000, nodes, coming=coming)
+    assert (resources.cpus_per_trial, resources.gpus_per_trial, resources.concurrency) == found
+    said = resources.growth_note(nodes)
+    assert said is None if note is None else note in str(said)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "coming", "settings"),
+    [
+        ([Node(2, 0)], (), {"gpus_per_trial": 1}),
+        ([Node(2, 0)], (Node(8, 1),), {"gpus_per_trial": 2}),
+        ([HEAD], (Node(8, 1),), {"cpus_per_trial": 9}),
+        ([HEAD], (Node(8, 1), Node(16, 0)), {"cpus_per_trial": 9, "gpus_per_trial": 1}),
+        ([HEAD], (), {"gpus_per_trial": 1.5}),
+    ],
+)
+def test_what_no_node_of_a_growing_cluster_can_hold_is_refused(
+    nodes: list[Node], coming: tuple[Node, ...], settings: dict[str, float]
+) -> None:
+    with pytest.raises(SettingsError, match="per-trial"):
+        check_resources(ResourceSettings.model_validate(settings), nodes, coming=coming)
 
 
 @pytest.mark.parametrize(
