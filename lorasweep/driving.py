@@ -12,7 +12,7 @@ from lorasweep.search_spaces.space import as_space
 from lorasweep.spelling import naming_options
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.defaults import given_entries, name_after, sweep_config
 from lorasweep.tuning.sweep.extend import MORE, extended_config, trials_of
@@ -73,6 +73,47 @@ def run_options(
     return prepared
 
 
+def folder_to_resume(mlruns: Path, name: str | None, storage: str | None, verbose: int) -> SweepFolder:
+    """The sweep's folder as its last run left it, fetched from its storage if that run was on another machine.
+
+    Raises:
+        SettingsError: there is no such sweep, here or there; see `latest_folder`.
+    """
+    from lorasweep.tuning.storage.restore import latest_folder
+
+    if name is None or storage is None:
+        name = find_sweep(mlruns, name).name
+    with Waiting(verbose, "looking for the sweep") as waiting:
+        return latest_folder(mlruns, name, storage, waiting)
+
+
+def run_again(
+    options: Mapping[str, Any], config: str | Path | SweepConfig | None, mlruns: Path, verbose: int
+) -> SweepFolder | None:
+    """Go on with the sweep of this name where there is one, here or on its storage; None where there is none.
+
+    It keeps its own settings, but for those that may differ from run to run. One that has finished stays as it is.
+
+    Raises:
+        SettingsError: the options give no name; or as `lorasweep.resume`.
+    """
+    from lorasweep.tuning.storage.restore import sweep_there
+
+    entries = given_entries(to_entries({k: v for k, v in options.items() if k != "space"}), config)
+    name, storage = entries.get("name"), entries.get("resources", {}).get("storage")
+    if name is None:
+        raise SettingsError("--resume: name the sweep that may be there already, with --name")
+    if not sweep_there(mlruns, name, storage):
+        return None
+    folder = folder_to_resume(mlruns, name, storage, verbose)
+    sweep = SweepRecord(folder)
+    if sweep.state != "finished" or (sweep.result is not None and not sweep.result.published):
+        resume_folder(
+            folder, verbose, options={key: options[key] for key in RESUME_OPTIONS if key in options}
+        )
+    return folder
+
+
 def resume_folder(
     folder: SweepFolder,
     verbose: int,
@@ -94,7 +135,8 @@ def resume_folder(
                 f"--{name.replace('_', '-')}: a sweep that goes on keeps it; what may differ: "
                 f"{', '.join(OPTIONS[other].flag for other in RESUME_OPTIONS)}"
             )
-    entries = to_entries(options)
+    # Its storage has been found already.
+    entries = to_entries({name: value for name, value in options.items() if name != "storage"})
     with Waiting(verbose, "reading the sweep"), naming_options({"confirm": confirm, **options}):
         prepared = start.resume(folder, retry_failed, confirm, entries)
     if prepared is not None:

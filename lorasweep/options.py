@@ -117,8 +117,8 @@ COMPARE_OPTIONS = [
 """Those of the sweep that a comparison runs; the others would not change what is compared."""
 COMPARE_OPTIONS += ["space", "trials"]
 
-RESUME_OPTIONS = [name for name, option in OPTIONS.items() if option.place in MOVABLE]
-"""Those that may differ each time that a sweep goes on."""
+RESUME_OPTIONS = [name for name, option in OPTIONS.items() if option.place in MOVABLE or name == "storage"]
+"""Those that may differ each time that a sweep goes on; its storage only in how it is reached."""
 
 
 def to_entries(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from lorasweep.driving import resume_folder, run_options
+from lorasweep.driving import folder_to_resume, resume_folder, run_again, run_options
 from lorasweep.frames import sweeps_frame
 from lorasweep.libraries import quietly
 from lorasweep.options import OPTIONS, RESUME_OPTIONS, show_options
 from lorasweep.spelling import naming_options
 from lorasweep.sweep import Sweep
+from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import list_sweeps
 from lorasweep.tuning.record.sweep import SweepRecord, read_sweep
@@ -27,6 +28,7 @@ def run(
     config: str | Path | SweepConfig | None = None,
     mlruns: str | Path = "mlruns",
     extend: bool | Callable[[str], bool] = False,
+    resume: bool = False,
     dry_run: Literal[False] = False,
     verbose: int = True,
     **options: Any,
@@ -40,6 +42,7 @@ def run(
     config: str | Path | SweepConfig | None = None,
     mlruns: str | Path = "mlruns",
     extend: bool | Callable[[str], bool] = False,
+    resume: bool = False,
     dry_run: bool = False,
     verbose: int = True,
     **options: Any,
@@ -53,6 +56,8 @@ def run(
         config: a YAML file of settings or a `SweepConfig`; options override it.
         mlruns: the folder of sweeps and of MLflow's record.
         extend: add trials to the sweep of this `name`; or a function that is asked whether to.
+        resume: go on with the sweep of this `name` where there is one, here or on its `storage`, under its own
+            settings; for jobs that are started again.
         dry_run: check everything, train nothing, and return the `SweepPlan`.
         verbose: show the plan and the progress; 2 shows the whole plan, with all that is known of data and model.
         options: those listed below. `space` may also be a dict, or a Python function of an Optuna trial.
@@ -74,6 +79,12 @@ def run(
         3
     """
     with naming_options(options, config):
+        if resume and (extend is True or dry_run):
+            raise SettingsError(
+                "--resume: goes neither with --extend nor with --dry-run; leave one of them out"
+            )
+        if resume and (folder := run_again(options, config, Path(mlruns), verbose)) is not None:
+            return Sweep(SweepRecord(folder))
         prepared = run_options(
             data, options, config=config, mlruns=mlruns, extend=extend, dry_run=dry_run, verbose=verbose
         )
@@ -92,7 +103,8 @@ def resume(
 ) -> Sweep:
     """Go on with a sweep that was interrupted or failed: what is done stays, the rest goes on from its checkpoints.
 
-    Where all trials failed, or several in a row for one reason, these are tried again.
+    With `storage`, also one that ran on another machine: its record lies beside its checkpoints. Where all trials
+    failed, or several in a row for one reason, these are tried again.
 
     Args:
         name: the sweep's; the newest if None.
@@ -113,9 +125,9 @@ def resume(
         ...
         lorasweep.training.errors.SettingsError: sweep demo: has finished; see: lorasweep status demo
     """
-    record = read_sweep(Path(mlruns), name)
-    resume_folder(record.folder, verbose, retry_failed, confirm, options)
-    return Sweep(SweepRecord(record.folder))
+    folder = folder_to_resume(Path(mlruns), name, options.get("storage"), verbose)
+    resume_folder(folder, verbose, retry_failed, confirm, options)
+    return Sweep(SweepRecord(folder))
 
 
 def open(name: str | None = None, *, mlruns: str | Path = "mlruns") -> Sweep:

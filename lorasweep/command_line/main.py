@@ -65,6 +65,13 @@ def run(
     extend: Annotated[
         bool, typer.Option("--extend", help="Add trials to the sweep of this --name without asking.")
     ] = False,
+    resume_it: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the sweep of this --name where there is one, here or on its --storage.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost; train nothing.")
     ] = False,
@@ -88,6 +95,7 @@ def run(
         config=config,
         mlruns=mlruns,
         extend=extend or agreed,
+        resume=resume_it,
         dry_run=dry_run,
         verbose=1 + verbose,
         **options,
@@ -122,6 +130,7 @@ def resume(
     """Go on with a sweep that was interrupted or failed, or confirm the best trials of a finished one.
 
     Options of resources and of the record replace what the sweep had, from now on; --address local leaves a cluster.
+    With --storage it also goes on where its driver's machine is gone: its record lies beside its checkpoints.
     """
     show_end(lorasweep.resume(name, retry_failed=retry_failed, confirm=confirm, mlruns=mlruns, **options))
 

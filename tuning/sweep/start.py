@@ -167,6 +167,7 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
     Raises:
         LorasweepError: the folder or MLflow's store cannot be written, or what `run_sweep` raises.
     """
+    from lorasweep.tuning.storage.record_copy import RecordCopy
     from lorasweep.tuning.sweep.run import run_sweep
     from lorasweep.tuning.tracking.thread import MLflowCopy
 
@@ -180,7 +181,8 @@ def begin(prepared: Prepared, listeners: Sequence[SweepListener] = ()) -> SweepR
             folder.write_result(earlier.model_copy(update={"stopped_by": None}))
         folder.write_config(plan.config)
         folder.write_plan(plan.summary())
-    return run_sweep(plan, folder, [*listeners, MLflowCopy(folder, uri)], prepared.retry)
+    copies: list[SweepListener] = [RecordCopy(folder)] if plan.config.resources.storage is not None else []
+    return run_sweep(plan, folder, [*copies, *listeners, MLflowCopy(folder, uri)], prepared.retry)
 
 
 def publish(
@@ -208,6 +210,7 @@ def publish(
     copy = MLflowCopy(folder, uri)
     copy.publish()
     if sweep.result is None or sweep.state != "finished":
+        _copy_record(sweep)
         return sweep.result
     _set_up(sweep.config)
     from lorasweep.tuning.sweep.run import register_winner
@@ -215,7 +218,15 @@ def publish(
     result = register_winner(sweep.result, sweep.config, folder, copy.register, phase)
     if uri == tracking_store(sweep.config.tracking_uri, folder.mlruns):
         folder.write_result(result)
+    _copy_record(sweep)
     return result
+
+
+def _copy_record(sweep: SweepRecord) -> None:
+    from lorasweep.tuning.storage.record_copy import RecordCopy
+
+    if sweep.config.resources.storage is not None and sweep.state != "running":
+        RecordCopy(sweep.folder).publish()
 
 
 def create_folder(plan: SweepPlan, mlruns: Path, warm: WarmStart | None = None) -> SweepFolder:
