@@ -74,13 +74,18 @@ def test_a_bucket_that_is_not_there_is_one_line(s3: S3Server) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("AWS Error ACCESS_DENIED during PutObject operation: Access Denied", "access is denied; see AWS_ACCESS"),
+        (
+            "AWS Error ACCESS_DENIED during PutObject operation: Access Denied",
+            "access is denied; see AWS_ACCESS",
+        ),
         ("AWS Error UNKNOWN (HTTP status 403) during HeadObject", "access is denied"),
         ("AWS Error NETWORK_CONNECTION during PutObject: curlCode: 7", "the server cannot be reached"),
         ("something\nelse", "it cannot be used (something)"),
     ],
 )
-def test_what_aws_says_in_words(error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_aws_says_in_words(
+    error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*arguments: object) -> None:
         raise OSError(error)
 

@@ -45,6 +45,18 @@ def test_a_checkpoint_costs_a_request_a_file(s3: S3Server, checkpoint: Path, tmp
     assert filesystem.get_file_info(there).type == FileType.NotFound
 
 
+def test_what_ray_asks_without_need_is_known(s3: S3Server) -> None:
+    filesystem, root = filesystem_at(s3.uri("known"))
+    s3.taken()
+    run = f"{root}/demo-1/run-1"
+    asked = [f"{run}/.validate_storage_marker", f"{run}/t000/result.json", f"{run}/t000/progress.csv"]
+    types = [filesystem.get_file_info(path).type for path in asked]
+    assert types == [FileType.File, FileType.NotFound, FileType.NotFound]
+    assert s3.taken() == []
+    assert filesystem.get_file_info(f"{run}/t000").type == FileType.NotFound
+    assert s3.taken() != []
+
+
 def test_files_larger_than_a_part_are_whole(s3: S3Server, tmp_path: Path) -> None:
     """Several at once, more than pyarrow has threads for them."""
     content = bytes(range(256)) * (42 << 10)
