@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -41,7 +41,8 @@ def filesystem_at(storage: str) -> tuple[FileSystem, str]:
     filesystem, path = FileSystem.from_uri(storage)
     if filesystem.type_name == "s3":
         filesystem = PyFileSystem(Bucket(filesystem))
-    return filesystem, path.rstrip("/")
+    # As Ray writes it: without double slashes, or one at the end.
+    return filesystem, PurePosixPath(path).as_posix() if path else ""
 
 
 def is_local(filesystem: FileSystem) -> bool:

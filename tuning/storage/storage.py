@@ -97,7 +97,7 @@ class Storage:
         if owner is None and path.is_file():
             owner = read_record(path, Owner)
         name = owner.folder if owner is not None else folder.name
-        shown = without_credentials(storage)
+        shown = without_credentials(storage).rstrip("/")
         try:
             filesystem, above = filesystem_at(storage)
         except (OSError, ValueError) as error:

@@ -88,6 +88,18 @@ def test_it_is_the_same_in_another_process(s3: S3Server) -> None:
     filesystem.delete_dir_contents(root)
 
 
+def test_paths_are_as_ray_writes_them(s3: S3Server, tmp_path: Path) -> None:
+    """Else what is listed would not be what records name."""
+    for storage, path in (
+        (s3.uri("store/"), "bucket/store"),
+        (s3.uri("a//b"), "bucket/a/b"),
+        (s3.uri(""), "bucket"),
+        (f"file://{tmp_path}/", str(tmp_path)),
+        (f"{tmp_path}//x/../y/", f"{tmp_path}/y"),
+    ):
+        assert filesystem_at(storage)[1] == path
+
+
 def test_a_server_may_be_named_in_the_environment_alone(s3: S3Server) -> None:
     s3.taken()
     filesystem, root = filesystem_at("s3://bucket/environment?region=us-east-1")
