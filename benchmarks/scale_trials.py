@@ -22,6 +22,7 @@ from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import trainable_parameters
+from lorasweep.training.scores.noise import row_outcomes
 from lorasweep.training.settings import DataSettings, Hyperparameters
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig
@@ -81,7 +82,8 @@ def _train_once(
     evaluation = next(iter(fine_tune(state, data, hyperparameters, setup.training_settings)))
     folder = tempfile.mkdtemp(prefix="lorasweep-")
     best = Best("accuracy", evaluation.scores.accuracy, evaluation.rung)
-    write_checkpoint(state, evaluation, best, best, Path(folder))
+    outcomes = row_outcomes(evaluation.logits, data.validation.labels)
+    write_checkpoint(state, evaluation, outcomes, best, best, Path(folder))
     return evaluation.to_dict(), folder, trainable_parameters(state.model)
 
 

@@ -31,6 +31,8 @@ ENVIRONMENT = {
     # Tune's own state, which no resume reads, is written when a round begins and ends, not every ten seconds: on a
     # bucket all of its files are sent each time.
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+    # Nor does it keep all that was reported with each checkpoint.
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Nor the stack of an error that nobody fetched, as of a trial that runs while the sweep is stopped.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",

@@ -32,7 +32,9 @@ class S3Server:
 
         def counted(environment: Any, start: Any) -> Any:
             self.requests.append(
-                tuple(str(environment.get(name, "")) for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"))
+                tuple(
+                    str(environment.get(name, "")) for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING")
+                )
             )
             return application(environment, start)
 

@@ -1,4 +1,4 @@
-"""What became of each validation row at a trial's best evaluation: files by which trials are compared in pairs."""
+"""What became of each validation row at an evaluation: by it, trials are compared in pairs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from lorasweep.training.scores.noise import Outcomes
 
-# Its name in a checkpoint; in the sweep's folder it has the trial's.
+# Its name in checkpoints of older versions; now a checkpoint has the outcomes beside its logits.
 OUTCOMES_FILE = "outcomes.safetensors"
 
 
-def outcome_bytes(outcomes: Outcomes, rung: int) -> bytes:
+def outcome_bytes(outcomes: Outcomes, rung: int, logits: np.ndarray | None = None) -> bytes:
     """The content of a file, 12 bytes a row.
 
     Args:
         rung: of the evaluation.
+        logits: of the first rows, kept beside them.
     """
     tensors = {"labels": outcomes.labels, "predicted": outcomes.predicted, "losses": outcomes.losses}
+    if logits is not None:
+        tensors["logits"] = logits
     return bytes(save(tensors, {"rung": str(rung), "of_rows": str(outcomes.of_rows)}))
+
+
+def has_outcomes(content: bytes) -> bool:
+    """Whether a file of a checkpoint has them."""
+    return "losses" in load(content)
 
 
 def read_outcomes(path: Path, rung: int | None) -> Outcomes | None:

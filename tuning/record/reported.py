@@ -16,8 +16,8 @@ NO_SPACE = re.compile(
 SCORE = "score"
 # The running best of what stops trials and guides the sampler; the same where that is the metric.
 OBJECTIVE = "objective"
-# Files of a checkpoint: logits of the first validation rows, with which exports are compared, and a JSON of the best
-# evaluation so far with what the trial ran in.
+# Files of a checkpoint: logits of the first validation rows, with which exports are compared, beside the outcomes of
+# all rows (see `outcomes.py`); and a JSON of the best evaluation so far with what the trial ran in.
 PROBE_FILE = "probe.safetensors"
 BEST_FILE = "best.json"
 PRECISION = "precision"

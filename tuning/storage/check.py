@@ -11,10 +11,11 @@ import re
 import secrets
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import pyarrow.fs
+from pyarrow.fs import FileSelector, FileSystem
 
 from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.storage.filesystem import filesystem_at, has_credentials, is_local, without_credentials
@@ -22,6 +23,7 @@ from lorasweep.tuning.storage.filesystem import filesystem_at, has_credentials, 
 # pyarrow's tries at a server that refuses connections end after 6 s; a worker's imports take a second or two.
 ANSWER_SECONDS = 30
 CHECK = ".lorasweep-check-"
+MARK = "mark"
 CONTENT = b"a check by lorasweep; it can be removed"
 IN_ENVIRONMENT = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of each node"
 # What pyarrow and AWS say → what to tell and to do.
@@ -76,69 +78,98 @@ def _asked(storage: str) -> str:
     """What a process of its own says of a storage; empty if all is well."""
     command = [sys.executable, "-P", "-m", __name__]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-    ) as process:
-        try:
-            said, error = process.communicate(storage, timeout=ANSWER_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return f"no answer in {ANSWER_SECONDS} seconds; see the address, and whether it is mounted"
-        finally:
-            process.kill()
+    )
+    try:
+        said, error = process.communicate(storage, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        # Not waited for: one that waits for a mounted folder does not even end when it is killed.
+        process.kill()
+        return f"no answer in {ANSWER_SECONDS} seconds; see the address, and whether it is mounted"
+    except BaseException:
+        process.kill()
+        raise
     if process.returncode:
         last = error.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         return f"cannot be checked ({last[0][:160]})"
     return said.strip()
 
 
-def problem_with(storage: str) -> str:
+def problem_with(storage: str, mark: str | None = None) -> str:
     """Write, find, read and remove a small file; what is wrong, in words, or nothing. It may take minutes.
 
     Folders above it that it has made are removed, too.
+
+    Args:
+        mark: what `marked` has left there, for another node of a cluster.
     """
     try:
         filesystem, path = filesystem_at(storage)
         if not path:
             return "names no bucket or folder"
-        made = _missing_folders(Path(path)) if is_local(filesystem) else []
-        try:
-            _try_out(filesystem, f"{path}/{CHECK}{secrets.token_hex(4)}")
-        finally:
-            for folder in made:
-                with suppress(OSError):
-                    folder.rmdir()
+        if mark is not None and not filesystem.get_file_info(f"{path}/{mark}").is_file:
+            return "the driver's files are not there; name a folder that all nodes share, or a URI"
+        with _folder(filesystem, path) as folder:
+            _try_out(filesystem, folder)
     except (OSError, ValueError, NotImplementedError) as error:
         return _in_words(error)
     return ""
 
 
-def _try_out(filesystem: pyarrow.fs.FileSystem, folder: str) -> None:
-    file = f"{folder}/file"
-    filesystem.create_dir(folder)
+@contextmanager
+def marked(storage: str) -> Iterator[str]:
+    """A file on the storage for the block; its name, by which `problem_with` sees on a node that the storage is shared.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            filesystem, path = filesystem_at(storage)
+            folder = stack.enter_context(_folder(filesystem, path))
+            with filesystem.open_output_stream(f"{folder}/{MARK}") as stream:
+                stream.write(CONTENT)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise SettingsError(f"--storage {without_credentials(storage)}: {_in_words(error)}") from error
+        yield f"{folder[len(path) + 1 :]}/{MARK}"
+
+
+@contextmanager
+def _folder(filesystem: FileSystem, path: str) -> Iterator[str]:
+    """A folder below a path for the block. It is removed after it, and so are those above it that it needed."""
+    above = [Path(path), *Path(path).parents] if is_local(filesystem) else []
+    made = [folder for folder in above if not folder.exists()]
+    folder = f"{path}/{CHECK}{secrets.token_hex(4)}"
     try:
-        with filesystem.open_output_stream(file) as stream:
-            stream.write(CONTENT)
-        listed = [entry.path for entry in filesystem.get_file_info(pyarrow.fs.FileSelector(folder))]
-        with filesystem.open_input_stream(file) as stream:
-            content = stream.read()
-        if listed != [file] or content != CONTENT:
-            raise OSError("what is written there is not found again")
-    except BaseException:
-        with suppress(OSError):
-            filesystem.delete_dir(folder)
-        raise
-    filesystem.delete_dir(folder)
+        filesystem.create_dir(folder)
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):
+                filesystem.delete_dir(folder)
+            raise
+        filesystem.delete_dir(folder)
+    finally:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
 
 
-def _missing_folders(path: Path) -> list[Path]:
-    """The folders of a path that are not there, the innermost first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
+def _try_out(filesystem: FileSystem, folder: str) -> None:
+    file = f"{folder}/file"
+    with filesystem.open_output_stream(file) as stream:
+        stream.write(CONTENT)
+    listed = [entry.path for entry in filesystem.get_file_info(FileSelector(folder))]
+    with filesystem.open_input_stream(file) as stream:
+        content = stream.read()
+    if listed != [file] or content != CONTENT:
+        raise OSError("what is written there is not found again")
 
 
 def _in_words(error: Exception) -> str:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import pyarrow.fs
-from pyarrow.fs import FileSelector, FileSystem, FileSystemHandler, LocalFileSystem, PyFileSystem
+from pyarrow.fs import (
+    FileInfo,
+    FileSelector,
+    FileSystem,
+    FileSystemHandler,
+    FileType,
+    LocalFileSystem,
+    PyFileSystem,
+)
 
 # Names of query parameters whose values are secret: those of S3 (access_key, secret_key, session_token), and of
 # others (sas_token, signature).
@@ -34,7 +41,8 @@ def filesystem_at(storage: str) -> tuple[FileSystem, str]:
     filesystem, path = FileSystem.from_uri(storage)
     if filesystem.type_name == "s3":
         filesystem = PyFileSystem(Bucket(filesystem))
-    return filesystem, path.rstrip("/")
+    # As Ray writes it: without double slashes, or one at the end.
+    return filesystem, PurePosixPath(path).as_posix() if path else ""
 
 
 def is_local(filesystem: FileSystem) -> bool:
@@ -62,6 +70,15 @@ def without_credentials(storage: str) -> str:
     return f"{parts.scheme}://{place}{parts.path}"
 
 
+# What Ray asks of a bucket without need. Before each checkpoint, whether the node reaches the storage, which writing it
+# shows; and for each trial, when a round ends, for the files of Tune's loggers, which are off.
+KNOWN = {
+    ".validate_storage_marker": FileType.File,
+    "result.json": FileType.NotFound,
+    "progress.csv": FileType.NotFound,
+}
+
+
 class Bucket(FileSystemHandler):  # type: ignore[misc, unused-ignore]
     """S3 with a request for a file, and none for a folder.
 
@@ -69,7 +86,7 @@ class Bucket(FileSystemHandler):  # type: ignore[misc, unused-ignore]
     folder, and writes a file of any size in three requests. A bucket needs no folders, and small files take one.
 
     Args:
-        filesystem: a `pyarrow.fs.S3FileSystem`.
+        filesystem: a `S3FileSystem`.
     """
 
     def __init__(self, filesystem: Any) -> None:
@@ -98,11 +115,14 @@ class Bucket(FileSystemHandler):  # type: ignore[misc, unused-ignore]
     def create_dir(self, path: str, recursive: bool) -> None:
         """Nothing: it is there as soon as it holds a file."""
 
-    def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
+    def get_file_info(self, paths: list[str]) -> list[FileInfo]:
         """What lies at these paths."""
+        names = [path.rpartition("/")[2] for path in paths]
+        if all(name in KNOWN for name in names):
+            return [FileInfo(path, KNOWN[name]) for path, name in zip(paths, names, strict=True)]
         return list(self.filesystem.get_file_info(paths))
 
-    def get_file_info_selector(self, selector: FileSelector) -> list[pyarrow.fs.FileInfo]:
+    def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
         """What lies below a path."""
         return list(self.filesystem.get_file_info(selector))
 

@@ -12,13 +12,14 @@ Sweeps of older versions lie in `NAME/`, which a sweep makes its own when it goe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from pydantic import ValidationError
 
 from lorasweep.training.errors import SettingsError, first_line
@@ -96,7 +97,7 @@ class Storage:
         if owner is None and path.is_file():
             owner = read_record(path, Owner)
         name = owner.folder if owner is not None else folder.name
-        shown = without_credentials(storage)
+        shown = without_credentials(storage).rstrip("/")
         try:
             filesystem, above = filesystem_at(storage)
         except (OSError, ValueError) as error:
@@ -189,9 +190,21 @@ class Storage:
         """Whether a checkpoint is there."""
         return bool(self.filesystem.get_file_info(checkpoint).type == FileType.Directory)
 
-    def fetch(self, checkpoint: str, folder: Path) -> None:
-        """Copy a checkpoint into an empty folder. Raises `OSError` where it cannot be read."""
-        copy_files(checkpoint, str(folder), source_filesystem=self.filesystem)
+    def fetch(self, checkpoint: str, folder: Path, without: Collection[str] = ()) -> None:
+        """Copy a checkpoint into a folder.
+
+        Args:
+            without: names of files that are left out.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        for entry in self.filesystem.get_file_info(FileSelector(checkpoint, recursive=True)):
+            if entry.type == FileType.File and entry.base_name not in without:
+                path = folder / entry.path[len(checkpoint) + 1 :]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with self.filesystem.open_input_stream(entry.path) as source, path.open("wb") as file:
+                    shutil.copyfileobj(source, file)
 
     def remove(self, checkpoints: Iterable[str]) -> None:
         """Remove checkpoints. What lies elsewhere is not the sweep's, and stays; so does what cannot be removed."""

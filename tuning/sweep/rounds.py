@@ -157,6 +157,7 @@ def _run_round(
     recorder.tidy()
     storage = Storage.of(folder)
     waits = StartWatch(this.listener.waiting, resources.cpus_per_trial, resources.gpus_per_trial)
+    above, _, own = storage.root.rpartition("/")
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
@@ -172,11 +173,13 @@ def _run_round(
             trial_dirname_creator=ray_trial_name,
         ),
         run_config=tune.RunConfig(
-            # Each run has its own folder: a continued trial numbers its checkpoints from 0 again. Told how many to
-            # keep, Ray would also copy its own state to the storage at each of them; the recorder removes them.
-            name=storage.next_run(),
-            storage_path=storage.root,
+            # Each run has its own folder: a continued trial numbers its checkpoints from 0 again. By this name Ray
+            # also keeps files in a temporary folder that the sweeps of a cluster share.
+            name=f"{own}/{storage.next_run()}",
+            storage_path=above,
             storage_filesystem=storage.filesystem,
+            # The recorder removes checkpoints. Told how many to keep, Ray would send its own state with each of them.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
             failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
             stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder, waits],

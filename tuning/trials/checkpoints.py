@@ -12,14 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from ray import tune
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
+from lorasweep.training.scores.noise import Outcomes
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, has_outcomes, outcome_bytes
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, OBJECTIVE, PRECISION, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.storage.filesystem import filesystem_at, is_uri
@@ -101,17 +102,26 @@ def keep_outcomes(folder: SweepFolder, storage: Storage, trial: TrialRecord) -> 
     if trial.checkpoint is None:
         return
     path = folder.outcomes(trial.id)
-    with suppress(OSError):
-        with storage.filesystem.open_input_stream(f"{trial.checkpoint}/{OUTCOMES_FILE}") as file:
-            content = file.read()
-        path.parent.mkdir(exist_ok=True)
-        write_bytes(path, content)
+    for name in (PROBE_FILE, OUTCOMES_FILE):
+        with suppress(OSError, SafetensorError):
+            with storage.filesystem.open_input_stream(f"{trial.checkpoint}/{name}") as file:
+                content = file.read()
+            if has_outcomes(content):
+                path.parent.mkdir(exist_ok=True)
+                write_bytes(path, content)
+                return
 
 
 def write_checkpoint(
-    state: TrainingState, evaluation: Evaluation, best: Best, objective: Best, folder: Path
+    state: TrainingState,
+    evaluation: Evaluation,
+    outcomes: Outcomes,
+    best: Best,
+    objective: Best,
+    folder: Path,
 ) -> None:
-    """Write all that the trial needs to continue, and the logits that exports are compared with.
+    """Write all that the trial needs to continue, the logits that exports are compared with, and the outcomes of the
+    validation rows.
 
     Args:
         best, objective: the best evaluations so far, by the metric and by what stops trials.
@@ -120,4 +130,5 @@ def write_checkpoint(
     known = {SCORE: best.score, RUNG: best.rung, OBJECTIVE: objective.score}
     ran_in = {PRECISION: state.amp.name, DEVICE: state.amp.device.type}
     (folder / BEST_FILE).write_text(json.dumps(known | ran_in))
-    save_file({"logits": evaluation.logits[:PROBE_ROWS]}, folder / PROBE_FILE)
+    probe = outcome_bytes(outcomes, evaluation.rung, evaluation.logits[:PROBE_ROWS])
+    (folder / PROBE_FILE).write_bytes(probe)

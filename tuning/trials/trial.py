@@ -27,7 +27,6 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import row_outcomes, standard_error
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes
 from lorasweep.tuning.record.reported import (
     BEST_FILE,
     BEST_RUNG,
@@ -115,13 +114,10 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         assert score is not None
         assert judged is not None
         outcomes = row_outcomes(evaluation.logits, data.validation.labels)
-        improved = best.update(score, evaluation.rung)
+        best.update(score, evaluation.rung)
         objective.update(judged, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-            write_checkpoint(state, evaluation, best, objective, Path(temporary))
-            if improved:
-                content = outcome_bytes(outcomes, evaluation.rung)
-                (Path(temporary) / OUTCOMES_FILE).write_bytes(content)
+            write_checkpoint(state, evaluation, outcomes, best, objective, Path(temporary))
             tune.report(
                 {
                     SCORE: best.score,

@@ -12,7 +12,7 @@ from s3_server import S3Server
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.storage import check
-from lorasweep.tuning.storage.check import check_storage, problem_with, refuse_credentials
+from lorasweep.tuning.storage.check import check_storage, marked, problem_with, refuse_credentials
 from lorasweep.tuning.storage.filesystem import filesystem_at
 
 
@@ -104,6 +104,23 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
         with pytest.raises(SettingsError, match=r"^--storage s3://bucket/x: no answer in 3 seconds; see"):
             check_storage(storage, 1)
     assert time.monotonic() - began < 10
+
+
+def test_a_node_that_has_another_folder_there_is_told(s3: S3Server, tmp_path: Path) -> None:
+    """Its own disk's, at the same path."""
+    for storage in (s3.uri("marked"), str(tmp_path / "marked")):
+        with marked(storage) as mark:
+            assert problem_with(storage, mark) == ""
+            assert problem_with(storage, f"{mark}-2").startswith("the driver's files are not there; name a")
+        assert problem_with(storage, mark).startswith("the driver's files are not there")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="the block's own"), marked(str(tmp_path)):
+        raise ValueError("the block's own")
+    with (
+        pytest.raises(SettingsError, match=r"^--storage foo://x: no such kind of storage"),
+        marked("foo://x"),
+    ):
+        pass
 
 
 def test_credentials_are_refused_without_being_shown() -> None:

@@ -45,6 +45,18 @@ def test_a_checkpoint_costs_a_request_a_file(s3: S3Server, checkpoint: Path, tmp
     assert filesystem.get_file_info(there).type == FileType.NotFound
 
 
+def test_what_ray_asks_without_need_is_known(s3: S3Server) -> None:
+    filesystem, root = filesystem_at(s3.uri("known"))
+    s3.taken()
+    run = f"{root}/demo-1/run-1"
+    asked = [f"{run}/.validate_storage_marker", f"{run}/t000/result.json", f"{run}/t000/progress.csv"]
+    types = [filesystem.get_file_info(path).type for path in asked]
+    assert types == [FileType.File, FileType.NotFound, FileType.NotFound]
+    assert s3.taken() == []
+    assert filesystem.get_file_info(f"{run}/t000").type == FileType.NotFound
+    assert s3.taken() != []
+
+
 def test_files_larger_than_a_part_are_whole(s3: S3Server, tmp_path: Path) -> None:
     """Several at once, more than pyarrow has threads for them."""
     content = bytes(range(256)) * (42 << 10)
@@ -74,6 +86,18 @@ def test_it_is_the_same_in_another_process(s3: S3Server) -> None:
     filesystem.delete_file(f"{root}/moved")
     assert [entry.base_name for entry in filesystem.get_file_info(FileSelector(root))] == ["again"]
     filesystem.delete_dir_contents(root)
+
+
+def test_paths_are_as_ray_writes_them(s3: S3Server, tmp_path: Path) -> None:
+    """Else what is listed would not be what records name."""
+    for storage, path in (
+        (s3.uri("store/"), "bucket/store"),
+        (s3.uri("a//b"), "bucket/a/b"),
+        (s3.uri(""), "bucket"),
+        (f"file://{tmp_path}/", str(tmp_path)),
+        (f"{tmp_path}//x/../y/", f"{tmp_path}/y"),
+    ):
+        assert filesystem_at(storage)[1] == path
 
 
 def test_a_server_may_be_named_in_the_environment_alone(s3: S3Server) -> None:

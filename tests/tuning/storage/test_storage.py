@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from s3_server import S3Server
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
@@ -144,3 +145,36 @@ def test_a_storage_that_pyarrow_does_not_know_is_one_line(tmp_path: Path) -> Non
     folder = sweep(tmp_path, "foo://key:word@place/x?secret=1")
     with pytest.raises(SettingsError, match=r"^--storage foo://place/x: cannot be used \(Unrecognized"):
         Storage.of(folder)
+
+
+def test_on_a_bucket_it_is_the_same(s3: S3Server, tmp_path: Path) -> None:
+    """Two sweeps of one name; what one writes, fetches and removes is its own."""
+    folders = [sweep(tmp_path / mlruns, s3.uri("store")) for mlruns in ("a", "b")]
+    one, other = (Storage.claim(folder, new=True) for folder in folders)
+    s3.taken()
+    assert Storage.claim(folders[0]) == one
+    assert len(s3.taken()) == 2
+    names = ("weights/a", "trial.json", "optimizer.safetensors")
+    for storage in (one, other):
+        assert storage.next_run() == "run-1"
+        for number in range(2):
+            for name in names:
+                storage.write(f"run-1/t000/checkpoint_00000{number}/{name}", storage.root.encode())
+        assert storage.next_run() == "run-2"
+    kept = f"{one.root}/run-1/t000/checkpoint_000001"
+    one.remove([f"{other.root}/run-1/t000/checkpoint_000000"])
+    one.remove_others([kept])
+    assert one.has(kept)
+    assert not one.has(f"{one.root}/run-1/t000/checkpoint_000000")
+    assert one.files("run-1") == sorted(f"run-1/t000/checkpoint_000001/{name}" for name in names)
+    assert len(other.files("run-1")) == 2 * len(names)
+    one.fetch(kept, tmp_path / "fetched", without=["optimizer.safetensors"])
+    fetched = {path.name for path in (tmp_path / "fetched").rglob("*") if path.is_file()}
+    assert fetched == {"a", "trial.json"}
+    assert (tmp_path / "fetched" / "weights" / "a").read_text() == one.root
+    assert one.read("none") is None
+    with pytest.raises(FileNotFoundError):
+        one.fetch(f"{one.root}/run-1/t000/checkpoint_000000", tmp_path / "gone")
+    other.write(OWNER_FILE, one.read(OWNER_FILE) or b"")
+    with pytest.raises(SettingsError, match=r"^s3://bucket/store/demo-\w{8}: belongs to another sweep"):
+        Storage.claim(folders[1])

@@ -74,7 +74,7 @@ def test_credentials_are_refused_before_anything_is_written(tmp_path: Path, plan
     """A sweep of an older version has them in its files, and goes on."""
     resources = {"storage": "s3://KEY:WORD@bucket/x"}
     config = SweepConfig.model_validate({"name": "demo", "resources": resources})
-    with pytest.raises(SettingsError, match="^--storage s3://bucket/x: the URI holds credentials"):
+    with pytest.raises(SettingsError, match=r"^--storage s3://bucket/x: the URI holds credentials"):
         start.prepare(config, tmp_path)
     assert (planned, list(tmp_path.iterdir())) == ([], [])
     older = SweepFolder(tmp_path, "demo")

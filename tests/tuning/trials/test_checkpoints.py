@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from tiny_trials import hyperparameters, loaded, start
 
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
+from lorasweep.training.scores.noise import Outcomes
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes, read_outcomes
+from lorasweep.tuning.record.reported import PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.checkpoints import (
+    keep_outcomes,
     prune,
     remove_left,
     remove_replaced,
@@ -27,12 +32,17 @@ from lorasweep.tuning.trials.checkpoints import (
     write_checkpoint,
 )
 
+OUTCOMES = Outcomes(np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([0.1, 0.2, 0.9], dtype=np.float32), 3)
 
-@pytest.fixture(params=["own folder", "shared folder", "uri"])
+
+@pytest.fixture(params=["own folder", "shared folder", "link", "uri"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """The storage of a sweep."""
-    shared = tmp_path / "shared"
-    named = {"own folder": None, "shared folder": str(shared), "uri": f"file://{shared}"}[request.param]
+    shared, link = tmp_path / "shared", tmp_path / "link"
+    shared.mkdir()
+    link.symlink_to(shared)
+    storages = {"own folder": None, "shared folder": str(shared), "link": str(link), "uri": shared.as_uri()}
+    named = storages[request.param]
     folder = SweepFolder(tmp_path / "mlruns", "demo")
     folder.create(SweepConfig.model_validate({"name": "demo", "resources": {"storage": named}}))
     return Storage.claim(folder, new=True)
@@ -124,14 +134,37 @@ def test_what_broke_can_be_tried_again_from_its_last_checkpoint(storage: Storage
     assert without_lost(storage, gone) is gone
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_outcomes_outlive_their_checkpoint(storage: Storage, tmp_path: Path, older: bool) -> None:
+    """Checkpoints of older versions have them in a file of their own; what has none is let be."""
+    folder = SweepFolder(tmp_path / "mlruns", "demo")
+    best, none = make(storage, 1, "t000", 1)[0], make(storage, 1, "t001", 1)[0]
+    logits = np.zeros((2, 2), dtype=np.float32)
+    if older:
+        save_file({"logits": logits}, Path(best) / PROBE_FILE)
+        (Path(best) / OUTCOMES_FILE).write_bytes(outcome_bytes(OUTCOMES, 4))
+    else:
+        (Path(best) / PROBE_FILE).write_bytes(outcome_bytes(OUTCOMES, 4, logits))
+    for number, path in enumerate((best, none, None)):
+        keep_outcomes(folder, storage, record(number, "completed", path, None))
+    found = read_outcomes(folder.outcomes("t000"), 4)
+    assert found is not None
+    assert found.predicted.tolist() == OUTCOMES.predicted.tolist()
+    assert [path.name for path in folder.outcomes("t000").parent.iterdir()] == ["t000.safetensors"]
+
+
 def test_a_checkpoint_says_what_its_logits_were_computed_in(
     tiny_base: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """The plan may have been made on another machine, and the trial may go on elsewhere."""
     state = start(loaded(tiny_base("bert")), hyperparameters(), "bf16")
-    evaluation = SimpleNamespace(logits=np.zeros((3, 2), dtype=np.float32))
+    evaluation = SimpleNamespace(logits=np.zeros((3, 2), dtype=np.float32), rung=3)
     best, objective = Best("accuracy", 0.5, 2), Best("loss", 1.5, 3)
-    write_checkpoint(state, evaluation, best, objective, tmp_path)  # type: ignore[arg-type]
+    write_checkpoint(state, evaluation, OUTCOMES, best, objective, tmp_path)  # type: ignore[arg-type]
+    found = read_outcomes(tmp_path / PROBE_FILE, 3)
+    assert found is not None
+    assert found.losses.tolist() == OUTCOMES.losses.tolist()
+    assert load_file(tmp_path / PROBE_FILE)["logits"].shape == (3, 2)
     assert json.loads((tmp_path / "best.json").read_text()) == {
         "score": 0.5,
         "rung": 2,

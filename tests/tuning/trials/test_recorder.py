@@ -16,10 +16,10 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
+from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
 
 RUNGS = 3
@@ -286,32 +286,25 @@ def test_ray_can_pickle_it(folder: SweepFolder) -> None:
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}
 
 
-def test_the_best_evaluations_outcomes_outlive_its_checkpoint(folder: SweepFolder, tmp_path: Path) -> None:
-    """Trials are compared row by row after the losers' checkpoints are gone. One that has none is let be."""
-    recorder, full = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
-    recorder.on_trial_start(0, [], full)
-    kept = folder.outcomes("t000")
+def test_the_best_evaluations_outcomes_are_kept_when_a_trial_ends(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Well or not: what failed may still win. Trials are compared after the losers' checkpoints are gone."""
+    kept: list[tuple[str, str | None, str]] = []
 
-    def next_rung(rung: int, score: float, best: float, best_rung: int) -> None:
-        checkpoint = tmp_path / f"c{rung}"
-        checkpoint.mkdir()
-        (checkpoint / OUTCOMES_FILE).write_bytes(b"of rung %d" % rung)
-        evaluation = {"rung": rung, "accuracy": score, "seconds": 1.0}
-        told = {SCORE: best, OBJECTIVE: 1 - best, RUNG: rung, BEST_RUNG: best_rung, "evaluation": evaluation}
-        recorder.on_trial_result(0, [], full, told | {"trainable_parameters": 9, "notes": []})
-        recorder.on_checkpoint(0, [], full, SimpleNamespace(path=str(checkpoint)))  # type: ignore[arg-type]
+    def keep(folder: SweepFolder, storage: Storage, record: TrialRecord) -> None:
+        kept.append((record.id, record.checkpoint, record.state))
 
-    for rung, score, best, best_rung in ((1, 0.4, 0.4, 1), (2, 0.7, 0.7, 2), (3, 0.6, 0.7, 2)):
-        next_rung(rung, score, best, best_rung)
-    recorder.on_trial_complete(0, [], full)
-    assert kept.read_bytes() == b"of rung 2"
-    reach(recorder, ray_trial(1), 1, 0.5, 0.5, 1)
-    recorder.on_trial_complete(0, [], ray_trial(1))
-    assert not folder.outcomes("t001").exists()
-    # What failed may still win.
-    kept.unlink()
-    recorder.on_trial_error(0, [], full)
-    assert kept.read_bytes() == b"of rung 2"
+    monkeypatch.setattr("lorasweep.tuning.trials.recorder.keep_outcomes", keep)
+    recorder = Recorder(folder, RUNGS, ["rank"], contenders=lambda trials: [])
+    for number in range(2):
+        reach(recorder, ray_trial(number), 1, 0.4, 0.4, 1)
+        reach(recorder, ray_trial(number), 2, 0.3, 0.4, 1)
+    assert kept == []
+    recorder.on_trial_complete(0, [], ray_trial(0))
+    recorder.on_trial_error(0, [], ray_trial(1))
+    assert kept == [("t000", "c1", "stopped"), ("t001", "c1", "failed")]
+    assert [trial.checkpoint for trial in folder.trials()] == [None, None]
 
 
 def test_a_trials_checkpoints_are_removed_as_they_are_replaced(

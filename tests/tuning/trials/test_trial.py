@@ -25,8 +25,8 @@ from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.noise import contributions, standard_error
 from lorasweep.training.settings import Metric, TrainingSettings
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, read_outcomes
-from lorasweep.tuning.record.reported import BEST_FILE, ERROR, OBJECTIVE, RUNG, SCORE
+from lorasweep.tuning.record.outcomes import read_outcomes
+from lorasweep.tuning.record.reported import BEST_FILE, ERROR, OBJECTIVE, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.trials import trial
 
 CPU = torch.device("cpu")
@@ -194,11 +194,11 @@ def setup(share: float) -> trial.TrialSetup:
 def test_a_trial_says_how_noisy_its_scores_are(
     monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, metric: Metric
 ) -> None:
-    """A standard error with each evaluation, and a best one's rows in its checkpoint."""
+    """A standard error with each evaluation, and its rows in its checkpoint."""
     by_metric = settings().model_copy(update={"metric": metric})
     monkeypatch.setitem(globals(), "settings", lambda: by_metric)
     (first, *_) = run(monkeypatch, tiny_base("bert"), place := tmp_path / "checkpoint", kept=1)
-    outcomes = read_outcomes(place / OUTCOMES_FILE, 1)
+    outcomes = read_outcomes(place / PROBE_FILE, 1)
     assert outcomes is not None
     assert outcomes.labels.tolist() == dataset().validation.labels.tolist()
     assert contributions(outcomes, metric).mean() == pytest.approx(first["evaluation"][metric], abs=1e-6)

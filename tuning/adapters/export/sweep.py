@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.part import part_of
 from lorasweep.training.errors import ExportError, first_line
-from lorasweep.training.loop.state import WEIGHTS_FOLDER
+from lorasweep.training.loop.state import OPTIMIZER_FILE, WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.settings import Precision
@@ -27,6 +27,7 @@ from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -188,7 +189,7 @@ def _checkpoint(sweep: SweepRecord, record: TrialRecord) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         try:
-            storage.fetch(record.checkpoint or "", Path(temporary))
+            storage.fetch(record.checkpoint or "", Path(temporary), without=(OPTIMIZER_FILE, OUTCOMES_FILE))
         except OSError as error:
             raise ExportError(
                 f"sweep {sweep.name}: the checkpoint of trial {record.id} cannot be fetched from {storage.named} "
