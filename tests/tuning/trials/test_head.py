@@ -123,6 +123,7 @@ def test_what_fails_because_of_that_is_not_the_reason(head: Head) -> None:
 
 def test_a_head_that_comes_back_ends_nothing(head: Head) -> None:
     def away() -> None:
+        time.sleep(0.3)
         head.alive = False
         time.sleep(0.08)
         head.alive = True
