@@ -29,6 +29,10 @@ class HeadLost(BaseException):
     """The head is gone. No `Exception`: Ray Tune would take it for a trial's."""
 
 
+class LostClusterError(SweepStoppedError):
+    """The line that a sweep ends with. Whoever ends the process should do so at once: Ray's exit waits for the head."""
+
+
 def lost_after() -> float:
     """Seconds without an answer after which the head counts as lost."""
     return max(RAY_PATIENCE - TO_END, 2 * LOOK)
@@ -113,7 +117,7 @@ def head_watched(
             back: Ray is about to end the process.
 
     Raises:
-        SweepStoppedError: the head is gone.
+        LostClusterError: the head is gone.
     """
     if address is None:
         yield
@@ -132,7 +136,7 @@ def head_watched(
         else:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(caller), ctypes.py_object(HeadLost))
 
-    stopped = SweepStoppedError(
+    stopped = LostClusterError(
         f"sweep {name}: the head of the cluster at {address} is gone; what was done is on record. When there is a "
         f"cluster again: {how_to_go_on}"
     )

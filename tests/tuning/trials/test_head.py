@@ -13,7 +13,14 @@ import pytest
 
 from lorasweep.training.errors import SweepStoppedError, TrainingError
 from lorasweep.tuning.trials import head as module
-from lorasweep.tuning.trials.head import RAY_PATIENCE, HeadWatch, answers, head_watched, lost_after
+from lorasweep.tuning.trials.head import (
+    RAY_PATIENCE,
+    HeadWatch,
+    LostClusterError,
+    answers,
+    head_watched,
+    lost_after,
+)
 
 
 class Head:
@@ -84,7 +91,7 @@ def test_it_ends_outside_the_main_thread_too(head: Head) -> None:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(20)
-    assert [type(error) for error in ended] == [SweepStoppedError]
+    assert [type(error) for error in ended] == [LostClusterError]
 
 
 def test_what_hangs_in_native_code_is_given_up(head: Head) -> None:
