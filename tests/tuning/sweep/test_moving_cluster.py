@@ -33,14 +33,14 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENCE))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    folder = SweepFolder(place / "mlruns", "moving")
+    address, folder = cluster.address, SweepFolder(place / "mlruns", "moving")
     log = place / "moving.log"
     try:
         busy = cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False)
         other = Other.remote()  # type: ignore[attr-defined]
         assert ray.get(other.node.remote()) == busy.node_id
-        given = ("--address", cluster.address, "--storage", str(tmp_path), "--name", "moving")
+        given = ("--address", address, "--storage", str(tmp_path), "--name", "moving")
         more = ("--concurrency", "2", "--trials", "2", "--epochs", "20", "--no-asha", "--precision", "fp32")
         with log.open("w") as out:
             process = start(place, *RUN, *given, *more)
@@ -73,9 +73,7 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
         assert process.stderr is not None
         said = " ".join(process.stderr.read().split())
         assert process.returncode == 2, log.read_text() + said
-        assert re.search(
-            rf"lorasweep: sweep moving: the head of the cluster at {cluster.address} is gone; ", said
-        )
+        assert re.search(rf"lorasweep: sweep moving: the head of the cluster at {address} is gone; ", said)
         assert "lorasweep resume moving --address HOST:PORT" in said
     finally:
         ray.shutdown()
@@ -86,9 +84,7 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
     assert any(trial.evaluations for trial in before.values())
     out_text, _ = lorasweep(place, "resume", "moving", "--address", "local", "--concurrency", "1")
     said = " ".join(out_text.split())
-    assert (
-        f"from now on: address this machine instead of {cluster.address}; concurrency 1 instead of 2" in said
-    )
+    assert f"from now on: address this machine instead of {address}; concurrency 1 instead of 2" in said
     assert folder.config().resources.address is None
     for trial in folder.trials():
         assert trial.state == "completed"
