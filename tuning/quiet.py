@@ -36,6 +36,11 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Nor the stack of an error that nobody fetched, as of a trial that runs while the sweep is stopped.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Ray Tune asks the cluster's head for figures that it only prints, and so would hang where the head is gone;
+    # `StartWatch` tells what trials wait for.
+    "TUNE_STATE_REFRESH_PERIOD": "1e9",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1e9",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1e9",
     # A failed trial reports its error and no score.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # `clean_stop` handles Ctrl-C.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,6 +21,7 @@ from lorasweep.tuning.quiet import quiet_environment
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.terminal.console import PlainConsole, console, discard_output, next_steps, print_json
+from lorasweep.tuning.trials.head import LostClusterError
 
 app = App(
     name="lorasweep",
@@ -303,7 +305,7 @@ def main() -> None:
     try:
         app()
     except LorasweepError as error:
-        _refuse(str(error))
+        _refuse(str(error), at_once=isinstance(error, LostClusterError))
     except OSError as error:
         # As a rule of the output itself, as with `> file` on a full disk.
         if not is_disk_full(error):
@@ -312,8 +314,11 @@ def main() -> None:
         _refuse("no space left where the output or a file is written; free some, then run it again")
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, at_once: bool = False) -> NoReturn:
     PlainConsole(stderr=True, highlight=False).print(
         f"[red]lorasweep:[/red] {escape(message)}", soft_wrap=True
     )
+    if at_once:
+        sys.stdout.flush()
+        os._exit(2)
     sys.exit(2)

@@ -20,6 +20,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.trials.head import LostClusterError
 
 WORDS = {
     "money": "markets shares bank rally",
@@ -560,3 +561,20 @@ def test_python_m_tuning_is_the_same_command(place: Path) -> None:
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "lorasweep: no sweeps in mlruns: start one with: lorasweep run\n"
+
+
+def test_a_lost_cluster_ends_the_process_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray's own exit would wait for the head, and then end the process in its way."""
+
+    def lose() -> None:
+        raise LostClusterError("the head is gone")
+
+    codes: list[int] = []
+    monkeypatch.setattr(cli, "app", lose)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert codes == [2]
+    assert capsys.readouterr().err == "lorasweep: the head is gone\n"

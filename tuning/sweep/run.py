@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -30,6 +32,9 @@ from lorasweep.tuning.sweep.steps import optional_step
 from lorasweep.tuning.sweep.winner import choose_winner, tested_before
 from lorasweep.tuning.trials.cluster import head_address, start_ray, stop_ray
 from lorasweep.tuning.trials.head import head_watched
+
+# The command line's exit code of what a user can mend.
+STOPPED = 2
 
 log = logging.getLogger("lorasweep")
 
@@ -65,6 +70,14 @@ def run_sweep(
         now = {"state": state, "error": error, "seconds": watch.seconds()}
         return SweepResult.model_validate({"metric": plan.config.training.metric, **known, **now})
 
+    def give_up(stopped: SweepStoppedError) -> None:
+        # All that is left to do: the main thread hangs, and Ray will end the process.
+        end = result("interrupted", str(stopped))
+        _write_end(folder, end)
+        Listeners(one for one in listeners if not isinstance(one, StoreCopy)).end(end, {})
+        print(f"lorasweep: {stopped}", file=sys.stderr, flush=True)
+        os._exit(STOPPED)
+
     with folder.lock(), stopwatch(folder.path, earlier.seconds if earlier else 0.0) as watch:
         Storage.claim(folder)
         ended = result("interrupted")
@@ -79,9 +92,9 @@ def run_sweep(
             everyone.begin(plan.summary() | more, past)
             resources = plan.resources
             start_ray(plan.config.resources.address, resources.cpus, resources.gpus)
-            joined = plan.config.resources.address is not None
+            head = None if plan.config.resources.address is None else head_address()
             again = folder.command("resume", "--address", "HOST:PORT")
-            with head_watched(head_address() if joined else None, folder.name, again):
+            with head_watched(head, folder.name, again, give_up):
                 data = ray.put(plan.encoded)
                 references = References(plan, data, earlier)
                 trials = run_trials(plan, folder, past, unfinished, everyone, references.begin, limits)

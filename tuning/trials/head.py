@@ -18,6 +18,8 @@ from lorasweep.training.errors import SweepStoppedError
 RAY_PATIENCE = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60"))  # noqa: SIM112
 # Seconds before that, for the end of the sweep.
 TO_END = 25.0
+# Seconds in which whatever waits for the head has to hear of it, or the process is given up.
+TO_HEAR = 8.0
 # Seconds between two looks, and to answer.
 LOOK = 5.0
 ANSWER = 5.0
@@ -25,6 +27,10 @@ ANSWER = 5.0
 
 class HeadLost(BaseException):
     """The head is gone. No `Exception`: Ray Tune would take it for a trial's."""
+
+
+class LostClusterError(SweepStoppedError):
+    """The line that a sweep ends with. Whoever ends the process should do so at once: Ray's exit waits for the head."""
 
 
 def lost_after() -> float:
@@ -47,14 +53,17 @@ class HeadWatch:
 
     Args:
         lost: called in the watch's thread.
+        deaf: called there, too, if the watch is not stopped within `TO_HEAR`.
         answers: whether the head answers now.
 
     Attributes:
         gone: the head has been given up.
     """
 
-    def __init__(self, lost: Callable[[], None], answers: Callable[[], bool]) -> None:
-        self._lost, self._answers = lost, answers
+    def __init__(
+        self, lost: Callable[[], None], deaf: Callable[[], None], answers: Callable[[], bool]
+    ) -> None:
+        self._lost, self._deaf, self._answers = lost, deaf, answers
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="head", daemon=True)
         self.gone = False
@@ -78,6 +87,8 @@ class HeadWatch:
                 self.gone = True
                 if not self._over.is_set():
                     self._lost()
+                if not self._over.wait(TO_HEAR):
+                    self._deaf()
                 return
 
     def given_up(self) -> bool:
@@ -90,7 +101,9 @@ class HeadWatch:
 
 
 @contextmanager
-def head_watched(address: str | None, name: str, how_to_go_on: str) -> Iterator[None]:
+def head_watched(
+    address: str | None, name: str, how_to_go_on: str, give_up: Callable[[SweepStoppedError], None]
+) -> Iterator[None]:
     """Let what is done in the block end with one line if the cluster loses its head.
 
     The line comes within a minute. Whatever the block waits for is interrupted: in the main thread by a signal, in
@@ -100,9 +113,11 @@ def head_watched(address: str | None, name: str, how_to_go_on: str) -> Iterator[
         address: of the head; None on a machine of its own, whose Ray ends with the process.
         name: of the sweep.
         how_to_go_on: a command.
+        give_up: called, in another thread, where the block hangs in Ray's native code, from which nothing brings it
+            back: Ray is about to end the process.
 
     Raises:
-        SweepStoppedError: the head is gone.
+        LostClusterError: the head is gone.
     """
     if address is None:
         yield
@@ -121,13 +136,13 @@ def head_watched(address: str | None, name: str, how_to_go_on: str) -> Iterator[
         else:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(caller), ctypes.py_object(HeadLost))
 
-    watch = HeadWatch(lost, lambda: answers(address))
-    before = signal.signal(signal.SIGUSR2, interrupt) if by_signal else None
-    watch.start()
-    stopped = SweepStoppedError(
+    stopped = LostClusterError(
         f"sweep {name}: the head of the cluster at {address} is gone; what was done is on record. When there is a "
         f"cluster again: {how_to_go_on}"
     )
+    watch = HeadWatch(lost, lambda: give_up(stopped), lambda: answers(address))
+    before = signal.signal(signal.SIGUSR2, interrupt) if by_signal else None
+    watch.start()
     try:
         yield
     except HeadLost as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import threading
@@ -12,7 +13,14 @@ import pytest
 
 from lorasweep.training.errors import SweepStoppedError, TrainingError
 from lorasweep.tuning.trials import head as module
-from lorasweep.tuning.trials.head import RAY_PATIENCE, HeadWatch, answers, head_watched, lost_after
+from lorasweep.tuning.trials.head import (
+    RAY_PATIENCE,
+    HeadWatch,
+    LostClusterError,
+    answers,
+    head_watched,
+    lost_after,
+)
 
 
 class Head:
@@ -30,13 +38,17 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Head:
     """Looked at every 20 ms, and given up after 200."""
     head = Head()
     monkeypatch.setattr(module, "LOOK", 0.02)
+    monkeypatch.setattr(module, "TO_HEAR", 0.3)
     monkeypatch.setattr(module, "lost_after", lambda: 0.2)
     monkeypatch.setattr(module, "answers", head.answers)
     return head
 
 
-def watched(do: Callable[[], None]) -> None:
-    with head_watched("10.0.0.1:6379", "demo", "lorasweep resume demo --address HOST:PORT"):
+def watched(
+    do: Callable[[], None],
+    give_up: Callable[[SweepStoppedError], None] = lambda stopped: pytest.fail("heard"),
+) -> None:
+    with head_watched("10.0.0.1:6379", "demo", "lorasweep resume demo --address HOST:PORT", give_up):
         do()
 
 
@@ -79,7 +91,30 @@ def test_it_ends_outside_the_main_thread_too(head: Head) -> None:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(20)
-    assert [type(error) for error in ended] == [SweepStoppedError]
+    assert [type(error) for error in ended] == [LostClusterError]
+
+
+def test_what_hangs_in_native_code_is_given_up(head: Head) -> None:
+    """There no signal is heard. The main thread, which a signal's mask makes deaf here, can do nothing any more."""
+    head.alive = False
+    told: list[SweepStoppedError] = []
+    done = threading.Event()
+
+    def give_up(stopped: SweepStoppedError) -> None:
+        told.append(stopped)
+        done.set()
+
+    def hang() -> None:
+        assert done.wait(10)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    try:
+        watched(hang, give_up)
+    finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    assert re.match(LINE, str(told[0]))
 
 
 def test_what_fails_because_of_that_is_not_the_reason(head: Head) -> None:
@@ -95,6 +130,7 @@ def test_what_fails_because_of_that_is_not_the_reason(head: Head) -> None:
 
 def test_a_head_that_comes_back_ends_nothing(head: Head) -> None:
     def away() -> None:
+        time.sleep(0.3)
         head.alive = False
         time.sleep(0.08)
         head.alive = True
@@ -119,12 +155,12 @@ def test_a_head_that_comes_back_ends_nothing(head: Head) -> None:
 
 def test_a_machine_of_its_own_is_not_watched() -> None:
     before = signal.getsignal(signal.SIGUSR2)
-    with head_watched(None, "demo", ""):
+    with head_watched(None, "demo", "", lambda stopped: None):
         assert signal.getsignal(signal.SIGUSR2) is before
 
 
 def test_nothing_is_called_once_it_is_stopped() -> None:
-    watch = HeadWatch(lambda: pytest.fail("called"), lambda: True)
+    watch = HeadWatch(lambda: pytest.fail("called"), lambda: pytest.fail("called"), lambda: True)
     watch.start()
     watch.stop()
     assert not watch.gone
