@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from forked_commands import ForkedCommand, fork_command
+
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.search.study import open_study, own_trials, start_of
 
+Command = subprocess.Popen[str] | ForkedCommand
 ROOT = Path(__file__).parents[1]
 WORDS = {
     "money": "markets shares bank rally",
@@ -35,17 +38,22 @@ def write_rows(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def start(place: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a terminal runs it; `more` goes into its environment."""
+def start(place: Path, *arguments: str, **more: str) -> Command:
+    """The command in a process group of its own, as a terminal runs it; `more` goes into its environment.
+
+    With `more` it is a new interpreter: libraries read their variables when they are imported.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("MLFLOW_TRACKING_URI", "LORASWEEP_MLRUNS", "RAY_ADDRESS")
-    }
+    } | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    if not more:
+        return fork_command(place, list(arguments), environment)
     return subprocess.Popen(
         [sys.executable, "-m", "lorasweep", *arguments],
         cwd=place,
-        env=environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | more,
+        env=environment | more,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -83,7 +91,7 @@ def check_study(folder: SweepFolder, records: list[TrialRecord]) -> None:
         assert trial.params.items() <= record.hyperparameters.model_dump().items()
 
 
-def wait_for(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 180) -> None:
+def wait_for(true: Callable[[], bool], process: Command, seconds: float = 180) -> None:
     """Look until something is true, while a process lives."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -1,0 +1,196 @@
+"""`python -m lorasweep` without its imports, which take 10 s and more of a core: forked from a process that has them.
+
+A forked command is otherwise what a terminal starts: a process and a group of its own, with its own environment,
+working directory and output, that signals end, and whose interpreter ends as any other.
+
+Run as a program, this file is the process that forks, which ends with the one that started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("lorasweep", "training", "search_spaces", "tuning")
+# What the floors import where they need it.
+LIBRARIES = (
+    *("ray.tune", "optuna", "peft", "plotly.graph_objs", "sklearn.linear_model"),
+    *("transformers.models.bert.modeling_bert", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
+)
+
+
+class ForkedCommand:
+    """What `subprocess.Popen` is to a process, as far as the tests need it.
+
+    Args:
+        pid: of the process, which is not a child of this one.
+        status: a pipe that gives its return code once it has ended.
+        stdout: what it prints there.
+        stderr: what it prints there.
+    """
+
+    def __init__(self, pid: int, status: int, stdout: IO[str], stderr: IO[str]) -> None:
+        self.pid, self.stdout, self.stderr = pid, stdout, stderr
+        self.returncode: int | None = None
+        self._status = status
+        self._read: dict[IO[str], str] = {}
+        self._readers: list[threading.Thread] = []
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code; negative if a signal has ended it."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("lorasweep", timeout or 0.0)
+            self.returncode = int(os.read(self._status, 100))
+            os.close(self._status)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its return code; None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; what it has printed that nobody has read."""
+        if not self._readers:
+            self._readers = [
+                threading.Thread(target=self._drain, args=(pipe,), daemon=True)
+                for pipe in (self.stdout, self.stderr)
+                if not pipe.closed
+            ]
+            for reader in self._readers:
+                reader.start()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for reader in self._readers:
+            reader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired("lorasweep", timeout or 0.0)
+        self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self._read.get(self.stdout, ""), self._read.get(self.stderr, "")
+
+    def send_signal(self, number: int) -> None:
+        """Nothing, if it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _drain(self, pipe: IO[str]) -> None:
+        with pipe:
+            self._read[pipe] = pipe.read()
+
+
+def fork_command(place: Path, arguments: list[str], environment: dict[str, str]) -> ForkedCommand:
+    """Run the command in a folder."""
+    server = _server(json.dumps(environment))
+    pipes = [os.pipe() for _ in range(3)]
+    given = {"place": str(place), "arguments": arguments}
+    socket.send_fds(server, [json.dumps(given).encode()], [writer for _, writer in pipes])
+    for _, writer in pipes:
+        os.close(writer)
+    pid = server.recv(100)
+    assert pid, "the process that forks has ended"
+    (out, err, status) = (reader for reader, _ in pipes)
+    return ForkedCommand(int(pid), status, *(os.fdopen(end, encoding="utf-8") for end in (out, err)))
+
+
+@cache
+def _server(environment: str) -> socket.socket:
+    """The line to the process that forks, which is started once for an environment: libraries keep what they read."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    subprocess.Popen(
+        [sys.executable, __file__, str(there.fileno())],
+        env=json.loads(environment),
+        stdin=subprocess.DEVNULL,
+        pass_fds=[there.fileno()],
+        start_new_session=True,
+    )
+    there.close()
+    return here
+
+
+def import_all() -> None:
+    """Import lorasweep and its libraries, as quietly as it does."""
+    from lorasweep.tuning.quiet import quiet_environment
+
+    quiet_environment()
+    for name in LIBRARIES:
+        import_module(name)
+    for path in (path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        # The one is a program, the other what MLflow serves.
+        if parts[-1] not in ("__main__", "serving"):
+            import_module(".".join(parts if parts[0] == "lorasweep" else ("lorasweep", *parts)))
+
+
+def next_command(line: socket.socket) -> list[str]:
+    """Fork at each request, and return in the new process: what it was asked for."""
+    running: dict[
+        int, tuple[int, int]
+    ] = {}  # an end of a process that can be waited for → its id, its status
+    while True:
+        for ready in select.select([line, *running], [], [])[0]:
+            if ready in running:
+                pid, status = running.pop(ready)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                os.close(ready)
+                # Whoever asked may have gone.
+                signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+                os.write(status, str(code).encode())
+                os.close(status)
+                continue
+            request, pipes, _, _ = socket.recv_fds(line, 1 << 20, 3)
+            if not request:
+                raise SystemExit
+            pid = os.fork()
+            if not pid:
+                line.close()
+                for end in (*running, *(status for _, status in running.values()), pipes[2]):
+                    os.close(end)
+                given = json.loads(request)
+                os.setsid()
+                os.chdir(given["place"])
+                for pipe, number in zip(pipes, (1, 2), strict=False):
+                    os.dup2(pipe, number)
+                    os.close(pipe)
+                # They know what they write to, and that has changed.
+                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+                sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+                # As `-m` has it: the working directory is where modules are looked for first.
+                sys.path.insert(0, given["place"])
+                return ["lorasweep", *given["arguments"]]
+            os.close(pipes[0])
+            os.close(pipes[1])
+            running[os.pidfd_open(pid)] = (pid, pipes[2])
+            line.send(str(pid).encode())
+
+
+if __name__ == "__main__":
+    # This file's own folder is none in which a command looks for modules.
+    del sys.path[0]
+    import_all()
+    assert threading.active_count() == 1, "a thread does not come along into a forked process"
+    gc.collect()
+    gc.freeze()
+    sys.argv = next_command(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module("lorasweep", run_name="__main__", alter_sys=True)
