@@ -1,6 +1,6 @@
-"""`python -m lorasweep` without its imports, which take 10 s and more of a core: forked from a process that has them.
+"""Programs without their imports, which take 10 s and more of a core: forked from a process that has done them.
 
-A forked command is otherwise what a terminal starts: a process and a group of its own, with its own environment,
+A forked program is otherwise what a terminal starts: a process and a group of its own, with its own environment,
 working directory and output, that signals end, and whose interpreter ends as any other.
 
 Run as a program, this file is the process that forks, which ends with the one that started it.
@@ -19,6 +19,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +35,7 @@ LIBRARIES = (
 )
 
 
-class ForkedCommand:
+class ForkedProcess:
     """What `subprocess.Popen` is to a process, as far as the tests need it.
 
     Args:
@@ -100,23 +102,26 @@ class ForkedCommand:
             self._read[pipe] = pipe.read()
 
 
-def fork_command(place: Path, arguments: list[str], environment: dict[str, str]) -> ForkedCommand:
-    """Run the command in a folder."""
+def fork_program(place: Path, arguments: Sequence[str], environment: dict[str, str]) -> ForkedProcess:
+    """Run a Python program, or a module after `-m`, in a folder.
+
+    For each environment there is a process that forks, which takes 10 s to start and 700 MB: use one.
+    """
     server = _server(json.dumps(environment))
     pipes = [os.pipe() for _ in range(3)]
-    given = {"place": str(place), "arguments": arguments}
+    given = {"place": str(place), "arguments": list(arguments)}
     socket.send_fds(server, [json.dumps(given).encode()], [writer for _, writer in pipes])
     for _, writer in pipes:
         os.close(writer)
     pid = server.recv(100)
     assert pid, "the process that forks has ended"
     (out, err, status) = (reader for reader, _ in pipes)
-    return ForkedCommand(int(pid), status, *(os.fdopen(end, encoding="utf-8") for end in (out, err)))
+    return ForkedProcess(int(pid), status, *(os.fdopen(end, encoding="utf-8") for end in (out, err)))
 
 
 @cache
 def _server(environment: str) -> socket.socket:
-    """The line to the process that forks, which is started once for an environment: libraries keep what they read."""
+    """The line to the process that forks. Libraries keep what they read when they are imported."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     subprocess.Popen(
         [sys.executable, __file__, str(there.fileno())],
@@ -143,20 +148,18 @@ def import_all() -> None:
             import_module(".".join(parts if parts[0] == "lorasweep" else ("lorasweep", *parts)))
 
 
-def next_command(line: socket.socket) -> list[str]:
-    """Fork at each request, and return in the new process: what it was asked for."""
-    running: dict[
-        int, tuple[int, int]
-    ] = {}  # an end of a process that can be waited for → its id, its status
+def next_arguments(line: socket.socket) -> list[str]:
+    """Fork at each request, and return in the new process: what follows `python` there."""
+    # What can be waited for → the process's id, and where its return code goes.
+    running: dict[int, tuple[int, int]] = {}
     while True:
         for ready in select.select([line, *running], [], [])[0]:
             if ready in running:
                 pid, status = running.pop(ready)
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 os.close(ready)
-                # Whoever asked may have gone.
-                signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-                os.write(status, str(code).encode())
+                with suppress(BrokenPipeError):  # whoever asked has gone
+                    os.write(status, str(code).encode())
                 os.close(status)
                 continue
             request, pipes, _, _ = socket.recv_fds(line, 1 << 20, 3)
@@ -174,11 +177,9 @@ def next_command(line: socket.socket) -> list[str]:
                     os.dup2(pipe, number)
                     os.close(pipe)
                 # They know what they write to, and that has changed.
-                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-                sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
-                # As `-m` has it: the working directory is where modules are looked for first.
-                sys.path.insert(0, given["place"])
-                return ["lorasweep", *given["arguments"]]
+                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+                sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+                return list(given["arguments"])
             os.close(pipes[0])
             os.close(pipes[1])
             running[os.pidfd_open(pid)] = (pid, pipes[2])
@@ -192,5 +193,12 @@ if __name__ == "__main__":
     assert threading.active_count() == 1, "a thread does not come along into a forked process"
     gc.collect()
     gc.freeze()
-    sys.argv = next_command(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("lorasweep", run_name="__main__", alter_sys=True)
+    first, *rest = next_arguments(socket.socket(fileno=int(sys.argv[1])))
+    if first == "-m":
+        sys.argv = rest
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        sys.path.insert(0, str(Path(first).parent))
+        runpy.run_path(first, run_name="__main__")
