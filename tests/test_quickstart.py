@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from whole_sweeps import END, ending, lorasweep, new_interpreter
 
 from lorasweep.training.model.base_model import MINILM_HUB_ID, MINILM_PACKAGE
 
@@ -38,30 +39,19 @@ print(json.dumps(labels))
 """
 
 
-def lorasweep(place: Path, *arguments: str) -> str:
-    """Run the command in a folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lorasweep", *arguments],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the demonstration has run."""
+    """A folder in which the demonstration has run, in an interpreter with nothing imported."""
     place = tmp_path_factory.mktemp("quickstart")
-    lorasweep(place, "run", "--name", "demo")
+    with ending(new_interpreter(place, ["-m", "lorasweep", "run", "--name", "demo"])) as process:
+        out, err = process.communicate(timeout=END)
+    assert process.returncode == 0, out[-2000:] + err[-2000:]
     return place
 
 
 @pytest.fixture(scope="module")
 def status(quickstart: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lorasweep(quickstart, "status", "demo", "--json"))
+    found: dict[str, Any] = json.loads(lorasweep(quickstart, "status", "demo", "--json")[0])
     return found
 
 
@@ -130,8 +120,8 @@ def hub_cache(tmp_path: Path) -> dict[str, str]:
 def test_the_export_predicts_without_lorasweep(quickstart: Path, hub_cache: dict[str, str]) -> None:
     """The card's lines, in a process that never imports lorasweep, give `lorasweep predict`'s labels."""
     lorasweep(quickstart, "export", "demo", "--out", "best-adapter")
-    lines = lorasweep(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS).splitlines()
-    predictions = [json.loads(line) for line in lines]
+    out, _ = lorasweep(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS)
+    predictions = [json.loads(line) for line in out.splitlines()]
     assert [set(line) for line in predictions] == [{"text", "label", "score"}] * len(TEXTS)
     stranger = subprocess.run(
         [sys.executable, "-P", "-c", STRANGER, json.dumps(TEXTS)],
