@@ -39,13 +39,19 @@ print(json.dumps(labels))
 """
 
 
+def fresh(place: Path, *arguments: str) -> str:
+    """What the command prints in an interpreter with nothing imported: its own lines, and none of the libraries'."""
+    with ending(new_interpreter(place, ["-m", "lorasweep", *arguments])) as process:
+        out, err = process.communicate(timeout=END)
+    assert (process.returncode, err) == (0, ""), out[-2000:]
+    return out
+
+
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the demonstration has run, in an interpreter with nothing imported."""
+    """A folder in which the demonstration has run."""
     place = tmp_path_factory.mktemp("quickstart")
-    with ending(new_interpreter(place, ["-m", "lorasweep", "run", "--name", "demo"])) as process:
-        out, err = process.communicate(timeout=END)
-    assert process.returncode == 0, out[-2000:] + err[-2000:]
+    fresh(place, "run", "--name", "demo")
     return place
 
 
@@ -120,8 +126,8 @@ def hub_cache(tmp_path: Path) -> dict[str, str]:
 def test_the_export_predicts_without_lorasweep(quickstart: Path, hub_cache: dict[str, str]) -> None:
     """The card's lines, in a process that never imports lorasweep, give `lorasweep predict`'s labels."""
     lorasweep(quickstart, "export", "demo", "--out", "best-adapter")
-    out, _ = lorasweep(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS)
-    predictions = [json.loads(line) for line in out.splitlines()]
+    lines = fresh(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS).splitlines()
+    predictions = [json.loads(line) for line in lines]
     assert [set(line) for line in predictions] == [{"text", "label", "score"}] * len(TEXTS)
     stranger = subprocess.run(
         [sys.executable, "-P", "-c", STRANGER, json.dumps(TEXTS)],
