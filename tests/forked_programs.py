@@ -24,7 +24,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("lorasweep", "training", "search_spaces", "tuning")
@@ -150,40 +150,45 @@ def import_all() -> None:
 
 def next_arguments(line: socket.socket) -> list[str]:
     """Fork at each request, and return in the new process: what follows `python` there."""
-    # What can be waited for → the process's id, and where its return code goes.
-    running: dict[int, tuple[int, int]] = {}
+    running: dict[int, int] = {}  # process → where its return code goes
     while True:
-        for ready in select.select([line, *running], [], [])[0]:
-            if ready in running:
-                pid, status = running.pop(ready)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                os.close(ready)
+        # Looks after those that run 20 times a second.
+        asked = select.select([line], [], [], 0.05 if running else None)[0]
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
                 with suppress(BrokenPipeError):  # whoever asked has gone
-                    os.write(status, str(code).encode())
-                os.close(status)
-                continue
-            request, pipes, _, _ = socket.recv_fds(line, 1 << 20, 3)
-            if not request:
-                raise SystemExit
-            pid = os.fork()
-            if not pid:
-                line.close()
-                for end in (*running, *(status for _, status in running.values()), pipes[2]):
-                    os.close(end)
-                given = json.loads(request)
-                os.setsid()
-                os.chdir(given["place"])
-                for pipe, number in zip(pipes, (1, 2), strict=False):
-                    os.dup2(pipe, number)
-                    os.close(pipe)
-                # They know what they write to, and that has changed.
-                sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-                sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-                return list(given["arguments"])
-            os.close(pipes[0])
-            os.close(pipes[1])
-            running[os.pidfd_open(pid)] = (pid, pipes[2])
-            line.send(str(pid).encode())
+                    os.write(running[pid], str(os.waitstatus_to_exitcode(status)).encode())
+                os.close(running.pop(pid))
+        if not asked:
+            continue
+        request, (out, err, code) = _received(line)
+        pid = os.fork()
+        if not pid:
+            line.close()
+            for pipe in (*running.values(), code):
+                os.close(pipe)
+            os.setsid()
+            os.chdir(request["place"])
+            for pipe, number in ((out, 1), (err, 2)):
+                os.dup2(pipe, number)
+                os.close(pipe)
+            # They know what they write to, and that has changed.
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+            return list(request["arguments"])
+        os.close(out)
+        os.close(err)
+        running[pid] = code
+        line.send(str(pid).encode())
+
+
+def _received(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request, and the pipes for output, errors and return code; this process ends if nobody can ask any more."""
+    request, pipes, _, _ = socket.recv_fds(line, 1 << 20, 3)
+    if not request:
+        raise SystemExit
+    return json.loads(request), pipes
 
 
 if __name__ == "__main__":
