@@ -89,7 +89,8 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Nothing, if it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -143,8 +144,9 @@ def import_all() -> None:
         import_module(name)
     for path in (path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        # The one is a program, the other what MLflow serves.
-        if parts[-1] not in ("__main__", "serving"):
+        if parts[-1] in ("__main__", "serving"):  # the one is a program, the other what MLflow serves
+            continue
+        with suppress(ImportError):  # of an extra that is not installed
             import_module(".".join(parts if parts[0] == "lorasweep" else ("lorasweep", *parts)))
 
 

@@ -57,10 +57,10 @@ def started(place: Path, *arguments: str, **more: str) -> Iterator[Process]:
             are imported.
     """
     command = ["-m", "lorasweep", *arguments]
-    with ending(
-        new_interpreter(place, command, **more) if more else fork_program(place, command, ENVIRONMENT)
-    ) as it:
-        yield it
+    process: Process
+    process = new_interpreter(place, command, **more) if more else fork_program(place, command, ENVIRONMENT)
+    with ending(process):
+        yield process
 
 
 @contextmanager
