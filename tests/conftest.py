@@ -51,14 +51,22 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 
 
 @pytest.fixture(scope="module")
-def place(tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with texts and a base model, for whole sweeps."""
+def place(
+    tiny_base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """A working directory with texts and a base model, for whole sweeps; it goes if all tests that use it pass.
+
+    Pytest itself keeps such folders to the end of the session.
+    """
     from whole_sweeps import write_rows
 
     place = tmp_path_factory.mktemp("work")
     write_rows(place / "rows.csv")
     shutil.copytree(tiny_base("bert"), place / "base")
-    return place
+    failed = request.session.testsfailed
+    yield place
+    if request.session.testsfailed == failed:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

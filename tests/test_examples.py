@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_programs import fork_program
+from whole_sweeps import END, ENVIRONMENT, Process, ending, new_interpreter
 
 pytestmark = pytest.mark.slow
 
@@ -18,13 +17,12 @@ SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
-def run(code: list[str], place: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-    ended = subprocess.run(
-        [sys.executable, *code], cwd=place, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-    return ended.stdout
+def output(process: Process) -> str:
+    """What a program prints, which ends well."""
+    with ending(process):
+        out, err = process.communicate(timeout=END)
+    assert process.returncode == 0, out[-3000:] + err[-3000:]
+    return out
 
 
 def test_there_are_some() -> None:
@@ -34,7 +32,7 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script(script: Path, tmp_path: Path) -> None:
-    assert run([str(script)], tmp_path).strip()
+    assert output(fork_program(tmp_path, [str(script)], ENVIRONMENT)).strip()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -47,7 +45,7 @@ def test_notebook(notebook: Path, tmp_path: Path) -> None:
     shutil.copy(notebook, tmp_path / "examples")
     cells = nbformat.read(tmp_path / "examples" / notebook.name, as_version=4)
     nbclient.NotebookClient(
-        cells, timeout=300, resources={"metadata": {"path": str(tmp_path / "examples")}}
+        cells, timeout=END, resources={"metadata": {"path": str(tmp_path / "examples")}}
     ).execute()
     swept = next(cell for cell in cells.cells if "lorasweep.run(" in cell.source)
     drawn = [output for output in swept.outputs if output.output_type == "display_data"]
@@ -63,4 +61,4 @@ def test_the_readmes_python(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
     assert blocks
     (tmp_path / "readme.py").write_text("\n".join(blocks))
-    run(["readme.py"], tmp_path)
+    output(new_interpreter(tmp_path, ["readme.py"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from whole_sweeps import END, ending, lorasweep, new_interpreter
 
 from lorasweep.training.model.base_model import MINILM_HUB_ID, MINILM_PACKAGE
 
@@ -38,30 +39,25 @@ print(json.dumps(labels))
 """
 
 
-def lorasweep(place: Path, *arguments: str) -> str:
-    """Run the command in a folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lorasweep", *arguments],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+def fresh(place: Path, *arguments: str) -> str:
+    """What the command prints in an interpreter with nothing imported: its own lines, and none of the libraries'."""
+    with ending(new_interpreter(place, ["-m", "lorasweep", *arguments])) as process:
+        out, err = process.communicate(timeout=END)
+    assert (process.returncode, err) == (0, ""), out[-2000:]
+    return out
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demonstration has run."""
     place = tmp_path_factory.mktemp("quickstart")
-    lorasweep(place, "run", "--name", "demo")
+    fresh(place, "run", "--name", "demo")
     return place
 
 
 @pytest.fixture(scope="module")
 def status(quickstart: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lorasweep(quickstart, "status", "demo", "--json"))
+    found: dict[str, Any] = json.loads(lorasweep(quickstart, "status", "demo", "--json")[0])
     return found
 
 
@@ -130,7 +126,7 @@ def hub_cache(tmp_path: Path) -> dict[str, str]:
 def test_the_export_predicts_without_lorasweep(quickstart: Path, hub_cache: dict[str, str]) -> None:
     """The card's lines, in a process that never imports lorasweep, give `lorasweep predict`'s labels."""
     lorasweep(quickstart, "export", "demo", "--out", "best-adapter")
-    lines = lorasweep(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS).splitlines()
+    lines = fresh(quickstart, "predict", "--adapter", "best-adapter", "--json", *TEXTS).splitlines()
     predictions = [json.loads(line) for line in lines]
     assert [set(line) for line in predictions] == [{"text", "label", "score"}] * len(TEXTS)
     stranger = subprocess.run(

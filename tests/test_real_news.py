@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_quickstart import lorasweep
+from whole_sweeps import lorasweep
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.inference.classifier import load_classifier, predict
@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_winner_is_far_above_chance(place: Path) -> None:
     """Chance is 2.4 % in 41 classes."""
-    status = json.loads(lorasweep(place, "status", "news", "--json"))
+    status = json.loads(lorasweep(place, "status", "news", "--json")[0])
     assert status["winner"]["test"]["accuracy"] >= 0.08
 
 
@@ -46,7 +46,7 @@ def test_all_formats_give_the_same_labels(place: Path) -> None:
     from transformers import AutoTokenizer
 
     printed = {
-        form: lorasweep(place, "export", "news", "--format", form, "--out", form)
+        form: lorasweep(place, "export", "news", "--format", form, "--out", form)[0]
         for form in ("adapter", "merged", "onnx")
     }
     assert "as an ONNX model" in printed["onnx"]

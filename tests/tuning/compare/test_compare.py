@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from whole_sweeps import lorasweep, start, wait_for
+from whole_sweeps import lorasweep, started, wait_for
 
 from lorasweep.training.devices import choose_device
 from lorasweep.training.model.precision import resolve_precision
@@ -44,11 +44,11 @@ class Continued(NamedTuple):
 @pytest.fixture(scope="module")
 def compared(place: Path) -> Continued:
     (place / "map.yaml").write_text("art: [film, health]\n")
-    process = start(place, *COMPARE)
     folder = ComparisonFolder(place / "mlruns", "both")
-    wait_for(lambda: len(folder.rows()) >= 2, process, 280)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with started(place, *COMPARE) as process:
+        wait_for(lambda: len(folder.rows()) >= 2, process, 600)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     before = folder.rows()
     out, err = lorasweep(place, *COMPARE)
     assert "Traceback" not in err

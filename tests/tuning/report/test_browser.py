@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import takewhile
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from mlflow_servers import answers, free_port
-from whole_sweeps import RUN, lorasweep, start
+from whole_sweeps import RUN, lorasweep, started
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.words import setting_text
@@ -117,9 +116,8 @@ def swept(place: Path, browser: Browser) -> SweepFolder:
 def printed(place: Path, swept: SweepFolder) -> Iterator[dict[str, str]]:
     """What `lorasweep ui` prints: name → link, while it serves."""
     port = free_port()
-    process = start(place, "ui", "--port", str(port))
     address = f"http://127.0.0.1:{port}"
-    try:
+    with started(place, "ui", "--port", str(port)) as process:
         assert process.stdout is not None
         said = list(takewhile(str.strip, process.stdout))
         links = dict(re.findall(r"^(\S.*?)  +(http\S+)$", "".join(said), re.MULTILINE))
@@ -127,14 +125,9 @@ def printed(place: Path, swept: SweepFolder) -> Iterator[dict[str, str]]:
         assert next(iter(links)) == "sweeps"
         assert answers(f"{address}/health"), "the links are told before anybody answers"
         yield links
-    finally:
         # As Ctrl-C in a terminal, which the whole group of processes gets.
         os.killpg(process.pid, signal.SIGINT)
-        try:
-            _, err = process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.part import part_of
@@ -49,29 +49,33 @@ def ended(folder: SweepFolder) -> tuple[SweepResult, Winner]:
 
 def kill_when(place: Path, arguments: list[str], folder: SweepFolder, true: Callable[[], bool]) -> None:
     """Run the command, and `kill -9` its driver as soon as something is true of the sweep's records."""
-    process = start(place, *arguments)
-    try:
+    with started(place, *arguments) as process:
         wait_for(lambda: folder.exists() and true(), process)
         os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.communicate()
+        process.wait()
     assert folder.state() == "interrupted"
 
 
 @pytest.fixture(scope="module")
 def killed(place: Path) -> tuple[SweepFolder, list[list[TrialRecord]]]:
-    """A finished sweep that was killed in its search and among its finalists; and its records at each kill."""
+    """A finished sweep that was killed in its search and among its finalists; and its records at each kill.
+
+    In between, the first trial of the search that had ended was exported to `early-trial`.
+    """
     folder, seen = SweepFolder(place / "mlruns", "part"), []
 
     def in_search() -> bool:
-        return any(3 <= trial.reached < RUNGS for trial in folder.trials())
+        trials = folder.trials()
+        return any(3 <= trial.reached < RUNGS for trial in trials) and not all(t.unfinished for t in trials)
 
     def among_finalists() -> bool:
         return any(3 <= trial.reached < RUNGS for trial in finalists(folder.trials()))
 
     kill_when(place, [*RUN, *LONG, "--name", "part"], folder, in_search)
     seen.append(folder.trials())
+    first = next(trial for trial in folder.trials() if not trial.unfinished)
+    out, _ = lorasweep(place, "export", "part", "--trial", first.id, "--out", "early-trial")
+    assert f"trial {first.id} as an adapter; loaded back with plain PEFT" in out
     kill_when(place, ["resume", "part"], folder, among_finalists)
     seen.append(folder.trials())
     lorasweep(place, "resume", "part")
@@ -209,17 +213,9 @@ def test_more_trials_bring_new_finalists_and_the_old_ones_stay(place: Path) -> N
     assert err.startswith("lorasweep: --proxy 0.5: sweep grown has 30.0;")
 
 
-def test_a_trial_of_the_search_can_be_exported(place: Path) -> None:
+def test_a_trial_of_the_search_can_be_exported(
+    killed: tuple[SweepFolder, list[list[TrialRecord]]], place: Path
+) -> None:
     """Before its finalists are trained; it is compared with what it predicted on its own rows."""
-    folder = SweepFolder(place / "mlruns", "early")
-
-    def one_ended() -> bool:
-        return any(not trial.unfinished for trial in folder.trials())
-
-    settings = [*LONG, "--concurrency", "1", "--name", "early"]
-    kill_when(place, [*RUN, *settings], folder, one_ended)
-    first = next(trial for trial in folder.trials() if not trial.unfinished)
-    out, _ = lorasweep(place, "export", "early", "--trial", first.id, "--out", "early-trial")
-    assert f"trial {first.id} as an adapter; loaded back with plain PEFT" in out
     card = (place / "early-trial" / "README.md").read_text()
     assert r"searched on: 50 % of the rows \(24\); this trial, too" in card

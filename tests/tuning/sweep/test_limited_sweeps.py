@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult
@@ -33,12 +33,10 @@ def test_a_sweep_in_a_given_time_ends_with_a_winner(place: Path) -> None:
     """Its minutes are those of both runs, before its driver was killed and after."""
     folder = SweepFolder(place / "mlruns", "timed")
     arguments = ["--epochs", str(EPOCHS), "--name", "timed", "--max-minutes", str(MINUTES)]
-    first = start(place, *ALONE, *arguments)
-    try:
+    with started(place, *ALONE, *arguments) as first:
         wait_for(lambda: folder.exists() and any(trial.evaluations for trial in folder.trials()), first)
-    finally:
         first.kill()
-        first.communicate()
+        first.wait()
     lorasweep(place, "resume", "timed")
     result, trials = finished(folder), folder.trials()
     assert result.stopped_by == "time"

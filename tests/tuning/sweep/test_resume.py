@@ -9,31 +9,33 @@ import shutil
 import subprocess
 import time
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
 import pytest
-from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+from whole_sweeps import END, RUN, SOON, Process, check_study, lorasweep, started, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import read_outcomes
 from lorasweep.tuning.record.reported import SCORE
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.stopwatch import WRITE_SECONDS
+from lorasweep.tuning.search.study import open_study, own_trials
 
 pytestmark = pytest.mark.slow
 
 RUNGS = 16
 LONG = ["--trials", "14", "--epochs", "8", "--concurrency", "2", "--cpus-per-trial", "1", "--keep", "2"]
-KILLS = 12
+KILLS = 8
 # Long enough for that many kills on a fast machine.
-LONGER = [*LONG[:2], "--epochs", "32", *LONG[4:]]
+LONGER = [*LONG[:2], "--epochs", "24", *LONG[4:]]
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_driver(process: Process) -> None:
     """`kill -9` of the driver alone; what it had started has to notice by itself."""
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 def trial_processes(driver: int) -> list[psutil.Process]:
@@ -86,13 +88,13 @@ def checkpoints(folder: SweepFolder) -> list[Path]:
     return list(folder.ray.glob("run-*/*/checkpoint_*"))
 
 
-def wait_for_news(folder: SweepFolder, process: subprocess.Popen[str]) -> None:
+def wait_for_news(folder: SweepFolder, process: Process) -> None:
     """Wait until one more evaluation is on record, or the process has ended."""
 
     def evaluations() -> int:
         return sum(len(record.evaluations) for record in folder.trials()) if folder.exists() else 0
 
-    before, deadline = evaluations(), time.monotonic() + 120
+    before, deadline = evaluations(), time.monotonic() + SOON
     while evaluations() == before and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -109,18 +111,18 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
     kills, spent = 0, 0.0
     while kills < KILLS and folder.state() != "finished":
         arguments = ["resume", "killed"] if folder.exists() else [*RUN, *LONGER, "--name", "killed"]
-        process = start(place, *arguments)
-        # Now and then early, in the set-up, and else while trials run, however long this machine takes to begin.
-        if kills % 4 == 0:
-            moment = chance.uniform(0.5, 12)
-        else:
-            wait_for_news(folder, process)
-            moment = chance.uniform(0, 1.5)
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            kills += 1
-        kill_group(process)
+        with started(place, *arguments) as process:
+            # Now and then early, in the set-up, and else while trials run, however long this machine takes to begin.
+            if kills % 4 == 0:
+                moment = chance.uniform(0.1, 6)
+            else:
+                wait_for_news(folder, process)
+                moment = chance.uniform(0, 1.5)
+            try:
+                process.wait(timeout=moment)
+            except subprocess.TimeoutExpired:
+                kills += 1
+            kill_driver(process)
         if not folder.exists():
             continue
         assert folder.state() in ("interrupted", "finished")
@@ -137,10 +139,12 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
                 ended[record.id] = (record.state, record.score, len(record.evaluations))
         # Best and last of each of two trials, in two runs; one being written; the two kept; and the start's.
         assert len(checkpoints(folder)) <= 2 * (2 + 3) + 3
-    assert kills >= 10, f"the sweep ended after {kills} kills: make it longer"
+    assert kills >= KILLS - 1, f"the sweep ended after {kills} kills: make it longer"
     if folder.state() != "finished":
         lorasweep(place, "resume", "killed")
-    check_whole(folder, 14, 64)
+    check_whole(folder, 14, 48)
+    check_judged(folder, 48)
+    assert "; trials were judged by loss" in " ".join(lorasweep(place, "status", "killed")[0].split())
     # No time was lost but the last moments before each kill.
     result = folder.result()
     assert result is not None
@@ -161,9 +165,8 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
     name = "worker"
     folder = SweepFolder(place / "mlruns", name)
     arguments = ["--trials", "3", "--epochs", "12", "--no-asha", "--concurrency", "1", "--keep", "3"]
-    process = start(place, *RUN, *arguments, "--max-failures", "1", "--name", name)
-    try:
-        killed: set[str] = set()
+    killed: set[str] = set()
+    with started(place, *RUN, *arguments, "--max-failures", "1", "--name", name) as process:
         for trial_id, least in (("t000", 3), ("t001", 3), ("t001", 6)):
 
             def going(trial_id: str = trial_id, least: int = least) -> bool:
@@ -174,9 +177,7 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
             for worker in trial_processes(process.pid):
                 worker.kill()
                 killed.add(trial_id)
-        out, err = process.communicate(timeout=240)
-    finally:
-        process.kill()
+        out, err = process.communicate(timeout=END)
     assert process.returncode == 0, out + err
     assert killed == {"t000", "t001"}
     first, failed, third = folder.trials()
@@ -197,6 +198,45 @@ def test_a_killed_worker_is_taken_up_from_its_checkpoint(place: Path) -> None:
         noted = [note for note in record.notes if note.startswith("restarted after a crash")]
         assert bool(noted) == (record.id in killed)
     assert again[1].notes[-1] == f"tried again after it failed: {failed.error}"
+
+
+def check_judged(folder: SweepFolder, rungs: int) -> None:
+    """Trials were compared by their loss, and the winner and each trial's checkpoint chosen by accuracy."""
+    from mlflow import MlflowClient
+
+    config, records, result = folder.config(), folder.trials(), folder.result()
+    assert (config.search.objective, config.objective, config.training.metric) == ("loss", "loss", "accuracy")
+    for record in records:
+        losses = [entry.loss for entry in record.evaluations]
+        accuracies = [entry.accuracy for entry in record.evaluations]
+        assert [entry.objective for entry in record.evaluations] == list(accumulate(losses, min))
+        assert [entry.score for entry in record.evaluations] == list(accumulate(accuracies, max))
+        # The checkpoint is the one of the best accuracy: export scores it.
+        assert record.score == accuracies[(record.best_rung or 0) - 1]
+    # The known-good start is trained to its end, whatever its loss.
+    assert [record.start for record in records if record.start is not None][:1] == [1]
+    assert (records[0].start, records[0].state, records[0].reached) == (1, "completed", rungs)
+    assert result is not None
+    assert result.winner is not None
+    assert result.winner.score == max(record.score or 0 for record in records)
+
+    study = open_study(folder.study_url, folder.name)
+    assert study.direction.name == "MINIMIZE"
+    for record, trial in zip(records, own_trials(study).values(), strict=True):
+        assert trial.user_attrs["accuracy"] == record.score
+        if record.state == "completed":
+            assert trial.value == min(entry.loss for entry in record.evaluations if entry.loss is not None)
+
+    client = MlflowClient(f"sqlite:///{folder.mlruns / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`lorasweep.sweep` = '{folder.name}'")
+    assert {run.data.tags["lorasweep.objective"] for run in runs} == {"loss"}
+    children = {run.data.tags["lorasweep.trial"]: run for run in runs if "lorasweep.trial" in run.data.tags}
+    for record in records:
+        history = client.get_metric_history(children[record.id].info.run_id, "objective")
+        told = sorted((point.step, point.value) for point in history)
+        assert told == [(entry.rung, entry.objective) for entry in record.evaluations]
+    assert children["t000"].data.tags["lorasweep.start"] == "1"
 
 
 def check_truth(folder: SweepFolder) -> SweepResult:
@@ -331,7 +371,17 @@ def test_a_winner_confirmed_on_other_seeds(place: Path) -> None:
 
 def test_the_same_seed_gives_the_same_sweep(place: Path) -> None:
     """Trial for trial, with one at a time on a CPU. That another seed proposes otherwise, a study's tests show."""
-    arguments = ["--trials", "6", "--epochs", "3", "--concurrency", "1", "--cpus-per-trial", "1"]
+    arguments = [
+        "--trials",
+        "5",
+        "--epochs",
+        "2",
+        "--concurrency",
+        "1",
+        "--cpus-per-trial",
+        "1",
+        "--no-register",
+    ]
 
     def swept(name: str, seed: int) -> list[tuple[object, ...]]:
         lorasweep(place, *RUN, *arguments, "--name", name, "--seed", str(seed), "--no-baselines")
@@ -360,17 +410,14 @@ def test_a_full_disk_stops_the_sweep_and_a_freed_one_lets_it_go_on(place: Path, 
     try:
         mlruns = ["--mlruns", str(disk / "mlruns")]
         folder = SweepFolder(disk / "mlruns", "full")
-        arguments = [*LONG, "--no-asha", "--name", "full", *mlruns, "--no-baselines"]
-        process = start(place, *RUN, *arguments)
-        wait_for(lambda: any(len(record.evaluations) >= 3 for record in folder.trials()), process)
+        arguments = [*LONG[2:], "--trials", "5", "--no-asha", "--name", "full", *mlruns, "--no-baselines"]
         ballast = disk / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            try:
+        with started(place, *RUN, *arguments) as process:
+            wait_for(lambda: any(len(record.evaluations) >= 3 for record in folder.trials()), process)
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:
                     file.write(b"\0" * 4096)
-            except OSError:
-                pass
-        out, err = process.communicate(timeout=180)
+            out, err = process.communicate(timeout=SOON)
         assert process.returncode == 2, out + err
         assert "Traceback" not in out + err
         told = err.strip().splitlines()[-1]
@@ -380,7 +427,7 @@ def test_a_full_disk_stops_the_sweep_and_a_freed_one_lets_it_go_on(place: Path, 
         ballast.unlink()
         assert folder.state() == "interrupted"
         lorasweep(place, "resume", "full", *mlruns)
-        check_whole(folder, 14, RUNGS)
+        check_whole(folder, 5, RUNGS)
         for record in folder.trials():
             if record.id in before and before[record.id].state != "running":
                 assert record.evaluations == before[record.id].evaluations
@@ -389,13 +436,15 @@ def test_a_full_disk_stops_the_sweep_and_a_freed_one_lets_it_go_on(place: Path, 
 
 
 def test_nothing_trains_on_after_its_driver_is_gone(place: Path) -> None:
-    process = start(place, *RUN, *LONG, "--name", "orphans")
     folder = SweepFolder(place / "mlruns", "orphans")
-    wait_for(lambda: any(record.evaluations for record in folder.trials()), process)
-    workers = trial_processes(process.pid)
-    assert workers
-    # Ray listens on every address: it was told to let nobody in but the sweep's own processes.
-    assert {worker.environ().get("RAY_AUTH_MODE") for worker in workers} == {"token"}
-    kill_group(process)
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    with started(place, *RUN, *LONG, "--name", "orphans") as process:
+        wait_for(lambda: any(record.evaluations for record in folder.trials()), process)
+        workers = trial_processes(process.pid)
+        assert workers
+        # Ray listens on every address: it was told to let nobody in but the sweep's own processes.
+        assert {worker.environ().get("RAY_AUTH_MODE") for worker in workers} == {"token"}
+        kill_driver(process)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        for worker in alive:
+            worker.kill()
     assert not alive

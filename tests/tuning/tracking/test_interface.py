@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from mlflow_servers import answers, free_port
-from whole_sweeps import ROOT, start
+from whole_sweeps import ROOT, ending, started
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.tracking import interface
@@ -115,13 +115,13 @@ def alive(pid: int) -> bool:
 def test_every_process_ends_with_the_command(tmp_path: Path, number: signal.Signals) -> None:
     """As Ctrl-C in a terminal does it, which reaches the whole group, and as `kill` does it."""
     port = free_port()
-    process = drive(tmp_path, port)
-    assert process.stdout is not None
-    assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
-    assert answers(f"http://127.0.0.1:{port}/health"), "it is told before it answers"
-    worker = int((tmp_path / "worker").read_text())
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    with ending(drive(tmp_path, port)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
+        assert answers(f"http://127.0.0.1:{port}/health"), "it is told before it answers"
+        worker = int((tmp_path / "worker").read_text())
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + number, "")
     assert "noise" not in err
     assert "Traceback" not in err
@@ -130,22 +130,21 @@ def test_every_process_ends_with_the_command(tmp_path: Path, number: signal.Sign
 
 def test_a_signal_before_it_answers_ends_it_too(tmp_path: Path) -> None:
     silent = "import os, time; open('worker', 'w').write(str(os.getpid())); time.sleep(600)"
-    process = drive(tmp_path, free_port(), silent)
-    while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
+    with ending(drive(tmp_path, free_port(), silent)) as process:
+        while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, "")
     assert not alive(int((tmp_path / "worker").read_text()))
 
 
 def test_a_server_that_ends_by_itself_is_an_error_of_one_line(tmp_path: Path) -> None:
     """MLflow's exit code is 0 when its server cannot start."""
-    process = drive(
-        tmp_path, free_port(), "print('Traceback (most recent call last):\\n  ...\\nOSError: no'); exit(0)"
-    )
-    _, err = process.communicate(timeout=60)
+    broken = "print('Traceback (most recent call last):\\n  ...\\nOSError: no'); exit(0)"
+    with ending(drive(tmp_path, free_port(), broken)) as process:
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.splitlines()[-1].endswith(
         "LorasweepError: MLflow's server has ended before it answered (OSError: no); try again: lorasweep ui"
@@ -170,8 +169,7 @@ def test_the_interface_shows_runs_and_artifacts(tmp_path: Path) -> None:
 
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    process = start(tmp_path, "ui", "--port", str(port))
-    try:
+    with started(tmp_path, "ui", "--port", str(port)) as process:
         assert process.stdout is not None
         assert address in process.stdout.readline()
         assert b"<html" in get(address)
@@ -186,8 +184,6 @@ def test_the_interface_shows_runs_and_artifacts(tmp_path: Path) -> None:
         assert len(below) >= 2
         process.terminate()
         _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert (process.returncode, err) == (143, "")
     assert not [child for child in below if alive(child.pid)]
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow_servers import PASSWORD, Line, MlflowServer, postgres, postgres_tool
-from whole_sweeps import RUN, lorasweep, start, wait_for
+from whole_sweeps import END, RUN, lorasweep, started, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.tracking.store import connect
@@ -214,12 +214,12 @@ def test_a_server_killed_at_a_random_moment(place: Path, server: MlflowServer, d
     moment = random.Random(seed).uniform(0, 3 * span(direct))
     print(f"seed {seed}: the server is killed {moment:.1f} s after the first trial began")
     folder = SweepFolder(place / "mlruns", "killed")
-    process = start(place, *SMALL, "--name", folder.name, "--tracking-uri", server.uri)
     try:
-        wait_for(lambda: folder.exists() and bool(folder.trials()), process)
-        time.sleep(moment)
-        server.kill()
-        out, err = process.communicate(timeout=240)
+        with started(place, *SMALL, "--name", folder.name, "--tracking-uri", server.uri) as process:
+            wait_for(lambda: folder.exists() and bool(folder.trials()), process)
+            time.sleep(moment)
+            server.kill()
+            out, err = process.communicate(timeout=END)
         assert process.returncode == 0, out + err
         check_alone(folder)
         told = warnings_in(err)
@@ -233,7 +233,6 @@ def test_a_server_killed_at_a_random_moment(place: Path, server: MlflowServer, d
             assert ["the winner is not registered" in text for text in told] == [True]
         lorasweep(place, "publish", folder.name, code=2)
     finally:
-        process.kill()
         server.kill()
         server.start()
     publish_twice(place, folder, server.uri)
@@ -256,33 +255,30 @@ def test_a_server_away_from_the_beginning(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_slow_server_holds_up_no_trial(place: Path, line: Line, direct: SweepFolder) -> None:
-    line.delay = 1.5
+    """Slow for as long as trials run: what comes before and after them waits for each answer."""
     folder = SweepFolder(place / "mlruns", "slow")
-    _, err = lorasweep(place, *SMALL, "--name", folder.name, "--tracking-uri", line.uri)
-    assert err == ""
+    with started(place, *SMALL, "--name", folder.name, "--tracking-uri", line.uri) as process:
+        wait_for(lambda: folder.exists() and bool(folder.trials()), process)
+        line.delay = 1.5
+        wait_for(lambda: [trial.unfinished for trial in folder.trials()] == [False] * 4, process)
+        line.delay = 0
+        _, err = process.communicate(timeout=END)
+    assert (process.returncode, err) == (0, "")
     # Two requests a rung and more, in turn with the trials, would take a minute.
     print(f"{span(direct):.0f} s on a quick server, {span(folder):.0f} s on a slow one")
     assert span(folder) < span(direct) + 20
-    line.delay = 0
     check_store(folder, line.uri)
 
 
 def test_a_server_that_hangs_makes_no_run_twice(place: Path, line: Line, direct: SweepFolder) -> None:
     """It carries out what it is asked and never says so, which is when runs are made twice."""
     folder = SweepFolder(place / "mlruns", "hanging")
-    process = start(
-        place,
-        *SMALL,
-        *("--name", folder.name, "--tracking-uri", line.uri),
-        MLFLOW_HTTP_REQUEST_TIMEOUT="3",
-    )
-    try:
+    arguments = [*SMALL, "--name", folder.name, "--tracking-uri", line.uri]
+    with started(place, *arguments, MLFLOW_HTTP_REQUEST_TIMEOUT="3") as process:
         wait_for(lambda: folder.exists() and any(t.evaluations for t in folder.trials()), process)
         line.silent.set()
-        out, err = process.communicate(timeout=240)
-    finally:
-        process.kill()
-        line.silent.clear()
+        out, err = process.communicate(timeout=END)
+    line.silent.clear()
     assert process.returncode == 0, out + err
     check_alone(folder)
     assert span(folder) < span(direct) + 20
@@ -311,20 +307,20 @@ def test_answers_that_are_lost_make_no_run_twice(place: Path, line: Line) -> Non
 
 def test_a_driver_killed_with_an_update_in_flight(place: Path, line: Line, server: MlflowServer) -> None:
     folder = SweepFolder(place / "mlruns", "flight")
-    line.delay = 1.5
-    # Trials so long that one is under way when the kill arrives, however fast the machine is.
-    process = start(place, *SMALL, "--epochs", "12", "--name", folder.name, "--tracking-uri", line.uri)
 
     def one_is_done_and_one_under_way() -> bool:
         trials = folder.trials() if folder.exists() else []
         begun = [trial for trial in trials if trial.evaluations]
         return len({trial.state == "running" for trial in begun}) == 2
 
-    try:
+    # Trials so long that one is under way when the kill arrives, however fast the machine is.
+    arguments = [*SMALL, "--epochs", "12", "--name", folder.name, "--tracking-uri", line.uri]
+    with started(place, *arguments) as process:
+        wait_for(lambda: folder.exists() and bool(folder.trials()), process)
+        line.delay = 1.5
         wait_for(one_is_done_and_one_under_way, process)
-    finally:
         process.kill()
-        process.communicate()
+        process.wait()
     line.delay = 0
     publish_twice(place, folder, server.uri, "--tracking-uri", server.uri)
     assert {record.state for record in folder.trials()} >= {"running"}

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
+from whole_sweeps import lorasweep
 
 from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
 from lorasweep.training.errors import ExportError, LorasweepError, ModelError, SettingsError
@@ -37,7 +38,6 @@ from lorasweep.tuning.tracking.models.registry import Registered, register
 from lorasweep.tuning.tracking.store import connect, prepare_store
 
 NAME = "headline topics"
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -511,20 +511,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 
 @pytest.mark.slow
-def test_a_champion_is_served(place: Place, adapter: Path, serve: Callable[..., str]) -> None:
+def test_a_champion_is_served(place: Place, adapter: Path, serve: Callable[..., str], tmp_path: Path) -> None:
     folder, run = place.sweep("one", 0.8)
     register(SweepRecord(folder), place.uri, NAME, adapter, run)
     command = ("models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local")
     address = serve("/ping", *command, MLFLOW_TRACKING_URI=place.uri)
     texts = TEXT[:20]
-    done = subprocess.run(
-        [sys.executable, "-m", "lorasweep", "predict", "--adapter", str(adapter), "--json", *texts],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    expected = [json.loads(line) for line in done.stdout.splitlines()]
+    out, _ = lorasweep(tmp_path, "predict", "--adapter", str(adapter), "--json", *texts)
+    expected = [json.loads(line) for line in out.splitlines()]
     assert len({entry["label"] for entry in expected}) > 1
     for body in (
         {"inputs": texts},
