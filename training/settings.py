@@ -47,12 +47,16 @@ class DataSettings(Settings):
         (), description="Text column, or two to read as a pair; usual names are recognised if none is given."
     )
     label: str | None = Field(
-        None, description="Label column; `category`, `label` or `class` is recognised if none is given."
+        None,
+        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given.",
     )
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
     delimiter: str | None = Field(
         None,
         description="What separates the columns of a CSV or TSV file, such as ';' or tab; otherwise its suffix tells.",
+    )
+    encoding: str | None = Field(
+        None, description="Encoding of a text file, such as cp1252; otherwise its bytes tell."
     )
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."

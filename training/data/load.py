@@ -121,6 +121,7 @@ def load_dataset(
         dates=day_spans(rows) if date is not None else {},
         merged_by=label_map.name if label_map is not None else "",
         original_names=originals,
+        notes=tuple(dict.fromkeys(note for table in tables.values() for note in table.notes)),
     )
 
 
@@ -186,10 +187,17 @@ def _tables(
         )
     if frames and data_settings.delimiter is not None:
         raise SettingsError("--delimiter is for CSV and TSV files; a DataFrame has none, leave it out")
+    if frames and data_settings.encoding is not None:
+        raise SettingsError("--encoding is for text files; a DataFrame has none, leave it out")
     return {
         split: table_of(frames[split], source)
         if split in frames
-        else read_table(source, data_settings.columns, delimiter=data_settings.delimiter)
+        else read_table(
+            source,
+            data_settings.columns,
+            delimiter=data_settings.delimiter,
+            encoding=data_settings.encoding,
+        )
         for split, source in sources.items()
     }
 

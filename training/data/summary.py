@@ -46,6 +46,8 @@ class Summary:
     """Merged class → each of its labels → rows in all splits."""
     similar: list[dict[str, int]] = field(default_factory=list)
     """Groups of labels that look alike → rows; classes that were left out are among them."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the files and may be wrong, a sentence each."""
 
 
 def describe(dataset: Dataset) -> Summary:
@@ -69,6 +71,7 @@ def describe(dataset: Dataset) -> Summary:
         original_classes=len(dataset.original_names),
         merged=_merged(dataset),
         similar=_similar(dataset, counts),
+        notes=dataset.notes,
     )
 
 
@@ -142,7 +145,7 @@ def merged_lines(summary: Summary) -> list[str]:
 
 def data_notes(summary: Summary) -> list[str]:
     """What may be wrong with the rows, or too small to rely on, a sentence each."""
-    notes = []
+    notes = [*summary.notes]
     if summary.similar:
         groups = [
             " and ".join(

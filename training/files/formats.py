@@ -32,6 +32,7 @@ class Format:
         outline: column names, types and number of rows, for a format that states them; else they are
             found by reading the file once.
         has_header_line: the columns' names are the first line, which may be missing; they need not differ.
+        is_text: it has an encoding.
         loader: the name of its reader in Hugging Face's `datasets`.
     """
 
@@ -39,6 +40,7 @@ class Format:
     write: Writer | None = None
     outline: Callable[[Source], tuple[list[str], list[pa.DataType], int]] | None = None
     has_header_line: bool = False
+    is_text: bool = True
     loader: str = ""
 
 
@@ -65,7 +67,7 @@ FORMATS = {
     ".jsonl": Format(read_json, write_json_lines, loader="json"),
     ".json": Format(read_json, loader="json"),
     ".ndjson": Format(read_json, loader="json"),
-    ".parquet": Format(read_parquet, write_parquet, parquet_outline, loader="parquet"),
+    ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
     ".txt": Format(read_text, loader="text"),
 }
 

@@ -14,14 +14,20 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from lorasweep.training.errors import DataError, shown
 from lorasweep.training.files.content import HEAD, refuse_other_content
-from lorasweep.training.files.encodings import convert_command, undecodable, wide_encoding
+from lorasweep.training.files.encodings import (
+    UTF8,
+    clean_command,
+    guess_encoding,
+    mark_length,
+    undecodable,
+    wide_encoding,
+)
 
 Value = TypeVar("Value")
 
@@ -42,6 +48,7 @@ class Source:
         open: the bytes from the beginning, still packed by gzip or xz.
         path: the path as given; empty for standard input.
         member: the table's name in the zip at `path`.
+        encoding: of its text, by Python's name; found out at each opening where it is empty.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Source:
     open: Callable[[], IO[bytes]]
     path: str = ""
     member: str = ""
+    encoding: str = ""
 
     @contextmanager
     def unpacked(self) -> Iterator[IO[bytes]]:
@@ -64,8 +72,6 @@ class Source:
                     content = stack.enter_context(_UNPACK[packing](content))
                 refuse_other_content(self.path or self.name, self.suffix, _head(content))
                 yield content
-        except UnicodeDecodeError:
-            raise self._undecodable() from None
         except _BROKEN as error:
             packing = self._suffix if self._suffix in _UNPACK else packing or ".zip"
             raise DataError(
@@ -76,15 +82,31 @@ class Source:
 
     @contextmanager
     def text(self, newline: str = "\n") -> Iterator[IO[str]]:
-        r"""The content, decoded from UTF-8 without its byte order mark.
+        r"""The content, decoded, without its byte order mark.
 
-        Lines end at "\n" alone; `newline` is that of Python's `open`.
+        Lines end at "\n" alone; `newline` is that of Python's `open`. Raises `DataError`, with the line, for bytes
+        that are none of the encoding.
         """
+        encoding = self.encoding or self.guessed_encoding()
+        try:
+            with self.unpacked() as content:
+                content.seek(mark_length(encoding, _head(content)))
+                codec = "utf-8-sig" if encoding == UTF8 else encoding
+                with io.TextIOWrapper(content, codec, newline=newline) as text:
+                    yield text
+        except UnicodeError:
+            with self.unpacked() as content:
+                content.seek(mark_length(encoding, _head(content)))
+                raise undecodable(self.name, content, encoding) from None
+
+    def guessed_encoding(self) -> str:
+        """The encoding that the bytes tell, by Python's name; raises `DataError` where they tell none."""
         with self.unpacked() as content:
-            if wide_encoding(_head(content)):
-                raise self._undecodable()
-            with io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
-                yield text
+            if wide := wide_encoding(_head(content)):
+                return wide
+            with self.open() as packed:
+                packing = self._packing(packed)
+            return guess_encoding(self.name, content, clean_command(self.path, packing, self.member))
 
     def _packing(self, content: IO[bytes]) -> str:
         head = _head(content)
@@ -94,13 +116,6 @@ class Source:
     @property
     def _suffix(self) -> str:
         return PurePosixPath(self.name.lower()).suffix
-
-    def _undecodable(self) -> DataError:
-        with self.open() as content:
-            packing = self._packing(content)
-        command = partial(convert_command, path=self.path, packing=packing, member=self.member)
-        with self.unpacked() as lines:
-            return undecodable(self.name, lines, command)
 
 
 def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.data.summary import describe, summary_lines
+from lorasweep.training.data.summary import data_notes, describe, summary_lines
 from lorasweep.training.errors import DataError, LorasweepError, SettingsError
 from lorasweep.training.files.tables import read_table
 from lorasweep.training.settings import DataSettings
@@ -96,6 +96,22 @@ def test_a_row_with_only_its_second_text_keeps_it_as_the_text(tmp_path: Path) ->
     texts, pairs = texts_and_pairs(read_table(path), ("headline", "short_description"))
     assert texts == ["Headline 0", "What happened 0", "Headline 0"]
     assert pairs == ["What happened 0", "", ""]
+
+
+def test_the_plan_says_in_which_encoding_a_file_was_read(tmp_path: Path) -> None:
+    rows = "".join(f"caf\xe9 {number},{'ab'[number % 2]}\n" for number in range(40))
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(f"review,sentiment\n{rows}".encode("cp1252"))
+    path = str(tmp_path / "a.csv")
+    dataset = load_dataset(DataSettings(path=path), 0)
+    assert dataset.train.text[0].startswith("café ")
+    dataset.save(tmp_path / "saved")
+    for one in (dataset, Dataset.load(tmp_path / "saved")):
+        assert data_notes(describe(one))[0].startswith(f"{path} is read as cp1252, by its bytes")
+    named = load_dataset(DataSettings(path=path, test_path=str(tmp_path / "b.csv"), encoding="cp1252"), 0)
+    assert (named.notes, named.test.text[0]) == ((), "café 0")
+    with pytest.raises(SettingsError, match="--encoding is for text files; a DataFrame has none"):
+        load_dataset(DataSettings(encoding="cp1252"), 0, {"train": pd.DataFrame({"text": ["x"]})})
 
 
 def test_labels_keep_their_names_in_a_csv(tmp_path: Path) -> None:
