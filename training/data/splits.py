@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from lorasweep.training.errors import DataError, SettingsError, shown
-
-TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+from lorasweep.training.files.split_names import SPLITS as SPLITS
+from lorasweep.training.files.split_names import TEST as TEST
+from lorasweep.training.files.split_names import TRAIN as TRAIN
+from lorasweep.training.files.split_names import VALIDATION as VALIDATION
 
 CARVED_SHARE = 0.1
 """Share of each class's rows that goes into a carved split: 80/10/10 where neither is given."""

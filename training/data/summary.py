@@ -11,7 +11,7 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.labels import similar_labels, told_apart
-from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, VALIDATION
 from lorasweep.training.errors import counted
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lorasweep.training.files.cells import Writer
 from lorasweep.training.files.delimited import read_delimited, write_delimited
-from lorasweep.training.files.json_rows import read_json, write_json_lines
+from lorasweep.training.files.json_rows import json_splits, read_json, write_json_lines
 from lorasweep.training.files.parquet import parquet_outline, read_parquet, write_parquet
 from lorasweep.training.files.unpacked import Source, batches
 
@@ -33,6 +33,7 @@ class Format:
             found by reading the file once.
         has_header_line: the columns' names are the first line, which may be missing; they need not differ.
         is_text: it has an encoding.
+        splits: split → the part of the file that holds it, for a file that holds several; else empty.
         loader: the name of its reader in Hugging Face's `datasets`.
     """
 
@@ -41,6 +42,7 @@ class Format:
     outline: Callable[[Source], tuple[list[str], list[pa.DataType], int]] | None = None
     has_header_line: bool = False
     is_text: bool = True
+    splits: Callable[[Source], dict[str, str]] | None = None
     loader: str = ""
 
 
@@ -64,9 +66,9 @@ def delimited(delimiter: str) -> Format:
 FORMATS = {
     ".csv": delimited(","),
     ".tsv": delimited("\t"),
-    ".jsonl": Format(read_json, write_json_lines, loader="json"),
-    ".json": Format(read_json, loader="json"),
-    ".ndjson": Format(read_json, loader="json"),
+    ".jsonl": Format(read_json, write_json_lines, splits=json_splits, loader="json"),
+    ".json": Format(read_json, splits=json_splits, loader="json"),
+    ".ndjson": Format(read_json, splits=json_splits, loader="json"),
     ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
     ".txt": Format(read_text, loader="text"),
 }

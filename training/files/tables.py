@@ -1,7 +1,8 @@
 """Any table that a user may bring: a file as a whole or a chunk at a time, or a DataFrame.
 
 The format is told by the file's suffix and never guessed from its content, except that a JSON file may hold
-an object a line or one array of objects. Whatever is wrong with a file raises a `DataError` of one line.
+an object a line, one array of objects, or one object of such arrays. Whatever is wrong with a file raises a
+`DataError` of one line.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ TABLES = tuple(suffix for suffix in FORMATS if suffix != TEXT)
 
 MAX_BAD_SHARE = 0.05
 """Share of a JSON file's rows that may be unreadable before the file itself is refused."""
+
+WHOLE = ""
+"""In place of a split's name: the table of a file without splits."""
 
 CHUNK_ROWS = 2048
 """Rows read at once: enough that sorting them by length leaves batches with little padding."""
@@ -86,6 +90,8 @@ class RowStream:
         if not self.format.is_text:
             if encoding is not None:
                 raise DataError(f"{source.name}: --encoding is for text files; leave it out")
+        elif source.encoding:
+            pass
         elif encoding is not None:
             self.source = replace(source, encoding=as_encoding(encoding))
         else:
@@ -114,7 +120,7 @@ class RowStream:
             allowed = f"more than {max_bad_share:.0%} " if max_bad_share else ""
             raise DataError(
                 f"{self.source.name}, {first}; {unreadable} of {total} rows, {allowed}cannot be read: JSON is "
-                "read as one object a line or one array of objects"
+                "read as one object a line, one array of objects, or one object of such arrays"
             )
         self._hold(rows)
         self.unreadable = unreadable
@@ -167,7 +173,7 @@ def read_table(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> Table:
-    """Read a whole file.
+    """Read a whole file, which holds one table.
 
     `columns` names the columns of a CSV or TSV that has no header line, `delimiter` is what separates them where
     that is not the suffix's comma or tab, `encoding` that of the text, which is found out if left out. JSON values
@@ -178,7 +184,38 @@ def read_table(
     what its suffix says, text that is not of its encoding, a zip without exactly one table, `columns` that do not
     fit, and JSON of which more than `max_bad_share` cannot be read.
     """
+    tables = read_tables(path, columns, max_bad_share, delimiter, encoding)
+    if WHOLE not in tables:
+        raise DataError(
+            f"{path} holds the splits {', '.join(tables)} where one table is wanted; write its rows to a file"
+        )
+    return tables[WHOLE]
+
+
+def read_tables(
+    path: str | Path,
+    columns: tuple[str, ...] = (),
+    max_bad_share: float = MAX_BAD_SHARE,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+) -> dict[str, Table]:
+    """Read all of a file that may hold splits: each split's table by its name, else the one table as `WHOLE`.
+
+    Arguments and errors are those of `read_table`.
+    """
     stream = RowStream(find_source(path, TABLES), columns, delimiter, encoding)
+    splits = stream.format.splits(stream.source) if stream.format.splits is not None else {}
+    if not splits:
+        return {WHOLE: _read(stream, max_bad_share)}
+    tables = {}
+    for split, part in splits.items():
+        source = replace(stream.source, part=part, name=f"{stream.source.name}, {part}")
+        table = _read(RowStream(source, columns, delimiter, encoding), max_bad_share)
+        tables[split] = replace(table, notes=stream.notes)
+    return tables
+
+
+def _read(stream: RowStream, max_bad_share: float) -> Table:
     frames = list(stream.frames(SCAN_ROWS, max_bad_share))
     names = tuple(frames[0].columns)
     if any(tuple(frame.columns) != names for frame in frames):

@@ -49,6 +49,7 @@ class Source:
         path: the path as given; empty for standard input.
         member: the table's name in the zip at `path`.
         encoding: of its text, by Python's name; found out at each opening where it is empty.
+        part: which of several tables in the file is meant; empty for all of it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     path: str = ""
     member: str = ""
     encoding: str = ""
+    part: str = ""
 
     @contextmanager
     def unpacked(self) -> Iterator[IO[bytes]]:

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from lorasweep.training.data.columns import find_label, find_text, strings, texts_and_pairs
 from lorasweep.training.data.labels import known_labels
+from lorasweep.training.data.splits import TEST
 from lorasweep.training.errors import DataError, SettingsError, counted, shown
-from lorasweep.training.files.tables import read_table, table_of
+from lorasweep.training.files.tables import WHOLE, read_tables, table_of
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
     BINS,
@@ -111,8 +112,15 @@ def evaluate_file(
         raise SettingsError(f"encoding {encoding!r}: a DataFrame has none; leave it out")
     if isinstance(data, pd.DataFrame):
         table = table_of(data)
+        name = table.name
     else:
-        table = read_table(data, columns, delimiter=delimiter, encoding=encoding)
+        tables = read_tables(data, columns, delimiter=delimiter, encoding=encoding)
+        table = tables.get(WHOLE) or tables.get(TEST)
+        name = str(data) if table is None or WHOLE in tables else table.name
+        if table is None:
+            raise DataError(
+                f"{data} holds the splits {', '.join(tables)}, and no test rows to score; add them"
+            )
         for note in table.notes:
             log.warning("%s", note)
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
@@ -156,7 +164,7 @@ def evaluate_file(
     }
     return FileEvaluation(
         adapter=str(adapter),
-        data=table.name if isinstance(data, pd.DataFrame) else str(data),
+        data=name,
         text_columns=names,
         label_column=label_column,
         label_names=classifier.label_names,

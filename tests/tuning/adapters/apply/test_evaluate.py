@@ -126,6 +126,17 @@ def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[s
         evaluate_file(classifier, frame, adapter=Path("a"), encoding="cp1252")
 
 
+def test_of_a_file_of_splits_the_test_rows_are_scored(classifier: Classifier, tmp_path: Path) -> None:
+    rows = [{"text": "film", "label": LABELS[0]}] * 3
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"train": rows, "test": rows[:2]}))
+    found = evaluate_file(classifier, path, adapter=Path("a"))
+    assert (found.data, found.rows) == (f"{path}, test", 2)
+    path.write_text(json.dumps({"train": rows}))
+    with pytest.raises(DataError, match="holds the splits train, and no test rows to score"):
+        evaluate_file(classifier, path, adapter=Path("a"))
+
+
 def test_no_label_that_the_adapter_knows(classifier: Classifier, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ["film", "bank"], ["SPORTS", "Business"])
     with pytest.raises(DataError, match=r"no label that my-adapter knows: it holds 'SPORTS'.*'business'"):
