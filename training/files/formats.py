@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lorasweep.training.files.cells import Writer
 from lorasweep.training.files.delimited import read_delimited, write_delimited
+from lorasweep.training.files.excel import excel_splits, read_excel
 from lorasweep.training.files.json_rows import json_splits, read_json, write_json_lines
 from lorasweep.training.files.parquet import parquet_outline, read_parquet, write_parquet
 from lorasweep.training.files.unpacked import Source, batches
@@ -33,8 +34,9 @@ class Format:
             found by reading the file once.
         has_header_line: the columns' names are the first line, which may be missing; they need not differ.
         is_text: it has an encoding.
+        is_delimited: a character separates its columns.
         splits: split → the part of the file that holds it, for a file that holds several; else empty.
-        loader: the name of its reader in Hugging Face's `datasets`.
+        loader: the name of its reader in Hugging Face's `datasets`; empty where that has none.
     """
 
     read: Reader
@@ -42,6 +44,7 @@ class Format:
     outline: Callable[[Source], tuple[list[str], list[pa.DataType], int]] | None = None
     has_header_line: bool = False
     is_text: bool = True
+    is_delimited: bool = False
     splits: Callable[[Source], dict[str, str]] | None = None
     loader: str = ""
 
@@ -59,6 +62,7 @@ def delimited(delimiter: str) -> Format:
         partial(read_delimited, delimiter=delimiter),
         partial(write_delimited, delimiter=delimiter),
         has_header_line=True,
+        is_delimited=True,
         loader="csv",
     )
 
@@ -70,6 +74,7 @@ FORMATS = {
     ".json": Format(read_json, splits=json_splits, loader="json"),
     ".ndjson": Format(read_json, splits=json_splits, loader="json"),
     ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
+    ".xlsx": Format(read_excel, has_header_line=True, is_text=False, splits=excel_splits),
     ".txt": Format(read_text, loader="text"),
 }
 

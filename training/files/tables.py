@@ -75,7 +75,7 @@ class RowStream:
         self.source, self.given, self.format = source, given, FORMATS[source.suffix]
         self.notes: tuple[str, ...] = ()
         if delimiter is not None:
-            if not self.format.has_header_line:
+            if not self.format.is_delimited:
                 raise DataError(f"{source.name}: --delimiter is for CSV and TSV files; leave it out")
             self.format = delimited(as_delimiter(delimiter))
         self.columns: tuple[str, ...] = ()

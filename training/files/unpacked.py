@@ -11,7 +11,7 @@ import lzma
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +32,9 @@ from lorasweep.training.files.encodings import (
 Value = TypeVar("Value")
 
 PACKED = (".gz", ".xz", ".zip")
+
+MOST_UNPACKED = 2 * 2**30
+"""Bytes that a zip of one hundredth of their size may unpack to: text shrinks to a tenth, a bomb to a thousandth."""
 
 _UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _FIRST_BYTES = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\x00": ".xz"}
@@ -161,6 +164,16 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
     return Source(str(path), suffix, lambda: file.open("rb"), str(file))
 
 
+def check_unpacked_size(path: str, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse members of a zip that would fill the memory: `DataError`, with their size."""
+    size, packed = sum(entry.file_size for entry in members), sum(entry.compress_size for entry in members)
+    if size > MOST_UNPACKED and size > 100 * packed:
+        raise DataError(
+            f"{path} unpacks from {packed / 2**20:,.0f} MiB to {size / 2**30:,.1f} GiB, as no text does; unpack it "
+            "yourself and name the file, if that is right"
+        )
+
+
 def standard_input() -> Source:
     """The lines of standard input, read like those of a text file."""
     content = sys.stdin.buffer.read() if sys.stdin is not None else b""
@@ -198,6 +211,7 @@ def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
                     f"{path} holds {content} where one is wanted; unpack it and name one file "
                     f"({', '.join(formats)})"
                 )
+            check_unpacked_size(path, [archive.getinfo(tables[0])])
             archive.open(tables[0]).close()  # an encrypted one is refused here
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(

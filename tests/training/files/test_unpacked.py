@@ -53,7 +53,7 @@ def test_a_packed_file_may_have_any_name(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (zipped("a.csv"), "is a .zip archive by its content; rename it to {}.zip"),
-        (zipped("[Content_Types].xml"), "is a spreadsheet by its content; save its sheet as CSV in UTF-8"),
+        (zipped("[Content_Types].xml"), "is a spreadsheet by its content; rename it to"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "is a spreadsheet by its content"),
         (b"PAR1" + bytes(99), "is a Parquet file by its content; rename it to"),
         (bz2.compress(CSV), "is packed by bzip2, which is not read; unpack it first, with bunzip2"),
