@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,7 +13,7 @@ from lorasweep.training.data.dates import read_dates
 from lorasweep.training.data.label_map import load_label_map
 from lorasweep.training.data.labels import sorted_labels, whole_numbers
 from lorasweep.training.data.sources import SAMPLE_SOURCE as SAMPLE_SOURCE
-from lorasweep.training.data.sources import find_sources, read_sources
+from lorasweep.training.data.sources import find_sources, read_sources, source_name
 from lorasweep.training.data.splits import (
     ENOUGH_VALIDATION_ROWS,
     SPLITS,
@@ -106,7 +105,7 @@ def load_dataset(
         label_names=label_names,
         text_columns=text,
         label_column=label,
-        source=" + ".join(Path(source).name for source in sources.values()) or SAMPLE_SOURCE,
+        source=" + ".join(map(source_name, sources.values())) or SAMPLE_SOURCE,
         fingerprint=fingerprint(splits, label_names),
         rows_read=rows_read,
         dropped={reason: count for reason, count in dropped.items() if count},

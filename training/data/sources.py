@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
 from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.files.download import address_name, as_address
 from lorasweep.training.files.tables import WHOLE, Table, read_tables, table_of
 from lorasweep.training.settings import DataSettings
 
@@ -31,6 +33,11 @@ def find_sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]
         for split, path in zip(SPLITS, paths, strict=True)
         if path is not None or split in frames
     }
+
+
+def source_name(source: str) -> str:
+    """What plans and cards call a path: its last part; of an address without the query, which may hold a key."""
+    return Path(address_name(source) if as_address(source) else source).name or source
 
 
 def read_sources(

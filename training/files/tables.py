@@ -18,6 +18,7 @@ import pyarrow as pa
 from lorasweep.training.errors import DataError
 from lorasweep.training.files.cells import mended
 from lorasweep.training.files.delimiters import as_delimiter
+from lorasweep.training.files.download import address_name, as_address
 from lorasweep.training.files.encodings import UTF8, as_encoding
 from lorasweep.training.files.formats import FORMATS, TEXT, delimited
 from lorasweep.training.files.unpacked import Source, find_source, table_format
@@ -73,7 +74,7 @@ class RowStream:
         encoding: str | None = None,
     ) -> None:
         self.source, self.given, self.format = source, given, FORMATS[source.suffix]
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = (source.note,) if source.note else ()
         if delimiter is not None:
             if not self.format.is_delimited:
                 raise DataError(f"{source.name}: --delimiter is for CSV and TSV files; leave it out")
@@ -98,7 +99,7 @@ class RowStream:
             # Once, not at each of several readings.
             self.source = replace(source, encoding=source.guessed_encoding())
             if self.source.encoding != UTF8:
-                self.notes = (
+                self.notes += (
                     f"{source.name} is read as {self.source.encoding}, by its bytes; "
                     "if letters are wrong, name another --encoding",
                 )
@@ -243,7 +244,7 @@ def open_table(
     Raises:
         DataError: as `read_table` does, and for any JSON row that cannot be read.
     """
-    formats = (TEXT,) if table_format(path) == TEXT else TABLES
+    formats = (TEXT,) if table_format(address_name(as_address(path)) or path) == TEXT else TABLES
     stream = RowStream(find_source(path, formats), columns, delimiter, encoding)
     stream.scan()
     return stream

@@ -13,13 +13,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from lorasweep.training.errors import DataError, shown
 from lorasweep.training.files.content import HEAD, refuse_other_content
+from lorasweep.training.files.download import address_name, as_address, download
 from lorasweep.training.files.encodings import (
     UTF8,
     clean_command,
@@ -52,6 +53,7 @@ class Source:
         path: the path as given; empty for standard input.
         member: the table's name in the zip at `path`.
         encoding: of its text, by Python's name; found out at each opening where it is empty.
+        note: what the user should know of where it comes from; else empty.
         part: which of several tables in the file is meant; empty for all of it.
     """
 
@@ -61,6 +63,7 @@ class Source:
     path: str = ""
     member: str = ""
     encoding: str = ""
+    note: str = ""
     part: str = ""
 
     @contextmanager
@@ -142,8 +145,17 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
     """The file at `path`, or the one file in the zip at `path`, whose suffix is one of `formats`.
 
     Raises `DataError` for a path that is no readable file, another suffix, an empty file, and a zip that
-    does not hold exactly one file of those formats.
+    does not hold exactly one file of those formats. An address of the web is downloaded, once.
     """
+    name, note = str(path), ""
+    if address := as_address(path):
+        path, note = download(address, (*formats, *PACKED))
+        name = address_name(address)
+    source = _local_source(path, name, formats)
+    return replace(source, note=note)
+
+
+def _local_source(path: str | Path, name: str, formats: tuple[str, ...]) -> Source:
     try:
         file, suffix = Path(path).expanduser(), table_format(path)
         if file.is_dir():
@@ -160,8 +172,8 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(str(path), error) from None
     if suffix == ".zip":
-        return _member(file, str(path), formats)
-    return Source(str(path), suffix, lambda: file.open("rb"), str(file))
+        return _member(file, name, formats)
+    return Source(name, suffix, lambda: file.open("rb"), str(file))
 
 
 def check_unpacked_size(path: str, members: Sequence[zipfile.ZipInfo]) -> None:
