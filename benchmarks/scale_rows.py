@@ -19,7 +19,8 @@ from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, pr
 
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.files.tables import Table, read_tables
+from lorasweep.training.files.tables import Table
+from lorasweep.training.files.whole_tables import read_tables
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.settings import MINILM, DataSettings, TrainingSettings
 

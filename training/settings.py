@@ -35,7 +35,9 @@ class DataSettings(Settings):
     """Where the texts are, which columns count, and how the rows are split."""
 
     path: str | None = Field(
-        None, description="File of texts and labels; the embedded sample news if none is given."
+        None,
+        description="File of texts and labels, its web address, a folder of Parquet files, or a data set's name on the "
+        "Hugging Face hub; the embedded sample news if none is given.",
     )
     validation_path: str | None = Field(
         None, description="File of validation rows; otherwise they are split off the training rows."

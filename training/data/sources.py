@@ -10,7 +10,8 @@ import pandas as pd
 from lorasweep.training.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from lorasweep.training.errors import DataError, SettingsError, shown
 from lorasweep.training.files.download import address_name, as_address
-from lorasweep.training.files.tables import WHOLE, Table, read_tables, table_of
+from lorasweep.training.files.tables import Table, table_of
+from lorasweep.training.files.whole_tables import WHOLE, kind_of, read_tables
 from lorasweep.training.settings import DataSettings
 
 SAMPLE_SOURCE = "sample news (made up)"
@@ -37,6 +38,8 @@ def find_sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]
 
 def source_name(source: str) -> str:
     """What plans and cards call a path: its last part; of an address without the query, which may hold a key."""
+    if kind_of(source) == "hub":
+        return source
     return Path(address_name(source) if as_address(source) else source).name or source
 
 

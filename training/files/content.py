@@ -9,7 +9,7 @@ from lorasweep.training.errors import DataError
 HEAD = 64
 """First bytes of a file that are looked at."""
 
-PARQUET, EXCEL = ".parquet", ".xlsx"
+PARQUET, ARROW, EXCEL = ".parquet", ".arrow", ".xlsx"
 # The first entries of an .xlsx and an .ods, which are zips.
 _EXCEL = (b"[Content_Types].xml", b"_rels/", b"xl/", b"docProps/")
 _OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis"
@@ -27,7 +27,7 @@ def refuse_other_content(path: str, suffix: str, head: bytes) -> None:
     Raises:
         DataError: what it is, and what to do.
     """
-    if suffix == PARQUET:
+    if suffix in (PARQUET, ARROW):
         return
     zipped = head.startswith(b"PK\x03\x04")
     if head.startswith(_OLD_EXCEL):

@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 import pyarrow as pa
 
+from lorasweep.training.files.arrow import read_arrow
 from lorasweep.training.files.cells import Writer
 from lorasweep.training.files.delimited import read_delimited, write_delimited
 from lorasweep.training.files.excel import excel_splits, read_excel
@@ -74,6 +75,7 @@ FORMATS = {
     ".json": Format(read_json, splits=json_splits, loader="json"),
     ".ndjson": Format(read_json, splits=json_splits, loader="json"),
     ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
+    ".arrow": Format(read_arrow, is_text=False, loader="arrow"),
     ".xlsx": Format(read_excel, has_header_line=True, is_text=False, splits=excel_splits),
     ".txt": Format(read_text, loader="text"),
 }

@@ -28,9 +28,6 @@ TABLES = tuple(suffix for suffix in FORMATS if suffix != TEXT)
 MAX_BAD_SHARE = 0.05
 """Share of a JSON file's rows that may be unreadable before the file itself is refused."""
 
-WHOLE = ""
-"""In place of a split's name: the table of a file without splits."""
-
 CHUNK_ROWS = 2048
 """Rows read at once: enough that sorting them by length leaves batches with little padding."""
 
@@ -167,64 +164,6 @@ class RowStream:
         self.rows = rows
 
 
-def read_table(
-    path: str | Path,
-    columns: tuple[str, ...] = (),
-    max_bad_share: float = MAX_BAD_SHARE,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-) -> Table:
-    """Read a whole file, which holds one table.
-
-    `columns` names the columns of a CSV or TSV that has no header line, `delimiter` is what separates them where
-    that is not the suffix's comma or tab, `encoding` that of the text, which is found out if left out. JSON values
-    keep their Python type, CSV and TSV values are strings and nothing in them counts as missing, so the label "NA"
-    stays itself.
-
-    Raises `DataError` for a path that is no readable file, an unknown suffix, a file that is empty or not
-    what its suffix says, text that is not of its encoding, a zip without exactly one table, `columns` that do not
-    fit, and JSON of which more than `max_bad_share` cannot be read.
-    """
-    tables = read_tables(path, columns, max_bad_share, delimiter, encoding)
-    if WHOLE not in tables:
-        raise DataError(
-            f"{path} holds the splits {', '.join(tables)} where one table is wanted; write its rows to a file"
-        )
-    return tables[WHOLE]
-
-
-def read_tables(
-    path: str | Path,
-    columns: tuple[str, ...] = (),
-    max_bad_share: float = MAX_BAD_SHARE,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-) -> dict[str, Table]:
-    """Read all of a file that may hold splits: each split's table by its name, else the one table as `WHOLE`.
-
-    Arguments and errors are those of `read_table`.
-    """
-    stream = RowStream(find_source(path, TABLES), columns, delimiter, encoding)
-    splits = stream.format.splits(stream.source) if stream.format.splits is not None else {}
-    if not splits:
-        return {WHOLE: _read(stream, max_bad_share)}
-    tables = {}
-    for split, part in splits.items():
-        source = replace(stream.source, part=part, name=f"{stream.source.name}, {part}")
-        table = _read(RowStream(source, columns, delimiter, encoding), max_bad_share)
-        tables[split] = replace(table, notes=stream.notes)
-    return tables
-
-
-def _read(stream: RowStream, max_bad_share: float) -> Table:
-    frames = list(stream.frames(SCAN_ROWS, max_bad_share))
-    names = tuple(frames[0].columns)
-    if any(tuple(frame.columns) != names for frame in frames):
-        names = tuple(dict.fromkeys(name for frame in frames for name in frame.columns))
-    frame = pd.concat([_aligned(frame, names) for frame in frames], ignore_index=True)
-    return Table(frame, stream.source.name, stream.unreadable, stream.header_guessed, stream.notes)
-
-
 def open_table(
     path: str | Path,
     columns: tuple[str, ...] = (),
@@ -248,6 +187,14 @@ def open_table(
     stream = RowStream(find_source(path, formats), columns, delimiter, encoding)
     stream.scan()
     return stream
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The frames of one file, or of several, one below the other; each may lack columns."""
+    names = tuple(frames[0].columns)
+    if any(tuple(frame.columns) != names for frame in frames):
+        names = tuple(dict.fromkeys(name for frame in frames for name in frame.columns))
+    return pd.concat([_aligned(frame, names) for frame in frames], ignore_index=True)
 
 
 def table_of(frame: pd.DataFrame, name: str = "DataFrame") -> Table:

@@ -12,7 +12,7 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.data.summary import data_notes, describe, summary_lines
 from lorasweep.training.errors import DataError, LorasweepError, SettingsError
-from lorasweep.training.files.tables import read_table
+from lorasweep.training.files.whole_tables import read_table
 from lorasweep.training.settings import DataSettings
 
 

@@ -13,7 +13,8 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import DataError
 from lorasweep.training.files import download
-from lorasweep.training.files.tables import open_table, read_table
+from lorasweep.training.files.tables import open_table
+from lorasweep.training.files.whole_tables import read_table
 from lorasweep.training.settings import DataSettings
 
 CSV = b"text,label\n" + b"".join(b"text %d,%s\n" % (n, b"ab"[n % 2 : n % 2 + 1]) for n in range(60))

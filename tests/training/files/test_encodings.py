@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lorasweep.training.errors import DataError, SettingsError
-from lorasweep.training.files.tables import open_table, read_table
+from lorasweep.training.files.tables import open_table
 from lorasweep.training.files.unpacked import find_source
+from lorasweep.training.files.whole_tables import read_table
 
 TEXTS = {
     "cp1252": "Le café était fermé hier soir, “vraiment”",

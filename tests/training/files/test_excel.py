@@ -14,7 +14,8 @@ from openpyxl import Workbook
 from lorasweep.training.data.columns import strings
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import open_table, read_table, read_tables
+from lorasweep.training.files.tables import open_table
+from lorasweep.training.files.whole_tables import read_table, read_tables
 from lorasweep.training.settings import DataSettings
 
 Rows = Sequence[Sequence[Any]]

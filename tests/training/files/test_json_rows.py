@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import WHOLE, open_table, read_table, read_tables
+from lorasweep.training.files.tables import open_table
+from lorasweep.training.files.whole_tables import WHOLE, read_table, read_tables
 
 ROWS = [{"text": "one", "label": "a"}, {"text": "two", "label": "b"}]
 

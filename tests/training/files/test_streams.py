@@ -19,7 +19,8 @@ import pytest
 
 from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import RowStream, Table, open_table, read_table
+from lorasweep.training.files.tables import RowStream, Table, open_table
+from lorasweep.training.files.whole_tables import read_table
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},

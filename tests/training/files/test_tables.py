@@ -11,7 +11,8 @@ import pytest
 
 from lorasweep.training.data.columns import strings
 from lorasweep.training.errors import DataError, SettingsError
-from lorasweep.training.files.tables import Table, open_table, read_table, table_of
+from lorasweep.training.files.tables import Table, open_table, table_of
+from lorasweep.training.files.whole_tables import read_table
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},

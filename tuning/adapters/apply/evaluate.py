@@ -18,7 +18,8 @@ from lorasweep.training.data.columns import find_label, find_text, strings, text
 from lorasweep.training.data.labels import known_labels
 from lorasweep.training.data.splits import TEST
 from lorasweep.training.errors import DataError, SettingsError, counted, shown
-from lorasweep.training.files.tables import WHOLE, read_tables, table_of
+from lorasweep.training.files.tables import table_of
+from lorasweep.training.files.whole_tables import WHOLE, read_tables
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
     BINS,
