@@ -63,6 +63,9 @@ class DataSettings(Settings):
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."
     )
+    group: str | None = Field(
+        None, description="Column such as an author or a patient, whose rows stay on one side of every split."
+    )
     split_by: Literal["random", "date"] = Field(
         "random", description="Split at random, stratified, or by date with the newest rows as the test."
     )

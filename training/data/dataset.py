@@ -61,6 +61,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """What was found out about the files and may be wrong, a sentence each."""
 
+    group_column: str = ""
+    """Column of which no two splits share a value; empty without one."""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Split → its groups; empty without a column of groups."""
+
     def splits(self) -> dict[str, Texts]:
         """ "train", "validation" and "test", in this order."""
         return {"train": self.train, "validation": self.validation, "test": self.test}

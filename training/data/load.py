@@ -58,7 +58,7 @@ def load_dataset(
             notes.append(f"{tables[split].name} has no labels and is left out")
             del tables[split]
     rows = pd.concat(
-        [_rows(table, text, label, data_settings.split_column, split) for split, table in tables.items()],
+        [_rows(table, text, label, data_settings, split) for split, table in tables.items()],
         ignore_index=True,
     )
     if date is not None:
@@ -66,7 +66,8 @@ def load_dataset(
     given = [split for split in (VALIDATION, TEST) if (rows["split"] == split).any()]
     dropped = {"not a JSON object": sum(table.unparsable for table in tables.values())}
     rows_read = len(rows) + dropped["not a JSON object"]
-    for column in ("text", "label"):
+    group = data_settings.group
+    for column in ("text", "label", *(("group",) if group is not None else ())):
         dropped[f"no {column}"] = int((rows[column] == "").sum())
         rows = rows[rows[column] != ""]
     # Over all splits, of which each may come from a file that writes numbers in its own way.
@@ -79,7 +80,7 @@ def load_dataset(
         dropped["no readable date"] = undated(rows["date"], main, date)
         division = divide_by_date(rows[rows["date"].notna()], f"{main.name}, column {date!r}")
     else:
-        division = divide(rows, given, seed, data_settings.keep_small_classes)
+        division = divide(rows, given, seed, data_settings.keep_small_classes, group)
     dropped |= division.dropped
     rows = division.rows
     for split, size, flag in (
@@ -114,6 +115,8 @@ def load_dataset(
         merged_by=label_map.name if label_map is not None else "",
         original_names=originals,
         notes=tuple(dict.fromkeys(notes)),
+        group_column=group or "",
+        groups={} if group is None else rows.groupby("split")["group"].nunique().reindex(SPLITS).to_dict(),
     )
 
 
@@ -130,15 +133,16 @@ def _validation_limit(data_settings: DataSettings, rows: pd.DataFrame) -> int | 
 
 def _columns(table: Table, data_settings: DataSettings) -> tuple[tuple[str, ...], str, str | None]:
     """The text columns, the label column, and the date column of a split by date."""
-    split_column = data_settings.split_column
-    named = [data_settings.label, split_column, data_settings.date]
+    split_column, group = data_settings.split_column, data_settings.group
+    named = [data_settings.label, split_column, data_settings.date, group]
     text = find_text(table, data_settings.text, taken=[name for name in named if name is not None])
-    label = find_label(table, data_settings.label, taken=[*text, split_column or ""])
+    label = find_label(table, data_settings.label, taken=[*text, split_column or "", group or ""])
     date = None
     if data_settings.split_by == "date":
         date = find_date(table, data_settings.date, taken=[*text, label])
-    others = {"--split-column": split_column, "--date": date}
-    if label in text or any(column in (*text, label) for column in others.values()):
+    others = {"--split-column": split_column, "--date": date, "--group": group}
+    used = [*text, label, *filter(None, others.values())]
+    if len(set(used)) < len(used):
         also = "".join(f", {flag} {column!r}" for flag, column in others.items() if column is not None)
         raise SettingsError(
             f"--text {shown(text)}, --label {label!r}{also} name a column twice; each has a column of its own"
@@ -147,15 +151,23 @@ def _columns(table: Table, data_settings: DataSettings) -> tuple[tuple[str, ...]
 
 
 def _rows(
-    table: Table, text: tuple[str, ...], label: str, split_column: str | None, split: str
+    table: Table, text: tuple[str, ...], label: str, data_settings: DataSettings, split: str
 ) -> pd.DataFrame:
-    """A file's rows as `text`, `pair`, `label` and `split`."""
+    """A file's rows as `text`, `pair`, `label`, `split` and, where a column of groups is named, `group`."""
     texts, pairs = _texts(table, text)
     labels = strings(table, label, "--label")
     if not any(labels):
         raise DataError(f"{table.name}: column {label!r} is empty in every row; name another with --label")
+    split_column, group = data_settings.split_column, data_settings.group
     splits = [split] * len(texts) if split_column is None else _split_values(table, split_column)
-    return pd.DataFrame({"text": texts, "pair": pairs, "label": labels, "split": splits}, dtype=object)
+    columns = {"text": texts, "pair": pairs, "label": labels, "split": splits}
+    if group is not None:
+        columns["group"] = strings(table, group, "--group")
+        if not any(columns["group"]):
+            raise DataError(
+                f"{table.name}: column {group!r} is empty in every row; name another with --group"
+            )
+    return pd.DataFrame(columns, dtype=object)
 
 
 def _texts(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -110,6 +110,10 @@ def _check(
         raise SettingsError(
             f"--split-by date makes the splits itself, and {shown(given)} brings splits; leave one of them out"
         )
+    if data_settings.split_by == "date" and data_settings.group is not None:
+        raise SettingsError(
+            f"--split-by date splits at dates, which --group {data_settings.group} would cross; leave one of them out"
+        )
     if data_settings.split_by != "date" and data_settings.date is not None:
         raise SettingsError(
             f"--date {data_settings.date} is for a split by date; add --split-by date, or leave it out"

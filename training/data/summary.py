@@ -48,6 +48,9 @@ class Summary:
     """Groups of labels that look alike → rows; classes that were left out are among them."""
     notes: tuple[str, ...] = ()
     """What was found out about the files and may be wrong, a sentence each."""
+    group_column: str = ""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Split → its groups; no two splits share one."""
 
 
 def describe(dataset: Dataset) -> Summary:
@@ -72,6 +75,8 @@ def describe(dataset: Dataset) -> Summary:
         merged=_merged(dataset),
         similar=_similar(dataset, counts),
         notes=dataset.notes,
+        group_column=dataset.group_column,
+        groups=dataset.groups,
     )
 
 
@@ -100,6 +105,8 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.dates:
         spans = [f"{split} {first} to {last}" for split, (first, last) in summary.dates.items()]
         lines.append("split by date: " + ", ".join(spans))
+    if summary.groups:
+        lines.append(f"groups by {summary.group_column}, each in one split: " + _counted(summary.groups))
     lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
     lines.append(
@@ -122,7 +129,8 @@ def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
     if dropped := {w: n for w, n in summary.dropped.items() if limited or not w.startswith("beyond ")}:
         lines.append("dropped: " + _counted(dropped))
     if summary.left_out_classes:
-        why = "no training row" if summary.dates else "too few rows for every split"
+        unit = "groups" if summary.groups else "rows"
+        why = "no training row" if summary.dates else f"too few {unit} for every split"
         lines.append(f"classes left out ({why}): " + _label_counts(summary.left_out_classes))
     return lines
 
