@@ -108,7 +108,9 @@ def test_a_group_in_two_given_splits_is_named() -> None:
     ):
         check_groups(rows, "author", 0)
     rows.loc[rows.index[rows["group"] == "author 2"][0], "split"] = "test"
-    with pytest.raises(DataError, match=r"(train and test|test and train), and 1 other group, too; keep each"):
+    with pytest.raises(
+        DataError, match=r"(train and test|test and train), and 1 other group, too; keep each"
+    ):
         check_groups(rows, "author", 0)
 
 
