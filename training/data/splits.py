@@ -115,7 +115,7 @@ def divide(
     for split in carved:
         if not (rows["split"] == split).any():
             raise DataError(
-                f"no class has the {1 + len(carved)} training rows from which a {split} split can be carved; "
+                f"no class has the {1 + len(carved)} training {'rows' if group is None else 'groups'} from which a {split} split can be carved; "
                 "add rows or name a file with that split"
             )
     return Division(rows, dropped, left_out)

@@ -190,6 +190,18 @@ def test_a_class_of_too_few_groups_is_left_out(tmp_path: Path, keep: bool) -> No
         )
 
 
+def test_a_class_that_training_does_not_see_is_left_out(tmp_path: Path) -> None:
+    """Even where small classes are kept: nothing could learn it."""
+    rows = frame(30, 600).assign(label=lambda rows: rows["author"].str.replace("author", "by"))
+    settings = DataSettings(path=written(tmp_path / "a.csv", rows), group="author", keep_small_classes=True)
+    with pytest.raises(DataError, match="no class has the 3 training groups"):
+        load_dataset(settings, 0)
+    rows.loc[::2, "label"] = "any"
+    dataset = load_dataset(settings.model_copy(update={"path": written(tmp_path / "b.csv", rows)}), 0)
+    assert dataset.left_out_classes
+    assert set(range(len(dataset.label_names))) == set(dataset.train.labels.tolist())
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

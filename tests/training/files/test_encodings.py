@@ -145,6 +145,12 @@ def test_a_broken_byte_in_a_utf8_file_is_no_other_encoding(tmp_path: Path) -> No
     assert read(tmp_path / "two {words}-utf8.csv").endswith("fermé\nbroken \n")
 
 
+def test_two_encodings_in_one_file_are_not_read_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "text\ncafé\n".encode() + "fermé\n".encode("cp1252") * 9)
+    assert "line 3: not UTF-8 text (byte 0xe9), but other lines are" in refusal(path)
+    assert read_table(path, encoding="cp1252").frame["text"].tolist() == ["cafÃ©", *["fermé"] * 9]
+
+
 def test_a_broken_first_line_makes_no_other_encoding_of_a_utf8_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", b"text\nbroken \xe9\n" + "café\nfermé\ndéjà\n".encode())
     assert "line 2: not UTF-8 text (byte 0xe9), but other lines are" in refusal(path)

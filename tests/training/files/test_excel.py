@@ -65,6 +65,16 @@ def test_blank_rows_sheets_and_columns_do_not_count(tmp_path: Path) -> None:
     assert table.frame.to_dict("records") == [{"text": "one", "label": "a"}, {"text": "two", "label": "b"}]
 
 
+def test_a_size_of_the_sheet_that_is_wrong_is_not_believed(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", Sheet1=ROWS)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            assert name != "xl/worksheets/sheet1.xml" or b'<dimension ref="A1:B4"' in content
+            new.writestr(name, content.replace(b'<dimension ref="A1:B4"', b'<dimension ref="A1:A2"'))
+    assert read_table(tmp_path / "b.xlsx").frame.equals(read_table(path).frame)
+
+
 def test_a_sheet_without_a_header_line(tmp_path: Path) -> None:
     path = workbook(tmp_path / "a.xlsx", Sheet1=[("one", "a"), ("two", "b")])
     assert read_table(path, ("text", "label")).frame["text"].tolist() == ["one", "two"]

@@ -115,7 +115,7 @@ def test_a_folder_of_parquet_files(tmp_path: Path, names: dict[str, list[str]]) 
             path.parent.mkdir(parents=True, exist_ok=True)
             made(3, f"{split} {number}").to_parquet(path)
     (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache" / "other.parquet").write_bytes(b"")
+    (tmp_path / ".cache" / "train.parquet").write_bytes(b"")
     (tmp_path / "README.md").write_text("# Data")
     tables = read_tables(tmp_path)
     assert {split: table.frame["text"].tolist() for split, table in tables.items()} == {
