@@ -34,7 +34,7 @@ def load_dataset(
 ) -> Dataset:
     """Read, clean and split rows; the same settings, rows and seed give the same splits in the same order.
 
-    Rows without a text or a label are dropped (of two text columns one may be empty: the other is then the
+    Rows without a text, a label or a group are dropped (of two text columns one may be empty: the other is then the
     text). Where all labels are whole numbers, "5.0" is "5". Labels are merged. Duplicate texts, small classes
     and missing splits are left to `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in
     a split, in `dropped` or in `left_out_classes`.
@@ -54,7 +54,7 @@ def load_dataset(
     notes = [note for table in tables.values() for note in table.notes]
     for split in [split for split in tables if split not in sources and split != TRAIN]:
         # Test splits of competitions hide their labels.
-        if not any(strings(tables[split], label, "--label")):
+        if label not in tables[split].frame or not any(strings(tables[split], label, "--label")):
             notes.append(f"{tables[split].name} has no labels and is left out")
             del tables[split]
     rows = pd.concat(

@@ -112,10 +112,11 @@ def divide(
         left_out |= {label: int(uncarved[label]) for label in missing}
         rows = rows[~rows["label"].isin(missing)]
         at_least_two(rows["label"].unique().tolist(), left_out)
+    unit = "rows" if group is None else "groups"
     for split in carved:
         if not (rows["split"] == split).any():
             raise DataError(
-                f"no class has the {1 + len(carved)} training {'rows' if group is None else 'groups'} from which a {split} split can be carved; "
+                f"no class has the {1 + len(carved)} training {unit} from which a {split} split can be carved; "
                 "add rows or name a file with that split"
             )
     return Division(rows, dropped, left_out)

@@ -165,10 +165,11 @@ def test_a_file_of_splits_as_one_split(tmp_path: Path) -> None:
         load_dataset(DataSettings(path=splits_json(tmp_path / "test.json", test=8)), 0)
 
 
-def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [{"text": "x", "label": None}, {"text": "x"}])
+def test_a_test_split_without_labels_is_left_out(tmp_path: Path, hidden: dict[str, Any]) -> None:
     rows = [{"text": f"t{number}", "label": "ab"[number % 2]} for number in range(40)]
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"train": rows, "test": [row | {"label": None} for row in rows]}))
+    path.write_text(json.dumps({"train": rows, "test": [hidden] * 9}))
     dataset = load_dataset(DataSettings(path=str(path)), 0)
     assert (len(dataset.test), dataset.notes) == (4, (f"{path}, test has no labels and is left out",))
 
