@@ -19,7 +19,8 @@ from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, pr
 
 from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.files.tables import Table, read_table
+from lorasweep.training.files.tables import Table
+from lorasweep.training.files.whole_tables import read_tables
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.settings import MINILM, DataSettings, TrainingSettings
 
@@ -90,17 +91,17 @@ def row_costs(path: Path, text: tuple[str, ...]) -> RowCosts:
     tokenizer = load_tokenizer(resolve_base_model(MINILM))
     reading = 0.0
 
-    def timed(*arguments: Any) -> Table:
+    def timed(*arguments: Any, **options: Any) -> dict[str, Table]:
         nonlocal reading
         began = time.perf_counter()
-        table = read_table(*arguments)
+        tables = read_tables(*arguments, **options)
         reading += time.perf_counter() - began
-        return table
+        return tables
 
     forget_peak()
     before = resident()
     began = time.perf_counter()
-    with patch("lorasweep.training.data.load.read_table", timed):
+    with patch("lorasweep.training.data.sources.read_tables", timed):
         dataset = load_dataset(DataSettings(path=str(path), text=text, label="category"), 0)
     loaded = time.perf_counter()
     encoded = encode_dataset(dataset, tokenizer, TrainingSettings().max_length)

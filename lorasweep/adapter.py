@@ -85,6 +85,7 @@ class Adapter:
         label: str | None = None,
         columns: Sequence[str] = (),
         delimiter: str | None = None,
+        encoding: str | None = None,
     ) -> FileEvaluation:
         """Score labelled rows: accuracy, macro-F1, loss, each class, calibration, confusions.
 
@@ -94,6 +95,7 @@ class Adapter:
             label: the label column; recognised if left out.
             columns: names for a CSV or TSV file without a header line.
             delimiter: what separates the columns of a CSV or TSV file, if not the suffix's comma or tab.
+            encoding: of a text file; its bytes tell if left out.
 
         Raises:
             DataError: rows that cannot be read, or no label that the adapter knows.
@@ -115,6 +117,7 @@ class Adapter:
             label=label,
             columns=tuple(columns),
             delimiter=delimiter,
+            encoding=encoding,
         )
 
     def __repr__(self) -> str:

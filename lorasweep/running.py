@@ -52,7 +52,8 @@ def run(
     Without data it runs the demonstration: made-up news, MiniLM, a few minutes on two cores.
 
     Args:
-        data: a file or a DataFrame; (train, test) or (train, validation, test) of these; or a dict with these keys.
+        data: a file, a folder, a web address, a data set's name on the hub, or a DataFrame; (train, test) or
+            (train, validation, test) of these; or a dict with these keys.
         config: a YAML file of settings or a `SweepConfig`; options override it.
         mlruns: the folder of sweeps and of MLflow's record.
         extend: add trials to the sweep of this `name`; or a function that is asked whether to.

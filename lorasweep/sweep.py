@@ -175,6 +175,7 @@ class Sweep:
         label: str | None = None,
         columns: Sequence[str] = (),
         delimiter: str | None = None,
+        encoding: str | None = None,
     ) -> FileEvaluation:
         """Score the winner on labelled rows; see `Adapter.evaluate`.
 
@@ -182,7 +183,9 @@ class Sweep:
             >>> sweep.evaluate("rows.csv", text="text", label="label").rows
             60
         """
-        return self.adapter.evaluate(data, text=text, label=label, columns=columns, delimiter=delimiter)
+        return self.adapter.evaluate(
+            data, text=text, label=label, columns=columns, delimiter=delimiter, encoding=encoding
+        )
 
     def export(
         self,

@@ -35,7 +35,9 @@ class DataSettings(Settings):
     """Where the texts are, which columns count, and how the rows are split."""
 
     path: str | None = Field(
-        None, description="File of texts and labels; the embedded sample news if none is given."
+        None,
+        description="File of texts and labels, its web address, a folder of Parquet files, or a data set's name on the "
+        "Hugging Face hub; the embedded sample news if none is given.",
     )
     validation_path: str | None = Field(
         None, description="File of validation rows; otherwise they are split off the training rows."
@@ -47,15 +49,22 @@ class DataSettings(Settings):
         (), description="Text column, or two to read as a pair; usual names are recognised if none is given."
     )
     label: str | None = Field(
-        None, description="Label column; `category`, `label` or `class` is recognised if none is given."
+        None,
+        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given.",
     )
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
     delimiter: str | None = Field(
         None,
         description="What separates the columns of a CSV or TSV file, such as ';' or tab; otherwise its suffix tells.",
     )
+    encoding: str | None = Field(
+        None, description="Encoding of a text file, such as cp1252; otherwise its bytes tell."
+    )
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."
+    )
+    group: str | None = Field(
+        None, description="Column such as an author or a patient, whose rows stay on one side of every split."
     )
     split_by: Literal["random", "date"] = Field(
         "random", description="Split at random, stratified, or by date with the newest rows as the test."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -14,6 +15,7 @@ from lorasweep.command_line.options import (
     AsJson,
     Columns,
     Delimiter,
+    Encoding,
     LabelColumn,
     Mlruns,
     SweepName,
@@ -27,6 +29,8 @@ from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import console, next_steps, print_json
 
 Adapter = Annotated[Path, typer.Option("--adapter", help="An exported folder.", show_default=False)]
+log = logging.getLogger("lorasweep")
+
 TRY_IT = '"Markets rally as inflation cools"'
 
 
@@ -104,6 +108,7 @@ def predict(
     text_column: TextColumn = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
+    encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts with an exported adapter."""
@@ -119,7 +124,11 @@ def predict(
     if out is not None:
         check_output(out)
     # A broken file is refused before anybody has waited for the model.
-    rows = open_table(file, tuple(split_names(columns or "")), delimiter) if file is not None else None
+    rows = None
+    if file is not None:
+        rows = open_table(file, tuple(split_names(columns or "")), delimiter, encoding)
+        for note in rows.notes:
+            log.warning("%s", note)
     loaded = lorasweep.load(adapter)
     if rows is not None and out is not None:
         written = predict_file(loaded.classifier, rows, out, text=names, all_probabilities=all_probabilities)
@@ -141,6 +150,7 @@ def evaluate(
     label: LabelColumn = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
+    encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
@@ -153,6 +163,7 @@ def evaluate(
             label=label,
             columns=split_names(columns or ""),
             delimiter=delimiter,
+            encoding=encoding,
         )
     if as_json:
         print_json(evaluation_entries(evaluation))

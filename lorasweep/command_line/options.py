@@ -44,6 +44,12 @@ Delimiter = Annotated[
     str | None,
     typer.Option("--delimiter", help="What separates the columns of a CSV or TSV file.", show_default=False),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", help="Encoding of the file's text; its bytes tell if left out.", show_default=False
+    ),
+]
 
 Verb = Callable[..., None]
 

@@ -20,13 +20,15 @@ TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
     ("title", "text"),
     ("text",),
     ("sentence",),
+    ("review",),
     ("title",),
 )
 """Recognised as the texts when no column is named; the first that is present: HuffPost's, then usual ones."""
 
-LABEL_COLUMNS = ("category", "label", "class")
-DATE_COLUMNS = ("date",)
-"""Recognised when no column is named; a table with two of them is refused, not guessed at."""
+LABEL_COLUMNS = (("category", "label", "class"), ("labels", "target", "sentiment"))
+DATE_COLUMNS = (("date",),)
+"""Recognised when no column is named, the second names where none of the first is present; a table with two of
+them is refused, not guessed at."""
 
 
 def find_text(table: Table, text: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
@@ -56,11 +58,15 @@ def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
     return _find(table, date, "date", DATE_COLUMNS, taken)
 
 
-def _find(table: Table, name: str | None, kind: str, usual: tuple[str, ...], taken: Sequence[str]) -> str:
+def _find(
+    table: Table, name: str | None, kind: str, usual: tuple[tuple[str, ...], ...], taken: Sequence[str]
+) -> str:
     flag = f"--{kind}"
     if name is not None:
         return _present(table, name, flag)
-    free = [column for column in _names(table) if column not in taken and column.casefold() in usual]
+    present = [column for column in _names(table) if column not in taken]
+    found = ([column for column in present if column.casefold() in names] for names in usual)
+    free = next(filter(None, found), [])
     if len(free) > 1:
         raise DataError(f"{table.name}: {shown(free)} could each be the {kind}; choose one with {flag}")
     if not free:

@@ -58,6 +58,13 @@ class Dataset:
     """Name of the map that merged labels; empty without one."""
     original_names: tuple[str, ...] = ()
     """The labels before merging, in such an order; empty where no two became one."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the files and may be wrong, a sentence each."""
+
+    group_column: str = ""
+    """Column of which no two splits share a value; empty without one."""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Split → its groups; empty without a column of groups."""
 
     def splits(self) -> dict[str, Texts]:
         """ "train", "validation" and "test", in this order."""
@@ -102,7 +109,7 @@ class Dataset:
             rows = pd.read_parquet(folder / ROWS_FILE, engine="pyarrow")
             # An older version's folder lacks some fields, a later one's has others.
             facts: dict[str, Any] = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
-            for name in ("label_names", "text_columns", "original_names"):
+            for name in ("label_names", "text_columns", "original_names", "notes"):
                 facts[name] = tuple(facts.get(name, ()))
             facts["dates"] = {split: tuple(days) for split, days in facts.get("dates", {}).items()}
             names, originals = facts["label_names"], facts["original_names"]

@@ -12,7 +12,7 @@ from typing import Final
 from lorasweep.training.data.columns import strings
 from lorasweep.training.data.dates import read_dates
 from lorasweep.training.errors import DataError, shown
-from lorasweep.training.files.tables import read_table
+from lorasweep.training.files.whole_tables import read_table
 
 HANDLE: Final = "rmisra/news-category-dataset"
 """On Kaggle."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
@@ -13,6 +12,8 @@ from lorasweep.training.data.date_split import day_spans, divide_by_date, undate
 from lorasweep.training.data.dates import read_dates
 from lorasweep.training.data.label_map import load_label_map
 from lorasweep.training.data.labels import sorted_labels, whole_numbers
+from lorasweep.training.data.sources import SAMPLE_SOURCE as SAMPLE_SOURCE
+from lorasweep.training.data.sources import find_sources, read_sources, source_name
 from lorasweep.training.data.splits import (
     ENOUGH_VALIDATION_ROWS,
     SPLITS,
@@ -23,24 +24,9 @@ from lorasweep.training.data.splits import (
     stratified_part,
 )
 from lorasweep.training.errors import DataError, SettingsError, shown
-from lorasweep.training.files.tables import Table, read_table, table_of
+from lorasweep.training.files.split_names import SPLIT_VALUES, split_of
+from lorasweep.training.files.tables import Table
 from lorasweep.training.settings import DataSettings
-
-SAMPLE_SOURCE = "sample news (made up)"
-FRAME_NAMES = {
-    TRAIN: "DataFrame",
-    VALIDATION: "DataFrame of validation rows",
-    TEST: "DataFrame of test rows",
-}
-"""What messages call rows that a program has in memory, where they would name a path. As a path in settings
-"DataFrame" says that a sweep's rows were such."""
-
-SPLIT_VALUES = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
-}
-"""What a split column may hold, whatever its case."""
 
 
 def load_dataset(
@@ -48,7 +34,7 @@ def load_dataset(
 ) -> Dataset:
     """Read, clean and split rows; the same settings, rows and seed give the same splits in the same order.
 
-    Rows without a text or a label are dropped (of two text columns one may be empty: the other is then the
+    Rows without a text, a label or a group are dropped (of two text columns one may be empty: the other is then the
     text). Where all labels are whole numbers, "5.0" is "5". Labels are merged. Duplicate texts, small classes
     and missing splits are left to `splits.divide`, or to `date_split.divide_by_date`. Every row read ends up in
     a split, in `dropped` or in `left_out_classes`.
@@ -61,12 +47,18 @@ def load_dataset(
         SettingsError: settings contradict each other.
     """
     label_map = load_label_map(data_settings.merge_labels) if data_settings.merge_labels is not None else None
-    sources = _sources(data_settings, frames or {})
-    tables = _tables(data_settings, frames or {}, sources)
+    sources = find_sources(data_settings, frames or {})
+    tables = read_sources(data_settings, frames or {}, sources)
     main = next(iter(tables.values()))
     text, label, date = _columns(main, data_settings)
+    notes = [note for table in tables.values() for note in table.notes]
+    for split in [split for split in tables if split not in sources and split != TRAIN]:
+        # Test splits of competitions hide their labels.
+        if label not in tables[split].frame or not any(strings(tables[split], label, "--label")):
+            notes.append(f"{tables[split].name} has no labels and is left out")
+            del tables[split]
     rows = pd.concat(
-        [_rows(table, text, label, data_settings.split_column, split) for split, table in tables.items()],
+        [_rows(table, text, label, data_settings, split) for split, table in tables.items()],
         ignore_index=True,
     )
     if date is not None:
@@ -74,7 +66,8 @@ def load_dataset(
     given = [split for split in (VALIDATION, TEST) if (rows["split"] == split).any()]
     dropped = {"not a JSON object": sum(table.unparsable for table in tables.values())}
     rows_read = len(rows) + dropped["not a JSON object"]
-    for column in ("text", "label"):
+    group = data_settings.group
+    for column in ("text", "label", *(("group",) if group is not None else ())):
         dropped[f"no {column}"] = int((rows[column] == "").sum())
         rows = rows[rows[column] != ""]
     # Over all splits, of which each may come from a file that writes numbers in its own way.
@@ -87,7 +80,7 @@ def load_dataset(
         dropped["no readable date"] = undated(rows["date"], main, date)
         division = divide_by_date(rows[rows["date"].notna()], f"{main.name}, column {date!r}")
     else:
-        division = divide(rows, given, seed, data_settings.keep_small_classes)
+        division = divide(rows, given, seed, data_settings.keep_small_classes, group)
     dropped |= division.dropped
     rows = division.rows
     for split, size, flag in (
@@ -113,7 +106,7 @@ def load_dataset(
         label_names=label_names,
         text_columns=text,
         label_column=label,
-        source=" + ".join(Path(source).name for source in sources.values()) or SAMPLE_SOURCE,
+        source=" + ".join(map(source_name, sources.values())) or SAMPLE_SOURCE,
         fingerprint=fingerprint(splits, label_names),
         rows_read=rows_read,
         dropped={reason: count for reason, count in dropped.items() if count},
@@ -121,6 +114,9 @@ def load_dataset(
         dates=day_spans(rows) if date is not None else {},
         merged_by=label_map.name if label_map is not None else "",
         original_names=originals,
+        notes=tuple(dict.fromkeys(notes)),
+        group_column=group or "",
+        groups={} if group is None else rows.groupby("split")["group"].nunique().reindex(SPLITS).to_dict(),
     )
 
 
@@ -135,76 +131,18 @@ def _validation_limit(data_settings: DataSettings, rows: pd.DataFrame) -> int | 
     return max(data_settings.max_train_rows // 4, ENOUGH_VALIDATION_ROWS, classes)
 
 
-def _sources(data_settings: DataSettings, frames: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """The path of each split that is given, or what a frame is called; empty for the sample news."""
-    if unknown := sorted(set(frames) - set(SPLITS)):
-        raise SettingsError(f"{shown(unknown)} names no split; name the DataFrames {', '.join(SPLITS)}")
-    paths = (data_settings.path, data_settings.validation_path, data_settings.test_path)
-    return {
-        split: FRAME_NAMES[split] if path is None or split in frames else path
-        for split, path in zip(SPLITS, paths, strict=True)
-        if path is not None or split in frames
-    }
-
-
-def _tables(
-    data_settings: DataSettings, frames: Mapping[str, pd.DataFrame], sources: dict[str, str]
-) -> dict[str, Table]:
-    """The tables by the split that they hold; a single one that is still to be split counts as training."""
-    held_out = [source for split, source in sources.items() if split != TRAIN]
-    split_column = data_settings.split_column
-    given = [*held_out, *([split_column] if split_column is not None else [])]
-    if data_settings.split_by == "date" and given:
-        raise SettingsError(
-            f"--split-by date makes the splits itself, and {shown(given)} brings splits; leave one of them out"
-        )
-    if data_settings.split_by != "date" and data_settings.date is not None:
-        raise SettingsError(
-            f"--date {data_settings.date} is for a split by date; add --split-by date, or leave it out"
-        )
-    if TRAIN not in sources:
-        if held_out:
-            raise SettingsError(
-                f"{shown(held_out)} is given without training rows; name their file with --data"
-            )
-        from lorasweep.training.sample_news.sample import sample_news
-
-        return {TRAIN: Table(sample_news(), SAMPLE_SOURCE)}
-    if held_out and split_column is not None:
-        raise SettingsError(
-            f"the splits come from a column ({split_column!r}) or from files ({shown(held_out)}), "
-            "not from both; leave one of them out"
-        )
-    gone = [
-        source for split, source in sources.items() if source == FRAME_NAMES[TRAIN] and split not in frames
-    ]
-    if gone:
-        raise DataError(f"{gone[0]}: these rows were in memory; pass them again, or name a file with --data")
-    if frames and data_settings.columns:
-        raise SettingsError(
-            "--columns is for CSV and TSV without a header line; a DataFrame names its columns"
-        )
-    if frames and data_settings.delimiter is not None:
-        raise SettingsError("--delimiter is for CSV and TSV files; a DataFrame has none, leave it out")
-    return {
-        split: table_of(frames[split], source)
-        if split in frames
-        else read_table(source, data_settings.columns, delimiter=data_settings.delimiter)
-        for split, source in sources.items()
-    }
-
-
 def _columns(table: Table, data_settings: DataSettings) -> tuple[tuple[str, ...], str, str | None]:
     """The text columns, the label column, and the date column of a split by date."""
-    split_column = data_settings.split_column
-    named = [data_settings.label, split_column, data_settings.date]
+    split_column, group = data_settings.split_column, data_settings.group
+    named = [data_settings.label, split_column, data_settings.date, group]
     text = find_text(table, data_settings.text, taken=[name for name in named if name is not None])
-    label = find_label(table, data_settings.label, taken=[*text, split_column or ""])
+    label = find_label(table, data_settings.label, taken=[*text, split_column or "", group or ""])
     date = None
     if data_settings.split_by == "date":
         date = find_date(table, data_settings.date, taken=[*text, label])
-    others = {"--split-column": split_column, "--date": date}
-    if label in text or any(column in (*text, label) for column in others.values()):
+    others = {"--split-column": split_column, "--date": date, "--group": group}
+    used = [*text, label, *filter(None, others.values())]
+    if len(set(used)) < len(used):
         also = "".join(f", {flag} {column!r}" for flag, column in others.items() if column is not None)
         raise SettingsError(
             f"--text {shown(text)}, --label {label!r}{also} name a column twice; each has a column of its own"
@@ -213,15 +151,23 @@ def _columns(table: Table, data_settings: DataSettings) -> tuple[tuple[str, ...]
 
 
 def _rows(
-    table: Table, text: tuple[str, ...], label: str, split_column: str | None, split: str
+    table: Table, text: tuple[str, ...], label: str, data_settings: DataSettings, split: str
 ) -> pd.DataFrame:
-    """A file's rows as `text`, `pair`, `label` and `split`."""
+    """A file's rows as `text`, `pair`, `label`, `split` and, where a column of groups is named, `group`."""
     texts, pairs = _texts(table, text)
     labels = strings(table, label, "--label")
     if not any(labels):
         raise DataError(f"{table.name}: column {label!r} is empty in every row; name another with --label")
+    split_column, group = data_settings.split_column, data_settings.group
     splits = [split] * len(texts) if split_column is None else _split_values(table, split_column)
-    return pd.DataFrame({"text": texts, "pair": pairs, "label": labels, "split": splits}, dtype=object)
+    columns = {"text": texts, "pair": pairs, "label": labels, "split": splits}
+    if group is not None:
+        columns["group"] = strings(table, group, "--group")
+        if not any(columns["group"]):
+            raise DataError(
+                f"{table.name}: column {group!r} is empty in every row; name another with --group"
+            )
+    return pd.DataFrame(columns, dtype=object)
 
 
 def _texts(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -235,10 +181,10 @@ def _texts(table: Table, columns: tuple[str, ...]) -> tuple[list[str], list[str]
 
 def _split_values(table: Table, column: str) -> list[str]:
     values = strings(table, column, "--split-column")
-    unknown = sorted({value for value in values if value.casefold() not in SPLIT_VALUES})
+    unknown = sorted({value for value in values if not split_of(value)})
     if unknown:
         raise DataError(
             f"{table.name}, row {values.index(unknown[0]) + 1}: split column {column!r} holds "
             f"{shown(unknown, 8)}; it may hold {', '.join(SPLIT_VALUES)}"
         )
-    return [SPLIT_VALUES[value.casefold()] for value in values]
+    return list(map(split_of, values))

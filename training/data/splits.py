@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from lorasweep.training.data.group_split import (
+    carve_groups,
+    check_groups,
+    groups_of_classes,
+    incomplete_classes,
+)
 from lorasweep.training.errors import DataError, SettingsError, shown
-
-TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+from lorasweep.training.files.split_names import SPLITS as SPLITS
+from lorasweep.training.files.split_names import TEST as TEST
+from lorasweep.training.files.split_names import TRAIN as TRAIN
+from lorasweep.training.files.split_names import VALIDATION as VALIDATION
 
 CARVED_SHARE = 0.1
 """Share of each class's rows that goes into a carved split: 80/10/10 where neither is given."""
@@ -34,7 +42,13 @@ class Division:
     """Class too small for every split → its rows."""
 
 
-def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_classes: bool) -> Division:
+def divide(
+    rows: pd.DataFrame,
+    given: Collection[str],
+    seed: int,
+    keep_small_classes: bool,
+    group: str | None = None,
+) -> Division:
     """Drop duplicate texts, leave out small classes, carve the splits that are not `given`.
 
     `rows["split"]` holds "train" or one of the `given` splits ("validation", "test"). Texts are duplicates if
@@ -48,11 +62,18 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
     - A given split may hold only labels of the training rows, and (without `keep_small_classes`) must hold all
       of them: scores over other classes cannot be compared.
 
-    Raises `DataError` if a split has no rows or lacks a label, or fewer than two classes remain.
+    With `group`, a column's name for messages, no two splits share a value of `rows["group"]`. A class is then small
+    if it has too few groups, also for the splits that whole groups could be carved into; one without a training row
+    is left out in any case.
+
+    Raises `DataError` if a split has no rows or lacks a label, given splits share a group, or fewer than two classes
+    remain.
     """
     dropped: dict[str, int] = {}
-    rows = distinct(rows, given, dropped)
     carved = [split for split in (VALIDATION, TEST) if split not in given]
+    if group is not None:
+        check_groups(rows, group, len(carved))
+    rows = distinct(rows, given, dropped)
     for split in (TRAIN, *given):
         if not (rows["split"] == split).any():
             raise DataError(
@@ -68,7 +89,8 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
                 f"the {split} split holds {_labels(unknown)} that no usable training row has; add such "
                 "training rows or remove these"
             )
-    small = (counts.sum(axis=1) < len(SPLITS)) | (counts[TRAIN] < 1 + len(carved))
+    spread = counts[TRAIN] if group is None else groups_of_classes(rows).reindex(counts.index, fill_value=0)
+    small = (counts.sum(axis=1) < len(SPLITS)) | (spread < 1 + len(carved))
     left_out: dict[str, int] = {}
     if not keep_small_classes:
         for split in given:
@@ -81,11 +103,20 @@ def divide(rows: pd.DataFrame, given: Collection[str], seed: int, keep_small_cla
         left_out = {str(label): int(count) for label, count in counts[small].sum(axis=1).items()}
         rows = rows[~rows["label"].isin(left_out)]
         at_least_two(counts.index[~small].tolist(), left_out)
-    rows = _carve(rows, carved, seed)
+    if group is None:
+        rows = _carve(rows, carved, seed)
+    else:
+        rows = carve_groups(rows, carved, CARVED_SHARE, seed)
+        missing = incomplete_classes(rows, (TRAIN,) if keep_small_classes else (TRAIN, *carved))
+        uncarved = rows.loc[rows["label"].isin(missing), "label"].value_counts()
+        left_out |= {label: int(uncarved[label]) for label in missing}
+        rows = rows[~rows["label"].isin(missing)]
+        at_least_two(rows["label"].unique().tolist(), left_out)
+    unit = "rows" if group is None else "groups"
     for split in carved:
         if not (rows["split"] == split).any():
             raise DataError(
-                f"no class has the {1 + len(carved)} training rows from which a {split} split can be carved; "
+                f"no class has the {1 + len(carved)} training {unit} from which a {split} split can be carved; "
                 "add rows or name a file with that split"
             )
     return Division(rows, dropped, left_out)

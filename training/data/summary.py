@@ -11,7 +11,7 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.labels import similar_labels, told_apart
-from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, VALIDATION
 from lorasweep.training.errors import counted
 
@@ -46,6 +46,11 @@ class Summary:
     """Merged class → each of its labels → rows in all splits."""
     similar: list[dict[str, int]] = field(default_factory=list)
     """Groups of labels that look alike → rows; classes that were left out are among them."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the files and may be wrong, a sentence each."""
+    group_column: str = ""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Split → its groups; no two splits share one."""
 
 
 def describe(dataset: Dataset) -> Summary:
@@ -69,6 +74,9 @@ def describe(dataset: Dataset) -> Summary:
         original_classes=len(dataset.original_names),
         merged=_merged(dataset),
         similar=_similar(dataset, counts),
+        notes=dataset.notes,
+        group_column=dataset.group_column,
+        groups=dataset.groups,
     )
 
 
@@ -97,6 +105,8 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.dates:
         spans = [f"{split} {first} to {last}" for split, (first, last) in summary.dates.items()]
         lines.append("split by date: " + ", ".join(spans))
+    if summary.groups:
+        lines.append(f"groups by {summary.group_column}, each in one split: " + _counted(summary.groups))
     lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
     lines.append(
@@ -119,7 +129,8 @@ def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
     if dropped := {w: n for w, n in summary.dropped.items() if limited or not w.startswith("beyond ")}:
         lines.append("dropped: " + _counted(dropped))
     if summary.left_out_classes:
-        why = "no training row" if summary.dates else "too few rows for every split"
+        unit = "groups" if summary.groups else "rows"
+        why = "no training row" if summary.dates else f"too few {unit} for every split"
         lines.append(f"classes left out ({why}): " + _label_counts(summary.left_out_classes))
     return lines
 
@@ -142,7 +153,7 @@ def merged_lines(summary: Summary) -> list[str]:
 
 def data_notes(summary: Summary) -> list[str]:
     """What may be wrong with the rows, or too small to rely on, a sentence each."""
-    notes = []
+    notes = [*summary.notes]
     if summary.similar:
         groups = [
             " and ".join(

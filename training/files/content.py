@@ -9,9 +9,10 @@ from lorasweep.training.errors import DataError
 HEAD = 64
 """First bytes of a file that are looked at."""
 
-PARQUET = ".parquet"
+PARQUET, ARROW, EXCEL = ".parquet", ".arrow", ".xlsx"
 # The first entries of an .xlsx and an .ods, which are zips.
-_SHEETS = (b"[Content_Types].xml", b"_rels/", b"xl/", b"mimetypeapplication/vnd.oasis")
+_EXCEL = (b"[Content_Types].xml", b"_rels/", b"xl/", b"docProps/")
+_OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis"
 _PACKED = {b"PK\x03\x04": ("a .zip archive", ".zip"), b"PAR1": ("a Parquet file", PARQUET)}
 _UNREAD = {b"\x28\xb5\x2f\xfd": ("Zstandard", "unzstd"), b"BZh": ("bzip2", "bunzip2")}
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -26,11 +27,23 @@ def refuse_other_content(path: str, suffix: str, head: bytes) -> None:
     Raises:
         DataError: what it is, and what to do.
     """
-    if suffix == PARQUET:
+    if suffix in (PARQUET, ARROW):
         return
-    sheet = head.startswith(b"PK\x03\x04") and any(first in head for first in _SHEETS)
-    if sheet or head.startswith(_OLD_EXCEL):
-        raise DataError(f"{path} is a spreadsheet by its content; save its sheet as CSV in UTF-8")
+    zipped = head.startswith(b"PK\x03\x04")
+    if head.startswith(_OLD_EXCEL):
+        raise DataError(
+            f"{path} is a spreadsheet by its content, old or with a password; save it as {EXCEL} without one, or as CSV"
+        )
+    if zipped and _OPEN_DOCUMENT in head:
+        raise DataError(f"{path} is a spreadsheet by its content; save its sheet as CSV")
+    if suffix == EXCEL:
+        if not zipped:
+            raise DataError(f"{path} is no {EXCEL} file by its content; save it again, or rename it")
+        return
+    if zipped and any(first in head for first in _EXCEL):
+        raise DataError(
+            f"{path} is a spreadsheet by its content; rename it to {PurePosixPath(path).with_suffix(EXCEL)}"
+        )
     for first, (kind, right) in _PACKED.items():
         if head.startswith(first):
             name = f"{path}{right}" if right == ".zip" else PurePosixPath(path).with_suffix(right)

@@ -1,103 +1,161 @@
-"""Text that is not UTF-8: where, what it probably is, and the command that converts it."""
+"""The encoding of a text file: UTF-8 where that fits, else what its bytes tell, or what the user has named."""
 
 from __future__ import annotations
 
 import codecs
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import PurePosixPath
+from typing import IO
 
-from lorasweep.training.errors import DataError
+from lorasweep.training.errors import DataError, SettingsError
 
-# Python's name → iconv's. Of several that fit equally well the first is named.
-ENCODINGS = {
-    "cp1252": "WINDOWS-1252",
-    "cp1250": "WINDOWS-1250",
-    "cp1251": "WINDOWS-1251",
-    "cp1253": "WINDOWS-1253",
-    "cp1254": "WINDOWS-1254",
-    "cp1255": "WINDOWS-1255",
-    "cp1256": "WINDOWS-1256",
-    "koi8_r": "KOI8-R",
-    "cp932": "CP932",
-    "euc_jp": "EUC-JP",
-    "gb18030": "GB18030",
-    "big5": "BIG5",
-    "cp949": "CP949",
-    "cp874": "CP874",
-    "iso8859_2": "ISO-8859-2",
-    "mac_roman": "MACINTOSH",
-}
+UTF8 = "utf-8"
+
+# By Python's names. Of several that fit equally well the first is taken.
+ENCODINGS = (
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1255",
+    "cp1256",
+    "koi8_r",
+    "cp932",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "cp949",
+    "cp874",
+    "iso8859_2",
+    "mac_roman",
+)
+# That of UTF-32 begins with that of UTF-16. The codecs "utf-16" and "utf-32" read the mark, the others do not.
 _MARKS = {
-    # That of UTF-32 begins with that of UTF-16.
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
+    codecs.BOM_UTF32_LE: ("utf-32", "utf-32-le"),
+    codecs.BOM_UTF32_BE: ("utf-32", "utf-32-be"),
+    codecs.BOM_UTF16_LE: ("utf-16", "utf-16-le"),
+    codecs.BOM_UTF16_BE: ("utf-16", "utf-16-be"),
 }
 _SAMPLE = 65_536
 """Bytes of lines beyond ASCII that the encoding is guessed from."""
 
-UTF8 = "UTF-8"
 _UNPACK = {".gz": "gzip -dc <", ".xz": "xz -dc <"}
+
+
+def as_encoding(given: str) -> str:
+    """Python's name of the text encoding `given`.
+
+    Raises:
+        SettingsError: Python knows none of this name.
+    """
+    try:
+        codec = codecs.lookup(given)
+        # Codecs such as base64 make bytes of bytes.
+        b"x".decode(given, "ignore")
+    except (LookupError, UnicodeError, ValueError):
+        raise SettingsError(
+            f"--encoding {given!r}: no such encoding; use a name such as utf-8, cp1252, utf-16 or gb18030"
+        ) from None
+    return codec.name
 
 
 def wide_encoding(head: bytes) -> str:
     """UTF-16 or UTF-32 if these first bytes of a file say so, else empty."""
-    marked = [name for mark, name in _MARKS.items() if head.startswith(mark)]
-    if marked:
-        return marked[0]
+    for mark, (marked, _) in _MARKS.items():
+        if head.startswith(mark):
+            return marked
     # Without a mark: a NUL beside each of the first letters, which are ASCII in most files.
     head = head[:8]
     if len(head) == 8:
-        for name, nuls, letters in (("UTF-16LE", head[1::2], head[::2]), ("UTF-16BE", head[::2], head[1::2])):
+        for name, nuls, letters in (
+            ("utf-16-le", head[1::2], head[::2]),
+            ("utf-16-be", head[::2], head[1::2]),
+        ):
             if not any(nuls) and all(letters):
                 return name
     return ""
 
 
-def undecodable(name: str, lines: Iterable[bytes], command: Callable[[str], str]) -> DataError:
-    """Names the first line that is not UTF-8, the likely encoding, and the command that converts the file.
+def mark_length(encoding: str, head: bytes) -> int:
+    """Bytes of the mark at a file's beginning that the codec would take for a letter."""
+    fits = (mark for mark, (_, plain) in _MARKS.items() if plain == encoding and head.startswith(mark))
+    return len(next(fits, b""))
+
+
+def guess_encoding(name: str, lines: Iterable[bytes], convert: str) -> str:
+    """The encoding of a file that has no mark: UTF-8 if all of it is, else what the bytes that are not tell.
 
     Args:
-        lines: the file's, from the first on; not all are read.
-        command: converts the file from this encoding.
+        name: of the file.
+        lines: the file's, from the first on.
+        convert: the command that leaves out of the file what is not UTF-8.
+
+    Raises:
+        DataError: names the first line that is not UTF-8, where others are, or where nothing fits it.
     """
-    place, sample, utf8 = "", b"", False
+    # In a file of another encoding a line that happens to be UTF-8 is rare.
+    place, sample, utf8, above, other = "", b"", 0, False, 0
     for number, line in enumerate(lines, start=1):
-        if number == 1 and (wide := wide_encoding(line)):
-            return DataError(f"{name}: {wide} text, not UTF-8; convert it: {command(wide)}")
         if line.isascii():
             continue
         try:
             line.decode()
-            utf8 = utf8 or not place
+            utf8 += 1
         except UnicodeDecodeError as error:
-            place = place or f"line {number}: not UTF-8 text (byte 0x{line[error.start]:02x})"
+            if not place:
+                place = f"{name}, line {number}: not UTF-8 text (byte 0x{line[error.start]:02x})"
+                above = utf8 > 0
+            other += 1
         if place:
             sample += line
         if len(sample) >= _SAMPLE:
             break
-    if utf8:
-        return DataError(
-            f"{name}, {place}, but the lines above it are; correct it, or leave such bytes out: "
-            f"{command(UTF8)}"
+    if not place:
+        return UTF8
+    if above or utf8 > other:
+        raise DataError(
+            f"{place}, but other lines are; correct it, name the file's --encoding, or leave such bytes out: "
+            f"{convert}"
         )
-    likely = _likely(sample)
+    # A NUL is no letter in any of them: a picture, or another file that is no text.
+    likely = "" if b"\0" in sample else _likely(sample)
     if not likely:
-        return DataError(f"{name}, {place}; save the file as UTF-8")
-    return DataError(f"{name}, {place}, probably {likely}; convert it: {command(likely)}")
+        raise DataError(f"{place}, nor of an encoding that can be guessed; name it with --encoding")
+    return likely
 
 
-def convert_command(encoding: str, path: str = "", packing: str = "", member: str = "") -> str:
-    """The command that writes a file as UTF-8; from UTF-8 it leaves out what is none.
+def undecodable(name: str, content: IO[bytes], encoding: str) -> DataError:
+    """Names the line of a file at which its encoding fails."""
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    for chunk in (*iter(partial(content.read, 65_536), b""), b""):
+        state = decoder.getstate()
+        try:
+            line += decoder.decode(chunk, final=not chunk).count("\n")
+        except UnicodeDecodeError as error:
+            decoder = codecs.getincrementaldecoder(encoding)("ignore")
+            decoder.setstate(state)
+            line += decoder.decode(chunk[: max(0, error.start - len(state[0]))]).count("\n")
+            wrong = error.object[error.start : error.start + 1].hex() or "none"
+            return DataError(
+                f"{name}, line {line}: not {encoding} text (byte 0x{wrong}); correct it, or name another --encoding"
+            )
+        except UnicodeError:  # of UTF-16 and UTF-32, for a file without a mark
+            break
+    return DataError(f"{name}: not {encoding} text; name another --encoding")
+
+
+def clean_command(path: str = "", packing: str = "", member: str = "") -> str:
+    """The command that writes a file without the bytes that are not UTF-8.
 
     Args:
         path: of the file; empty for standard input.
         packing: ".gz", ".xz", or empty.
         member: the table's name in the zip at `path`.
     """
-    convert = f"iconv {'-c ' if encoding == UTF8 else ''}-f {encoding} -t {UTF8}"
+    convert = "iconv -c -f UTF-8 -t UTF-8"
     if not path:
         return convert
     file = PurePosixPath(member or path)
@@ -121,4 +179,4 @@ def _likely(sample: bytes) -> str:
     # Several fit equally well, or decode these bytes to the same text.
     fit = (matches[0].chaos, matches[0].coherence)
     best = [name for m in matches if (m.chaos, m.coherence) == fit for name in m.could_be_from_charset]
-    return next((iconv for python, iconv in ENCODINGS.items() if python in best), "")
+    return next((name for name in ENCODINGS if name in best), "")

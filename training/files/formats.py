@@ -9,9 +9,11 @@ from functools import partial
 import pandas as pd
 import pyarrow as pa
 
+from lorasweep.training.files.arrow import read_arrow
 from lorasweep.training.files.cells import Writer
 from lorasweep.training.files.delimited import read_delimited, write_delimited
-from lorasweep.training.files.json_rows import read_json, write_json_lines
+from lorasweep.training.files.excel import excel_splits, read_excel
+from lorasweep.training.files.json_rows import json_splits, read_json, write_json_lines
 from lorasweep.training.files.parquet import parquet_outline, read_parquet, write_parquet
 from lorasweep.training.files.unpacked import Source, batches
 
@@ -32,13 +34,19 @@ class Format:
         outline: column names, types and number of rows, for a format that states them; else they are
             found by reading the file once.
         has_header_line: the columns' names are the first line, which may be missing; they need not differ.
-        loader: the name of its reader in Hugging Face's `datasets`.
+        is_text: it has an encoding.
+        is_delimited: a character separates its columns.
+        splits: split → the part of the file that holds it, for a file that holds several; else empty.
+        loader: the name of its reader in Hugging Face's `datasets`; empty where that has none.
     """
 
     read: Reader
     write: Writer | None = None
     outline: Callable[[Source], tuple[list[str], list[pa.DataType], int]] | None = None
     has_header_line: bool = False
+    is_text: bool = True
+    is_delimited: bool = False
+    splits: Callable[[Source], dict[str, str]] | None = None
     loader: str = ""
 
 
@@ -55,6 +63,7 @@ def delimited(delimiter: str) -> Format:
         partial(read_delimited, delimiter=delimiter),
         partial(write_delimited, delimiter=delimiter),
         has_header_line=True,
+        is_delimited=True,
         loader="csv",
     )
 
@@ -62,10 +71,12 @@ def delimited(delimiter: str) -> Format:
 FORMATS = {
     ".csv": delimited(","),
     ".tsv": delimited("\t"),
-    ".jsonl": Format(read_json, write_json_lines, loader="json"),
-    ".json": Format(read_json, loader="json"),
-    ".ndjson": Format(read_json, loader="json"),
-    ".parquet": Format(read_parquet, write_parquet, parquet_outline, loader="parquet"),
+    ".jsonl": Format(read_json, write_json_lines, splits=json_splits, loader="json"),
+    ".json": Format(read_json, splits=json_splits, loader="json"),
+    ".ndjson": Format(read_json, splits=json_splits, loader="json"),
+    ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
+    ".arrow": Format(read_arrow, is_text=False, loader="arrow"),
+    ".xlsx": Format(read_excel, has_header_line=True, is_text=False, splits=excel_splits),
     ".txt": Format(read_text, loader="text"),
 }
 

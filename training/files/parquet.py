@@ -13,28 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lorasweep.training.errors import DataError
+from lorasweep.training.files.arrow import class_names, frame_of, outline_of
 from lorasweep.training.files.cells import Write, cell
 from lorasweep.training.files.unpacked import Source
 
-# The columns in which pandas has kept an index without a name.
-_UNNAMED_INDEX = "__index_level_"
-
 
 def read_parquet(source: Source, rows: int, _: tuple[str, ...] = ()) -> Iterator[pd.DataFrame]:
-    """Frames of Python's own values: an integer stays one beside missing values, which are None."""
+    """Frames of Python's own values, classes by the names that `datasets` has written; see `frame_of`."""
     with _opened(source) as file:
+        classes = class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=rows):
-            shown = [i for i, name in enumerate(batch.schema.names) if not name.startswith(_UNNAMED_INDEX)]
-            frame = pd.DataFrame({i: pd.Series(batch.column(i).to_pylist(), dtype=object) for i in shown})
-            frame.columns = pd.Index([batch.schema.names[i] for i in shown])
-            yield frame
+            yield frame_of(batch, classes, source.name)
 
 
 def parquet_outline(source: Source) -> tuple[list[str], list[pa.DataType], int]:
     """Names and types of the columns, and the number of rows."""
     with _opened(source) as file:
-        fields = [field for field in file.schema_arrow if not field.name.startswith(_UNNAMED_INDEX)]
-        return [field.name for field in fields], [field.type for field in fields], file.metadata.num_rows
+        return *outline_of(file.schema_arrow), file.metadata.num_rows
 
 
 @contextmanager

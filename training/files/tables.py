@@ -1,13 +1,14 @@
 """Any table that a user may bring: a file as a whole or a chunk at a time, or a DataFrame.
 
 The format is told by the file's suffix and never guessed from its content, except that a JSON file may hold
-an object a line or one array of objects. Whatever is wrong with a file raises a `DataError` of one line.
+an object a line, one array of objects, or one object of such arrays. Whatever is wrong with a file raises a
+`DataError` of one line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pyarrow as pa
 from lorasweep.training.errors import DataError
 from lorasweep.training.files.cells import mended
 from lorasweep.training.files.delimiters import as_delimiter
+from lorasweep.training.files.download import address_name, as_address
+from lorasweep.training.files.encodings import UTF8, as_encoding
 from lorasweep.training.files.formats import FORMATS, TEXT, delimited
 from lorasweep.training.files.unpacked import Source, find_source, table_format
 
@@ -43,6 +46,8 @@ class Table:
     """JSON rows that were skipped because they do not parse or are not objects."""
     header_guessed: bool = False
     """The column names are the first line of a CSV or TSV, which may have been a row."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the file and may be wrong, a sentence each."""
 
 
 class RowStream:
@@ -55,12 +60,20 @@ class RowStream:
         rows: rows of the file; like `columns` and `types` it is found by `scan`.
         unreadable: rows of a JSON file that were skipped.
         header_guessed: the columns' names are the first line of a CSV or TSV, which may have been a row.
+        notes: what was found out about the file and may be wrong, a sentence each.
     """
 
-    def __init__(self, source: Source, given: tuple[str, ...], delimiter: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        given: tuple[str, ...],
+        delimiter: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
         self.source, self.given, self.format = source, given, FORMATS[source.suffix]
+        self.notes: tuple[str, ...] = (source.note,) if source.note else ()
         if delimiter is not None:
-            if not self.format.has_header_line:
+            if not self.format.is_delimited:
                 raise DataError(f"{source.name}: --delimiter is for CSV and TSV files; leave it out")
             self.format = delimited(as_delimiter(delimiter))
         self.columns: tuple[str, ...] = ()
@@ -72,6 +85,21 @@ class RowStream:
                 f"{source.name}: --columns is for CSV and TSV without a header line; this file names its own "
                 "columns"
             )
+        if not self.format.is_text:
+            if encoding is not None:
+                raise DataError(f"{source.name}: --encoding is for text files; leave it out")
+        elif source.encoding:
+            pass
+        elif encoding is not None:
+            self.source = replace(source, encoding=as_encoding(encoding))
+        else:
+            # Once, not at each of several readings.
+            self.source = replace(source, encoding=source.guessed_encoding())
+            if self.source.encoding != UTF8:
+                self.notes += (
+                    f"{source.name} is read as {self.source.encoding}, by its bytes; "
+                    "if letters are wrong, name another --encoding",
+                )
 
     def frames(self, size: int, max_bad_share: float = 0.0) -> Iterator[pd.DataFrame]:
         """The file's rows from the beginning, as its reader gives them: a chunk of JSON may lack columns.
@@ -90,7 +118,7 @@ class RowStream:
             allowed = f"more than {max_bad_share:.0%} " if max_bad_share else ""
             raise DataError(
                 f"{self.source.name}, {first}; {unreadable} of {total} rows, {allowed}cannot be read: JSON is "
-                "read as one object a line or one array of objects"
+                "read as one object a line, one array of objects, or one object of such arrays"
             )
         self._hold(rows)
         self.unreadable = unreadable
@@ -136,32 +164,12 @@ class RowStream:
         self.rows = rows
 
 
-def read_table(
+def open_table(
     path: str | Path,
     columns: tuple[str, ...] = (),
-    max_bad_share: float = MAX_BAD_SHARE,
     delimiter: str | None = None,
-) -> Table:
-    """Read a whole file.
-
-    `columns` names the columns of a CSV or TSV that has no header line, `delimiter` is what separates them where
-    that is not the suffix's comma or tab. JSON values keep their Python type,
-    CSV and TSV values are strings and nothing in them counts as missing, so the label "NA" stays itself.
-
-    Raises `DataError` for a path that is no readable file, an unknown suffix, a file that is empty or not
-    what its suffix says, text that is not UTF-8, a zip without exactly one table, `columns` that do not fit,
-    and JSON of which more than `max_bad_share` cannot be read.
-    """
-    stream = RowStream(find_source(path, TABLES), columns, delimiter)
-    frames = list(stream.frames(SCAN_ROWS, max_bad_share))
-    names = tuple(frames[0].columns)
-    if any(tuple(frame.columns) != names for frame in frames):
-        names = tuple(dict.fromkeys(name for frame in frames for name in frame.columns))
-    frame = pd.concat([_aligned(frame, names) for frame in frames], ignore_index=True)
-    return Table(frame, stream.source.name, stream.unreadable, stream.header_guessed)
-
-
-def open_table(path: str | Path, columns: tuple[str, ...] = (), delimiter: str | None = None) -> RowStream:
+    encoding: str | None = None,
+) -> RowStream:
     """Scan a file and make it ready for reading in chunks; memory holds one of them at a time.
 
     So a broken line is named before anybody has waited for a model. A JSON array and a packed Parquet file
@@ -170,14 +178,23 @@ def open_table(path: str | Path, columns: tuple[str, ...] = (), delimiter: str |
     Args:
         columns: names for a CSV or TSV without a header line.
         delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
+        encoding: of the text; found out if left out.
 
     Raises:
         DataError: as `read_table` does, and for any JSON row that cannot be read.
     """
-    formats = (TEXT,) if table_format(path) == TEXT else TABLES
-    stream = RowStream(find_source(path, formats), columns, delimiter)
+    formats = (TEXT,) if table_format(address_name(as_address(path)) or path) == TEXT else TABLES
+    stream = RowStream(find_source(path, formats), columns, delimiter, encoding)
     stream.scan()
     return stream
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The frames of one file, or of several, one below the other; each may lack columns."""
+    names = tuple(frames[0].columns)
+    if any(tuple(frame.columns) != names for frame in frames):
+        names = tuple(dict.fromkeys(name for frame in frames for name in frame.columns))
+    return pd.concat([_aligned(frame, names) for frame in frames], ignore_index=True)
 
 
 def table_of(frame: pd.DataFrame, name: str = "DataFrame") -> Table:

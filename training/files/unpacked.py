@@ -11,21 +11,31 @@ import lzma
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from lorasweep.training.errors import DataError, shown
 from lorasweep.training.files.content import HEAD, refuse_other_content
-from lorasweep.training.files.encodings import convert_command, undecodable, wide_encoding
+from lorasweep.training.files.download import address_name, as_address, download
+from lorasweep.training.files.encodings import (
+    UTF8,
+    clean_command,
+    guess_encoding,
+    mark_length,
+    undecodable,
+    wide_encoding,
+)
 
 Value = TypeVar("Value")
 
 PACKED = (".gz", ".xz", ".zip")
+
+MOST_UNPACKED = 2 * 2**30
+"""Bytes that a zip of one hundredth of their size may unpack to: text shrinks to a tenth, a bomb to a thousandth."""
 
 _UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _FIRST_BYTES = {b"\x1f\x8b\x08": ".gz", b"\xfd7zXZ\x00": ".xz"}
@@ -42,6 +52,9 @@ class Source:
         open: the bytes from the beginning, still packed by gzip or xz.
         path: the path as given; empty for standard input.
         member: the table's name in the zip at `path`.
+        encoding: of its text, by Python's name; found out at each opening where it is empty.
+        note: what the user should know of where it comes from; else empty.
+        part: which of several tables in the file is meant; empty for all of it.
     """
 
     name: str
@@ -49,6 +62,9 @@ class Source:
     open: Callable[[], IO[bytes]]
     path: str = ""
     member: str = ""
+    encoding: str = ""
+    note: str = ""
+    part: str = ""
 
     @contextmanager
     def unpacked(self) -> Iterator[IO[bytes]]:
@@ -64,8 +80,6 @@ class Source:
                     content = stack.enter_context(_UNPACK[packing](content))
                 refuse_other_content(self.path or self.name, self.suffix, _head(content))
                 yield content
-        except UnicodeDecodeError:
-            raise self._undecodable() from None
         except _BROKEN as error:
             packing = self._suffix if self._suffix in _UNPACK else packing or ".zip"
             raise DataError(
@@ -76,15 +90,31 @@ class Source:
 
     @contextmanager
     def text(self, newline: str = "\n") -> Iterator[IO[str]]:
-        r"""The content, decoded from UTF-8 without its byte order mark.
+        r"""The content, decoded, without its byte order mark.
 
-        Lines end at "\n" alone; `newline` is that of Python's `open`.
+        Lines end at "\n" alone; `newline` is that of Python's `open`. Raises `DataError`, with the line, for bytes
+        that are none of the encoding.
         """
+        encoding = self.encoding or self.guessed_encoding()
+        try:
+            with self.unpacked() as content:
+                content.seek(mark_length(encoding, _head(content)))
+                codec = "utf-8-sig" if encoding == UTF8 else encoding
+                with io.TextIOWrapper(content, codec, newline=newline) as text:
+                    yield text
+        except UnicodeError:
+            with self.unpacked() as content:
+                content.seek(mark_length(encoding, _head(content)))
+                raise undecodable(self.name, content, encoding) from None
+
+    def guessed_encoding(self) -> str:
+        """The encoding that the bytes tell, by Python's name; raises `DataError` where they tell none."""
         with self.unpacked() as content:
-            if wide_encoding(_head(content)):
-                raise self._undecodable()
-            with io.TextIOWrapper(content, "utf-8-sig", newline=newline) as text:
-                yield text
+            if wide := wide_encoding(_head(content)):
+                return wide
+            with self.open() as packed:
+                packing = self._packing(packed)
+            return guess_encoding(self.name, content, clean_command(self.path, packing, self.member))
 
     def _packing(self, content: IO[bytes]) -> str:
         head = _head(content)
@@ -94,13 +124,6 @@ class Source:
     @property
     def _suffix(self) -> str:
         return PurePosixPath(self.name.lower()).suffix
-
-    def _undecodable(self) -> DataError:
-        with self.open() as content:
-            packing = self._packing(content)
-        command = partial(convert_command, path=self.path, packing=packing, member=self.member)
-        with self.unpacked() as lines:
-            return undecodable(self.name, lines, command)
 
 
 def batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
@@ -122,8 +145,17 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
     """The file at `path`, or the one file in the zip at `path`, whose suffix is one of `formats`.
 
     Raises `DataError` for a path that is no readable file, another suffix, an empty file, and a zip that
-    does not hold exactly one file of those formats.
+    does not hold exactly one file of those formats. An address of the web is downloaded, once.
     """
+    name, note = str(path), ""
+    if address := as_address(path):
+        path, note = download(address, (*formats, *PACKED))
+        name = address_name(address)
+    source = _local_source(path, name, formats)
+    return replace(source, note=note)
+
+
+def _local_source(path: str | Path, name: str, formats: tuple[str, ...]) -> Source:
     try:
         file, suffix = Path(path).expanduser(), table_format(path)
         if file.is_dir():
@@ -140,8 +172,18 @@ def find_source(path: str | Path, formats: tuple[str, ...]) -> Source:
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(str(path), error) from None
     if suffix == ".zip":
-        return _member(file, str(path), formats)
-    return Source(str(path), suffix, lambda: file.open("rb"), str(file))
+        return _member(file, name, formats)
+    return Source(name, suffix, lambda: file.open("rb"), str(file))
+
+
+def check_unpacked_size(path: str, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse members of a zip that would fill the memory: `DataError`, with their size."""
+    size, packed = sum(entry.file_size for entry in members), sum(entry.compress_size for entry in members)
+    if size > MOST_UNPACKED and size > 100 * packed:
+        raise DataError(
+            f"{path} unpacks from {packed / 2**20:,.0f} MiB to {size / 2**30:,.1f} GiB, as no text does; unpack it "
+            "yourself and name the file, if that is right"
+        )
 
 
 def standard_input() -> Source:
@@ -181,6 +223,7 @@ def _member(file: Path, path: str, formats: tuple[str, ...]) -> Source:
                     f"{path} holds {content} where one is wanted; unpack it and name one file "
                     f"({', '.join(formats)})"
                 )
+            check_unpacked_size(path, [archive.getinfo(tables[0])])
             archive.open(tables[0]).close()  # an encrypted one is refused here
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(

@@ -59,6 +59,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("classes", str(data.get("classes", ""))),
         ("labels merged by", data.get("merged_by", "")),
         ("split by date", ", ".join(spans)),
+        ("split by group", f"each {data['group_column']} in one split" if data.get("groups") else ""),
         ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),

@@ -76,7 +76,8 @@ def _two_columns(style: str) -> Table:
 def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     """Data, base model and space, and whatever of the data is lost."""
     rows = ", ".join(f"{split} {count:,}" for split, count in summary.rows.items())
-    yield "data", f"{summary.source}: {rows} rows" + (", split by date" if summary.dates else "")
+    kept = f", each {summary.group_column} in one split" if summary.groups else ""
+    yield "data", f"{summary.source}: {rows} rows{', split by date' if summary.dates else kept}"
     yield "columns", f"{_columns(plan)}: {summary.classes} classes"
     yield from (("", line) for line in [*merged_lines(summary)[:1], *lost_lines(summary)])
     if truncated := plan.encoded.token_summary()["truncated"]:

@@ -25,6 +25,12 @@ def table(*names: str, header_guessed: bool = False) -> Table:
         (("label", "text"), ("text",), "label"),
         (("Class", "Title", "Description"), ("Title", "Description"), "Class"),
         (("sentence", "label", "idx"), ("sentence",), "label"),
+        (("review", "sentiment"), ("review",), "sentiment"),
+        (("id", "Text", "Labels"), ("Text",), "Labels"),
+        (("text", "target", "review"), ("text",), "target"),
+        # Names that are as often something else give way.
+        (("text", "target", "label"), ("text",), "label"),
+        (("text", "sentiment", "category"), ("text",), "category"),
     ],
 )
 def test_usual_columns_are_recognised(names: tuple[str, ...], text: tuple[str, ...], label: str) -> None:
@@ -51,6 +57,8 @@ def test_columns_that_are_not_clear_are_not_guessed() -> None:
         DataError, match="'category', 'label' could each be the label; choose one with --label"
     ):
         find_label(table("text", "category", "label"), None)
+    with pytest.raises(DataError, match="'target', 'sentiment' could each be the label"):
+        find_label(table("text", "target", "sentiment"), None)
     with pytest.raises(DataError, match="2 columns 'text'"):
         find_text(table("text", "text"), ())
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
-from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.data.summary import data_notes, describe, summary_lines, token_line, token_notes
 from lorasweep.training.errors import DataError
 

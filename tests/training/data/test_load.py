@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.data.summary import describe, summary_lines
+from lorasweep.training.data.summary import data_notes, describe, summary_lines
 from lorasweep.training.errors import DataError, LorasweepError, SettingsError
-from lorasweep.training.files.tables import read_table
+from lorasweep.training.files.whole_tables import read_table
 from lorasweep.training.settings import DataSettings
 
 
@@ -96,6 +96,82 @@ def test_a_row_with_only_its_second_text_keeps_it_as_the_text(tmp_path: Path) ->
     texts, pairs = texts_and_pairs(read_table(path), ("headline", "short_description"))
     assert texts == ["Headline 0", "What happened 0", "Headline 0"]
     assert pairs == ["What happened 0", "", ""]
+
+
+def test_the_plan_says_in_which_encoding_a_file_was_read(tmp_path: Path) -> None:
+    rows = "".join(f"caf\xe9 {number},{'ab'[number % 2]}\n" for number in range(40))
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(
+            f"review,sentiment\n{rows}".replace("café", f"café {name}").encode("cp1252")
+        )
+    path = str(tmp_path / "a.csv")
+    dataset = load_dataset(DataSettings(path=path), 0)
+    assert dataset.train.text[0].startswith("café ")
+    dataset.save(tmp_path / "saved")
+    for one in (dataset, Dataset.load(tmp_path / "saved")):
+        assert data_notes(describe(one))[0].startswith(f"{path} is read as cp1252, by its bytes")
+    named = load_dataset(DataSettings(path=path, test_path=str(tmp_path / "b.csv"), encoding="cp1252"), 0)
+    assert (named.notes, named.test.text[0]) == ((), "café b.csv 0")
+    with pytest.raises(SettingsError, match="--encoding is for text files; a DataFrame has none"):
+        load_dataset(DataSettings(encoding="cp1252"), 0, {"train": pd.DataFrame({"text": ["x"]})})
+
+
+def splits_json(path: Path, **sizes: int) -> str:
+    """A JSON file of splits with so many rows each."""
+    rows = {
+        split: [{"text": f"{split} {number}", "label": "ab"[number % 2]} for number in range(size)]
+        for split, size in sizes.items()
+    }
+    path.write_text(json.dumps(rows))
+    return str(path)
+
+
+def test_the_keys_of_a_json_file_name_the_splits(tmp_path: Path) -> None:
+    path = splits_json(tmp_path / "a.json", dev=6, train=60, test=8)
+    dataset = load_dataset(DataSettings(path=path), 0)
+    assert [len(texts) for texts in dataset.splits().values()] == [60, 6, 8]
+    assert dataset.validation.text[0] == "dev 0"
+    assert dataset.source == "a.json"
+    # What is missing is split off.
+    dataset = load_dataset(DataSettings(path=splits_json(tmp_path / "a.json", train=60, test=8)), 0)
+    assert [len(texts) for texts in dataset.splits().values()] == [54, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"test_path": "plain"},
+            r"a\.json has splits of its own \(train, test\), and --test .*plain\.json brings",
+        ),
+        ({"split_column": "label"}, "and --split-column label brings others; leave one of them out"),
+        ({"split_by": "date"}, "and --split-by date brings others"),
+    ],
+)
+def test_splits_of_a_file_are_not_made_again(tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    path = splits_json(tmp_path / "a.json", train=60, test=8)
+    more = {key: str(tmp_path / "plain.json") if value == "plain" else value for key, value in more.items()}
+    with pytest.raises(SettingsError, match=message):
+        load_dataset(DataSettings(path=path, **more), 0)
+
+
+def test_a_file_of_splits_as_one_split(tmp_path: Path) -> None:
+    both = splits_json(tmp_path / "both.json", train=10, test=8)
+    train = write(tmp_path / "train.jsonl", [{"text": f"t{n}", "label": "ab"[n % 2]} for n in range(40)])
+    assert len(load_dataset(DataSettings(path=train, test_path=both), 0).test) == 8
+    with pytest.raises(DataError, match="holds the splits train, test, and no validation rows"):
+        load_dataset(DataSettings(path=train, validation_path=both), 0)
+    with pytest.raises(DataError, match="holds the splits test, and no train rows"):
+        load_dataset(DataSettings(path=splits_json(tmp_path / "test.json", test=8)), 0)
+
+
+@pytest.mark.parametrize("hidden", [{"text": "x", "label": None}, {"text": "x"}])
+def test_a_test_split_without_labels_is_left_out(tmp_path: Path, hidden: dict[str, Any]) -> None:
+    rows = [{"text": f"t{number}", "label": "ab"[number % 2]} for number in range(40)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"train": rows, "test": [hidden] * 9}))
+    dataset = load_dataset(DataSettings(path=str(path)), 0)
+    assert (len(dataset.test), dataset.notes) == (4, (f"{path}, test has no labels and is left out",))
 
 
 def test_labels_keep_their_names_in_a_csv(tmp_path: Path) -> None:

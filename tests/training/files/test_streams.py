@@ -19,7 +19,8 @@ import pytest
 
 from lorasweep.training.data.columns import texts_and_pairs
 from lorasweep.training.errors import DataError
-from lorasweep.training.files.tables import RowStream, Table, open_table, read_table
+from lorasweep.training.files.tables import RowStream, Table, open_table
+from lorasweep.training.files.whole_tables import read_table
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -134,8 +135,8 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -
     [
         ("a.jsonl", '{"a": 1}\n\n{"a": \n', r"a.jsonl, line 3: Expecting value at character"),
         ("a.jsonl", '{"a": 1}\n7\n', r"line 2: not a JSON object"),
-        ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', r"line 2: not UTF-8 text \(byte 0xff\)"),
-        ("a.csv", b"text\nfilm\n\xe9\n", r"a.csv, line 3: not UTF-8 text \(byte 0xe9\)"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\xff\0"}\n', r"line 2: not UTF-8 text \(byte 0xff\)"),
+        ("a.csv", b"text\nfilm\n\xe9\0\n", r"a.csv, line 3: not UTF-8 text \(byte 0xe9\)"),
         ("a.csv", "a,b\n1,2\n1,2,3\n", r"not a well-formed comma-separated file \(.*line 3, saw 3"),
         ("a.csv", 'a,b\n1,"2\n', r"not a well-formed comma-separated file"),
         ("a.csv", "a,b\n", r"holds no rows"),

@@ -11,7 +11,8 @@ import pytest
 
 from lorasweep.training.data.columns import strings
 from lorasweep.training.errors import DataError, SettingsError
-from lorasweep.training.files.tables import Table, open_table, read_table, table_of
+from lorasweep.training.files.tables import Table, open_table, table_of
+from lorasweep.training.files.whole_tables import read_table
 
 ROWS = [
     {"text": 'He said "no", twice', "label": "NA"},
@@ -114,7 +115,7 @@ def test_more_bad_json_lines_than_one_in_twenty_stop_with_the_first(tmp_path: Pa
             b'text,label\n"two\nlines",a\n\none,a,b\n',
             "comma-separated file (Expected 2 fields in line 5, saw 3)",
         ),
-        ("a.csv", b"text,label\n\xe9,a\n", "line 2: not UTF-8"),
+        ("a.csv", b"text,label\n\xe9\0,a\n", "line 2: not UTF-8"),
         ("a.parquet", b"text,label\n", "not a readable Parquet file"),
         ("a.parquet", as_parquet(pd.DataFrame(ROWS))[:-40] + b"PAR1", "not a readable Parquet file"),
     ],

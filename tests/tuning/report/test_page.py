@@ -283,7 +283,11 @@ def test_what_else_a_result_may_hold(folder: SweepFolder) -> None:
         "confirmed": (Confirmed(id="t001", scores={"1": 0.5, "2": 0.75}, mean=0.625, spread=0.1768),),
     }
     folder.write_result(result.model_copy(update=more))
+    plan = json.loads((folder.path / "plan.json").read_text())
+    plan["data"] |= {"group_column": f"author {SCRIPT}", "groups": {"train": 3, "validation": 1, "test": 1}}
+    (folder.path / "plan.json").write_text(json.dumps(plan))
     page = page_of(folder)
+    assert ["split by group", f"each author {SCRIPT} in one split"] in page.rows
     assert "95 % interval 41.0% to 69.0%" in " ".join(page.text.split())
     tested = page.below("test split", "accuracy", "macro-F1", "loss")
     names = ["winner t001", "its 95 % interval", "trained on 41 classes", "and merged afterwards"]

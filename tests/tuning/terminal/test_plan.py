@@ -78,6 +78,18 @@ def test_the_plan_is_short(plan: SweepPlan) -> None:
     ]
 
 
+def test_the_plan_says_which_groups_stay_together(plan: SweepPlan) -> None:
+    groups = {"train": 12, "validation": 3, "test": 4}
+    grouped = replace(plan, dataset=replace(plan.dataset, group_column="author", groups=groups))
+    assert (
+        lines_of(grouped)[0]
+        == "data    rows.csv: train 48, validation 6, test 6 rows, each author in one split"
+    )
+    assert "        groups by author, each in one split: train 12, validation 3, test 4" in lines_of(
+        grouped, whole=True
+    )
+
+
 def test_the_plan_says_what_judges_the_trials(plan: SweepPlan) -> None:
     """Where that is not what chooses the winner; on one line of 80 columns."""
     search = plan.config.search.model_dump() | {"objective": "loss"}

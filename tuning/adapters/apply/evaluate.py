@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from rich.table import Table
 
 from lorasweep.training.data.columns import find_label, find_text, strings, texts_and_pairs
 from lorasweep.training.data.labels import known_labels
+from lorasweep.training.data.splits import TEST
 from lorasweep.training.errors import DataError, SettingsError, counted, shown
-from lorasweep.training.files.tables import read_table, table_of
+from lorasweep.training.files.tables import table_of
+from lorasweep.training.files.whole_tables import WHOLE, read_tables
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
 from lorasweep.training.scores.calibration import (
     BINS,
@@ -25,6 +28,8 @@ from lorasweep.training.scores.calibration import (
     expected_calibration_error,
 )
 from lorasweep.training.scores.scores import ClassScores, Scores, score, score_classes
+
+log = logging.getLogger("lorasweep")
 
 MOST_MATRIX_CLASSES = 7
 """A confusion matrix of more classes does not fit 80 columns."""
@@ -82,6 +87,7 @@ def evaluate_file(
     label: str | None = None,
     columns: tuple[str, ...] = (),
     delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> FileEvaluation:
     """Predict labelled rows in fp32 and compare with their labels.
 
@@ -92,19 +98,32 @@ def evaluate_file(
         label: the label column; recognised if left out.
         columns: names for a CSV or TSV without a header line.
         delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
+        encoding: of the file's text; found out if left out.
 
     Raises:
         DataError: a file that cannot be read, missing columns, no rows, no label that the classifier knows.
-        SettingsError: one column for text and label, or `columns` or `delimiter` for a DataFrame.
+        SettingsError: one column for text and label, or `columns`, `delimiter` or `encoding` for a DataFrame.
         ModelError: two texts a row for a classifier of one.
     """
     if isinstance(data, pd.DataFrame) and columns:
         raise SettingsError(f"columns {shown(columns)}: columns name those of a file; rename the DataFrame's")
     if isinstance(data, pd.DataFrame) and delimiter is not None:
         raise SettingsError(f"delimiter {delimiter!r}: a DataFrame has none; leave it out")
-    table = (
-        table_of(data) if isinstance(data, pd.DataFrame) else read_table(data, columns, delimiter=delimiter)
-    )
+    if isinstance(data, pd.DataFrame) and encoding is not None:
+        raise SettingsError(f"encoding {encoding!r}: a DataFrame has none; leave it out")
+    if isinstance(data, pd.DataFrame):
+        table = table_of(data)
+        name = table.name
+    else:
+        tables = read_tables(data, columns, delimiter=delimiter, encoding=encoding)
+        table = tables.get(WHOLE) or tables.get(TEST)
+        name = str(data) if table is None or WHOLE in tables else table.name
+        if table is None:
+            raise DataError(
+                f"{data} holds the splits {', '.join(tables)}, and no test rows to score; add them"
+            )
+        for note in table.notes:
+            log.warning("%s", note)
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
     label_column = find_label(table, label, taken=names)
     if label_column in names:
@@ -146,7 +165,7 @@ def evaluate_file(
     }
     return FileEvaluation(
         adapter=str(adapter),
-        data=table.name if isinstance(data, pd.DataFrame) else str(data),
+        data=name,
         text_columns=names,
         label_column=label_column,
         label_names=classifier.label_names,

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.data.load import SAMPLE_SOURCE
+from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores

@@ -73,7 +73,7 @@ def _results(data: Dataset, test: TestScores, sample: bool) -> list[Any]:
     first = data.source.partition(" + ")[0]
     # The hub wants a data set's id here, and a file of the user's has none: a reader's name claims nothing.
     reader = FORMATS.get(table_format(first))
-    kind = SAMPLE_TYPE if sample else reader.loader if reader else OTHER_READER
+    kind = SAMPLE_TYPE if sample else (reader.loader if reader else "") or OTHER_READER
     metrics: list[tuple[str, str, float, dict[str, Any] | None]] = [
         ("accuracy", "Accuracy", test.accuracy, None),
         ("f1", "Macro F1", test.macro_f1, {"average": "macro"}),

@@ -122,6 +122,19 @@ def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[s
         evaluate_file(classifier, frame, adapter=Path("a"), columns=("text", "label"))
     with pytest.raises(SettingsError, match="delimiter ';': a DataFrame has none"):
         evaluate_file(classifier, frame, adapter=Path("a"), delimiter=";")
+    with pytest.raises(SettingsError, match="encoding 'cp1252': a DataFrame has none"):
+        evaluate_file(classifier, frame, adapter=Path("a"), encoding="cp1252")
+
+
+def test_of_a_file_of_splits_the_test_rows_are_scored(classifier: Classifier, tmp_path: Path) -> None:
+    rows = [{"text": "film", "label": LABELS[0]}] * 3
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"train": rows, "test": rows[:2]}))
+    found = evaluate_file(classifier, path, adapter=Path("a"))
+    assert (found.data, found.rows) == (f"{path}, test", 2)
+    path.write_text(json.dumps({"train": rows}))
+    with pytest.raises(DataError, match="holds the splits train, and no test rows to score"):
+        evaluate_file(classifier, path, adapter=Path("a"))
 
 
 def test_no_label_that_the_adapter_knows(classifier: Classifier, tmp_path: Path) -> None:
@@ -157,6 +170,27 @@ def test_numbers_as_labels_and_another_delimiter(tiny_base: Callable[[str], Path
     found = evaluate_file(numbers, path, adapter=Path("a"), delimiter=";")
     assert (found.rows, found.unknown_labels) == (3, {"4": 1})
     assert [entry.rows for entry in found.classes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--data"]])
+def test_the_commands_say_the_encoding_or_take_it(
+    folder: Path,
+    verb: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"label,text\n{LABELS[0]},film über alles\n{LABELS[2]},bank für Öl\n".encode("cp1252"))
+    options = ["--adapter", str(folder), "--json"]
+    app([*verb, str(path), *options], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "film über alles" in printed or json.loads(printed)["rows"] == 2
+    assert "rows.csv is read as cp1252" in caplog.text
+    caplog.clear()
+    app([*verb, str(path), *options, "--encoding", "cp1251"], standalone_mode=False)
+    assert "ьber" in (printed := capsys.readouterr().out) or json.loads(printed)["rows"] == 2
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--label", "kind", "--data"]])

@@ -375,6 +375,14 @@ def test_a_file_of_any_name_keeps_the_metadata_valid(sweep: SweepFolder, source:
     assert "<script>" not in card.split("---\n", 2)[2]
 
 
+def test_groups_that_stayed_together_are_told(sweep: SweepFolder) -> None:
+    assert "split by group" not in card_of(sweep)
+    path = sweep.data / "data.json"
+    groups = {"group_column": "<b>author", "groups": {"train": 3, "validation": 1, "test": 1}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | groups))
+    assert "- split by group: each \\<b\\>author in one split\n" in card_of(sweep)
+
+
 def test_a_sweep_without_a_result_still_has_a_card(sweep: SweepFolder) -> None:
     """As it is asked for while a trial of an interrupted sweep is exported."""
     (sweep.path / "result.json").unlink()
