@@ -29,6 +29,30 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "modernbert": ("modernbert", {"global_attn_every_n_layers": 2, "local_attention": 8}),
     "mpnet": ("mpnet", {}),
+    "albert": ("albert", {"embedding_size": 16}),
+    "t5": (
+        "t5",
+        {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    ),
+    # Decoders. With as many heads for keys as for queries, and with fewer.
+    "llama": ("llama", {"num_key_value_heads": 2}),
+    "qwen3": ("qwen3", {"num_key_value_heads": 1, "head_dim": 16}),
+    "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "gpt_neox": ("gpt_neox", {}),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 48}),
+}
+
+# Families built like one of those: only what may differ is tested.
+ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
+    "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1}),
+    "camembert": ("camembert", {"pad_token_id": 1}),
+    "mt5": ("mt5", FAMILIES["t5"][1] | {"feed_forward_proj": "gated-gelu"}),
+    "mistral": ("mistral", {"num_key_value_heads": 2, "sliding_window": 4}),
+    "qwen2": ("qwen2", {"num_key_value_heads": 2}),
+    "smollm3": ("smollm3", {"num_key_value_heads": 2}),
+    "gemma": ("gemma", {"num_key_value_heads": 1, "head_dim": 16}),
+    "gemma2": ("gemma2", {"num_key_value_heads": 2, "head_dim": 16, "sliding_window": 4}),
+    "gemma3_text": ("gemma3_text", {"num_key_value_heads": 2, "head_dim": 16, "sliding_window": 4}),
 }
 
 # Architectures with other heads, which have no presets of target modules. None leaves a common entry out.
@@ -44,10 +68,6 @@ _SEQ2SEQ: dict[str, Any] = {
 _XLM: dict[str, Any] = {"emb_dim": 32, "n_layers": 2, "n_heads": 2}
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "bart": ("bart", _SEQ2SEQ),
-    "t5": (
-        "t5",
-        {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
-    ),
     "xlnet": (
         "xlnet",
         {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "max_position_embeddings": None},
@@ -67,12 +87,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "fnet": ("fnet", {}),
-    "albert": ("albert", {"embedding_size": 16}),
     "eurobert": ("eurobert", {"num_key_value_heads": 2}),
-    "llama": ("llama", {"num_key_value_heads": 2}),
-    "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
     "longformer": ("longformer", {"attention_window": 8, "pad_token_id": 1}),
-    "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1}),
     "nystromformer": ("nystromformer", {"num_landmarks": 64}),
 }
 
@@ -96,7 +112,7 @@ def make_tiny_base(family: str, folder: Path, *, labels: int | None = None, **ov
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model_type, entries = (FAMILIES | OTHERS)[family]
+    model_type, entries = (FAMILIES | ALIKE | OTHERS)[family]
     entries = dict(entries)
     pooling = (
         {"add_pooling_layer": entries.pop("add_pooling_layer")} if "add_pooling_layer" in entries else {}
