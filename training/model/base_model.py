@@ -37,7 +37,7 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the published all-MiniLM-L6-v2 (Apache-2.0); other bytes under this name are refused.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# If its files are missing, transformers silently makes a tokenizer of special tokens alone.
+# If its files are missing, transformers silently makes a tokenizer of special tokens alone, of which T5 has a hundred.
 FEWEST_TOKENS = 16
 
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     def whole(tokenizer: PreTrainedTokenizerBase) -> bool:
-        return len(tokenizer) >= FEWEST_TOKENS
+        return len(tokenizer) - len(tokenizer.added_tokens_decoder) >= FEWEST_TOKENS
 
     try:
         tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, base, whole=whole)
