@@ -39,13 +39,6 @@ def test_allowed_in_words(name, words):
         ("target_modules", ".*query"),
         ("layers", "6-11"),
     ],
-        ("rank", 1),
-        ("rank", 1024),
-        ("alpha", 8),
-        ("base_dropout", None),
-        ("target_modules", ".*query"),
-        ("layers", "6-11"),
-    ],
 )
 def test_taken_values(name, value):
     check_value(name, value)
