@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,16 @@ from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
+from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
+from lorasweep.training.model.target_modules import PRESETS
 from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
-from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
+from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
@@ -59,12 +59,13 @@ class SweepPlan:
     Attributes:
         hardware: where its trials run.
         amp: the precision of every trial, on the device of its own process.
-        target_modules: choice of target modules → names of the modules that it adapts.
+        target_modules: choice of target modules → names of the modules that it adapts at most.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
         estimate: seconds that the sweep takes by that pace.
         part: the part of the rows on which the search runs; None for all rows.
+        length_notes: what to know of texts that are longer than the base model is used to.
     """
 
     config: SweepConfig
@@ -82,6 +83,7 @@ class SweepPlan:
     pace: Pace | None = None
     estimate: Estimate | None = None
     part: EncodedDataset | None = None
+    length_notes: Sequence[str] = ()
 
     @property
     def search_data(self) -> EncodedDataset:
@@ -101,6 +103,7 @@ class SweepPlan:
         return [
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
+            *self.length_notes,
             *self.hardware.notes(self.config.training.precision, self.amp),
             *filter(None, [self.resources.growth_note(self.hardware.nodes)]),
             *self._other_precision(),
@@ -226,8 +229,7 @@ def plan_sweep(
         # Nobody has asked for the default.
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     check_fit(model, base, tokenizer, config.training.max_length)
-    choices = target_module_choices(space)
-    target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
+    target_modules = adapted_modules(space, model, base.model_type)
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
@@ -254,6 +256,7 @@ def plan_sweep(
         target_modules,
         reason,
         part=part,
+        length_notes=length_notes(model, base, encoded.token_summary()["max"]),
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 

@@ -17,7 +17,7 @@ from tiny_trials import CPU, LABELS, loaded, texts
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
+from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
 
 # Family → tokens of the longest row, of 64 positions in its configuration.
 MOST = {
@@ -30,6 +30,7 @@ MOST = {
     "nystromformer": 64,
     "bart": 64,  # of 66
     "opt": 64,  # of 66
+    "gpt2": 64,
     "mpnet": 62,  # counts from 2, whatever pads
     "roberta": 63,  # counts from behind the padding token, here number 0
     "xlm-roberta": 62,
@@ -37,7 +38,7 @@ MOST = {
     "deberta": 64,
     "deberta-v2": 64,
 }
-UNLIMITED = ("modernbert", "llama", "t5", "xlnet", "funnel")
+UNLIMITED = ("modernbert", "llama", "qwen3", "gemma2", "gpt_neox", "t5", "xlnet", "funnel")
 
 
 def long_row(tokens: int) -> EncodedTexts:
@@ -89,6 +90,32 @@ class TestLength:
         fit(folder, 100)
         check_rows(loaded(folder), load_tokenizer(resolve_base_model(str(folder))), [long_row(100)])
 
+    def test_of_a_roberta_is_two_less_than_its_positions(self, tmp_path: Path) -> None:
+        folder = make_tiny_base("roberta", tmp_path / "base", max_position_embeddings=66, pad_token_id=1)
+        fit(folder, 64)
+        refused = line(lambda: fit(folder, 128), SettingsError)
+        assert refused == f"--max-length 128: base model {folder} reads at most 64 tokens; use 64 or less"
+
+    @pytest.mark.parametrize("family", ["qwen3", "gpt_neox", "modernbert", "deberta-v2"])
+    def test_beyond_what_the_model_was_pretrained_on_is_named(self, tmp_path: Path, family: str) -> None:
+        changes = {"position_biased_input": False} if family == "deberta-v2" else {}
+        folder = make_tiny_base(family, tmp_path / "base", **changes)
+        base = resolve_base_model(str(folder))
+        model = empty_model(base)
+        assert length_notes(model, base, 64) == []
+        assert length_notes(model, base, 65) == [
+            f"the longest text has 65 tokens, and {folder} was pretrained on at most 64: it can read them, but may "
+            "not gain from what is beyond; --max-length 64 cuts them off"
+        ]
+
+    @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])  # limited, or of no known length
+    def test_of_others_needs_no_note(self, tiny_base: Callable[[str], Path], family: str) -> None:
+        base = resolve_base_model(str(tiny_base(family)))
+        changed = empty_model(base)
+        if family == "t5":
+            del changed.config.max_position_embeddings  # type: ignore[union-attr]  # of the tiny models only
+        assert length_notes(changed, base, 10**6) == []
+
     def test_counts_the_rows_of_all_splits(self, tiny_base: Callable[[str], Path]) -> None:
         base = loaded(tiny_base("bert"))
         empty = replace(long_row(5), offsets=np.zeros(1, np.int64), labels=np.zeros(0, np.int64))
@@ -118,8 +145,8 @@ class TestVocabulary:
 class TestPadding:
     """A decoder reads a text's label at the last token that is not padding."""
 
-    def decoder(self, folder: Path, **entries: Any) -> Path:
-        make_tiny_base("llama", folder)
+    def decoder(self, folder: Path, family: str = "llama", **entries: Any) -> Path:
+        make_tiny_base(family, folder)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | entries))
         return folder
@@ -135,8 +162,13 @@ class TestPadding:
             torch.testing.assert_close(found.model.eval()(**rows).logits, right.model.eval()(**rows).logits)
         check_rows(found, load_tokenizer(base), [texts(6, typed=False)])
 
-    def test_that_is_another_than_the_tokenizers_is_refused(self, tmp_path: Path) -> None:
+    def test_that_is_another_than_the_tokenizers_is_the_tokenizers(self, tmp_path: Path) -> None:
         base = loaded(self.decoder(tmp_path / "base", pad_token_id=5))
+        assert base.base.config_entries == {"pad_token_id": 0}
+        check_rows(base, load_tokenizer(base.base), [texts(6, typed=False)])
+
+    def test_that_is_another_is_refused_where_the_family_is_not_known(self, tmp_path: Path) -> None:
+        base = loaded(self.decoder(tmp_path / "base", "stablelm", pad_token_id=5))
         refused = line(
             lambda: check_rows(base, load_tokenizer(base.base), [texts(6, typed=False)]), ModelError
         )
