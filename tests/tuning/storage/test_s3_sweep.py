@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from s3_server import S3Server
 from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
 
+from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.storage.storage import OWNER_FILE, Storage
 
-GIVEN = (*RUN, "--name", "demo", "--trials", "3", "--keep", "2", "--no-asha")
+GIVEN = (*RUN, "--name", "demo", "--trials", "2", "--no-asha", "--no-baselines", "--no-register")
 # 151 before; each costs money and time.
 REQUESTS_AN_EVALUATION = 15
 
 
 @pytest.mark.slow
-def test_sweeps_of_one_name_share_a_bucket(s3: S3Server, place: Path) -> None:
+def test_sweeps_of_one_name_share_a_bucket(
+    s3: S3Server, place: Path, record_property: Callable[[str, object], None]
+) -> None:
     """One is interrupted, the other runs from begin to end, the first goes on from its own checkpoints."""
     storage = ("--storage", f"s3://bucket/store?region={s3.environment['AWS_DEFAULT_REGION']}")
     one, other = (SweepFolder(place / mlruns, "demo") for mlruns in ("one", "other"))
     s3.taken()
     process = start(
-        place, *GIVEN, *storage, "--epochs", "30", "--mlruns", "one", "--concurrency", "1", **s3.environment
+        place, *GIVEN, *storage, "--epochs", "16", "--mlruns", "one", "--concurrency", "1", **s3.environment
     )
     wait_for(lambda: any(trial.reached >= 5 for trial in one.trials()), process)
     process.send_signal(signal.SIGINT)
@@ -37,7 +41,7 @@ def test_sweeps_of_one_name_share_a_bucket(s3: S3Server, place: Path) -> None:
     lorasweep(place, "resume", "demo", "--mlruns", "one", **s3.environment)
     roots = set()
     evaluations = 0
-    for folder, rungs in ((one, 60), (other, 6)):
+    for folder, rungs in ((one, 32), (other, 6)):
         kept = Storage.of(folder)
         assert kept.owner is not None
         assert json.loads(kept.read(OWNER_FILE) or b"") == kept.owner.model_dump()
@@ -55,9 +59,13 @@ def test_sweeps_of_one_name_share_a_bucket(s3: S3Server, place: Path) -> None:
         there = {"/".join(name.split("/")[:3]) for name in kept.files() if "/checkpoint_" in name}
         assert {kept.path(name) for name in there} == named
         # Verified: it predicts what the trial did.
-        left = next(record.id for record in records if record.checkpoint)
-        given = ("--trial", left, "--mlruns", str(folder.mlruns), "--out", f"out-{folder.mlruns.name}")
-        lorasweep(place, "export", "demo", *given, **s3.environment)
+        result = folder.result()
+        assert result is not None
+        assert result.winner is not None
+        (other_one,) = {record.id for record in records} - {result.winner.id}
+        assert export_sweep(folder, place / f"out-{folder.mlruns.name}", trial=other_one).rows == 6
     assert len(roots) == 2
     assert before[0].evaluations == one.trials()[0].evaluations[: before[0].reached]
-    assert len(s3.taken()) / evaluations < REQUESTS_AN_EVALUATION
+    requests = len(s3.taken()) / evaluations
+    record_property("requests_an_evaluation", round(requests, 1))
+    assert requests < REQUESTS_AN_EVALUATION
