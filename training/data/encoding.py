@@ -157,23 +157,24 @@ def encode_texts(
 ) -> EncodedTexts:
     """Tokenise rows, truncated to `max_length` tokens (special tokens included).
 
-    An empty second text becomes an empty second segment, as in transformers.
+    An empty second text becomes an empty second segment, as in transformers. Where a tokenizer adds no tokens of its
+    own, as some decoders' do, a text without any is read as one padding token.
     """
     options = {"truncation": True, "max_length": max_length, "padding": False, "return_attention_mask": False}
     # A tokenizer refuses an empty list.
     encoded = tokenizer(list(text), list(pair) if pair is not None else None, **options) if len(text) else {}
-    rows: list[list[int]] = encoded.get("input_ids", [])
+    pad_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    rows: list[list[int]] = [row or [pad_id] for row in encoded.get("input_ids", [])]
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     types = encoded.get("token_type_ids")
-    pad_id = tokenizer.pad_token_id
     return EncodedTexts(
         input_ids=np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
         if rows
         else np.zeros(0, np.int32),
-        type_ids=np.concatenate([np.asarray(row, dtype=np.uint8) for row in types]) if types else None,
+        type_ids=np.concatenate([np.asarray(row or [0], dtype=np.uint8) for row in types]) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
-        pad_id=0 if pad_id is None else int(pad_id),
+        pad_id=pad_id,
         # A row of exactly the maximum length counts too: telling them apart would take a second pass.
         truncated=int((lengths >= max_length).sum()),
     )

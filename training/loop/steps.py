@@ -13,10 +13,8 @@ from lorasweep.training.loop.captured import CapturedSteps
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.graph import Graphs, graphs_for
 from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-
-# Model types that copy from the host within a forward pass, which cannot be captured.
-NEVER_CAPTURED = frozenset({"deberta", "deberta-v2"})
 
 
 class Steps(Protocol):
@@ -44,7 +42,7 @@ def make_steps(
 ) -> Steps:
     """Captured steps where the device and the trial allow them, else eager ones.
 
-    DeBERTa, DoRA and accumulated micro-batches are eager.
+    DeBERTa, T5, DoRA and accumulated micro-batches are eager.
 
     Args:
         weights: of the classes; float32, shape (classes,), on the device.
@@ -52,7 +50,8 @@ def make_steps(
     """
     config: Any = getattr(state.model, "config", None)
     micro = training_settings.micro_batch_size or state.micro_batch_size
-    if hyperparameters.method == "dora" or micro or getattr(config, "model_type", "") in NEVER_CAPTURED:
+    family = MODEL_FAMILIES.get(getattr(config, "model_type", ""))
+    if hyperparameters.method == "dora" or micro or (family is not None and not family.captured):
         captures = None
     else:
         captures = graphs(state.amp.device)

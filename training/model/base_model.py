@@ -16,6 +16,7 @@ from torch import nn
 
 from lorasweep.training.devices import is_out_of_memory
 from lorasweep.training.errors import ModelError, first_line, missing_extra
+from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.model.frozen import FrozenTensors
 from lorasweep.training.model.heads import absent_modules, label_modules, make_anew, outside_encoder
 from lorasweep.training.model.hub import (
@@ -36,7 +37,7 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the published all-MiniLM-L6-v2 (Apache-2.0); other bytes under this name are refused.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# If its files are missing, transformers silently makes a tokenizer of special tokens alone.
+# If its files are missing, transformers silently makes a tokenizer of special tokens alone, of which T5 has a hundred.
 FEWEST_TOKENS = 16
 
 CPU = torch.device("cpu")
@@ -78,15 +79,18 @@ def resolve_base_model(name: str) -> BaseModel:
 
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model, or of any folder with a model.
+    """The tokenizer of a base model, or of any folder with a model; it pads on the right, as batches are in training.
+
+    Decoders are often published without a padding token; the end token takes its place. A padded token is never
+    read: the mask hides it, and a decoder's label is read at the last token before it.
 
     Raises:
-        ModelError: there is none, or it has no padding token.
+        ModelError: there is none, or it has neither a padding nor an end token.
     """
     from transformers import AutoTokenizer
 
     def whole(tokenizer: PreTrainedTokenizerBase) -> bool:
-        return len(tokenizer) >= FEWEST_TOKENS
+        return len(tokenizer) - len(tokenizer.added_tokens_decoder) >= FEWEST_TOKENS
 
     try:
         tokenizer: PreTrainedTokenizerBase = load_pretrained(AutoTokenizer, base, whole=whole)
@@ -98,8 +102,14 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"{base.name}: no tokenizer can be loaded ({first_line(error)}); its files must lie beside the model's"
         ) from error
+    tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"{base.name}: the tokenizer has no padding token; choose an encoder that has one")
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"{base.name}: the tokenizer has neither a padding nor an end token; write the name of one as "
+                '"pad_token" into its tokenizer_config.json'
+            )
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -162,6 +172,8 @@ def load_base(
             "sequence classification with safetensors weights"
         ) from error
     check_weights(base)  # again: those of a hub have only now arrived
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False  # for writing further tokens, which a classifier never does
     # A checkpoint of a classifier has a head for other labels.
     mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     lacking = set(info["missing_keys"])
@@ -237,9 +249,13 @@ def _described(base: BaseModel) -> BaseModel:
         ) from error
     check_attention(config, f"base model {base.name}")
     base = replace(base, model_type=str(config.model_type))
-    if getattr(config.get_text_config(), "pad_token_id", None) is None:
+    family = MODEL_FAMILIES.get(base.model_type)
+    padding = getattr(config.get_text_config(), "pad_token_id", None)
+    # Of an encoder such as RoBERTa it says at which number positions begin, whatever the tokenizer pads with.
+    if padding is None or (family is not None and family.decoder):
         with suppress(ModelError):  # raised again by whoever needs the tokenizer
-            base = replace(base, pad_token_id=load_tokenizer(base).pad_token_id)
+            token = load_tokenizer(base).pad_token_id
+            base = replace(base, pad_token_id=None if token == padding else token)
     return base
 
 

@@ -18,7 +18,7 @@ from lorasweep.training.model.faster.first_token import read_first_token_only
 from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.model.target_modules import resolve_target_modules, target_pattern
+from lorasweep.training.model.target_modules import is_conv1d, resolve_target_modules, target_pattern
 from lorasweep.training.settings import Hyperparameters
 
 # Attributes in which some models keep a dropout rate outside an nn.Dropout module.
@@ -59,7 +59,7 @@ def build_classifier(
 
     from lorasweep.training.model.faster.lora_linear import speed_up_lora
 
-    resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
+    targets = resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=hyperparameters.rank,
@@ -67,6 +67,8 @@ def build_classifier(
         lora_dropout=hyperparameters.dropout,
         target_modules=target_pattern(loaded.base.model_type, hyperparameters.target_modules),
         modules_to_save=list(loaded.missing),
+        # PEFT's name for transposed weights.
+        fan_in_fan_out=any(is_conv1d(loaded.model.get_submodule(name)) for name in targets),
         use_rslora=hyperparameters.method == "rslora",
         use_dora=hyperparameters.method == "dora",
         base_model_name_or_path=loaded.base.location,

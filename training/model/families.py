@@ -15,7 +15,7 @@ class Family:
     """What lorasweep needs to know of a transformers model type.
 
     Attributes:
-        prefix: regular expression over the names of the encoder's layers.
+        prefix: regular expression over the names of the model's layers.
         query_value: names below it, of the linear layers that make query and value; the fused projection
             where a model has no separate ones, so that the key is adapted too.
         attention: all linear layers of the attention block.
@@ -24,6 +24,9 @@ class Family:
         first_token: the head reads the first token's output alone, and the last layer is built like BERT's
             (`bert`) or DistilBERT's (`distilbert`); see `faster.first_token`.
         fp32_only: its code does not run under autocast.
+        decoder: the head reads a row's last token that is not padding, so the configuration has to name the token that
+            the tokenizer pads with.
+        captured: its forward pass can become a CUDA graph; some copy from the host or wait for the device within it.
     """
 
     prefix: str
@@ -33,6 +36,8 @@ class Family:
     extra: tuple[str, ...] = ()
     first_token: Literal["bert", "distilbert"] | None = None
     fp32_only: bool = False
+    decoder: bool = False
+    captured: bool = True
 
 
 BERT = Family(
@@ -48,6 +53,36 @@ BERT = Family(
     first_token="bert",
 )
 ROBERTA = replace(BERT, prefix=r"roberta[.]encoder[.]layer[.]\d+[.]")
+LLAMA = Family(
+    prefix=r"model[.]layers[.]\d+[.]",
+    query_value=("self_attn.q_proj", "self_attn.v_proj"),
+    attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    feed_forward=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    decoder=True,
+)
+# Its classifier reads the text with the encoder and again with the decoder, so both are adapted. mT5's feed-forward
+# block has two first layers, T5's one.
+T5 = Family(
+    prefix=r"transformer[.](en|de)coder[.]block[.]\d+[.]layer[.]\d[.]",
+    query_value=("SelfAttention.q", "SelfAttention.v", "EncDecAttention.q", "EncDecAttention.v"),
+    attention=(
+        "SelfAttention.q",
+        "SelfAttention.k",
+        "SelfAttention.v",
+        "SelfAttention.o",
+        "EncDecAttention.q",
+        "EncDecAttention.k",
+        "EncDecAttention.v",
+        "EncDecAttention.o",
+    ),
+    feed_forward=(
+        "DenseReluDense.wi",
+        "DenseReluDense.wi_0",
+        "DenseReluDense.wi_1",
+        "DenseReluDense.wo",
+    ),
+    captured=False,  # it counts the rows' end tokens
+)
 
 MODEL_FAMILIES = {
     "bert": BERT,
@@ -78,6 +113,7 @@ MODEL_FAMILIES = {
         # Its attention in transformers 5 fills masked scores with fp32's minimum although autocast has made
         # them bf16 or fp16, and stops with an overflow. DeBERTa-v2 and -v3 do not.
         fp32_only=True,
+        captured=False,
     ),
     "deberta-v2": Family(
         prefix=r"deberta[.]encoder[.]layer[.]\d+[.]",
@@ -90,6 +126,7 @@ MODEL_FAMILIES = {
         ),
         feed_forward=("intermediate.dense", "output.dense"),
         extra=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+        captured=False,
     ),
     "modernbert": Family(
         prefix=r"model[.]layers[.]\d+[.]",
@@ -103,5 +140,42 @@ MODEL_FAMILIES = {
         attention=("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
         feed_forward=("intermediate.dense", "output.dense"),
     ),
+    # One layer stands for all of a group, and so does its adapter.
+    "albert": Family(
+        prefix=r"albert[.]encoder[.]albert_layer_groups[.]\d+[.]albert_layers[.]\d+[.]",
+        query_value=("attention.query", "attention.value"),
+        attention=("attention.query", "attention.key", "attention.value", "attention.dense"),
+        feed_forward=("ffn", "ffn_output"),
+    ),
+    "t5": T5,
+    "mt5": T5,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "smollm3": LLAMA,
+    "gemma": LLAMA,
+    "gemma2": LLAMA,
+    "gemma3_text": LLAMA,
+    "opt": replace(
+        LLAMA,
+        prefix=r"model[.]decoder[.]layers[.]\d+[.]",
+        attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
+        feed_forward=("fc1", "fc2"),
+    ),
+    "gpt_neox": Family(
+        prefix=r"gpt_neox[.]layers[.]\d+[.]",
+        query_value=("attention.query_key_value",),
+        attention=("attention.query_key_value", "attention.dense"),
+        feed_forward=("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        decoder=True,
+    ),
+    "gpt2": Family(
+        prefix=r"transformer[.]h[.]\d+[.]",
+        query_value=("attn.c_attn",),
+        attention=("attn.c_attn", "attn.c_proj"),
+        feed_forward=("mlp.c_fc", "mlp.c_proj"),
+        decoder=True,
+    ),
 }
-"""By transformers' `config.model_type`. DeBERTa-v3 is of type deberta-v2."""
+"""By transformers' `config.model_type`. DeBERTa-v3 is of type deberta-v2, Pythia of type gpt_neox."""

@@ -31,7 +31,7 @@ class BaseModel:
         hub_id: the hub's name of the same weights, if there is one.
         model_type: the configuration's, such as `bert`.
         revision: the resolved commit of the hub's repository, if known.
-        pad_token_id: the tokenizer's, where the configuration has none.
+        pad_token_id: the tokenizer's, where the configuration has none, or of a decoder another.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Target modules: presets as patterns for each model type, and the module names that they match.
 
 PEFT matches a text given as `target_modules` against full module names (`re.fullmatch`). The patterns here are
-anchored at the encoder's layers, so they never adapt the pooler or the classification head by accident.
+anchored at the model's layers, so they never adapt the pooler or the classification head by accident.
 """
 
 from __future__ import annotations
@@ -57,6 +57,13 @@ def target_pattern(model_type: str, target_modules: str) -> str:
     return f"{family.prefix}({'|'.join(name.replace('.', '[.]') for name in names)})"
 
 
+def is_conv1d(module: object) -> bool:
+    """Whether a module is GPT-2's form of a linear layer, whose weight is transposed: (inputs, outputs)."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
 def resolve_target_modules(model: nn.Module, model_type: str, target_modules: str) -> list[str]:
     """Full names of the linear layers of `model` that `target_modules` matches, in the model's order.
 
@@ -66,8 +73,11 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
     """
     from torch import nn
 
+    def is_linear(module: nn.Module) -> bool:
+        return isinstance(module, nn.Linear) or is_conv1d(module)
+
     pattern = target_pattern(model_type, target_modules)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in model.named_modules() if is_linear(module)]
     matched = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not matched:
         raise ModelError(
@@ -76,7 +86,7 @@ def resolve_target_modules(model: nn.Module, model_type: str, target_modules: st
             "match the whole name, so begin it with .*"
         )
     for name, module in matched.items():
-        if not isinstance(module, nn.Linear):
+        if not is_linear(module):
             raise ModelError(
                 f"target_modules: {target_modules!r} also matches {name or 'the whole model'} "
                 f"({type(module).__name__}), and only linear layers can be adapted; narrow it to names "

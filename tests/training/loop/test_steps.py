@@ -57,7 +57,7 @@ class TestChoice:
         steps = make_steps(state, texts, chosen, shared, graphs=lambda device: RecordedGraphs())
         assert type(steps) is (CapturedSteps if captured else EagerSteps)
 
-    @pytest.mark.parametrize(("family", "captured"), [("deberta-v2", False), ("modernbert", True)])
+    @pytest.mark.parametrize(("family", "captured"), [("deberta-v2", False), ("t5", False), ("modernbert", True)])
     def test_by_the_model(self, tiny_base: Callable[[str], Path], family: str, captured: bool) -> None:
         chosen = hyperparameters()
         state = start(loaded(tiny_base(family)), chosen)
@@ -66,7 +66,24 @@ class TestChoice:
         assert isinstance(steps, CapturedSteps) is captured
 
 
-@pytest.mark.parametrize("family", ["roberta", "electra", "distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "roberta",
+        "electra",
+        "distilbert",
+        "modernbert",
+        "mpnet",
+        "albert",
+        "llama",
+        "qwen3",
+        "gemma2",
+        "gemma3_text",
+        "opt",
+        "gpt_neox",
+        "gpt2",
+    ],
+)
 def test_nothing_in_the_model_families_keeps_a_step_from_being_captured(
     tiny_base: Callable[[str], Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,12 +77,17 @@ class TestResolve:
         with pytest.raises(ModelError, match="no tokenizer can be loaded"):
             load_tokenizer(base)
 
-    def test_a_tokenizer_without_padding(self, bert: Path) -> None:
+    def test_a_tokenizer_without_padding_pads_with_the_end_token(self, bert: Path) -> None:
         config = json.loads((bert / "tokenizer_config.json").read_text())
         del config["pad_token"]
         (bert / "tokenizer_config.json").write_text(json.dumps(config))
-        with pytest.raises(ModelError, match="no padding token"):
+        with pytest.raises(ModelError, match="neither a padding nor an end token"):
             load_tokenizer(resolve_base_model(str(bert)))
+        changed = config | {"eos_token": "[SEP]", "padding_side": "left"}
+        (bert / "tokenizer_config.json").write_text(json.dumps(changed))
+        tokenizer = load_tokenizer(resolve_base_model(str(bert)))
+        assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("[SEP]", 3)
+        assert tokenizer.padding_side == "right"
 
 
 class TestBundledMinilm:

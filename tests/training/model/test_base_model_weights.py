@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from lorasweep.training.model.base_model import load_base, resolve_base_model
+from lorasweep.training.model.heads import label_modules
 from lorasweep.training.scores.scores import predict_logits
 
 WEIGHTS = "model.safetensors"
@@ -27,7 +28,12 @@ MISSING = {
     "deberta-v2": ("pooler", "classifier"),
     "modernbert": ("head", "classifier"),
     "mpnet": ("classifier",),
+    "albert": ("classifier",),
+    "t5": ("classification_head",),
+    **dict.fromkeys(("llama", "qwen3", "opt", "gpt_neox", "gpt2"), ("score",)),
 }
+# Family → part of a layer's name in the checkpoint, where layers have other names or only one is held.
+PART_OF_A_LAYER = {"albert": ".ffn.", "gpt2": "h.1."}
 
 
 @pytest.fixture
@@ -106,7 +112,8 @@ class TestIncompleteEncoders:
         self, tiny_base: Callable[[str], Path], tmp_path: Path, family: str
     ) -> None:
         folder = Path(shutil.copytree(tiny_base(family), tmp_path / family))
-        drop(folder, lambda name: "layer" in name and ".1." in name)
+        part = PART_OF_A_LAYER.get(family)
+        drop(folder, lambda name: part in name if part else "layer" in name and ".1." in name)
         assert "lacks weights of the encoder" in refusal(folder)
 
     def test_of_another_width_are_refused(self, bert: Path) -> None:
@@ -119,20 +126,20 @@ class TestHeads:
     def classifier(self, encoder: Path, labels: tuple[str, ...], folder: Path) -> Path:
         """A checkpoint that classifies already, with a head that no fresh one equals."""
         model = load_base(resolve_base_model(str(encoder)), labels, 0, CPU).model
-        for parameter in model.get_submodule("classifier").parameters():
+        for parameter in model.get_submodule(label_modules(model)[-1]).parameters():
             nn.init.normal_(parameter, mean=5.0)
         model.save_pretrained(folder)
         return folder
 
-    def own_head_parts(self, folder: Path) -> set[str]:
+    def own_head_parts(self, folder: Path, head: str = "classifier") -> set[str]:
         base = loaded(folder)
         held = load_file(folder / WEIGHTS)
-        assert base.missing[-1] == "classifier"
-        assert len([name for name in base.missing if name.startswith("classifier")]) == 1
+        assert base.missing[-1] == head
+        assert len([name for name in base.missing if name.startswith(head)]) == 1
         return {
             name
             for name, tensor in copies(base.model).items()
-            if name.startswith("classifier") and torch.equal(tensor, held[name])
+            if name.startswith(head) and torch.equal(tensor, held[name])
         }
 
     @pytest.mark.parametrize("family", FAMILIES)
@@ -141,7 +148,7 @@ class TestHeads:
         self, tiny_base: Callable[[str], Path], tmp_path: Path, family: str, labels: tuple[str, ...]
     ) -> None:
         folder = self.classifier(tiny_base(family), labels, tmp_path / "classifier")
-        assert self.own_head_parts(folder) == set()
+        assert self.own_head_parts(folder, MISSING[family][-1]) == set()
         config = loaded(folder).model.config
         assert config.id2label == dict(enumerate(LABELS))
         assert config.label2id == {name: number for number, name in enumerate(LABELS)}

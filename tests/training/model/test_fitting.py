@@ -30,6 +30,7 @@ MOST = {
     "nystromformer": 64,
     "bart": 64,  # of 66
     "opt": 64,  # of 66
+    "gpt2": 64,
     "mpnet": 62,  # counts from 2, whatever pads
     "roberta": 63,  # counts from behind the padding token, here number 0
     "xlm-roberta": 62,
@@ -37,7 +38,7 @@ MOST = {
     "deberta": 64,
     "deberta-v2": 64,
 }
-UNLIMITED = ("modernbert", "llama", "t5", "xlnet", "funnel")
+UNLIMITED = ("modernbert", "llama", "qwen3", "gemma2", "gpt_neox", "t5", "xlnet", "funnel")
 
 
 def long_row(tokens: int) -> EncodedTexts:
@@ -118,8 +119,8 @@ class TestVocabulary:
 class TestPadding:
     """A decoder reads a text's label at the last token that is not padding."""
 
-    def decoder(self, folder: Path, **entries: Any) -> Path:
-        make_tiny_base("llama", folder)
+    def decoder(self, folder: Path, family: str = "llama", **entries: Any) -> Path:
+        make_tiny_base(family, folder)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | entries))
         return folder
@@ -135,8 +136,13 @@ class TestPadding:
             torch.testing.assert_close(found.model.eval()(**rows).logits, right.model.eval()(**rows).logits)
         check_rows(found, load_tokenizer(base), [texts(6, typed=False)])
 
-    def test_that_is_another_than_the_tokenizers_is_refused(self, tmp_path: Path) -> None:
+    def test_that_is_another_than_the_tokenizers_is_the_tokenizers(self, tmp_path: Path) -> None:
         base = loaded(self.decoder(tmp_path / "base", pad_token_id=5))
+        assert base.base.config_entries == {"pad_token_id": 0}
+        check_rows(base, load_tokenizer(base.base), [texts(6, typed=False)])
+
+    def test_that_is_another_is_refused_where_the_family_is_not_known(self, tmp_path: Path) -> None:
+        base = loaded(self.decoder(tmp_path / "base", "stablelm", pad_token_id=5))
         refused = line(
             lambda: check_rows(base, load_tokenizer(base.base), [texts(6, typed=False)]), ModelError
         )

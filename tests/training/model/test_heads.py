@@ -18,20 +18,20 @@ from lorasweep.training.scores.scores import predict_logits
 # Modules beside the encoder, all of which a bare encoder lacks.
 HEADS = {
     "bart": ("classification_head",),
-    "t5": ("classification_head",),
     "xlnet": ("sequence_summary", "logits_proj"),
     "flaubert": ("sequence_summary",),
     "xlm": ("sequence_summary",),
     "funnel": ("classifier",),
     "fnet": ("classifier",),
-    "albert": ("classifier",),
     "eurobert": ("dense", "classifier"),
-    "llama": ("score",),
-    "opt": ("score",),
+    "stablelm": ("score",),
     "longformer": ("classifier",),
-    "xlm-roberta": ("classifier",),
     "nystromformer": ("classifier",),
     # With presets.
+    "t5": ("classification_head",),
+    "albert": ("classifier",),
+    "xlm-roberta": ("classifier",),
+    "llama": ("score",),
     "distilbert": ("pre_classifier", "classifier"),
     "deberta-v2": ("pooler", "classifier"),
 }

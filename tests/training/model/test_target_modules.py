@@ -8,6 +8,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.pytorch_utils import Conv1D
 
 from lorasweep.training.errors import ModelError, SettingsError
 from lorasweep.training.model.families import MODEL_FAMILIES
@@ -22,9 +23,11 @@ COMMON = {
     "num_labels": 3,
 }
 RELATIVE = COMMON | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0}
+T5 = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
 SPECIAL_TOKENS = dict.fromkeys(
     ["pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"], 1
 )
+LLAMAS = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma", "gemma2", "gemma3_text")
 
 # variant → model type, configuration
 MODELS = {
@@ -43,6 +46,16 @@ MODELS = {
     "deberta-v3": ("deberta-v2", RELATIVE | {"share_att_key": True, "position_buckets": 8}),
     "modernbert": ("modernbert", COMMON | SPECIAL_TOKENS),
     "mpnet": ("mpnet", COMMON),
+    "albert": ("albert", COMMON | {"embedding_size": 16, "num_hidden_groups": 2}),
+    "t5": ("t5", COMMON | T5 | {"feed_forward_proj": "relu"}),
+    "t5 v1.1": ("t5", COMMON | T5 | {"feed_forward_proj": "gated-gelu"}),
+    "mt5": ("mt5", COMMON | T5),
+    **{
+        name: (name, COMMON | SPECIAL_TOKENS | {"num_key_value_heads": 1, "head_dim": 16}) for name in LLAMAS
+    },
+    "opt": ("opt", COMMON | SPECIAL_TOKENS | {"ffn_dim": 48, "word_embed_proj_dim": 16}),
+    "gpt_neox": ("gpt_neox", COMMON | SPECIAL_TOKENS),
+    "gpt2": ("gpt2", COMMON | SPECIAL_TOKENS | {"n_embd": 32, "n_layer": 2, "n_head": 2}),
 }
 
 BERT = [
@@ -90,8 +103,43 @@ DEBERTA_V3_PRESETS = {
         "output.dense",
     ],
 }
+LLAMA_PRESETS = {
+    "query-value": ["self_attn.q_proj", "self_attn.v_proj"],
+    "attention": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+    "feed-forward": ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+    "all-linear": [
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ],
+}
 
-# variant → the encoder layer without its number, preset → names below it in the model's order
+
+def t5_presets(*first: str) -> dict[str, list[str]]:
+    """Those of a block of the encoder and of one of the decoder, with these first layers of the feed-forward block."""
+
+    def both(attention: list[str], feed_forward: list[str]) -> list[str]:
+        encoder = [f"0.SelfAttention.{name}" for name in attention]
+        cross = [f"1.EncDecAttention.{name}" for name in attention]
+        parts = {
+            "encoder": encoder + [f"1.DenseReluDense.{name}" for name in feed_forward],
+            "decoder": encoder + cross + [f"2.DenseReluDense.{name}" for name in feed_forward],
+        }
+        return [f"{part}.block.{{}}.layer.{name}" for part, names in parts.items() for name in names]
+
+    return {
+        "query-value": both(["q", "v"], []),
+        "attention": both(["q", "k", "v", "o"], []),
+        "feed-forward": both([], [*first, "wo"]),
+        "all-linear": both(["q", "k", "v", "o"], [*first, "wo"]),
+    }
+
+
+# variant → the layer without its number, preset → names below it in the model's order
 EXPECTED = {
     "bert": ("bert.encoder.layer", BERT_PRESETS),
     "roberta": ("roberta.encoder.layer", BERT_PRESETS),
@@ -173,7 +221,72 @@ EXPECTED = {
             ],
         },
     ),
+    "albert": (
+        "albert.encoder.albert_layer_groups.{}.albert_layers.0",
+        {
+            "query-value": ["attention.query", "attention.value"],
+            "attention": ["attention.query", "attention.key", "attention.value", "attention.dense"],
+            "feed-forward": ["ffn", "ffn_output"],
+            "all-linear": [
+                "attention.query",
+                "attention.key",
+                "attention.value",
+                "attention.dense",
+                "ffn",
+                "ffn_output",
+            ],
+        },
+    ),
+    "t5": ("transformer", t5_presets("wi")),
+    "t5 v1.1": ("transformer", t5_presets("wi_0", "wi_1")),
+    "mt5": ("transformer", t5_presets("wi_0", "wi_1")),
+    **{name: ("model.layers", LLAMA_PRESETS) for name in LLAMAS},
+    "opt": (
+        "model.decoder.layers",
+        {
+            "query-value": ["self_attn.q_proj", "self_attn.v_proj"],
+            "attention": ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj"],
+            "feed-forward": ["fc1", "fc2"],
+            "all-linear": [
+                "self_attn.k_proj",
+                "self_attn.v_proj",
+                "self_attn.q_proj",
+                "self_attn.out_proj",
+                "fc1",
+                "fc2",
+            ],
+        },
+    ),
+    "gpt_neox": (
+        "gpt_neox.layers",
+        {
+            "query-value": ["attention.query_key_value"],
+            "attention": ["attention.query_key_value", "attention.dense"],
+            "feed-forward": ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"],
+            "all-linear": [
+                "attention.query_key_value",
+                "attention.dense",
+                "mlp.dense_h_to_4h",
+                "mlp.dense_4h_to_h",
+            ],
+        },
+    ),
+    "gpt2": (
+        "transformer.h",
+        {
+            "query-value": ["attn.c_attn"],
+            "attention": ["attn.c_attn", "attn.c_proj"],
+            "feed-forward": ["mlp.c_fc", "mlp.c_proj"],
+            "all-linear": ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"],
+        },
+    ),
 }
+
+
+def full_names(layers: str, names: list[str]) -> list[str]:
+    """Names in both layers; `{}` stands for a layer's number, which else follows `layers`."""
+    places = [f"{layers}.{name}" if "{}" in layers + name else f"{layers}.{{}}.{name}" for name in names]
+    return [place.format(number) for number in range(2) for place in places]
 
 
 def random_model(variant: str):
@@ -194,7 +307,7 @@ class TestPresets:
         layers, presets = EXPECTED[variant]
         assert set(presets) == set(PRESETS)
         for preset, names in presets.items():
-            expected = [f"{layers}.{number}.{name}" for number in range(2) for name in names]
+            expected = full_names(layers, names)
             found = resolve_target_modules(model, MODELS[variant][0], preset)
             # DeBERTa makes its optional projections in an order of its own.
             assert sorted(found) == sorted(expected)
@@ -202,11 +315,11 @@ class TestPresets:
 
     def test_all_linear_is_every_linear_layer_of_the_encoder(self, variant):
         model = random_model(variant)
-        layers = EXPECTED[variant][0]
+        layers = EXPECTED[variant][0].partition(".{}")[0]
         linear = [
             name
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name.startswith(f"{layers}.")
+            if isinstance(module, nn.Linear | Conv1D) and name.startswith(f"{layers}.")
         ]
         assert resolve_target_modules(model, MODELS[variant][0], "all-linear") == linear
 
@@ -216,11 +329,15 @@ class TestPresets:
             model = random_model(variant)
             names = resolve_target_modules(model, model_type, preset)
             config = LoraConfig(
-                task_type=TaskType.SEQ_CLS, r=2, target_modules=target_pattern(model_type, preset)
+                task_type=TaskType.SEQ_CLS,
+                r=2,
+                target_modules=target_pattern(model_type, preset),
+                fan_in_fan_out=variant == "gpt2",
             )
             adapted = get_peft_model(model, config)
             assert adapted.targeted_module_names == names
             tokens = torch.arange(8).reshape(2, 4) + 2
+            tokens[:, -1] = 1  # the end, where T5 reads the label
             loss = adapted(
                 input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=torch.tensor([0, 2])
             ).loss
@@ -236,7 +353,7 @@ class TestPresets:
 
 class TestPatterns:
     def test_own_pattern_is_kept_as_it_is(self):
-        assert target_pattern("gpt_neox", r".*\.query_key_value") == r".*\.query_key_value"
+        assert target_pattern("bloom", r".*\.query_key_value") == r".*\.query_key_value"
 
     def test_own_pattern_on_the_model(self):
         names = resolve_target_modules(
@@ -257,9 +374,9 @@ class TestPatterns:
 class TestRefusals:
     def test_preset_of_an_unknown_model_type(self):
         with pytest.raises(
-            ModelError, match="attention is not known for models of type 'gpt2', only for bert"
+            ModelError, match="attention is not known for models of type 'bloom', only for albert, bert"
         ) as e:
-            target_pattern("gpt2", "attention")
+            target_pattern("bloom", "attention")
         assert "regular expression" in str(e.value)
 
     def test_not_a_regular_expression(self):

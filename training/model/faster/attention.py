@@ -51,7 +51,8 @@ def _attend(
     """Attention by whichever way is faster for the length of the texts.
 
     Args:
-        query, key, value: shape (rows, heads, tokens, width); the query may have fewer tokens.
+        query, key, value: shape (rows, heads, tokens, width); the query may have fewer tokens. Rotary positions leave
+            query and key in fp32 where autocast has made the value bf16.
         attention_mask: shape (rows, 1, tokens, tokens); boolean, true for tokens to attend to, or a number to
             add to the scores.
         options: of transformers' attention functions.
@@ -64,6 +65,9 @@ def _attend(
     causal = getattr(module, "is_causal", True) if told is None else told
     causal = causal and attention_mask is None and query.shape[2] > 1
     plain = options.get("position_bias") is None and key.shape[1] == query.shape[1] and not causal
+    if torch.is_autocast_enabled("cpu"):
+        # As autocast does for the kernel.
+        query, key, value = (part.to(torch.get_autocast_dtype("cpu")) for part in (query, key, value))
     # Autocast would compute the sum with the mask, and so the softmax, in fp32, and run the kernel in bf16.
     with torch.autocast("cpu", enabled=False):
         if plain and key.shape[2] <= PLAIN_TOKENS:
@@ -72,6 +76,8 @@ def _attend(
 
         if attention_mask is not None and attention_mask.is_floating_point():
             attention_mask = attention_mask.float()
+        if (bias := options.get("position_bias")) is not None:
+            options["position_bias"] = bias.float()
         attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query.float(), key.float(), value.float(), attention_mask, **options
         )

@@ -22,9 +22,12 @@ ROWS = "lorasweep_rows"
 
 
 def speed_up_lora(model: nn.Module) -> None:
-    """Give the plain LoRA layers of a PEFT model the leaner pass, in place; DoRA and others keep PEFT's."""
+    """Give the plain LoRA layers of a PEFT model the leaner pass, in place; DoRA and others keep PEFT's.
+
+    So do those around anything but a plain linear layer, such as GPT-2's Conv1D with its transposed weight.
+    """
     for module in model.modules():
-        if type(module) is Linear and not module.lora_variant:
+        if type(module) is Linear and not module.lora_variant and type(module.base_layer) is nn.Linear:
             module.__class__ = LeanLinear
 
 

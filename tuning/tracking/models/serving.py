@@ -142,7 +142,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         # The longest first: rows of a batch are of similar length, and the first sets how many there may be.
         order = sorted(range(len(text)), key=lambda row: -len(encoded["input_ids"][row]))
         while order:
-            size = min(MAX_ROWS, max(1, MAX_TOKENS // len(encoded["input_ids"][order[0]])))
+            size = min(MAX_ROWS, max(1, MAX_TOKENS // max(1, len(encoded["input_ids"][order[0]]))))
             rows, order = order[:size], order[size:]
             batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in encoded.items()}
             logits[rows] = self.model(**batch).logits.double().cpu().numpy()
@@ -150,7 +150,9 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
 
     def _pad(self, name: str, rows: Sequence[list[int]]) -> torch.Tensor:
         filler = self.tokenizer.pad_token_id if name == "input_ids" else 0
-        return pad_sequence([torch.tensor(row) for row in rows], True, filler).to(self.device)
+        # Where the tokenizer adds no tokens, a text without any is read as one padding token.
+        empty = [1 if name == "attention_mask" else filler]
+        return pad_sequence([torch.tensor(row or empty) for row in rows], True, filler).to(self.device)
 
 
 def _load_adapter(

@@ -46,7 +46,7 @@ def test_equal_to_the_whole_layer(family: str, tiny_base: Callable[[str], Path])
     assert again.state_dict().keys() == whole.state_dict().keys()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"t5"}))  # which has two parts with last layers
 def test_the_last_layer_has_one_token(family: str, tiny_base: Callable[[str], Path]) -> None:
     model = loaded(tiny_base(family)).model.eval()
     read_first_token_only(model)

@@ -88,6 +88,14 @@ def test_bf16_is_as_near_to_fp32_as_pefts() -> None:
         assert (by_ours[name] - gradient).norm() <= 1.5 * (by_theirs[name] - gradient).norm() + 1e-6, name
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_transposed_weights_stay_pefts(family: str, tiny_base: Callable[[str], Path]) -> None:
+    model = build_classifier(loaded(tiny_base(family)), hyperparameters(), 0, BF16)
+    layers = {type(module) for module in model.modules() if isinstance(module, Linear)}
+    assert layers == {Linear if family == "gpt2" else LeanLinear}
+    assert model.peft_config["default"].fan_in_fan_out == (family == "gpt2")
+
+
 def test_it_stays_pefts_module(tiny_base: Callable[[str], Path]) -> None:
     """Disabled, merged and unloaded as PEFT's own is, from a copy too."""
     base = loaded(tiny_base("bert"))
