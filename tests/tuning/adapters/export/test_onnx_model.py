@@ -26,6 +26,8 @@ pytest.importorskip("onnxscript")
 Export = Callable[[str], tuple[Path, Path, OnnxReport]]
 # Some read two texts, some one.
 ONE_TEXT = ("distilbert", "modernbert", "electra")
+# An export of one takes seconds, so of families built alike one is enough at first.
+SLOW = ("llama", "opt", "gpt_neox", "t5")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,9 @@ def run(folder: Path, texts: list[str], pairs: list[str] | None) -> np.ndarray:
     return np.asarray(session.run(None, {entry.name: rows[entry.name] for entry in session.get_inputs()})[0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES]
+)
 def test_every_family_predicts_the_same_in_batches_of_any_size(exported: Export, family: str) -> None:
     folder, out, report = exported(family)
     assert report.agreement.rows > 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, Method
 from lorasweep.tuning.adapters.export.merged import write_merged
 from lorasweep.tuning.adapters.export.verify import verify_export
-from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
+from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments, load_plainly
 
 LABELS = ("business", "film & TV", "health")
 FP32 = AmpPolicy("fp32", torch.device("cpu"))
@@ -201,6 +202,33 @@ def test_heads_of_other_names_come_with_the_folder(
         assert verify_export(out, TEXTS, trained.logits, FP32, 1e-3, arguments) < 1e-3
         classifier = load_classifier(out, device="cpu")
         np.testing.assert_allclose(predict(classifier, TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_a_decoder_that_knew_no_padding(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody's batch of rows of mixed lengths gets the trial's logits: the folder says what pads, and where."""
+    monkeypatch.setattr(sys.modules[__name__], "MAX_LENGTH", 9)  # its tokenizer adds no tokens
+    folder = make_tiny_base(family, tmp_path / "base", bare=True)
+    trained = train(folder, "lora", tmp_path / "weights", "all-linear")
+    arguments = load_arguments(trained.base, LABELS)
+    assert arguments == {"dtype": "float32", "pad_token_id": 3}
+    for merged in (False, True):
+        out = trained.export(tmp_path / f"merged-{merged}", merged)
+        assert AutoConfig.from_pretrained(out).pad_token_id == 3
+        with quiet_loading():
+            model, tokenizer = load_plainly(out, arguments)
+        rows = tokenizer(TEXTS.text, TEXTS.pair, truncation=True, padding=True, return_tensors="pt")
+        assert rows["attention_mask"][:, 0].all()
+        assert not rows["attention_mask"].all()
+        with torch.inference_mode():
+            np.testing.assert_allclose(model(**rows).logits.numpy(), trained.logits, atol=1e-3)
+        classifier = load_classifier(out, device="cpu")
+        np.testing.assert_allclose(predict(classifier, TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3)
+    adapter = json.loads((tmp_path / "merged-False" / "adapter_config.json").read_text())
+    assert "score" in adapter["modules_to_save"]
+    assert adapter["fan_in_fan_out"] == (family == "gpt2")
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
