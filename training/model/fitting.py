@@ -53,6 +53,24 @@ def most_tokens(model: nn.Module) -> int | None:
     return min([*limits, named] if isinstance(named, int) else limits) if limits else None
 
 
+def length_notes(model: nn.Module, base: BaseModel, longest: int) -> list[str]:
+    """A sentence where a row is longer than those that a model without a limit was pretrained on; else nothing.
+
+    Relative and rotary positions go on without an end, and what they say far beyond those lengths is not learnt.
+
+    Args:
+        longest: tokens of the longest row, cut off at `--max-length`.
+    """
+    config: Any = getattr(model, "config", None)
+    seen = getattr(config, "max_position_embeddings", None)
+    if most_tokens(model) is not None or not isinstance(seen, int) or longest <= seen:
+        return []
+    return [
+        f"the longest text has {longest:,} tokens, and {base.name} was pretrained on at most {seen:,}: it can read "
+        f"them, but may not gain from what is beyond; --max-length {seen} cuts them off"
+    ]
+
+
 def device_texts(model: nn.Module, texts: EncodedTexts, device: torch.device) -> DeviceTexts:
     """A split on a device, with batches of the lengths and masks that a model reads."""
     most = most_tokens(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
+from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
@@ -64,6 +64,7 @@ class SweepPlan:
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
         estimate: seconds that the sweep takes by that pace.
         part: the part of the rows on which the search runs; None for all rows.
+        length_notes: what to know of texts that are longer than the base model is used to.
     """
 
     config: SweepConfig
@@ -81,6 +82,7 @@ class SweepPlan:
     pace: Pace | None = None
     estimate: Estimate | None = None
     part: EncodedDataset | None = None
+    length_notes: Sequence[str] = ()
 
     @property
     def search_data(self) -> EncodedDataset:
@@ -100,6 +102,7 @@ class SweepPlan:
         return [
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
+            *self.length_notes,
             *self.hardware.notes(self.config.training.precision, self.amp),
             *self._other_precision(),
             *self._too_short(),
@@ -251,6 +254,7 @@ def plan_sweep(
         target_modules,
         reason,
         part=part,
+        length_notes=length_notes(model, base, encoded.token_summary()["max"]),
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 

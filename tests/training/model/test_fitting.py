@@ -17,7 +17,7 @@ from tiny_trials import CPU, LABELS, loaded, texts
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows, most_tokens
+from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
 
 # Family → tokens of the longest row, of 64 positions in its configuration.
 MOST = {
@@ -89,6 +89,32 @@ class TestLength:
         folder = make_tiny_base("deberta-v2", tmp_path / "base", position_biased_input=False)
         fit(folder, 100)
         check_rows(loaded(folder), load_tokenizer(resolve_base_model(str(folder))), [long_row(100)])
+
+    def test_of_a_roberta_is_two_less_than_its_positions(self, tmp_path: Path) -> None:
+        folder = make_tiny_base("roberta", tmp_path / "base", max_position_embeddings=66, pad_token_id=1)
+        fit(folder, 64)
+        refused = line(lambda: fit(folder, 128), SettingsError)
+        assert refused == f"--max-length 128: base model {folder} reads at most 64 tokens; use 64 or less"
+
+    @pytest.mark.parametrize("family", ["qwen3", "gpt_neox", "modernbert", "deberta-v2"])
+    def test_beyond_what_the_model_was_pretrained_on_is_named(self, tmp_path: Path, family: str) -> None:
+        changes = {"position_biased_input": False} if family == "deberta-v2" else {}
+        folder = make_tiny_base(family, tmp_path / "base", **changes)
+        base = resolve_base_model(str(folder))
+        model = empty_model(base)
+        assert length_notes(model, base, 64) == []
+        assert length_notes(model, base, 65) == [
+            f"the longest text has 65 tokens, and {folder} was pretrained on at most 64: it can read them, but may "
+            "not gain from what is beyond; --max-length 64 cuts them off"
+        ]
+
+    @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])  # limited, or of no known length
+    def test_of_others_needs_no_note(self, tiny_base: Callable[[str], Path], family: str) -> None:
+        base = resolve_base_model(str(tiny_base(family)))
+        changed = empty_model(base)
+        if family == "t5":
+            del changed.config.max_position_embeddings  # type: ignore[union-attr]  # of the tiny models only
+        assert length_notes(changed, base, 10**6) == []
 
     def test_counts_the_rows_of_all_splits(self, tiny_base: Callable[[str], Path]) -> None:
         base = loaded(tiny_base("bert"))
