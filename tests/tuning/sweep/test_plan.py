@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from tiny_bases import make_tiny_base
 from whole_sweeps import write_rows
 
 from lorasweep.training.amp_types import Precision
@@ -54,6 +55,15 @@ def test_the_default_length_is_what_the_model_can_read(place: Path) -> None:
     assert SweepConfig(name="demo").training.max_length == 128
     plan = plan_sweep(config(epochs=2))
     assert (plan.config.training.max_length, plan.config.training.epochs) == (64, 2)
+
+
+def test_a_decoder_that_knows_no_padding_and_longer_texts_than_it_has_seen(place: Path) -> None:
+    shutil.rmtree(place / "base")
+    make_tiny_base("qwen3", place / "base", bare=True, max_position_embeddings=4)
+    plan = plan_sweep(config(max_length=64))
+    assert plan.base.pad_token_id == plan.encoded.train.pad_id == 3
+    assert [note for note in plan.notes if "pretrained on at most 4" in note] == list(plan.length_notes)
+    assert len(plan.length_notes) == 1
 
 
 def not_numbers(base: Path) -> None:

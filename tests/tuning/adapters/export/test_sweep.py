@@ -17,6 +17,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 from small_sweep import LABELS, SETTINGS, copy_sweep, finished_sweep
+from tiny_bases import make_tiny_base
 from transformers import AutoTokenizer
 
 from lorasweep.training.data.dataset import Dataset
@@ -94,6 +95,19 @@ def test_an_onnx_model_predicts_what_the_trial_did(
     entries = yaml.safe_load(card.split("---\n")[1])
     expected = yaml.safe_load(other.split("---\n")[1])
     assert entries == expected | {"library_name": "onnx", "tags": [*expected["tags"], "onnx"]}
+
+
+def test_a_decoder_and_what_it_pads_with(tmp_path: Path) -> None:
+    """The card's lines tell the base model's configuration, which does not know it."""
+    base = make_tiny_base("gpt2", tmp_path / "gpt2", bare=True)
+    folder = finished_sweep(tmp_path, base)
+    for trial, form in (("t000", "adapter"), ("t001", "adapter"), ("t000", "merged")):
+        out = tmp_path / f"{trial}-{form}"
+        assert export_sweep(folder, out, trial=trial, form=form).max_difference <= 1e-3
+        assert json.loads((out / "config.json").read_text())["pad_token_id"] == 3
+        assert json.loads((out / "tokenizer_config.json").read_text())["pad_token"] == "[SEP]"
+        lines = (out / "README.md").read_text().split("```python")[1]
+        assert ("pad_token_id=3" in lines) == ((trial, form) == ("t000", "adapter"))
 
 
 def current_umask() -> int:
