@@ -116,6 +116,12 @@ class Hyperparameters(Settings):
         description="Layers to adapt: a preset, or a regular expression over full module names.",
         json_schema_extra={"short": "targets", "adapter_only": True},
     )
+    layers: str = Field(
+        "all",
+        pattern=r"^(all|upper-half|every-other|\d+-\d+)$",
+        description="Adapt all layers, the upper-half, every-other one, or a range such as 6-11, counted from 0.",
+        json_schema_extra={"adapter_only": True},
+    )
     learning_rate: float = Field(
         1e-3, gt=0, le=1, description="Peak learning rate of AdamW.", json_schema_extra={"short": "rate"}
     )

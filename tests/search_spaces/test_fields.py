@@ -31,7 +31,14 @@ def test_allowed_in_words(name, words):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rank", 1), ("rank", 1024), ("alpha", 8), ("base_dropout", None), ("target_modules", ".*query")],
+    [
+        ("rank", 1),
+        ("rank", 1024),
+        ("alpha", 8),
+        ("base_dropout", None),
+        ("target_modules", ".*query"),
+        ("layers", "6-11"),
+    ],
 )
 def test_taken_values(name, value):
     check_value(name, value)
@@ -51,6 +58,8 @@ def test_taken_values(name, value):
         ("dropout", 1, "dropout: 1 is not allowed"),
         ("method", "qlora", "method: 'qlora' is not allowed; it takes one of lora, rslora, dora, full"),
         ("target_modules", "(query", "target_modules: '(query' is neither a preset"),
+        ("layers", "half", "layers: 'half' is not allowed; it takes text (Adapt all layers, the upper-half"),
+        ("layers", "6-11-12", "layers: '6-11-12' is not allowed"),
         ("ranks", 8, "ranks: not a hyperparameter (did you mean rank?); allowed are method, rank"),
     ],
 )

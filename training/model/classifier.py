@@ -59,13 +59,14 @@ def build_classifier(
 
     from lorasweep.training.model.faster.lora_linear import speed_up_lora
 
-    targets = resolve_target_modules(loaded.model, loaded.base.model_type, hyperparameters.target_modules)
+    model_type, target_modules = loaded.base.model_type, hyperparameters.target_modules
+    targets = resolve_target_modules(loaded.model, model_type, target_modules, hyperparameters.layers)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=hyperparameters.rank,
         lora_alpha=cast(int, hyperparameters.alpha),
         lora_dropout=hyperparameters.dropout,
-        target_modules=target_pattern(loaded.base.model_type, hyperparameters.target_modules),
+        target_modules=target_pattern(model_type, target_modules, loaded.model, hyperparameters.layers),
         modules_to_save=list(loaded.missing),
         # PEFT's name for transposed weights.
         fan_in_fan_out=any(is_conv1d(loaded.model.get_submodule(name)) for name in targets),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.training.errors import ModelError, SettingsError
 from lorasweep.training.model.families import MODEL_FAMILIES
+from lorasweep.training.model.layers import ALL, chosen_layers, in_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,12 +35,25 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-def target_pattern(model_type: str, target_modules: str) -> str:
+def target_pattern(
+    model_type: str, target_modules: str, model: nn.Module | None = None, layers: str = ALL
+) -> str:
     """Regular expression over full module names, as PEFT's `LoraConfig(target_modules=...)` takes it.
 
-    `target_modules` is a preset's name or a regular expression, which is returned as it is. Raises
-    `ModelError` for a preset of a model type without presets, `SettingsError` for what does not compile.
+    Args:
+        target_modules: a preset's name, or a regular expression, which is returned as it is for all layers.
+        model: of which `layers` are some; only needed where they are not all.
+        layers: as in `chosen_layers`.
+
+    Raises:
+        ModelError: a preset of a model type without presets.
+        SettingsError: what does not compile, or layers that the model does not have.
     """
+    pattern = _pattern(model_type, target_modules)
+    return pattern if layers == ALL or model is None else in_layers(pattern, chosen_layers(model, layers))
+
+
+def _pattern(model_type: str, target_modules: str) -> str:
     if not is_preset(target_modules):
         return compile_pattern(target_modules).pattern
     family = MODEL_FAMILIES.get(model_type)
@@ -64,24 +78,33 @@ def is_conv1d(module: object) -> bool:
     return isinstance(module, Conv1D)
 
 
-def resolve_target_modules(model: nn.Module, model_type: str, target_modules: str) -> list[str]:
-    """Full names of the linear layers of `model` that `target_modules` matches, in the model's order.
+def resolve_target_modules(
+    model: nn.Module, model_type: str, target_modules: str, layers: str = ALL
+) -> list[str]:
+    """Full names of the linear modules of `model` that are adapted, in the model's order.
 
-    `model` is a transformers model for sequence classification, without an adapter. Raises `ModelError` if
-    nothing matches, or something that cannot be adapted: a module that is not linear, or one outside the
-    encoder (the classification head is trained whole anyway).
+    Args:
+        model: a transformers model for sequence classification, without an adapter.
+        target_modules: a preset's name or a regular expression.
+        layers: as in `chosen_layers`.
+
+    Raises:
+        ModelError: nothing matches, or something that cannot be adapted: a module that is not linear, or one outside
+            the encoder (the classification head is trained whole anyway).
+        SettingsError: the model has no such layers.
     """
     from torch import nn
 
     def is_linear(module: nn.Module) -> bool:
         return isinstance(module, nn.Linear) or is_conv1d(module)
 
-    pattern = target_pattern(model_type, target_modules)
+    pattern = target_pattern(model_type, target_modules, model, layers)
     linear = [name for name, module in model.named_modules() if is_linear(module)]
     matched = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not matched:
+        among = "" if layers == ALL else f" in its layers {layers}"
         raise ModelError(
-            f"target_modules: {target_modules!r} matches no module of this {model_type} model"
+            f"target_modules: {target_modules!r} matches no module of this {model_type} model{among}"
             f"{_did_you_mean(target_modules)}; its linear layers are {_examples(linear)}; a pattern must "
             "match the whole name, so begin it with .*"
         )

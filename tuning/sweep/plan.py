@@ -18,12 +18,12 @@ from lorasweep.training.model.base_model import empty_model, load_base, load_tok
 from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.model.target_modules import PRESETS, resolve_target_modules
+from lorasweep.training.model.target_modules import PRESETS
 from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
-from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
+from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
@@ -58,7 +58,7 @@ class SweepPlan:
     Attributes:
         hardware: where its trials run.
         amp: the precision of every trial, on the device of its own process.
-        target_modules: choice of target modules → names of the modules that it adapts.
+        target_modules: choice of target modules → names of the modules that it adapts at most.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
@@ -226,8 +226,7 @@ def plan_sweep(
         # Nobody has asked for the default.
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     check_fit(model, base, tokenizer, config.training.max_length)
-    choices = target_module_choices(space)
-    target_modules = {choice: resolve_target_modules(model, base.model_type, choice) for choice in choices}
+    target_modules = adapted_modules(space, model, base.model_type)
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None

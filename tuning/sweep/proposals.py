@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from lorasweep.search_spaces.domains import Choice, Domain
 from lorasweep.search_spaces.space import SearchSpace, Space
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.memory import adapter_size, measure_row, trial_bytes
 from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.model.target_modules import resolve_target_modules
 
 
 def target_module_choices(space: Space) -> list[str]:
@@ -22,6 +25,20 @@ def target_module_choices(space: Space) -> list[str]:
     if methods and all(method == "full" for method in methods):
         return []
     return [str(choice) for choice in choices_of(space, "target_modules")]
+
+
+def adapted_modules(space: Space, model: nn.Module, model_type: str) -> dict[str, list[str]]:
+    """Choice of target modules → names of the modules that it adapts, with the most layers that the space can propose.
+
+    Raises:
+        ModelError: a choice fits nothing in the model.
+        SettingsError: the model has no such layers.
+    """
+    layers = [str(choice) for choice in choices_of(space, "layers")] if isinstance(space, SearchSpace) else []
+    return {
+        choice: max((resolve_target_modules(model, model_type, choice, each) for each in layers), key=len)
+        for choice in target_module_choices(space)
+    }
 
 
 def choices_of(space: SearchSpace, name: str) -> list[Any]:

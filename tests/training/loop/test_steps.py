@@ -57,7 +57,9 @@ class TestChoice:
         steps = make_steps(state, texts, chosen, shared, graphs=lambda device: RecordedGraphs())
         assert type(steps) is (CapturedSteps if captured else EagerSteps)
 
-    @pytest.mark.parametrize(("family", "captured"), [("deberta-v2", False), ("t5", False), ("modernbert", True)])
+    @pytest.mark.parametrize(
+        ("family", "captured"), [("deberta-v2", False), ("t5", False), ("modernbert", True)]
+    )
     def test_by_the_model(self, tiny_base: Callable[[str], Path], family: str, captured: bool) -> None:
         chosen = hyperparameters()
         state = start(loaded(tiny_base(family)), chosen)

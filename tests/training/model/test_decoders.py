@@ -25,7 +25,13 @@ from lorasweep.training.settings import Precision
 
 DECODERS = [name for name, family in MODEL_FAMILIES.items() if family.decoder]
 # A published decoder's tokenizer: of one word, of many, of none, and with the end token within.
-TEXTS = ["markets", "senate votes on budget film star wins award", "", "game season [SEP] album", "city mayor"]
+TEXTS = [
+    "markets",
+    "senate votes on budget film star wins award",
+    "",
+    "game season [SEP] album",
+    "city mayor",
+]
 
 
 def classifier(base: Any, precision: Precision = "fp32") -> nn.Module:
@@ -38,7 +44,9 @@ def classifier(base: Any, precision: Precision = "fp32") -> nn.Module:
 
 
 def one_by_one(model: nn.Module, split: EncodedTexts, amp: AmpPolicy) -> np.ndarray:
-    return np.concatenate([predict_logits(model, split.take(np.array([row])), amp) for row in range(len(split))])
+    return np.concatenate(
+        [predict_logits(model, split.take(np.array([row])), amp) for row in range(len(split))]
+    )
 
 
 def test_all_are_among_the_tiny_models() -> None:

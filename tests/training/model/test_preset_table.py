@@ -20,7 +20,8 @@ def table() -> str:
     for name, family in MODEL_FAMILIES.items():
         types.setdefault(cells(family), []).append(name)
     return HEADER + "".join(
-        f"| {', '.join(f'`{name}`' for name in names)} | {' | '.join(row)} |\n" for row, names in types.items()
+        f"| {', '.join(f'`{name}`' for name in names)} | {' | '.join(row)} |\n"
+        for row, names in types.items()
     )
 
 
@@ -36,7 +37,9 @@ def short(names: Iterable[str]) -> str:
         block, dot, layer = name.rpartition(".")
         groups.setdefault(block + dot, []).append(layer)
     texts = [
-        f"{block}{{{', '.join(layers)}}}" if block and len(layers) > 1 else ", ".join(block + n for n in layers)
+        f"{block}{{{', '.join(layers)}}}"
+        if block and len(layers) > 1
+        else ", ".join(block + n for n in layers)
         for block, layers in groups.items()
     ]
     return f"`{', '.join(texts)}`" if texts else ""

@@ -50,9 +50,7 @@ MODELS = {
     "t5": ("t5", COMMON | T5 | {"feed_forward_proj": "relu"}),
     "t5 v1.1": ("t5", COMMON | T5 | {"feed_forward_proj": "gated-gelu"}),
     "mt5": ("mt5", COMMON | T5),
-    **{
-        name: (name, COMMON | SPECIAL_TOKENS | {"num_key_value_heads": 1, "head_dim": 16}) for name in LLAMAS
-    },
+    **{name: (name, COMMON | SPECIAL_TOKENS | {"num_key_value_heads": 1, "head_dim": 16}) for name in LLAMAS},
     "opt": ("opt", COMMON | SPECIAL_TOKENS | {"ffn_dim": 48, "word_embed_proj_dim": 16}),
     "gpt_neox": ("gpt_neox", COMMON | SPECIAL_TOKENS),
     "gpt2": ("gpt2", COMMON | SPECIAL_TOKENS | {"n_embd": 32, "n_layer": 2, "n_head": 2}),
@@ -240,7 +238,7 @@ EXPECTED = {
     "t5": ("transformer", t5_presets("wi")),
     "t5 v1.1": ("transformer", t5_presets("wi_0", "wi_1")),
     "mt5": ("transformer", t5_presets("wi_0", "wi_1")),
-    **{name: ("model.layers", LLAMA_PRESETS) for name in LLAMAS},
+    **dict.fromkeys(LLAMAS, ("model.layers", LLAMA_PRESETS)),
     "opt": (
         "model.decoder.layers",
         {

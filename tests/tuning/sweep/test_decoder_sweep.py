@@ -33,7 +33,18 @@ def test_a_decoder_from_sweep_to_served_model(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv")
     make_tiny_base("qwen3", tmp_path / "base", bare=True)
     (tmp_path / "space.yaml").write_text(SPACE)
-    sweep = [*RUN, "--name", "demo", "--space", "space.yaml", "--trials", "3", "--epochs", "2", "--no-baselines"]
+    sweep = [
+        *RUN,
+        "--name",
+        "demo",
+        "--space",
+        "space.yaml",
+        "--trials",
+        "3",
+        "--epochs",
+        "2",
+        "--no-baselines",
+    ]
     lorasweep(tmp_path, *sweep)
     folder = SweepFolder(tmp_path / "mlruns", "demo")
     records = folder.trials()
@@ -51,6 +62,4 @@ def test_a_decoder_from_sweep_to_served_model(tmp_path: Path) -> None:
     pack(best, tmp_path / "served")
     served = mlflow.pyfunc.load_model(str(tmp_path / "served"), suppress_warnings=True)
     found = served.predict(pd.DataFrame({"text": TEXTS}))
-    np.testing.assert_allclose(
-        found["score"].to_numpy(float), probabilities(expected).max(axis=1), atol=1e-4
-    )
+    np.testing.assert_allclose(found["score"].to_numpy(float), probabilities(expected).max(axis=1), atol=1e-4)

@@ -13,10 +13,11 @@ import torch
 from lorasweep.search_spaces.domains import Choice, IntRange
 from lorasweep.search_spaces.space import SearchSpace, as_space
 from lorasweep.training.data.encoding import encode_texts
-from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.errors import SettingsError
+from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import resolve_target_modules
-from lorasweep.tuning.sweep.proposals import highest, largest_trial
+from lorasweep.tuning.sweep.proposals import adapted_modules, highest, largest_trial
 
 AMP = AmpPolicy("bf16", torch.device("cpu"))
 
@@ -27,6 +28,19 @@ def test_the_highest_number_of_choices_ranges_constants_and_defaults() -> None:
     )
     assert [highest(space, name) for name in ("rank", "batch_size", "alpha")] == [64, 48, 7]
     assert highest(SearchSpace("mine", {"rank": Choice((4, 64))}), "batch_size") == 32
+
+
+def test_modules_are_those_of_the_most_layers(tiny_base: Callable[[str], Path]) -> None:
+    model = empty_model(resolve_base_model(str(tiny_base("bert"))))
+    targets = Choice(("query-value", "all-linear"))
+    for layers, counts in ((None, [4, 12]), (Choice(("0-0", "all")), [4, 12]), ("upper-half", [2, 6])):
+        parameters: dict[str, Any] = {"target_modules": targets} | ({"layers": layers} if layers else {})
+        found = adapted_modules(SearchSpace("mine", parameters), model, "bert")
+        assert [len(names) for names in found.values()] == counts
+    with pytest.raises(SettingsError, match="layers: 1-2 is no range of this model's 2 layers"):
+        adapted_modules(SearchSpace("mine", {"layers": Choice(("all", "1-2"))}), model, "bert")
+    full = SearchSpace("mine", {"method": "full", "layers": "1-2", "learning_rate": Choice((1e-4, 1e-3))})
+    assert adapted_modules(full, model, "bert") == {}
 
 
 @pytest.fixture(scope="module")

@@ -205,9 +205,7 @@ def test_heads_of_other_names_come_with_the_folder(
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
-def test_a_decoder_that_knew_no_padding(
-    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_knew_no_padding(tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody's batch of rows of mixed lengths gets the trial's logits: the folder says what pads, and where."""
     monkeypatch.setattr(sys.modules[__name__], "MAX_LENGTH", 9)  # its tokenizer adds no tokens
     folder = make_tiny_base(family, tmp_path / "base", bare=True)
