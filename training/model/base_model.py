@@ -168,7 +168,7 @@ def load_base(
         if is_out_of_memory(error):
             raise  # which no other model mends
         raise ModelError(
-            f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); name an encoder for "
+            f"base model {base.name}: its weights cannot be loaded ({first_line(error)}); name a model for "
             "sequence classification with safetensors weights"
         ) from error
     check_weights(base)  # again: those of a hub have only now arrived
@@ -245,7 +245,7 @@ def _described(base: BaseModel) -> BaseModel:
     except Exception as error:  # the loader raises many kinds: no such file, malformed, unknown type
         raise ModelError(
             f"base model {base.name}: its config.json cannot be read ({first_line(error)}); "
-            "name an encoder in transformers' format"
+            "name a model in transformers' format"
         ) from error
     check_attention(config, f"base model {base.name}")
     base = replace(base, model_type=str(config.model_type))
@@ -276,6 +276,6 @@ def empty_model(base: BaseModel) -> nn.Module:
     except Exception as error:  # a configuration's values may break the model's code anywhere
         raise ModelError(
             f"base model {base.name}: no sequence classifier can be made of its config.json ({first_line(error)}); "
-            "name an encoder"
+            "name another model"
         ) from error
     return model

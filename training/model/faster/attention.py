@@ -65,13 +65,12 @@ def _attend(
     causal = getattr(module, "is_causal", True) if told is None else told
     causal = causal and attention_mask is None and query.shape[2] > 1
     plain = options.get("position_bias") is None and key.shape[1] == query.shape[1] and not causal
-    if torch.is_autocast_enabled("cpu"):
-        # As autocast does for the kernel.
-        query, key, value = (part.to(torch.get_autocast_dtype("cpu")) for part in (query, key, value))
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else value.dtype
     # Autocast would compute the sum with the mask, and so the softmax, in fp32, and run the kernel in bf16.
     with torch.autocast("cpu", enabled=False):
         if plain and key.shape[2] <= PLAIN_TOKENS:
-            return _products(query, key, value, attention_mask, options), None
+            parts = query.to(dtype), key.to(dtype), value.to(dtype)
+            return _products(*parts, attention_mask, options), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         if attention_mask is not None and attention_mask.is_floating_point():
