@@ -17,6 +17,7 @@ from torch import nn
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.model.target_modules import is_conv1d
 from lorasweep.training.settings import Method
 
 FP32 = 4
@@ -72,7 +73,11 @@ def measure_row(loaded: LoadedBase, texts: EncodedTexts) -> RowMemory:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-    linears = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    linears = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, nn.Linear) or is_conv1d(module)
+    )
     return RowMemory(
         row=sum(storage.nbytes() for storage in kept.values()),
         base=FP32 * sum(parameter.numel() for parameter in model.parameters()),

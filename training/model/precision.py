@@ -14,6 +14,7 @@ from lorasweep.training.amp_types import AMP_TYPES, Precision
 from lorasweep.training.devices import Card
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.families import MODEL_FAMILIES
+from lorasweep.training.model.target_modules import is_conv1d
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,6 @@ def cast_frozen_linears(model: nn.Module, dtype: torch.dtype | None) -> None:
 
 
 def is_frozen_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer, of no subclass, that is not trained."""
-    return type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters(recurse=False))
+    """Whether a module is a linear layer, of no subclass, or GPT-2's form of one, that is not trained."""
+    linear = type(module) is nn.Linear or is_conv1d(module)
+    return linear and not any(p.requires_grad for p in module.parameters(recurse=False))

@@ -13,6 +13,7 @@ import torch
 from tiny_bases import FAMILIES
 from tiny_trials import CPU, FP32, copies, hyperparameters, loaded, same
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.families import MODEL_FAMILIES
@@ -38,7 +39,7 @@ def test_a_gpu_holds_the_base_once_and_in_its_type(tiny_base: Callable[[str], Pa
     before = copies(base.model)
     first, second = (build_classifier(base, hyperparameters(rank=rank), 0, GPU_BF16) for rank in (2, 4))
     assert {tensor.device for tensor in (*first.parameters(), *first.buffers())} == {GPU}
-    linears = [module for module in first.modules() if type(module) is nn.Linear]
+    linears = [module for module in first.modules() if type(module) in (nn.Linear, Conv1D)]
     weights = [p for module in linears for p in module.parameters(recurse=False) if not p.requires_grad]
     assert {p.dtype for p in weights} == {torch.bfloat16}
     rest = [p for p in first.parameters() if p.requires_grad or all(p is not weight for weight in weights)]
