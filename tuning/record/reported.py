@@ -22,6 +22,9 @@ PROBE_FILE = "probe.safetensors"
 BEST_FILE = "best.json"
 PRECISION = "precision"
 DEVICE = "device"
+# What a trial ran on, in its reports, and Ray's id of its node.
+RAN_ON = "ran_on"
+NODE_ID = "ray_node"
 
 
 def is_disk_full(error: BaseException | str | None) -> bool:

@@ -15,11 +15,13 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.reported import (
     BEST_RUNG,
     DISK_FULL,
     ERROR,
     OBJECTIVE,
+    RAN_ON,
     RUNG,
     SCORE,
     is_disk_full,
@@ -109,6 +111,10 @@ class Recorder(tune.Callback):
             "seconds": evaluation.seconds,
             "notes": _with_notes(record, *result["notes"]),
         }
+        if RAN_ON in result:
+            update["ran_on"] = RanOn.model_validate(result[RAN_ON])
+            if result[BEST_RUNG] == rung:
+                update["best_ran_on"] = update["ran_on"]
         self._write(record.model_copy(update=update))
 
     def on_checkpoint(

@@ -28,18 +28,22 @@ from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import row_outcomes, standard_error
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes
+from lorasweep.tuning.record.ran_on import this_process
 from lorasweep.tuning.record.reported import (
     BEST_FILE,
     BEST_RUNG,
     DISK_FULL,
     ERROR,
+    NODE_ID,
     OBJECTIVE,
+    RAN_ON,
     RUNG,
     SCORE,
     is_disk_full,
 )
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint
+from lorasweep.tuning.trials.place import this_place
 from lorasweep.tuning.trials.system_metrics import monitored
 
 RUNG_SCORE = "rung_score"
@@ -104,6 +108,8 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         state = start_state(data, setup, hyperparameters, device)
         state.add_note(f"began anew: its checkpoint cannot be read ({lost})")
     parameters = trainable_parameters(state.model)
+    place = this_place()
+    ran_on = {RAN_ON: this_process(state.amp, place.address).model_dump(), NODE_ID: place.id}
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
     recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
@@ -143,6 +149,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     ).model_dump(),
                     "trainable_parameters": parameters,
                     "notes": list(state.notes),
+                    **ran_on,
                 },
                 checkpoint=tune.Checkpoint.from_directory(temporary),
             )

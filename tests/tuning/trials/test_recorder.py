@@ -17,6 +17,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
@@ -117,6 +118,16 @@ def test_who_waits_for_the_last_trial_hears_once_that_it_has_started(folder: Swe
     for number in (0, 0, 1, 1):  # each is restarted once
         recorder.on_trial_start(0, [], ray_trial(number))
     assert calls == [2]
+
+
+def test_a_trial_that_moves_keeps_what_its_best_evaluation_ran_on(folder: SweepFolder) -> None:
+    recorder, trial = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
+    recorder.on_trial_start(0, [], trial)
+    reach(recorder, trial, 1, 0.7, 0.7, 1, ran_on={"node": "a", "precision": "bf16"})
+    reach(recorder, trial, 2, 0.6, 0.7, 1, ran_on={"node": "b", "precision": "fp32"})
+    record = folder.trials()[0]
+    assert record.ran_on == RanOn(node="b", precision="fp32")
+    assert record.best_ran_on == RanOn(node="a", precision="bf16")
 
 
 def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
