@@ -25,6 +25,7 @@ from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.sweep.proposals import largest_trial, target_module_choices
 from lorasweep.tuning.trials.hardware import Hardware, find_hardware, find_nodes
+from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -64,6 +65,7 @@ class SweepPlan:
         pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
         estimate: seconds that the sweep takes by that pace.
         part: the part of the rows on which the search runs; None for all rows.
+        node_notes: what the user should know of unequal nodes of a cluster, a sentence each.
     """
 
     config: SweepConfig
@@ -81,6 +83,7 @@ class SweepPlan:
     pace: Pace | None = None
     estimate: Estimate | None = None
     part: EncodedDataset | None = None
+    node_notes: tuple[str, ...] = ()
 
     @property
     def search_data(self) -> EncodedDataset:
@@ -101,6 +104,7 @@ class SweepPlan:
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
             *self.hardware.notes(self.config.training.precision, self.amp),
+            *self.node_notes,
             *self._other_precision(),
             *self._too_short(),
         ]
@@ -211,8 +215,9 @@ def plan_sweep(
     wanted, training = config.resources, config.training
     nodes = find_nodes(wanted.address)
     check_resources(wanted, nodes)
-    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
+    probed = probe_nodes(wanted, nodes, base)
+    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial, probed.hardware)
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
@@ -251,6 +256,7 @@ def plan_sweep(
         target_modules,
         reason,
         part=part,
+        node_notes=probed.notes,
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 

@@ -32,3 +32,14 @@ def this_place() -> Place:
     if not ray.is_initialized():
         return Place()
     return Place(str(ray.get_runtime_context().get_node_id()), str(ray.util.get_node_ip_address()))
+
+
+def node_names() -> dict[str, str]:
+    """Ray's id of a node → its name for people, of all nodes that the cluster has had."""
+    import ray
+
+    names = {}
+    for node in ray.nodes():
+        host, address = str(node.get("NodeManagerHostname", "")), str(node.get("NodeManagerAddress", ""))
+        names[str(node["NodeID"])] = host if host == address or not address else f"{host} ({address})"
+    return names
