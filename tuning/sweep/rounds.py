@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -30,7 +31,9 @@ from lorasweep.tuning.sweep.finalists import finalists_to_train
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
+from lorasweep.tuning.trials.node_watch import NodeWatch, able_nodes, placement
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
+from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 
 
@@ -42,6 +45,7 @@ class Round:
         limits: what ends it before it has its number of trials.
         all_started: called when its last trial has started.
         data: what its trials train on.
+        nodes: which nodes have failed.
         own: those of some trials that belong to it.
     """
 
@@ -51,6 +55,7 @@ class Round:
     limits: Limits
     all_started: Callable[[], None]
     data: EncodedDataset
+    nodes: NodeWatch
     own: Callable[[Iterable[TrialRecord]], list[TrialRecord]]
 
 
@@ -77,11 +82,12 @@ def run_trials(
 
     Raises:
         TrainingError: several trials in a row failed for the same reason.
-        SweepStoppedError: the disk is full.
+        SweepStoppedError: the disk is full, or a node fails and its trials find no other.
     """
     on_part = plan.part is not None
     then = (lambda: None) if on_part else all_started
-    search = Round(plan, folder, listener, limits.search, then, plan.search_data, searched_trials)
+    nodes = NodeWatch(partial(able_nodes, plan.resources.cpus_per_trial, plan.resources.gpus_per_trial))
+    search = Round(plan, folder, listener, limits.search, then, plan.search_data, nodes, searched_trials)
     trials = run_search(search, past, unfinished)
     searched = searched_trials(trials)
     ended = len(searched) >= plan.config.search.trials or limits.search.reason is not None
@@ -89,7 +95,7 @@ def run_trials(
         return []
     if not on_part:
         return trials
-    last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, finalists)
+    last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, nodes, finalists)
     trials = run_finalists(last, trials)
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
@@ -118,6 +124,7 @@ def run_search(this: Round, past: list[TrialRecord], unfinished: list[Unfinished
         study_url=this.folder.study_url,
         unfinished=unfinished,
         may_start=limits.may_start,
+        avoided=this.nodes.avoided,
     )
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     return _run_round(this, past, searcher, scheduler, config.search.trials - ended)
@@ -137,7 +144,7 @@ def run_finalists(this: Round, past: list[TrialRecord]) -> list[TrialRecord]:
     if not configs or not (_running(this.own(past)) or limits.may_start()):
         return past
     this.listener.phase(phases.FINALISTS)
-    searcher = FixedSearch(configs, limits.may_start)
+    searcher = FixedSearch(configs, limits.may_start, this.nodes.avoided)
     return _run_round(this, past, searcher, FIFOScheduler(), len(configs))
 
 
@@ -149,7 +156,16 @@ def _run_round(
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
     recorder = Recorder(
-        folder, settings.rungs, list(plan.space.searched), this.listener, past, can_win, limits.cut
+        folder,
+        settings.rungs,
+        list(plan.space.searched),
+        this.listener,
+        past,
+        can_win,
+        limits.cut,
+        config.search.max_failures,
+        this.nodes,
+        _placed(resources),
     )
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
@@ -160,7 +176,7 @@ def _run_round(
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
-            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+            _placed(resources),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -179,7 +195,8 @@ def _run_round(
                 checkpoint_score_attribute=RUNG_SCORE,
                 checkpoint_score_order="max" if higher_is_better(settings.metric) else "min",
             ),
-            failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
+            # All that break: the recorder decides which of them go on.
+            failure_config=tune.FailureConfig(max_failures=-1),
             stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder],
             verbose=0,
@@ -191,11 +208,21 @@ def _run_round(
         tuner.fit()
     if recorder.watch.disk_full:
         raise no_space(folder)
+    if recorder.watch.of_node:
+        raise SweepStoppedError(
+            f"sweep {folder.name}: {recorder.watch.reason}; nothing is lost. Mend that, then: "
+            f"{folder.command('resume')}"
+        )
     if recorder.watch.reason:
         raise TrainingError(
             f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
         )
     return sorted(recorder.trials.values(), key=lambda trial: (trial.number, trial.id))
+
+
+def _placed(resources: Resources) -> Callable[[dict[str, Any]], Any]:
+    """Ray's request for a trial's resources, by its configuration."""
+    return partial(placement, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial)
 
 
 def reconcile_records(

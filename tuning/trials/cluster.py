@@ -8,6 +8,7 @@ import socket
 import sys
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.quiet import quiet_driver
 from lorasweep.tuning.trials.interrupt import hold_interrupt
 
 # Ray itself keeps trying a dead address for minutes.
@@ -38,6 +39,7 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
         try:
             _knock(address)
             ray.init(address=address, **quiet)
+            quiet_driver()
         except (OSError, ValueError, RuntimeError) as error:
             raise SettingsError(
                 f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0][:100]}); "
@@ -55,6 +57,7 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
                 _temp_dir=_short_folder(),
                 **quiet,
             )
+        quiet_driver()
     except OSError as error:
         if error.filename is None:
             raise

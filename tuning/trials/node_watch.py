@@ -1,0 +1,96 @@
+"""Which nodes fail, how long a trial waits before it is tried again, and which nodes it avoids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from lorasweep.tuning.record.reported import AVOID
+from lorasweep.tuning.trials.faults import Fault
+
+# Seconds before each further try of a trial: together, three minutes. A storage that is away for one is outlived.
+PAUSES = (2.0, 5.0, 15.0, 30.0, 60.0, 60.0)
+# Keys of a trial's configuration: seconds that it waits before it begins, and why it is not tried again, where Ray
+# would.
+PAUSE, GIVEN_UP = "pause", "given_up"
+# Ray's label of a node that holds its id.
+NODE_LABEL = "ray.io/node-id"
+
+
+class NodeWatch:
+    """Counts failures in a row by node and by trial.
+
+    A node that has failed is avoided for as long as its count says, and one more trial then shows whether it works
+    again. Where all nodes fail, as with a storage that is away, none is avoided, and trials only wait.
+
+    Args:
+        able: returns Ray's ids of the nodes that are there and could hold a trial.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, able: Callable[[], Collection[str]] = tuple, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._able, self._clock = able, clock
+        self._by_node: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+        self._by_trial: dict[str, int] = {}
+
+    def failed(self, trial: str, fault: Fault) -> float | None:
+        """Count a failure.
+
+        Args:
+            trial: the trial's id.
+
+        Returns:
+            Seconds for which the trial waits before it is tried again; None where it has used up its tries.
+        """
+        tries = self._by_trial[trial] = self._by_trial.get(trial, 0) + 1
+        if fault.node_id:
+            count = self._by_node[fault.node_id] = self._by_node.get(fault.node_id, 0) + 1
+            self._until[fault.node_id] = self._clock() + 2 * sum(PAUSES[:count])
+        return PAUSES[tries - 1] if tries <= len(PAUSES) else None
+
+    def went_well(self, trial: str, node: str | None) -> None:
+        """A trial has got on: both it and its node begin anew."""
+        self._by_trial.pop(trial, None)
+        if node is not None:
+            self._by_node.pop(node, None)
+            self._until.pop(node, None)
+
+    def tries(self, trial: str) -> int:
+        """How often a trial has failed in a row because of a node."""
+        return self._by_trial.get(trial, 0)
+
+    def avoided(self) -> tuple[str, ...]:
+        """Ray's ids of the nodes on which no trial is to start now; never all that could hold one."""
+        now, able = self._clock(), set(self._able())
+        bad = {node for node, until in self._until.items() if until > now} & able
+        return tuple(sorted(bad)) if bad != able else ()
+
+    def none_left(self, avoided: Collection[str]) -> bool:
+        """Whether no node is left for a trial that waits for one of the others."""
+        return bool(avoided) and set(self._able()) <= set(avoided)
+
+
+def placement(config: dict[str, Any], cpus: float, gpus: float) -> Any:
+    """Ray's request for a trial's resources, by its configuration: on any node but those that it avoids."""
+    from ray.tune import PlacementGroupFactory
+
+    avoid = config.get(AVOID) or ()
+    labels = {"bundle_label_selector": [{NODE_LABEL: f"!in({', '.join(avoid)})"}]} if avoid else {}
+    return PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}], **labels)
+
+
+def able_nodes(cpus: float, gpus: float) -> set[str]:
+    """Ray's ids of the nodes that are there and have a trial's cores and GPUs, busy or not."""
+    import ray
+
+    return {
+        str(node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"]
+        and node["Resources"].get("CPU", 0) >= cpus
+        and node["Resources"].get("GPU", 0) >= gpus
+    }
