@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -32,6 +33,8 @@ from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
 # Lines of the live display besides the trials that run.
 HEIGHT = 14
+# More lines where something is noted.
+NOTE_LINES = 2
 STOPPING = "stopping; Ctrl-C again to stop at once"
 
 
@@ -190,13 +193,13 @@ class LiveDisplay(Progress):
         if self._winner:
             table.add_row("winner", self.winner_line(self._winner))
         if self._note:
-            table.add_row("noted", escape(self._note))
+            table.add_row("noted", escape(shorten(self._note, NOTE_LINES * (self._console.width - 10))))
         if self._text:
             self._spinner.update(text=escape(self._text))
             table.add_row("now", self._spinner)
         if not trials:
             return table
-        running = max(self._console.height - HEIGHT, 1)
+        running = max(self._console.height - HEIGHT - NOTE_LINES * bool(self._note), 1)
         rungs = self._budget["rungs"]
         return Group(table, "", trials_table(trials, self._metric, self._searched, rungs, running=running))
 

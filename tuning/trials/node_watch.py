@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from lorasweep.tuning.record.reported import AVOID
-from lorasweep.tuning.trials.faults import Fault
+from lorasweep.tuning.trials.faults import Fault, NodeError
 
 # Seconds before each further try of a trial: together, three minutes. A storage that is away for one is outlived.
 PAUSES = (2.0, 5.0, 15.0, 30.0, 60.0, 60.0)
 # Keys of a trial's configuration: seconds that it waits before it begins, and why it is not tried again, where Ray
 # would.
 PAUSE, GIVEN_UP = "pause", "given_up"
+Result = TypeVar("Result")
 # Ray's label of a node that holds its id.
 NODE_LABEL = "ray.io/node-id"
 
@@ -65,13 +66,30 @@ class NodeWatch:
 
     def avoided(self) -> tuple[str, ...]:
         """Ray's ids of the nodes on which no trial is to start now; never all that could hold one."""
-        now, able = self._clock(), set(self._able())
-        bad = {node for node, until in self._until.items() if until > now} & able
-        return tuple(sorted(bad)) if bad != able else ()
+        now = self._clock()
+        bad = {node for node, until in self._until.items() if until > now}
+        if not bad:
+            return ()
+        able = set(self._able())
+        return tuple(sorted(bad & able)) if not able <= bad else ()
 
     def none_left(self, avoided: Collection[str]) -> bool:
         """Whether no node is left for a trial that waits for one of the others."""
         return bool(avoided) and set(self._able()) <= set(avoided)
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """Call a function again, after pauses that grow, as long as it raises `NodeError`.
+
+    Raises:
+        NodeError: it has raised it each time.
+    """
+    for pause in PAUSES:
+        try:
+            return call()
+        except NodeError:
+            time.sleep(pause)
+    return call()
 
 
 def placement(config: dict[str, Any], cpus: float, gpus: float) -> Any:

@@ -175,6 +175,7 @@ class Recorder(tune.Callback):
         line = error_line(report)
         if crashes > self._max_failures:
             trial.set_config({**trial.config, GIVEN_UP: line})
+            trial.max_failures = 0  # not even to be told so
             self._fail(record, line)
             return
         trial.set_config({**trial.config, PAUSE: 0.0})
@@ -208,6 +209,8 @@ class Recorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial broke and is not restarted: its process was lost while Ray prepared it for the trial."""
+        if GIVEN_UP in trial.config:
+            return
         report = _report(trial)
         fault = fault_of(report, _names())
         self._fail(self._record(trial), fault.line if fault else error_line(report))

@@ -122,7 +122,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
             lost = first_line(error)
     if lost:
-        _check_storage(setup.storage, lost)
+        check_storage(setup.storage, lost)
         # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
         del state  # its memory is needed
         state = start_state(data, setup, hyperparameters, device)
@@ -191,9 +191,9 @@ def _report(result: dict[str, Any], checkpoint: tune.Checkpoint) -> None:
         raise NodeError(f"a checkpoint cannot be written to the storage ({why})") from error
 
 
-def _check_storage(storage: str | None, lost: str) -> None:
+def check_storage(storage: str | None, lost: str) -> None:
     """Raise `NodeError` where a checkpoint cannot be read because the whole storage is away."""
-    if storage is None:
+    if storage is None or ("://" not in storage and not Path(storage).is_absolute()):
         return
     filesystem, root = open_storage(storage)
     if filesystem.get_file_info(root).type != pyarrow.fs.FileType.Directory:

@@ -259,6 +259,8 @@ def test_a_process_that_breaks_too_often_fails_the_trial_once(folder: SweepFolde
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, {ERROR: trial.config[GIVEN_UP], RUNG: 0})
     recorder.on_trial_complete(0, [], trial)
+    recorder.on_trial_error(0, [], trial)
+    assert trial.max_failures == 0, "a process that cannot even be told so is not started for ever"
     assert (folder.trials(), heard.states) == ([failed], told)
 
 
