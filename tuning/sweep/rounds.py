@@ -86,7 +86,7 @@ def run_trials(
     """
     on_part = plan.part is not None
     then = (lambda: None) if on_part else all_started
-    nodes = NodeWatch(partial(able_nodes, plan.resources.cpus_per_trial, plan.resources.gpus_per_trial))
+    nodes = NodeWatch(lambda: able_nodes(plan.resources.cpus_per_trial, plan.resources.gpus_per_trial))
     search = Round(plan, folder, listener, limits.search, then, plan.search_data, nodes, searched_trials)
     trials = run_search(search, past, unfinished)
     searched = searched_trials(trials)
