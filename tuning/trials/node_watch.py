@@ -77,6 +77,10 @@ class NodeWatch:
         """Whether no node is left for a trial that waits for one of the others."""
         return bool(avoided) and set(self._able()) <= set(avoided)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles it with the searcher, for its own restore; a sweep resumes from its records instead.
+        return {}
+
 
 def patiently(call: Callable[[], Result]) -> Result:
     """Call a function again, after pauses that grow, as long as it raises `NodeError`.

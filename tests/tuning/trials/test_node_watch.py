@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from ray import tune
 
@@ -73,6 +75,10 @@ def test_where_all_nodes_fail_none_is_avoided() -> None:
 @pytest.mark.parametrize(("avoided", "none"), [((), False), (("a",), False), (("a", "b", "old"), True)])
 def test_a_trial_may_wait_for_nodes_that_are_gone(avoided: tuple[str, ...], none: bool) -> None:
     assert watch_of("a", "b")[0].none_left(avoided) == none
+
+
+def test_ray_may_pickle_it_with_the_searcher() -> None:
+    assert pickle.dumps(watch_of("a")[0].avoided)
 
 
 def test_a_trials_resources_are_asked_for_elsewhere() -> None:
