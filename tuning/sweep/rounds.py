@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -13,11 +12,12 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import SweepStoppedError, TrainingError
+from lorasweep.training.errors import SweepStoppedError, TrainingError, first_line
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import TrialRecord, now
 from lorasweep.tuning.search.fixed import FixedSearch
 from lorasweep.tuning.search.limits import Limits
@@ -33,7 +33,6 @@ from lorasweep.tuning.trials.checkpoints import without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.node_watch import NodeWatch, able_nodes, placement
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
-from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import RUNG_SCORE, run_trial
 
 
@@ -155,6 +154,7 @@ def _run_round(
     plan, folder, limits = this.plan, this.folder, this.limits
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
+    placed = partial(placement, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial)
     recorder = Recorder(
         folder,
         settings.rungs,
@@ -165,7 +165,7 @@ def _run_round(
         limits.cut,
         config.search.max_failures,
         this.nodes,
-        _placed(resources),
+        placed,
     )
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
@@ -176,7 +176,7 @@ def _run_round(
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
-            _placed(resources),
+            placed,
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -205,14 +205,11 @@ def _run_round(
         ),
     )
     with clean_stop(this.listener.stopping):
-        tuner.fit()
+        _fit(tuner, recorder, this)
     if recorder.watch.disk_full:
         raise no_space(folder)
     if recorder.watch.of_node:
-        raise SweepStoppedError(
-            f"sweep {folder.name}: {recorder.watch.reason}; nothing is lost. Mend that, then: "
-            f"{folder.command('resume')}"
-        )
+        raise _stopped(folder, recorder.watch.reason)
     if recorder.watch.reason:
         raise TrainingError(
             f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
@@ -220,9 +217,30 @@ def _run_round(
     return sorted(recorder.trials.values(), key=lambda trial: (trial.number, trial.id))
 
 
-def _placed(resources: Resources) -> Callable[[dict[str, Any]], Any]:
-    """Ray's request for a trial's resources, by its configuration."""
-    return partial(placement, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial)
+def _fit(tuner: tune.Tuner, recorder: Recorder, this: Round) -> None:
+    """Let Ray Tune run its trials. At its end it reads the storage once more, for a table that nobody needs.
+
+    Raises:
+        SweepStoppedError: the storage is away, and trials have still to run.
+    """
+    try:
+        tuner.fit()
+    except (OSError, ValueError) as error:
+        if is_disk_full(error):
+            raise
+        proposed = recorder.all_started or this.limits.reason is not None
+        if recorder.watch.reason is not None or (proposed and not _running(list(recorder.trials.values()))):
+            return
+        if isinstance(error, ValueError):
+            raise
+        raise _stopped(this.folder, f"the storage cannot be used ({first_line(error)})") from error
+
+
+def _stopped(folder: SweepFolder, reason: str | None) -> SweepStoppedError:
+    """The error of a sweep that ends because of a node or the storage."""
+    return SweepStoppedError(
+        f"sweep {folder.name}: {reason}; nothing is lost. Mend that, then: {folder.command('resume')}"
+    )
 
 
 def reconcile_records(

@@ -35,10 +35,12 @@ def this_place() -> Place:
 
 
 def node_names() -> dict[str, str]:
-    """Ray's id of a node → its name for people, of all nodes that the cluster has had."""
+    """Ray's id of a node → its name for people, of all nodes that the cluster has had; none outside Ray."""
     import ray
 
-    names = {}
+    names: dict[str, str] = {}
+    if not ray.is_initialized():
+        return names
     for node in ray.nodes():
         host, address = str(node.get("NodeManagerHostname", "")), str(node.get("NodeManagerAddress", ""))
         names[str(node["NodeID"])] = host if host == address or not address else f"{host} ({address})"

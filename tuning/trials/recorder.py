@@ -95,6 +95,11 @@ class Recorder(tune.Callback):
         """Call a function as soon as so many trials have started: cores fall free from then on."""
         self._to_start, self._when_started = trials, call
 
+    @property
+    def all_started(self) -> bool:
+        """Whether as many trials have started as were waited for."""
+        return len(self._started) >= self._to_start
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts or continues."""
         if GIVEN_UP in trial.config:
@@ -168,7 +173,7 @@ class Recorder(tune.Callback):
         Whether it may go on is decided here: Ray would count a node's failures like those of the trial's settings.
         """
         record, report = self._record(trial), _report(trial)
-        if (fault := fault_of(report, _names())) is not None:
+        if (fault := fault_of(report, node_names())) is not None:
             self._try_elsewhere(trial, record, fault)
             return
         crashes = self._crashes[record.id] = self._crashes.get(record.id, 0) + 1
@@ -203,7 +208,7 @@ class Recorder(tune.Callback):
         self._looked = time.monotonic()
         for trial in trials:
             if trial.status == Trial.PENDING and self._nodes.none_left(trial.config.get(AVOID) or ()):
-                names = _names()
+                names = node_names()
                 failed = ", ".join(names.get(node, node) for node in trial.config[AVOID])
                 self.watch.node_failed(f"{NODE_FAILED} {failed}: and no other node is left for a trial")
 
@@ -212,7 +217,7 @@ class Recorder(tune.Callback):
         if GIVEN_UP in trial.config:
             return
         report = _report(trial)
-        fault = fault_of(report, _names())
+        fault = fault_of(report, node_names())
         self._fail(self._record(trial), fault.line if fault else error_line(report))
 
     def _note(self, record: TrialRecord, note: str) -> None:
@@ -281,12 +286,6 @@ def _report(trial: Trial) -> str:
     # Not `trial.get_error()`: it reads from the storage, where Ray copies the file only later.
     path = trial.error_file
     return last_failure(Path(path).read_text(encoding="utf-8")) if path and Path(path).is_file() else ""
-
-
-def _names() -> dict[str, str]:
-    import ray
-
-    return node_names() if ray.is_initialized() else {}
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:
