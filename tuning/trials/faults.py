@@ -17,12 +17,14 @@ from lorasweep.tuning.trials.place import Place
 
 # What Ray's own storage says where the sweep's folder is missing.
 NOT_SHARED = "Unable to set up cluster storage"
+# And where it does not find the checkpoint of a trial that it restarts. One that somebody removed, `resume` does without.
+NOT_FOUND = "it does not exist on storage anymore"
 # Of CUDA's errors these speak of the program, not of the GPU.
 PROGRAMS_OWN = ("device-side assert", "illegal memory access", "misaligned address", "invalid argument")
 # A frame of a traceback.
 FRAME = re.compile(r'\s+File ".*", line \d+')
 FAULT = re.compile(r"NodeFailedError: \[(?P<id>\w*)\] (?P<node>.+?): (?P<reason>.+)")
-ADDRESS = re.compile(r"^\s*ip: (\S+)", re.M)
+ADDRESS = re.compile(r"(?:^\s*ip: |, ip=)([^\s,]+)", re.M)
 NODE_ID = re.compile(r"Node Id: (\w+)")
 
 
@@ -100,6 +102,8 @@ def fault_of(report: str, names: Mapping[str, str]) -> Fault | None:
     found = [key for key, name in names.items() if at and (name == at or name.endswith(f"({at})"))]
     node = found[0] if len(found) == 1 else ""
     named = names.get(node) or at or "(unknown)"
+    if NOT_FOUND in report:
+        return Fault(node, named, "a checkpoint cannot be read from the storage")
     if "actor is temporarily unavailable" in report or "ActorUnavailableError" in report:
         return Fault(node, named, "it could not be reached for a while")
     if "raised in its creation task" in report or line.startswith(("ModuleNotFoundError", "ImportError")):

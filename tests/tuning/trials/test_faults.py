@@ -94,10 +94,16 @@ DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: I
             "The actor died because of an error raised in its creation task, "
             + TRACEBACK.format(error="ModuleNotFoundError: No module named 'lorasweep'"),
             Fault(
-                "",
-                "(unknown)",
+                "abc1",
+                NAMES["abc1"],
                 "a trial's process could not start (ModuleNotFoundError: No module named 'lorasweep')",
             ),
+        ),
+        (
+            TRACEBACK.format(
+                error="ValueError: Could not recover from checkpoint as it does not exist on storage anymore. Got"
+            ),
+            Fault("abc1", NAMES["abc1"], "a checkpoint cannot be read from the storage"),
         ),
         # Its process alone: it may have taken too much memory.
         (DIED.format("10.0.0.1", "The actor is dead because its worker process has died."), None),
