@@ -17,7 +17,7 @@ from lorasweep.tuning.trials.place import Place
 
 # What Ray's own storage says where the sweep's folder is missing.
 NOT_SHARED = "Unable to set up cluster storage"
-# And where it does not find the checkpoint of a trial that it restarts. One that somebody removed, `resume` does without.
+# And where it does not find the checkpoint of a trial that it restarts. `resume` does without one that is lost.
 NOT_FOUND = "it does not exist on storage anymore"
 # Of CUDA's errors these speak of the program, not of the GPU.
 PROGRAMS_OWN = ("device-side assert", "illegal memory access", "misaligned address", "invalid argument")
