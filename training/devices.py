@@ -58,6 +58,11 @@ def cards() -> list[Card]:
     return [Card(card.name, (card.major, card.minor), card.total_memory) for card in found]
 
 
+def name_of(device: torch.device) -> str | None:
+    """The name of a GPU that this process uses, such as `NVIDIA L4`; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 def count_cards() -> int:
     """Number of GPUs, by their driver's word: torch may be unable to use them. Does not initialise CUDA."""
     return torch.cuda.device_count()

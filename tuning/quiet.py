@@ -79,6 +79,17 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore")
 
 
+def quiet_driver() -> None:
+    """Keep what Ray's servers report, such as the stack of a process that could not start, out of a sweep's display.
+
+    Ray prints it whatever its loggers and `log_to_driver` say. It stays in Ray's logs; records say why a trial failed.
+    """
+    import ray._private.worker as worker
+
+    # The switch by which Ray's own debugger keeps the terminal to itself.
+    worker._worker_logs_enabled = False
+
+
 @contextmanager
 def silenced(names: Iterable[str]) -> Iterator[None]:
     """Silence these loggers and Python's warnings inside the block."""

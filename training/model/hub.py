@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from lorasweep.training.errors import ModelError, first_line
 # The files that PEFT and transformers write weights to.
 ADAPTER_WEIGHTS, FULL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+# Read of the beginning and of the end of a file of weights, to tell it from another's.
+SAMPLE_BYTES = 2**20
 # Weights that are not loaded: patterns of their files → what they are.
 OTHER_WEIGHTS = {
     ("*.bin", "*.pt", "*.ckpt"): "a pickle that could run code",
@@ -134,6 +138,47 @@ def check_weights(base: BaseModel) -> None:
         )
     if not (folder / FULL_WEIGHTS).is_file():
         check_shards(folder / WEIGHTS_INDEX)
+
+
+def check_reachable(base: BaseModel) -> None:
+    """Refuse a hub's base model whose weights are neither on this machine nor to be had.
+
+    Raises:
+        ModelError: the weights are not cached, and the hub cannot be reached.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if base.location != base.hub_id:
+        return
+    cached = (
+        try_to_load_from_cache(base.location, name, revision=base.revision)
+        for name in (FULL_WEIGHTS, WEIGHTS_INDEX)
+    )
+    if not any(isinstance(path, str) for path in cached):
+        hub_revision(base.location)
+
+
+def fingerprint(base: BaseModel) -> str:
+    """What tells the files of a base model's folder from those of another: equal where they are copies.
+
+    The configuration counts in full, of each file of weights its size, its beginning and its end. Empty for a hub's
+    model, whose revision says which it is.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if base.location == base.hub_id:
+        return ""
+    digest = hashlib.sha256()
+    folder = Path(base.location)
+    for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{path.name} {size} ".encode())
+            for place in (0, max(size - SAMPLE_BYTES, 0)):
+                file.seek(place)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def other_weights(folder: Path) -> str:

@@ -37,11 +37,11 @@ def machine(cuda: bool = False) -> dict[str, Any]:
     from lorasweep.training import devices  # imports torch
 
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": [card.name for card in devices.cards()] if cuda else [],
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "os": system(),
         "python": platform.python_version(),
         "cuda": devices.cuda_version() if cuda else None,
         "packages": package_versions(),
@@ -131,7 +131,12 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _cpu_model() -> str:
+def system() -> str:
+    """The operating system, its version and the architecture."""
+    return f"{platform.system()} {platform.release()} {platform.machine()}"
+
+
+def processor() -> str:
     """The kernel's name for it, or the architecture: many ARM machines have no name."""
     try:
         for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():

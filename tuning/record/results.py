@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
+from lorasweep.tuning.record.ran_on import RanOn
 
 if TYPE_CHECKING:
     from lorasweep.training.loop.state import Evaluation
@@ -118,6 +119,9 @@ class TrialRecord(Record):
         error: one line, where it failed.
         checkpoint: of the best evaluation: a path, or a path inside `--storage`.
         last_checkpoint: of the last evaluation; an interrupted trial continues from it.
+        ran_on: the node, device, precision and versions that it ran with, the latest where it moved; None in older
+            records, and before its first evaluation.
+        best_ran_on: those of its best evaluation, whose checkpoint is exported.
         notes: what the user should know, such as a micro-batch halved for lack of memory.
     """
 
@@ -140,6 +144,8 @@ class TrialRecord(Record):
     error: str | None = None
     checkpoint: str | None = None
     last_checkpoint: str | None = None
+    ran_on: RanOn | None = None
+    best_ran_on: RanOn | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
+from lorasweep.tuning.record.ran_on import devices_text
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -75,7 +76,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
             f"{_size(sweep)}, each {training.epochs} epochs and {training.rungs} evaluations (rungs)",
         ),
         ("trials", counts_text(sweep.trials, rule.label)),
-        ("device", f"{plan.get('device', '')} {plan.get('precision', '')}".strip()),
+        ("device", _device(sweep)),
         ("concurrent trials", str(plan.get("resources", {}).get("concurrency", ""))),
         ("seed", str(training.seed)),
     ]
@@ -92,6 +93,12 @@ def _size(sweep: SweepRecord) -> str:
     if result is not None and result.stopped_by == "patience":
         size += f", until {search.patience} in a row brought nothing"
     return size
+
+
+def _device(sweep: SweepRecord) -> str:
+    """Devices and precisions of the trials; the plan's where none has recorded them."""
+    planned = f"{sweep.plan.get('device', '')} {sweep.plan.get('precision', '')}".strip()
+    return devices_text(trial.ran_on for trial in sweep.trials) or planned
 
 
 def _on_part(sweep: SweepRecord) -> str:

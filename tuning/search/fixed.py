@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from lorasweep.tuning.record.reported import AVOID
+
 
 class FixedSearch(Searcher):
     """Proposes each of some configurations once, in order.
@@ -16,13 +18,18 @@ class FixedSearch(Searcher):
     Args:
         configs: Ray's configuration of each trial, as `TruthfulOptunaSearch.suggest` makes it.
         may_start: whether one more trial may start; those that go on, which come with evaluations, do so anyway.
+        avoided: Ray's ids of the nodes on which a trial is not to start.
     """
 
     def __init__(
-        self, configs: Sequence[Mapping[str, Any]], may_start: Callable[[], bool] = lambda: True
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        may_start: Callable[[], bool] = lambda: True,
+        avoided: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         super().__init__()
         self._may_start = may_start
+        self._avoided = avoided
         self._left = [dict(config) for config in configs]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -31,7 +38,8 @@ class FixedSearch(Searcher):
             return None
         if "evaluations" not in self._left[0] and not self._may_start():
             return str(self.FINISHED)
-        return self._left.pop(0)
+        avoided = list(self._avoided())
+        return self._left.pop(0) | ({AVOID: avoided} if avoided else {})
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -12,7 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.reported import ERROR, OBJECTIVE, RUNG, SCORE, is_disk_full
+from lorasweep.tuning.record.reported import AVOID, ERROR, OBJECTIVE, RUNG, SCORE, is_disk_full
 from lorasweep.tuning.search.study import (
     Unfinished,
     attach,
@@ -43,6 +43,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         rungs: int,
         unfinished: Sequence[Unfinished] = (),
         may_start: Callable[[], bool] = lambda: True,
+        avoided: Callable[[], Sequence[str]] = tuple,
         **arguments: Any,
     ) -> None:
         super().__init__(space=search_space.suggest, **arguments)
@@ -50,6 +51,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         self._rungs = rungs
         self._unfinished = list(unfinished)
         self._may_start = may_start
+        self._avoided = avoided
         self._reported: dict[str, int] = {}
         self._values: dict[str, float] = {}
         self._scores: dict[str, float] = {}
@@ -74,6 +76,7 @@ class TruthfulOptunaSearch(OptunaSearch):
                 "checkpoint": trial.checkpoint,
                 "scores": list(trial.scores),
                 "evaluations": [evaluation.model_dump() for evaluation in trial.evaluations],
+                **self._placed(),
             }
         if not self._may_start():
             return str(Searcher.FINISHED)
@@ -85,7 +88,13 @@ class TruthfulOptunaSearch(OptunaSearch):
             "number": own_number(self._ot_study, proposed.number),
             "start": start_of(proposed),
             "hyperparameters": self._search_space.hyperparameters(values).model_dump(),
+            **self._placed(),
         }
+
+    def _placed(self) -> dict[str, list[str]]:
+        """Where a new trial is not to start, if anywhere."""
+        avoided = list(self._avoided())
+        return {AVOID: avoided} if avoided else {}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report one rung, once."""
@@ -134,6 +143,7 @@ def make_searcher(
     study_url: str,
     unfinished: Sequence[Unfinished] = (),
     may_start: Callable[[], bool] = lambda: True,
+    avoided: Callable[[], Sequence[str]] = tuple,
 ) -> TruthfulOptunaSearch:
     """The searcher of a sweep, on its existing study.
 
@@ -141,12 +151,14 @@ def make_searcher(
         objective: what the study optimises.
         unfinished: trials of an earlier run to continue.
         may_start: whether one more trial may start; asked before each proposal.
+        avoided: Ray's ids of the nodes on which a new trial is not to start.
     """
     study = open_study(study_url, study_name)
     return TruthfulOptunaSearch(
         rungs=rungs,
         unfinished=unfinished,
         may_start=may_start,
+        avoided=avoided,
         search_space=space,
         metric=OBJECTIVE,
         mode="max" if higher_is_better(objective) else "min",

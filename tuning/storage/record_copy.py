@@ -39,6 +39,8 @@ STUDY = "study.db"
 LEFT_OUT = ("ray", "lock")
 # Between two signs of life. A driver that has given none for some of them is taken for dead.
 BEAT_SECONDS = 15.0
+# Between two copies: evaluations of several trials go together.
+COPY_SECONDS = 2.0
 # A storage that failed is tried again after this time.
 RETRY_SECONDS = 15.0
 # How long the end of a sweep waits for its record to be copied.
@@ -156,6 +158,7 @@ class RecordCopy(SweepListener):
                 if self._failing:
                     self._news.wait_for(lambda: self._ended, RETRY_SECONDS)
                 else:
+                    self._news.wait_for(lambda: self._ended, COPY_SECONDS)
                     self._news.wait_for(lambda: self._changed or self._ended, BEAT_SECONDS)
 
     def _copy(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import ModelError, TrainingError
+from lorasweep.training.errors import ModelError, TrainingError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import OPTIMIZER_FILE, WEIGHTS_FOLDER, TrainingState
@@ -22,8 +22,10 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
+from lorasweep.tuning.trials.faults import NodeError
+from lorasweep.tuning.trials.node_watch import patiently
 from lorasweep.tuning.trials.shares import Resources
-from lorasweep.tuning.trials.trial import TrialSetup, leave_worker, prepare_worker, start_state
+from lorasweep.tuning.trials.trial import TrialSetup, check_storage, leave_worker, prepare_worker, start_state
 
 
 class CheckpointError(TrainingError):
@@ -88,22 +90,32 @@ def predict_test(
 
     Raises:
         CheckpointError: the checkpoint is gone or broken.
+        NodeError: the storage is away, and has not come back.
     """
     device = prepare_worker(setup)
     state = start_state(data, setup, hyperparameters, device)
-    checkpoint = open_checkpoint(checkpoint_path, setup.storage)
-    assert checkpoint is not None
+    files = patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
+    return predict_logits(state.model, data.test, state.amp), files
+
+
+def _load_checkpoint(state: TrainingState, path: str, storage: str | None) -> dict[str, bytes]:
+    """Put a checkpoint's weights into a model; the checkpoint's files as `predict_test` returns them."""
     try:
+        checkpoint = open_checkpoint(path, storage)
+        assert checkpoint is not None
         with checkpoint.as_directory() as folder:
             load_weights(state.model, Path(folder) / WEIGHTS_FOLDER)
-            files = {
+            return {
                 str(path.relative_to(folder)): path.read_bytes()
                 for path in sorted(Path(folder).rglob("*"))
                 if path.is_file() and path.name not in (OPTIMIZER_FILE, OUTCOMES_FILE)
             }
-    except (ModelError, OSError) as error:
+    except (ModelError, FileNotFoundError) as error:
+        # Another trial would win in its place: not for a storage that is away for a while.
+        check_storage(storage, first_line(error))
         raise CheckpointError(str(error)) from error
-    return predict_logits(state.model, data.test, state.amp), files
+    except OSError as error:
+        raise NodeError(f"checkpoint {path} cannot be read ({first_line(error)})") from error
 
 
 def train_reference(

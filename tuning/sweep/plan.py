@@ -26,6 +26,7 @@ from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
+from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -66,6 +67,7 @@ class SweepPlan:
         estimate: seconds that the sweep takes by that pace.
         part: the part of the rows on which the search runs; None for all rows.
         length_notes: what to know of texts that are longer than the base model is used to.
+        node_notes: what the user should know of unequal nodes of a cluster, a sentence each.
     """
 
     config: SweepConfig
@@ -84,6 +86,7 @@ class SweepPlan:
     estimate: Estimate | None = None
     part: EncodedDataset | None = None
     length_notes: Sequence[str] = ()
+    node_notes: tuple[str, ...] = ()
 
     @property
     def search_data(self) -> EncodedDataset:
@@ -106,6 +109,7 @@ class SweepPlan:
             *self.length_notes,
             *self.hardware.notes(self.config.training.precision, self.amp),
             *filter(None, [self.resources.growth_note(self.hardware.nodes)]),
+            *self.node_notes,
             *self._other_precision(),
             *self._too_short(),
         ]
@@ -217,8 +221,9 @@ def plan_sweep(
     nodes, coming = find_nodes(wanted.address), coming_nodes(wanted.address)
     check_resources(wanted, nodes, coming=coming)
     check_storage(wanted.storage, len(nodes) if wanted.address is not None else 1)
-    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial)
     base = resolve_base_model(config.base_model)
+    probed = probe_nodes(wanted, nodes, base)
+    hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial, probed.hardware)
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
@@ -257,6 +262,7 @@ def plan_sweep(
         reason,
         part=part,
         length_notes=length_notes(model, base, encoded.token_summary()["max"]),
+        node_notes=probed.notes,
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 

@@ -12,10 +12,11 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.errors import SweepStoppedError, TrainingError
+from lorasweep.training.errors import SweepStoppedError, TrainingError, first_line
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import TrialRecord, now
 from lorasweep.tuning.search.fixed import FixedSearch
 from lorasweep.tuning.search.limits import Limits
@@ -30,6 +31,7 @@ from lorasweep.tuning.sweep.finalists import finalists_to_train
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
 from lorasweep.tuning.trials.checkpoints import keep_outcomes, without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
+from lorasweep.tuning.trials.node_watch import NodeWatch, able_nodes, placement
 from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 from lorasweep.tuning.trials.trial import run_trial
 from lorasweep.tuning.trials.waiting import StartWatch
@@ -43,6 +45,7 @@ class Round:
         limits: what ends it before it has its number of trials.
         all_started: called when its last trial has started.
         data: what its trials train on.
+        nodes: which nodes have failed.
         own: those of some trials that belong to it.
     """
 
@@ -52,6 +55,7 @@ class Round:
     limits: Limits
     all_started: Callable[[], None]
     data: EncodedDataset
+    nodes: NodeWatch
     own: Callable[[Iterable[TrialRecord]], list[TrialRecord]]
 
 
@@ -78,11 +82,12 @@ def run_trials(
 
     Raises:
         TrainingError: several trials in a row failed for the same reason.
-        SweepStoppedError: the disk is full.
+        SweepStoppedError: the disk is full, or a node fails and its trials find no other.
     """
     on_part = plan.part is not None
     then = (lambda: None) if on_part else all_started
-    search = Round(plan, folder, listener, limits.search, then, plan.search_data, searched_trials)
+    nodes = NodeWatch(lambda: able_nodes(plan.resources.cpus_per_trial, plan.resources.gpus_per_trial))
+    search = Round(plan, folder, listener, limits.search, then, plan.search_data, nodes, searched_trials)
     trials = run_search(search, past, unfinished)
     searched = searched_trials(trials)
     ended = len(searched) >= plan.config.search.trials or limits.search.reason is not None
@@ -90,7 +95,7 @@ def run_trials(
         return []
     if not on_part:
         return trials
-    last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, finalists)
+    last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, nodes, finalists)
     trials = run_finalists(last, trials)
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
@@ -119,6 +124,7 @@ def run_search(this: Round, past: list[TrialRecord], unfinished: list[Unfinished
         study_url=this.folder.study_url,
         unfinished=unfinished,
         may_start=limits.may_start,
+        avoided=this.nodes.avoided,
     )
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     return _run_round(this, past, searcher, scheduler, config.search.trials - ended)
@@ -138,7 +144,7 @@ def run_finalists(this: Round, past: list[TrialRecord]) -> list[TrialRecord]:
     if not configs or not (_running(this.own(past)) or limits.may_start()):
         return past
     this.listener.phase(phases.FINALISTS)
-    searcher = FixedSearch(configs, limits.may_start)
+    searcher = FixedSearch(configs, limits.may_start, this.nodes.avoided)
     return _run_round(this, past, searcher, FIFOScheduler(), len(configs))
 
 
@@ -149,8 +155,18 @@ def _run_round(
     plan, folder, limits = this.plan, this.folder, this.limits
     config, settings, resources = plan.config, plan.config.training, plan.resources
     can_win = partial(contenders, config=config)
+    placed = partial(placement, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial)
     recorder = Recorder(
-        folder, settings.rungs, list(plan.space.searched), this.listener, past, can_win, limits.cut
+        folder,
+        settings.rungs,
+        list(plan.space.searched),
+        this.listener,
+        past,
+        can_win,
+        limits.cut,
+        config.search.max_failures,
+        this.nodes,
+        placed,
     )
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
@@ -161,7 +177,7 @@ def _run_round(
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, data=this.data, setup=trial_setup(plan, resources)),
-            {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+            placed,
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -180,7 +196,8 @@ def _run_round(
             storage_filesystem=storage.filesystem,
             # The recorder removes checkpoints. Told how many to keep, Ray would send its own state with each of them.
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
+            # All that break: the recorder decides which of them go on.
+            failure_config=tune.FailureConfig(max_failures=-1),
             stop=CombinedStopper(recorder.watch, limits),
             callbacks=[recorder, waits],
             verbose=0,
@@ -189,15 +206,43 @@ def _run_round(
         ),
     )
     with clean_stop(this.listener.stopping):
-        tuner.fit()
+        _fit(tuner, recorder, this)
     recorder.tidy()
     if recorder.watch.disk_full:
         raise no_space(folder)
+    if recorder.watch.of_node:
+        raise _stopped(folder, recorder.watch.reason)
     if recorder.watch.reason:
         raise TrainingError(
             f"sweep {folder.name}: {recorder.watch.reason}; fix that, then: {folder.command('resume')}"
         )
     return sorted(recorder.trials.values(), key=lambda trial: (trial.number, trial.id))
+
+
+def _fit(tuner: tune.Tuner, recorder: Recorder, this: Round) -> None:
+    """Let Ray Tune run its trials. At its end it reads the storage once more, for a table that nobody needs.
+
+    Raises:
+        SweepStoppedError: the storage is away, and trials have still to run.
+    """
+    try:
+        tuner.fit()
+    except (OSError, ValueError) as error:
+        if is_disk_full(error):
+            raise
+        proposed = recorder.all_started or this.limits.reason is not None
+        if recorder.watch.reason is not None or (proposed and not _running(list(recorder.trials.values()))):
+            return
+        if isinstance(error, ValueError):
+            raise
+        raise _stopped(this.folder, f"the storage cannot be used ({first_line(error)})") from error
+
+
+def _stopped(folder: SweepFolder, reason: str | None) -> SweepStoppedError:
+    """The error of a sweep that ends because of a node or the storage."""
+    return SweepStoppedError(
+        f"sweep {folder.name}: {reason}; nothing is lost. Mend that, then: {folder.command('resume')}"
+    )
 
 
 def reconcile_records(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -32,6 +33,8 @@ from lorasweep.tuning.terminal.time_left import FEW_SECONDS, TimeLeft, about
 
 # Lines of the live display besides the trials that run.
 HEIGHT = 14
+# More lines where something is noted.
+NOTE_LINES = 2
 STOPPING = "stopping; Ctrl-C again to stop at once"
 
 
@@ -112,6 +115,12 @@ class Progress(SweepListener):
         ends = [score_text(end, self._metric) for end in winner.interval.get(self._metric, ())]
         return f"{winner.id}: {score} on the test split" + (f" ({' to '.join(ends)})" if ends else "")
 
+    def new_notes(self, trial: TrialRecord) -> list[str]:
+        """What a trial's record notes since it was last shown, as that it is tried again."""
+        before = self._trials.get(trial.id)
+        known = before.notes if before else ()
+        return [note for note in trial.notes if note not in known]
+
     def settings(self, trial: TrialRecord) -> str:
         """A trial's searched hyperparameters on one line."""
         return settings_line(trial.hyperparameters, self._searched)
@@ -155,6 +164,7 @@ class LiveDisplay(Progress):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
+        self._note = ""
         self._spinner = Spinner("dots")
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
@@ -162,6 +172,12 @@ class LiveDisplay(Progress):
         """Draw from now on."""
         super().begin(plan_summary, past)
         self._live.start()
+
+    def update(self, trial: TrialRecord) -> None:
+        """Show the last note, too."""
+        for note in self.new_notes(trial):
+            self._note = f"{trial.id} {note}"
+        super().update(trial)
 
     def end(self, result: SweepResult, adapters: Mapping[str, Path]) -> None:
         """Clear the lines; the result is printed in their place."""
@@ -180,6 +196,8 @@ class LiveDisplay(Progress):
         table.add_row("time", self.time_line())
         if self._winner:
             table.add_row("winner", self.winner_line(self._winner))
+        if self._note:
+            table.add_row("noted", escape(shorten(self._note, NOTE_LINES * (self._console.width - 10))))
         if self._text:
             self._spinner.update(text=escape(self._text))
             table.add_row("now", self._spinner)
@@ -187,7 +205,7 @@ class LiveDisplay(Progress):
             table.add_row("waits", escape(self._waits))
         if not trials:
             return table
-        running = max(self._console.height - HEIGHT, 1)
+        running = max(self._console.height - HEIGHT - NOTE_LINES * bool(self._note), 1)
         rungs = self._budget["rungs"]
         return Group(table, "", trials_table(trials, self._metric, self._searched, rungs, running=running))
 
@@ -224,7 +242,9 @@ class LogDisplay(Progress):
         self._log(STOPPING)
 
     def update(self, trial: TrialRecord) -> None:
-        """Log a start, a rung or an end, each once."""
+        """Log a note, a start, a rung or an end, each once."""
+        for note in self.new_notes(trial):
+            self._log(f"{trial.id} {note}")
         super().update(trial)
         seen, before = (trial.state, len(trial.evaluations)), self._seen.get(trial.id)
         if before == seen:

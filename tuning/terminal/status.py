@@ -89,6 +89,13 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
 
 
 def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
+    ran_on = trial.best_ran_on or trial.ran_on
+    more = {
+        "error": trial.error,
+        "finalist_of": trial.finalist_of,
+        "ran_on": ran_on and ran_on.model_dump(exclude_none=True),
+        "notes": list(trial.notes),
+    }
     return {
         "id": trial.id,
         "state": trial.state,
@@ -100,7 +107,7 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "ended": date_text(trial.ended),
         "start": trial.start,
         "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
-    } | {name: value for name in ("error", "finalist_of") if (value := getattr(trial, name))}
+    } | {name: value for name, value in more.items() if value}
 
 
 def date_text(seconds: float | None) -> str | None:

@@ -24,6 +24,8 @@ SWEEP, KIND, TRIAL, STATE, METRIC, OBJECTIVE, START = (
 ENDED, ERROR, NOTES, WINNER = (f"lorasweep.{name}" for name in ("ended", "error", "notes", "winner"))
 # Of a finalist, the trial of the search on a part that has its settings.
 FINALIST_OF = "lorasweep.finalist_of"
+# What a trial's best evaluation ran on.
+RAN_ON = {name: f"lorasweep.{name}" for name in ("node", "device", "precision", "versions")}
 # Whether a trial is within noise of the winner, and what a sweep's search added.
 NEAR, ADDED = (f"lorasweep.{name}" for name in ("near", "added"))
 # Read by lorasweep alone: MLflow's pages hide tags that begin with `mlflow.`.
@@ -118,16 +120,34 @@ def trial_tags(
     }
     if trial.trainable_parameters is not None:
         rounded[SIZE] = parameters_text(trial.trainable_parameters)
-    return rounded | {
-        METRIC: metric,
-        FINALIST_OF: trial.finalist_of,
-        OBJECTIVE: objective,
-        START: None if trial.start is None else str(trial.start),
-        STATE: trial.state,
-        ENDED: ends.get(trial.state),
-        ERROR: (trial.error or "")[:TAG_LENGTH] or None,
-        NOTES: "; ".join(trial.notes)[:TAG_LENGTH] or None,
+    return (
+        rounded
+        | _ran_on_tags(trial)
+        | {
+            METRIC: metric,
+            FINALIST_OF: trial.finalist_of,
+            OBJECTIVE: objective,
+            START: None if trial.start is None else str(trial.start),
+            STATE: trial.state,
+            ENDED: ends.get(trial.state),
+            ERROR: (trial.error or "")[:TAG_LENGTH] or None,
+            NOTES: "; ".join(trial.notes)[:TAG_LENGTH] or None,
+        }
+    )
+
+
+def _ran_on_tags(trial: TrialRecord) -> dict[str, str]:
+    """Where and with what the best evaluation ran; nothing for a trial that has not recorded it."""
+    ran = trial.best_ran_on or trial.ran_on
+    if ran is None:
+        return {}
+    values = {
+        "node": ran.node,
+        "device": ran.gpu or ran.processor or ran.device,
+        "precision": ran.precision,
+        "versions": ", ".join(f"{name} {version}" for name, version in ran.packages.items()),
     }
+    return {RAN_ON[name]: value[:TAG_LENGTH] for name, value in values.items() if value}
 
 
 def trial_metrics(

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.tuning.quiet import quiet_driver
 from lorasweep.tuning.trials.head import answers
 from lorasweep.tuning.trials.interrupt import hold_interrupt
 from lorasweep.tuning.trials.joining import check_address, join_cluster
@@ -40,6 +41,7 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         join_cluster(address, **quiet)
+        quiet_driver()
         return
     try:
         with hold_interrupt():
@@ -52,6 +54,7 @@ def start_ray(address: str | None, cpus: int | None = None, gpus: float | None =
                 _temp_dir=_short_folder(),
                 **quiet,
             )
+        quiet_driver()
     except OSError as error:
         if error.filename is None:
             raise

@@ -1,4 +1,4 @@
-"""Stops a sweep whose disk is full, or whose trials keep failing for the same reason."""
+"""Stops a sweep whose disk is full, whose nodes fail, or whose trials keep failing for the same reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray import tune
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.finalists import finalists, searched_trials
-from lorasweep.tuning.record.reported import DISK_FULL
+from lorasweep.tuning.record.reported import DISK_FULL, NODE_FAILED
 from lorasweep.tuning.record.results import TrialRecord
 
 # After this many in a row the next one would most likely fail, too.
@@ -23,11 +23,12 @@ class FailureWatch(tune.Stopper):
     Attributes:
         reason: why the sweep has to stop, or None.
         disk_full: the reason is a full disk, not a trial.
+        of_node: the reason is a node, not a trial.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self.disk_full = False
+        self.disk_full = self.of_node = False
         self._scored = False
         self._last = ""
         self._count = 0
@@ -55,6 +56,11 @@ class FailureWatch(tune.Stopper):
         """A file could not be written: the disk is full."""
         self.reason, self.disk_full = f"{DISK_FULL}: {place} cannot be written", True
 
+    def node_failed(self, reason: str) -> None:
+        """A node fails, and the trials that it broke find no other."""
+        if self.reason is None:
+            self.reason, self.of_node = reason, True
+
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         """Whether to stop this trial: never."""
         return False
@@ -66,7 +72,7 @@ class FailureWatch(tune.Stopper):
 
 def worth_another_try(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Failed trials that say nothing about their settings: all where none has ended well, else those that failed
-    for the reason that stopped the sweep. Search trials and finalists are looked at apart.
+    for the reason that stopped the sweep, or because of a node. Search trials and finalists are looked at apart.
     """
     return [*_worth_another(searched_trials(trials)), *_worth_another(finalists(trials))]
 
@@ -78,11 +84,17 @@ def _worth_another(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
         return failed
     watch = FailureWatch()
     for trial in ended:
+        if (trial.error or "").startswith(NODE_FAILED):
+            continue
         if trial.state == "failed":
             watch.failed(trial.error or "")
         else:
             watch.went_well()
-    return [trial for trial in failed if watch.repeated(trial.error or "")]
+    return [
+        trial
+        for trial in failed
+        if watch.repeated(trial.error or "") or (trial.error or "").startswith(NODE_FAILED)
+    ]
 
 
 def _kind(error: str) -> str:

@@ -6,7 +6,7 @@ The process that plans a sweep may have no GPU, or another one than the nodes of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,10 @@ def coming_nodes(address: str | None) -> tuple[Node, ...] | None:
 
 
 def find_hardware(
-    address: str | None, nodes: tuple[Node, ...], gpus_per_trial: float | None = None
+    address: str | None,
+    nodes: tuple[Node, ...],
+    gpus_per_trial: float | None = None,
+    known: Mapping[str | None, NodeAnswer] | None = None,
 ) -> Hardware:
     """Ask the nodes on which trials may run what torch can do there.
 
@@ -167,15 +170,16 @@ def find_hardware(
         address: of the cluster, which has been joined; None for this machine.
         nodes: from `find_nodes`; at least one can hold a trial.
         gpus_per_trial: 0 if trials run on CPU cores; if None they run on GPUs where there are any.
+        known: Ray's id of a node → its answer, where the nodes have been asked.
 
     Raises:
         SettingsError: a node does not answer, or torch cannot use its GPUs.
     """
-    on_gpus = gpus_per_trial != 0 and any(node.gpus for node in nodes)
-    needed = max(1.0, gpus_per_trial or 0.0) if on_gpus else 0.0
-    # A trial needs a core, too; the head often gives none away.
-    asked = [node for node in nodes if node.cpus and node.gpus >= needed]
-    answers = [ask(on_gpus)] if address is None else _answers(address, asked, on_gpus) if asked else []
+    asked, on_gpus = could_train(nodes, gpus_per_trial)
+    if known is not None:
+        answers = [known[node.id] for node in asked]
+    else:
+        answers = [ask(on_gpus)] if address is None else _answers(address, asked, on_gpus) if asked else []
     for answer in answers:
         if answer.problem is not None:
             raise SettingsError(
@@ -186,6 +190,14 @@ def find_hardware(
     if not answers:  # no node yet: what every later one can do
         common = ("fp32",)
     return Hardware(nodes, found, common)
+
+
+def could_train(nodes: Sequence[Node], gpus_per_trial: float | None = None) -> tuple[tuple[Node, ...], bool]:
+    """The nodes on which trials may run, and whether these run on GPUs; arguments as in `find_hardware`."""
+    on_gpus = gpus_per_trial != 0 and any(node.gpus for node in nodes)
+    needed = max(1.0, gpus_per_trial or 0.0) if on_gpus else 0.0
+    # A trial needs a core, too; the head often gives none away.
+    return tuple(node for node in nodes if node.cpus and node.gpus >= needed), on_gpus
 
 
 def _answers(address: str, nodes: Sequence[Node], on_gpus: bool) -> list[NodeAnswer]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.reported import (
+    AVOID,
     BEST_RUNG,
     DISK_FULL,
     ERROR,
+    NODE_FAILED,
+    NODE_ID,
     OBJECTIVE,
+    RAN_ON,
     RUNG,
     SCORE,
     is_disk_full,
@@ -28,9 +34,12 @@ from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, 
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune, remove_left, remove_replaced
 from lorasweep.tuning.trials.failures import FailureWatch
+from lorasweep.tuning.trials.faults import Fault, error_line, fault_of, last_failure
+from lorasweep.tuning.trials.node_watch import GIVEN_UP, PAUSE, NodeWatch
+from lorasweep.tuning.trials.place import node_names
 
-# A frame of a traceback.
-FRAME = re.compile(r'\s+File ".*", line \d+')
+# Seconds between two looks whether a node is left for each trial that waits.
+LOOK_SECONDS = 5.0
 
 
 class Recorder(tune.Callback):
@@ -43,6 +52,9 @@ class Recorder(tune.Callback):
         contenders: returns, of all trials, the ids of those that can still be chosen; when a trial ends, the
             checkpoints of the others are removed. All are kept if None.
         cut: Ray's ids of trials that end early because the sweep's time is over; filled by whoever ends them.
+        max_failures: restarts of a trial whose process broke by itself.
+        nodes: counts failures of nodes, which are tried again apart from these.
+        placed: Ray's request for a trial's resources, by its configuration.
 
     Attributes:
         trials: every trial's record by id.
@@ -58,6 +70,9 @@ class Recorder(tune.Callback):
         past: Sequence[TrialRecord] = (),
         contenders: Callable[[Sequence[TrialRecord]], Collection[str]] | None = None,
         cut: Collection[str] = (),
+        max_failures: int = 0,
+        nodes: NodeWatch | None = None,
+        placed: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
         self._folder = folder
         self._rungs = rungs
@@ -65,6 +80,11 @@ class Recorder(tune.Callback):
         self._listener = listener or SweepListener()
         self._contenders = contenders
         self._cut = cut
+        self._max_failures = max_failures
+        self._nodes = nodes or NodeWatch()
+        self._placed = placed
+        self._crashes: dict[str, int] = {}
+        self._looked = 0.0
         self._storage = Storage.of(folder)
         self._started: set[str] = set()
         self._to_start = 0
@@ -76,8 +96,15 @@ class Recorder(tune.Callback):
         """Call a function as soon as so many trials have started: cores fall free from then on."""
         self._to_start, self._when_started = trials, call
 
+    @property
+    def all_started(self) -> bool:
+        """Whether as many trials have started as were waited for."""
+        return len(self._started) >= self._to_start
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts or continues."""
+        if GIVEN_UP in trial.config:
+            return
         self._write(
             self._record(trial).model_copy(
                 update={"ray_id": trial.trial_id, "state": "running", "ended": None}
@@ -94,10 +121,12 @@ class Recorder(tune.Callback):
         """One more rung. A rung that is repeated after a restart replaces its first version."""
         record = self._record(trial)
         if ERROR in result:
-            self._fail(record, str(result[ERROR]))
+            if GIVEN_UP not in trial.config:
+                self._fail(record, str(result[ERROR]))
             return
         if SCORE not in result:
             return
+        self._nodes.went_well(record.id, result.get(NODE_ID))
         rung = int(result[RUNG])
         best = {SCORE: result[SCORE], OBJECTIVE: result[OBJECTIVE]}
         evaluation = EvaluationRecord.model_validate({**result["evaluation"], **best})
@@ -110,6 +139,10 @@ class Recorder(tune.Callback):
             "seconds": evaluation.seconds,
             "notes": _with_notes(record, *result["notes"]),
         }
+        if RAN_ON in result:
+            update["ran_on"] = RanOn.model_validate(result[RAN_ON])
+            if result[BEST_RUNG] == rung:
+                update["best_ran_on"] = update["ran_on"]
         self._write(record.model_copy(update=update))
 
     def on_checkpoint(
@@ -136,19 +169,68 @@ class Recorder(tune.Callback):
         self._end(record.model_copy(update=update))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's process broke; Ray restarts the trial from its last checkpoint."""
-        record = self._record(trial)
-        note = f"restarted after a crash: {error_line(_report(trial))}"
-        self._write(record.model_copy(update={"notes": _with_notes(record, note)}))
+        """The trial broke, and Ray, which restarts all that break, starts it again from its last checkpoint.
+
+        Whether it may go on is decided here: Ray would count a node's failures like those of the trial's settings.
+        """
+        record, report = self._record(trial), _report(trial)
+        if (fault := fault_of(report, node_names())) is not None:
+            self._try_elsewhere(trial, record, fault)
+            return
+        crashes = self._crashes[record.id] = self._crashes.get(record.id, 0) + 1
+        line = error_line(report)
+        if crashes > self._max_failures:
+            trial.set_config({**trial.config, GIVEN_UP: line})
+            trial.max_failures = 0  # not even to be told so
+            self._fail(record, line)
+            return
+        trial.set_config({**trial.config, PAUSE: 0.0})
+        self._note(record, f"restarted after a crash: {line}")
+
+    def _try_elsewhere(self, trial: Trial, record: TrialRecord, fault: Fault) -> None:
+        """Let a trial that a node broke wait, and go on where no node has failed of late."""
+        pause = self._nodes.failed(record.id, fault)
+        if pause is None:
+            tries = self._nodes.tries(record.id)
+            self._note(record, f"{fault.line}; not tried again after {tries} tries")
+            self.watch.node_failed(f"{fault.line} (trial {record.id} was tried {tries} times)")
+            return
+        avoided = self._nodes.avoided()
+        where = "on another node" if fault.node_id in avoided else "again"
+        self._note(record, f"{fault.line}; tried {where} after {pause:g} s")
+        trial.set_config({**trial.config, PAUSE: pause, AVOID: list(avoided)})
+        if self._placed is not None:
+            trial.update_resources(self._placed(trial.config))
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look now and then whether trials wait for nodes that are gone: Ray would let them wait for ever."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for trial in trials:
+            if trial.status == Trial.PENDING and self._nodes.none_left(trial.config.get(AVOID) or ()):
+                names = node_names()
+                failed = ", ".join(names.get(node, node) for node in trial.config[AVOID])
+                self.watch.node_failed(f"{NODE_FAILED} {failed}: and no other node is left for a trial")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial broke and is not restarted."""
-        self._fail(self._record(trial), error_line(_report(trial)))
+        """The trial broke and is not restarted: its process was lost while Ray prepared it for the trial."""
+        if GIVEN_UP in trial.config:
+            return
+        report = _report(trial)
+        fault = fault_of(report, node_names())
+        self._fail(self._record(trial), fault.line if fault else error_line(report))
+
+    def _note(self, record: TrialRecord, note: str) -> None:
+        self._write(record.model_copy(update={"notes": _with_notes(record, note)}))
 
     def prune(self) -> None:
-        """Remove the checkpoints of ended trials that are no longer needed."""
-        if self._contenders is not None:
-            records = list(self.trials.values())
+        """Remove the checkpoints of ended trials that are no longer needed; those that cannot be now, the next time."""
+        if self._contenders is None:
+            return
+        records = list(self.trials.values())
+        # A storage that is away for a while breaks no trial, and none that has ended least of all.
+        with suppress(OSError):
             for record in prune(self._storage, records, set(self._contenders(records))):
                 self.trials[record.id] = record
                 self._folder.write_trial(record)
@@ -164,7 +246,8 @@ class Recorder(tune.Callback):
             # Nothing is wrong with the trial: it continues when there is space.
             self.watch.no_space(error.removeprefix(f"{DISK_FULL}: "))
             return
-        self.watch.failed(error)
+        if not error.startswith(NODE_FAILED):
+            self.watch.failed(error)
         self._end(record.model_copy(update={"state": "failed", "error": error, "ended": now()}))
 
     def _end(self, record: TrialRecord) -> None:
@@ -216,29 +299,7 @@ def _with_notes(record: TrialRecord, *notes: str) -> tuple[str, ...]:
 def _report(trial: Trial) -> str:
     # Not `trial.get_error()`: it reads from the storage, where Ray copies the file only later.
     path = trial.error_file
-    return Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
-
-
-def error_line(report: str) -> str:
-    """What broke a trial, on one line; Ray's log of the trial has all of it.
-
-    Args:
-        report: Ray's error file: a traceback, or how the trial's process died.
-    """
-    lines = report.splitlines()
-    frames = [number for number, line in enumerate(lines) if FRAME.match(line)]
-    if frames:
-        # The exception stands below the source lines of the last frame, without their indent.
-        raised = [line for line in lines[frames[-1] + 1 :] if line.strip() and not line.startswith(" ")]
-        if raised:
-            return raised[0][:500]
-    if "actor died" in report or "actor is dead" in report:
-        return (
-            "its process died; the system may have killed it for lack of memory: lower --concurrency, "
-            "or see Ray's log of the trial"
-        )
-    rest = [line for line in lines if line.strip() and not line.startswith("Failure #")]
-    return rest[0][:500] if rest else "the trial ended without saying why; its process may have been killed"
+    return last_failure(Path(path).read_text(encoding="utf-8")) if path and Path(path).is_file() else ""
 
 
 def past_scores(trials: Sequence[TrialRecord]) -> Mapping[str, list[float]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import torch
 from ray import tune
 from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.devices import begin, choose_device, release, reserved_device
-from lorasweep.training.errors import LorasweepError, ModelError, first_line
+from lorasweep.training.errors import LorasweepError, ModelError, SettingsError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.out_of_memory import no_memory_for
@@ -27,18 +29,25 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import row_outcomes, standard_error
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
+from lorasweep.tuning.record.ran_on import this_process
 from lorasweep.tuning.record.reported import (
     BEST_FILE,
     BEST_RUNG,
     DISK_FULL,
     ERROR,
+    NODE_ID,
     OBJECTIVE,
+    RAN_ON,
     RUNG,
     SCORE,
     is_disk_full,
 )
 from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.storage.filesystem import filesystem_at
 from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint
+from lorasweep.tuning.trials.faults import NOT_SHARED, NodeError, NodeFailedError, reason_of
+from lorasweep.tuning.trials.node_watch import GIVEN_UP, PAUSE
+from lorasweep.tuning.trials.place import this_place
 from lorasweep.tuning.trials.system_metrics import monitored
 
 
@@ -69,17 +78,31 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
 
     Continues from the trial's last checkpoint if it has one. Errors that a retry cannot fix, such as a loss that is
     not finite, end the trial with one line under `error`.
+
+    Raises:
+        NodeFailedError: the node is to blame; the trial may go on elsewhere, or later.
     """
+    if GIVEN_UP in config:
+        # It failed as often as it may; Ray, which restarts all that break, learns it so.
+        tune.report({ERROR: config[GIVEN_UP], RUNG: 0})
+        return
+    time.sleep(config.get(PAUSE, 0.0))
     try:
         # Where fewer rows at once do not help, another try would fail as well.
         with no_memory_for("a trial"):
             _train_and_report(config, data, setup)
+    except NodeError as error:
+        raise NodeFailedError.at(this_place(), str(error)) from error
     except LorasweepError as error:
         tune.report({ERROR: str(error), RUNG: 0})
-    except (OSError, SafetensorError) as error:
-        if not is_disk_full(error):
+    except Exception as error:
+        if isinstance(error, OSError | SafetensorError) and is_disk_full(error):
+            tune.report({ERROR: f"{DISK_FULL}: {error}", RUNG: 0})
+            return
+        reason = reason_of(error)
+        if reason is None:
             raise
-        tune.report({ERROR: f"{DISK_FULL}: {error}", RUNG: 0})
+        raise NodeFailedError.at(this_place(), reason) from error
 
 
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
@@ -96,11 +119,14 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         except (ModelError, FileNotFoundError, ValueError, KeyError) as error:
             lost = first_line(error)
     if lost:
+        check_storage(setup.storage, lost)
         # Gone or cut off, as on a disk that was full. Evaluations on record count, so only time is lost.
         del state  # its memory is needed
         state = start_state(data, setup, hyperparameters, device)
         state.add_note(f"began anew: its checkpoint cannot be read ({lost})")
     parameters = trainable_parameters(state.model)
+    place = this_place()
+    ran_on = {RAN_ON: this_process(state.amp, place.address).model_dump(), NODE_ID: place.id}
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
     recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
@@ -118,7 +144,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         objective.update(judged, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
             write_checkpoint(state, evaluation, outcomes, best, objective, Path(temporary))
-            tune.report(
+            _report(
                 {
                     SCORE: best.score,
                     OBJECTIVE: objective.score,
@@ -136,9 +162,35 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                     ).model_dump(),
                     "trainable_parameters": parameters,
                     "notes": list(state.notes),
+                    **ran_on,
                 },
                 checkpoint=tune.Checkpoint.from_directory(temporary),
             )
+
+
+def _report(result: dict[str, Any], checkpoint: tune.Checkpoint) -> None:
+    """Report a rung once its checkpoint is on the storage.
+
+    Raises:
+        NodeError: it cannot be written there.
+        OSError: the disk is full.
+    """
+    try:
+        tune.report(result, checkpoint=checkpoint)
+    except (OSError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise
+        why = "the sweep's folder is not there" if NOT_SHARED in str(error) else first_line(error)
+        raise NodeError(f"a checkpoint cannot be written to the storage ({why})") from error
+
+
+def check_storage(storage: str | None, lost: str) -> None:
+    """Raise `NodeError` where a checkpoint cannot be read because the whole storage is away."""
+    if storage is None or ("://" not in storage and not Path(storage).is_absolute()):
+        return
+    filesystem, root = filesystem_at(storage)
+    if filesystem.get_file_info(root).type != pyarrow.fs.FileType.Directory:
+        raise NodeError(f"the storage {storage} is away, and with it a checkpoint ({lost})")
 
 
 def _go_on(
@@ -160,13 +212,20 @@ def start_state(
     """A trial's initial state: a fresh adapter on the worker's base model.
 
     Raises:
+        NodeError: the base model cannot be read here.
         TrainingError: memory is too small for one of its parts.
     """
     settings = setup.training_settings
     amp = resolve_precision(settings.precision, device, setup.base.model_type)
     weights = f"the weights of {setup.base.name}"
     with no_memory_for(weights):
-        loaded = _loaded_base(setup.base, data.label_names, settings.seed)
+        try:
+            loaded = _loaded_base(setup.base, data.label_names, settings.seed)
+        except (ModelError, OSError) as error:
+            # The plan has read it, elsewhere.
+            raise NodeError(
+                f"base model {setup.base.location} cannot be read ({first_line(error)})"
+            ) from error
     with no_memory_for(f"{weights} on {device}"):
         model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
@@ -177,13 +236,16 @@ def prepare_worker(setup: TrialSetup) -> torch.device:
     """Set up this process for one trial: threads, quiet libraries, its share of a GPU.
 
     Raises:
-        SettingsError: torch cannot use the GPU that Ray has reserved.
+        NodeError: torch cannot use the GPU that Ray has reserved.
     """
     from lorasweep.tuning.quiet import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(setup.threads)
-    device = reserved_device(setup.gpu_share)
+    try:
+        device = reserved_device(setup.gpu_share)
+    except SettingsError as error:
+        raise NodeError(str(error)) from error
     # Ray only counts fractions of a GPU; nothing else keeps one trial from taking all of its memory.
     begin(device, setup.gpu_share)
     return device

@@ -9,7 +9,7 @@ from tiny_bases import make_tiny_base
 from tiny_trials import refusal, run_apart
 from transformers import AutoConfig, AutoModel
 
-from lorasweep.training.model.hub import BaseModel, load_pretrained
+from lorasweep.training.model.hub import BaseModel, fingerprint, load_pretrained
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
@@ -60,3 +60,28 @@ def test_files_that_a_folder_lacks_are_not_asked_of_the_hub(tiny_base: Callable[
     with pytest.raises(ValueError, match="Unrecognized model"):
         load_pretrained(AutoModel, replace(base, location=str(folder.parent)))
     assert load_pretrained(AutoConfig, base).model_type == "bert"
+
+
+def test_copies_of_a_folder_have_one_fingerprint(tmp_path: Path) -> None:
+    """Whatever their names; another configuration, other weights and other files of them tell it apart."""
+
+    def folder(
+        name: str, config: str = "{}", weights: bytes = b"w" * 9, file: str = "model.safetensors"
+    ) -> str:
+        place = tmp_path / name
+        place.mkdir()
+        (place / "config.json").write_text(config)
+        (place / file).write_bytes(weights)
+        return fingerprint(BaseModel(name, str(place), None, "bert"))
+
+    first = folder("a")
+    assert first == folder("b")
+    others = [
+        folder("c", config="{ }"),
+        folder("d", weights=b"w" * 8 + b"v"),
+        folder("e", file="x.safetensors"),
+    ]
+    assert len({first, *others}) == 4
+    assert fingerprint(BaseModel("org/model", "org/model", "org/model", "bert", "abc")) == ""
+    with pytest.raises(OSError, match=r"config\.json"):
+        fingerprint(BaseModel("gone", str(tmp_path / "gone"), None, "bert"))

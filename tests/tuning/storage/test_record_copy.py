@@ -32,6 +32,7 @@ ENDED = SweepResult(state="interrupted", metric="accuracy")
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become hundredths."""
     monkeypatch.setattr(record_copy, "BEAT_SECONDS", 0.15)
+    monkeypatch.setattr(record_copy, "COPY_SECONDS", 0.0)
     monkeypatch.setattr(record_copy, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(restore, "DEAD_SECONDS", 0.45)
     monkeypatch.setattr(restore, "POLL_SECONDS", 0.05)

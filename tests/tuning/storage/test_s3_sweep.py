@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from s3_server import S3Server
-from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
 
 from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.record.folder import SweepFolder
@@ -28,12 +28,11 @@ def test_sweeps_of_one_name_share_a_bucket(
     storage = ("--storage", f"s3://bucket/store?region={s3.environment['AWS_DEFAULT_REGION']}")
     one, other = (SweepFolder(place / mlruns, "demo") for mlruns in ("one", "other"))
     s3.taken()
-    process = start(
-        place, *GIVEN, *storage, "--epochs", "16", "--mlruns", "one", "--concurrency", "1", **s3.environment
-    )
-    wait_for(lambda: any(trial.reached >= 5 for trial in one.trials()), process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    first = (*GIVEN, *storage, "--epochs", "16", "--mlruns", "one", "--concurrency", "1")
+    with started(place, *first, **s3.environment) as process:
+        wait_for(lambda: any(trial.reached >= 5 for trial in one.trials()), process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
     before = one.trials()
     assert any(trial.last_checkpoint for trial in before)
     more = ("--epochs", "3", "--seed", "1", "--mlruns", "other")

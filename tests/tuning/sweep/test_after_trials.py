@@ -17,8 +17,10 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import save_weights
-from lorasweep.tuning.sweep.after_trials import predict_test, run_alone, run_remote
-from lorasweep.tuning.trials import cluster, trial
+from lorasweep.tuning.sweep.after_trials import CheckpointError, predict_test, run_alone, run_remote
+from lorasweep.tuning.trials import cluster, node_watch, trial
+from lorasweep.tuning.trials.checkpoints import open_checkpoint
+from lorasweep.tuning.trials.faults import NodeError
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup, start_state
 
@@ -87,6 +89,36 @@ def test_this_process_keeps_nothing_of_a_gpu(
     else:
         assert run_alone(None, resources, train, 3) == 3
     assert freed == (["base", "cuda:0"] if gpus else [])
+
+
+def test_a_winner_is_not_passed_over_for_a_storage_that_is_away(
+    tiny_base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for. A checkpoint that is gone from a storage that is there is lost."""
+    slept: list[float] = []
+    monkeypatch.setattr(node_watch.time, "sleep", slept.append)
+    setup = TrialSetup(
+        resolve_base_model(str(tiny_base("bert"))), settings(), 1, 0, storage=str(tmp_path / "s")
+    )
+    checkpoint = str(tmp_path / "s" / "checkpoint")
+    with pytest.raises(NodeError, match=r"the storage .* is away"):
+        predict_test(hyperparameters(), checkpoint, dataset(), setup)
+    assert slept == list(node_watch.PAUSES)
+    (tmp_path / "s").mkdir()
+    with pytest.raises(CheckpointError):
+        predict_test(hyperparameters(), checkpoint, dataset(), setup)
+    state = start_state(dataset(), setup, hyperparameters(), CPU)
+    waits = iter([lambda: None, lambda: save_weights(state.model, Path(checkpoint) / WEIGHTS_FOLDER)])
+    monkeypatch.setattr(node_watch.time, "sleep", lambda seconds: next(waits)())
+
+    def unreachable_at_first(path: str, storage: str | None) -> object:
+        if not Path(checkpoint).exists():
+            raise ConnectionError("no route")
+        return open_checkpoint(path, storage)
+
+    monkeypatch.setattr("lorasweep.tuning.sweep.after_trials.open_checkpoint", unreachable_at_first)
+    logits, _ = predict_test(hyperparameters(), checkpoint, dataset(), setup)
+    assert len(logits) == len(dataset().test)
 
 
 @pytest.mark.parametrize("place", ["load_base", "build_classifier", "TrainingState.start", "forward"])

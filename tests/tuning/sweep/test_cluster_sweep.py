@@ -70,7 +70,8 @@ def test_gpus_that_torch_cannot_use_are_an_error_before_the_first_trial(address:
     given = ("--address", address, "--storage", "shared", "--name", "gpus")
     _, err = lorasweep(place, *RUN, *given, code=2)
     line = " ".join(err.split())
-    assert line.startswith(f"lorasweep: --address {address}: a trial has reserved 1 of a GPU: ")
+    assert line.startswith(f"lorasweep: --address {address}: 1 of 1 nodes cannot train: ")
+    assert ": a trial has reserved 1 of a GPU: " in line
     assert "torch's CUDA is" in line
-    assert line.endswith("--gpus-per-trial 0")
+    assert "train on CPU cores: --gpus-per-trial 0. Mend that" in line
     assert not (place / "mlruns" / "sweeps" / "gpus").exists()

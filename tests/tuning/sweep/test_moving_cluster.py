@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from whole_sweeps import lorasweep, start, wait_for
+from whole_sweeps import lorasweep, started, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 
@@ -42,8 +42,8 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
         assert ray.get(other.node.remote()) == busy.node_id
         given = ("--address", address, "--storage", str(tmp_path), "--name", "moving")
         more = ("--concurrency", "2", "--trials", "2", "--epochs", "20", "--no-asha", "--precision", "fp32")
-        with log.open("w") as out:
-            process = start(place, *RUN, *given, *more)
+        patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(PATIENCE)}
+        with log.open("w") as out, started(place, *RUN, *given, *more, **patience) as process:
 
             def copy() -> None:
                 assert process.stdout is not None
@@ -70,8 +70,8 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
             process.wait(timeout=PATIENCE + 30)
             assert time.monotonic() - killed < 60
             reader.join(10)
-        assert process.stderr is not None
-        said = " ".join(process.stderr.read().split())
+            assert process.stderr is not None
+            said = " ".join(process.stderr.read().split())
         assert process.returncode == 2, log.read_text() + said
         assert re.search(rf"lorasweep: sweep moving: the head of the cluster at {address} is gone; ", said)
         assert "lorasweep resume moving --address HOST:PORT" in said

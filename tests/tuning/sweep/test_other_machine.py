@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from whole_sweeps import RUN, check_study, lorasweep, start, wait_for
+from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.storage.storage import Storage
@@ -35,7 +35,6 @@ def test_a_job_that_is_started_again_goes_on_where_its_machine_was_lost(place: P
     ]
     job += ["--storage", str(storage), "--name", "job", "--resume", "--no-baselines"]
     folder = SweepFolder(place / "mlruns", "job")
-    process = start(place, *job)
 
     def going() -> bool:
         trials = folder.trials() if folder.exists() else []
@@ -43,13 +42,16 @@ def test_a_job_that_is_started_again_goes_on_where_its_machine_was_lost(place: P
             trial.reached >= 2 for trial in trials
         )
 
-    wait_for(going, process)
-    root = Path(Storage.of(folder).root)
-    # What was on record a moment ago is on the storage.
-    before = {trial.id: trial for trial in folder.trials()}
-    wait_for(lambda: _ended(root) >= {trial.id for trial in before.values() if not trial.unfinished}, process)
-    process.kill()
-    process.communicate()
+    with started(place, *job) as process:
+        wait_for(going, process)
+        root = Path(Storage.of(folder).root)
+        # What was on record a moment ago is on the storage.
+        before = {trial.id: trial for trial in folder.trials()}
+        wait_for(
+            lambda: _ended(root) >= {trial.id for trial in before.values() if not trial.unfinished}, process
+        )
+        process.kill()
+        process.wait()
     shutil.rmtree(place / "mlruns")
 
     out, _ = lorasweep(elsewhere, *job)

@@ -20,6 +20,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.sweep import plan as module
 from lorasweep.tuning.sweep.plan import alone, plan_sweep, trial_setup
 from lorasweep.tuning.trials.hardware import Hardware, Node
+from lorasweep.tuning.trials.probe import Probed
 from lorasweep.tuning.trials.shares import Resources
 
 
@@ -114,7 +115,8 @@ def cluster(cards: Sequence[Card], monkeypatch: pytest.MonkeyPatch) -> Hardware:
     nodes = (Node(16, 0, "head"), *(Node(16, 1, str(number)) for number in range(len(cards))))
     found = Hardware(nodes, tuple(cards), precisions)
     monkeypatch.setattr(module, "find_nodes", lambda address: nodes)
-    monkeypatch.setattr(module, "find_hardware", lambda address, nodes, gpus_per_trial: found)
+    monkeypatch.setattr(module, "find_hardware", lambda address, nodes, gpus_per_trial, known: found)
+    monkeypatch.setattr(module, "probe_nodes", lambda wanted, nodes, base: Probed(notes=("nodes differ",)))
     return found
 
 
@@ -151,6 +153,7 @@ def test_a_plan_shows_what_the_workers_have_and_hands_its_precision_to_them(
     assert plan.resources == Resources(48, 2.0, 4, 0.5, 4)
     assert re.fullmatch(r"a trial may take 0\.\d GB of a GPU's 80 GB", str(summary["gpu_share_reason"]))
     assert not any("GPUs" in note for note in plan.notes)
+    assert "nodes differ" in plan.notes
 
 
 def test_a_mixed_cluster_trains_in_what_all_its_gpus_can_do(
@@ -159,7 +162,7 @@ def test_a_mixed_cluster_trains_in_what_all_its_gpus_can_do(
     cluster([A100, T4, T4], monkeypatch)
     plan = plan_sweep(at("head:6379"))
     assert trial_setup(plan, plan.resources).training_settings.precision == "fp16"
-    assert plan.notes[-1] == (
+    assert plan.notes[-2] == (
         "the GPUs differ (NVIDIA A100-SXM4-80GB, 2 × Tesla T4): all trials run in fp16, which all of them have "
         "in hardware"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.training.errors import SweepStoppedError
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -182,3 +183,44 @@ def test_trials_that_were_left_end_where_they_stand_if_the_time_is_over(
     assert [trial.number for trial in unfinished] == ([1] if over == "search" else [0, 1])
     states = [trial.state.name for trial in study.get_trials()]
     assert states == ["PRUNED" if over == "search" else "RUNNING", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "state", "started", "ends"),
+    [
+        # Ray's table of results, which it reads from the storage when all is done.
+        (ValueError("No experiment snapshot file"), None, "completed", True, None),
+        (OSError("Input/output error"), None, "completed", True, None),
+        (OSError("Input/output error"), "failure of node a", "running", True, None),
+        (OSError("Input/output error"), None, "running", True, SweepStoppedError),
+        (OSError("Input/output error"), None, "completed", False, SweepStoppedError),
+        (ValueError("a bug"), None, "running", True, ValueError),
+        (OSError("No space left on device"), None, "completed", True, OSError),
+    ],
+)
+def test_a_storage_that_is_away_when_ray_ends_costs_no_result(
+    error: Exception,
+    reason: str | None,
+    state: str,
+    started: bool,
+    ends: type[Exception] | None,
+    tmp_path: Path,
+) -> None:
+    def fit() -> None:
+        raise error
+
+    record = SEARCH[0].model_copy(update={"state": state})
+    watch = SimpleNamespace(reason=reason)
+    recorder: Any = SimpleNamespace(trials={"t000": record}, all_started=started, watch=watch)
+    this: Any = SimpleNamespace(folder=SweepFolder(tmp_path, "demo"), limits=SimpleNamespace(reason=None))
+    tuner: Any = SimpleNamespace(fit=fit)
+    if ends is None:
+        rounds._fit(tuner, recorder, this)
+        return
+    with pytest.raises(ends) as caught:
+        rounds._fit(tuner, recorder, this)
+    if ends is SweepStoppedError:
+        assert str(caught.value) == (
+            "sweep demo: the storage cannot be used (Input/output error); nothing is lost. Mend that, then: "
+            + this.folder.command("resume")
+        )

@@ -92,6 +92,33 @@ def test_the_log_has_a_line_for_each_event() -> None:
     ]
 
 
+def test_a_trial_that_is_tried_again_says_so_in_one_line() -> None:
+    """Each time, also between two evaluations; what is on record from an earlier run is not told again."""
+    old, first, second = "began anew", "failure of node gpu-1: no [model]", "failure of node gpu-2: away"
+    lines = log_lines(
+        trial(1, 1, notes=(old, first)),
+        trial(1, 1, notes=(old, first)),
+        trial(1, 1, notes=(old, first, second)),
+        past=(trial(1, 1, notes=(old,)),),
+    )
+    assert lines[1:] == [
+        f"t001 {first}",
+        "t001 continues after rung 1/6: rank 8, targets [bold]layer[0-5]",
+        f"t001 {second}",
+    ]
+    console = Console(file=StringIO(), width=80, height=24, force_terminal=True)
+    display = LiveDisplay(console)
+    display.begin(summary_of(), ())
+    display.update(trial(1, 0, notes=(f"{first} " + "x " * 300,)))
+    plain = Console(file=StringIO(), width=80)
+    with plain.capture() as drawn:
+        plain.print(display._draw())
+    display.end(RESULT, {})
+    noted = drawn.get().partition("noted ")[2]
+    assert noted.strip().startswith(f"t001 {first}")
+    assert noted.count("x") < 160, "two lines, however long it is"
+
+
 def test_a_sweep_in_a_given_time_counts_no_trials_that_may_never_be() -> None:
     file = StringIO()
     display = LogDisplay(Console(file=file, width=80))

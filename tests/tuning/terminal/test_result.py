@@ -15,6 +15,7 @@ from rich.table import Table
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.results import (
     Confirmed,
     Gain,
@@ -293,6 +294,26 @@ def test_status_for_other_programs(tmp_path: Path) -> None:
     assert listed_entries(sweep).items() <= entries.items()
     json.dumps(entries)
     assert status_entries(sweep_of(tmp_path, "open"))["winner"] is None
+
+
+def test_programs_hear_what_a_trial_ran_on_and_what_it_notes(tmp_path: Path) -> None:
+    """The one of its best evaluation; nothing of a trial that has not recorded it."""
+    moved = {
+        "ran_on": RanOn(node="b"),
+        "best_ran_on": RanOn(node="a", gpu="NVIDIA L4"),
+        "notes": ("tried again",),
+    }
+    sweep = sweep_of(tmp_path, "moved")
+    before = sweep.trials[0]
+    assert not {"ran_on", "notes"} & set(status_entries(sweep)["trials"][0])
+    sweep.folder.write_trial(before.model_copy(update=moved))
+    told = status_entries(SweepRecord(sweep.folder))["trials"][0]
+    assert (told["ran_on"]["node"], told["ran_on"]["gpu"], told["notes"]) == (
+        "a",
+        "NVIDIA L4",
+        ["tried again"],
+    )
+    assert "cuda" not in told["ran_on"]
 
 
 def test_next_steps_can_be_copied() -> None:

@@ -16,11 +16,15 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
 from lorasweep.tuning.storage.storage import Storage
-from lorasweep.tuning.trials.recorder import Recorder, error_line, past_scores, ray_trial_name
+from lorasweep.tuning.trials.failures import worth_another_try
+from lorasweep.tuning.trials.faults import error_line
+from lorasweep.tuning.trials.node_watch import GIVEN_UP, PAUSES, NodeWatch
+from lorasweep.tuning.trials.recorder import Recorder, past_scores, ray_trial_name
 
 RUNGS = 3
 TRACEBACK = """Failure # 1 (occurred at 2024-05-01_12-00-00)
@@ -119,6 +123,16 @@ def test_who_waits_for_the_last_trial_hears_once_that_it_has_started(folder: Swe
     assert calls == [2]
 
 
+def test_a_trial_that_moves_keeps_what_its_best_evaluation_ran_on(folder: SweepFolder) -> None:
+    recorder, trial = Recorder(folder, RUNGS, ["rank"]), ray_trial(0)
+    recorder.on_trial_start(0, [], trial)
+    reach(recorder, trial, 1, 0.7, 0.7, 1, ran_on={"node": "a", "precision": "bf16"})
+    reach(recorder, trial, 2, 0.6, 0.7, 1, ran_on={"node": "b", "precision": "fp32"})
+    record = folder.trials()[0]
+    assert record.ran_on == RanOn(node="b", precision="fp32")
+    assert record.best_ran_on == RanOn(node="a", precision="bf16")
+
+
 def test_a_trial_is_recorded_rung_by_rung(folder: SweepFolder) -> None:
     """Best and last checkpoint apart; a trial of all rungs is completed, one of fewer stopped."""
     heard = Heard(folder)
@@ -199,6 +213,126 @@ def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
     assert trials[1].score == 0.4
     assert trials[2].error == "the trial ended without saying why; its process may have been killed"
     assert all(trial.ended for trial in trials)
+
+
+class Restarted(SimpleNamespace):
+    """One of Ray's trials that breaks, as the recorder sees and changes it."""
+
+    def breaks(self, report: str) -> None:
+        """Ray adds to the file of the trial's failures."""
+        with Path(self.error_file).open("a", encoding="utf-8") as file:
+            file.write(f"Failure # 1 (occurred at noon)\n{report}\n")
+
+    def set_config(self, config: dict[str, Any]) -> None:
+        """As Ray's."""
+        self.config = config
+
+    def update_resources(self, resources: Any) -> None:
+        """As Ray's."""
+        self.placed = resources
+
+
+def restarted(number: int, tmp_path: Path) -> Any:
+    trial = ray_trial(number, tmp_path / f"error{number}.txt")
+    return Restarted(**vars(trial), status="PENDING", placed=None)
+
+
+NODE_BROKE = "x.NodeFailedError: [{0}] gpu-{0} (10.0.0.1): no model"
+
+
+def test_a_process_that_breaks_too_often_fails_the_trial_once(folder: SweepFolder, tmp_path: Path) -> None:
+    """Ray restarts it all the same: it then ends at once, and its record stays as it is."""
+    heard = Heard(folder)
+    recorder = Recorder(folder, RUNGS, ["rank"], heard, max_failures=1)
+    trial = restarted(0, tmp_path)
+    recorder.on_trial_start(0, [], trial)
+    trial.breaks(TRACEBACK)
+    recorder.on_trial_recover(0, [], trial)
+    assert GIVEN_UP not in trial.config
+    assert folder.trials()[0].notes == ("restarted after a crash: ValueError: line one",)
+    trial.breaks(TRACEBACK.replace("ValueError", "TypeError"))
+    recorder.on_trial_recover(0, [], trial)
+    (failed,) = folder.trials()
+    assert (failed.state, failed.error) == ("failed", "TypeError: line one")
+    assert trial.config[GIVEN_UP] == failed.error
+    told = list(heard.states)
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, {ERROR: trial.config[GIVEN_UP], RUNG: 0})
+    recorder.on_trial_complete(0, [], trial)
+    recorder.on_trial_error(0, [], trial)
+    assert trial.max_failures == 0, "a process that cannot even be told so is not started for ever"
+    assert (folder.trials(), heard.states) == ([failed], told)
+
+
+def test_a_node_that_breaks_a_trial_fails_no_trial(folder: SweepFolder, tmp_path: Path) -> None:
+    """It is tried again elsewhere, after longer and longer, whatever `--max-failures` says; at last the sweep stops."""
+    nodes = NodeWatch(lambda: ("a", "b"))
+    recorder = Recorder(folder, RUNGS, ["rank"], nodes=nodes, placed=lambda config: tuple(config["avoid"]))
+    trial, other = restarted(0, tmp_path), restarted(1, tmp_path)
+    recorder.on_trial_start(0, [], trial)
+    trial.breaks(NODE_BROKE.format("a"))
+    recorder.on_trial_recover(0, [], trial)
+    (record,) = folder.trials()
+    assert (record.state, record.error) == ("running", None)
+    assert record.notes == ("failure of node gpu-a (10.0.0.1): no model; tried on another node after 2 s",)
+    assert (trial.placed, trial.config["pause"], trial.config["number"]) == (("a",), PAUSES[0], 0)
+    reach(recorder, other, 1, 0.5, 0.5, 1, ray_node="b")
+    assert nodes.avoided() == ("a",), "successes on other nodes say nothing of it"
+    for _ in PAUSES[1:]:
+        assert recorder.watch.reason is None
+        trial.breaks(NODE_BROKE.format("a"))
+        recorder.on_trial_recover(0, [], trial)
+    trial.breaks(NODE_BROKE.format("a"))
+    recorder.on_trial_recover(0, [], trial)
+    assert recorder.watch.of_node
+    assert recorder.watch.reason == (
+        "failure of node gpu-a (10.0.0.1): no model (trial t000 was tried 7 times)"
+    )
+    assert folder.trials()[0].state == "running"
+    reach(recorder, trial, 1, 0.5, 0.5, 1, ray_node="a")
+    assert (nodes.tries("t000"), nodes.avoided()) == (0, ())
+
+
+def test_a_trial_does_not_wait_for_nodes_that_are_gone(folder: SweepFolder, tmp_path: Path) -> None:
+    left = ["a", "b"]
+    recorder = Recorder(folder, RUNGS, ["rank"], nodes=NodeWatch(lambda: left))
+    trial = restarted(0, tmp_path)
+    trial.config["avoid"] = ["a"]
+    recorder.on_step_begin(0, [trial])
+    assert recorder.watch.reason is None
+    left.remove("b")
+    recorder.on_step_begin(0, [trial])
+    assert recorder.watch.reason is None, "Ray asks ten times a second"
+    recorder._looked = 0.0
+    recorder.on_step_begin(0, [trial])
+    assert recorder.watch.reason == "failure of node a: and no other node is left for a trial"
+
+
+def test_a_process_lost_between_two_trials_is_a_failure_of_its_node(
+    folder: SweepFolder, tmp_path: Path
+) -> None:
+    """Ray restarts no trial that it has not begun. `resume` does, and the failure counts for nothing else."""
+    recorder, trial = Recorder(folder, RUNGS, ["rank"]), restarted(0, tmp_path)
+    for _ in range(4):
+        trial.breaks(NODE_BROKE.format("a"))
+        recorder.on_trial_error(0, [], trial)
+    assert recorder.watch.reason is None
+    good = TrialRecord(id="t009", number=9, state="completed", ended=1.0)
+    assert worth_another_try([good, *folder.trials()]) == folder.trials()
+
+
+def test_a_storage_that_is_away_when_a_trial_ends_breaks_nothing(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: Any) -> None:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr("lorasweep.tuning.trials.recorder.prune", away)
+    recorder = Recorder(folder, RUNGS, ["rank"], contenders=lambda trials: [])
+    recorder.on_trial_start(0, [], ray_trial(0))
+    reach(recorder, ray_trial(0), 3, 0.4, 0.4, 3)
+    recorder.on_trial_complete(0, [], ray_trial(0))
+    assert folder.trials()[0].state == "completed"
 
 
 def test_a_trial_that_goes_on_keeps_its_record(folder: SweepFolder) -> None:

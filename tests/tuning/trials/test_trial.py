@@ -18,7 +18,7 @@ from ray.tune import Checkpoint
 from tiny_trials import dataset, hyperparameters, settings
 
 from lorasweep.training.devices import count_cards
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
@@ -28,6 +28,8 @@ from lorasweep.training.settings import Metric, TrainingSettings
 from lorasweep.tuning.record.outcomes import read_outcomes
 from lorasweep.tuning.record.reported import BEST_FILE, ERROR, OBJECTIVE, PROBE_FILE, RUNG, SCORE
 from lorasweep.tuning.trials import trial
+from lorasweep.tuning.trials.faults import NOT_SHARED, NodeError, NodeFailedError
+from lorasweep.tuning.trials.node_watch import GIVEN_UP, PAUSE
 
 CPU = torch.device("cpu")
 
@@ -48,21 +50,26 @@ def run(
     place: Path,
     checkpoint: Path | None = None,
     kept: int = 0,
+    report: Callable[..., None] | None = None,
+    config: dict[str, Any] | None = None,
     **more: Any,
 ) -> list[dict[str, Any]]:
     """What a trial reports; its checkpoints are kept in `place` from the rung `kept` on. `more` is of its set-up."""
     reports: list[dict[str, Any]] = []
 
-    def report(result: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
+    def keep(result: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
         reports.append(result)
         if checkpoint is not None and kept and result[RUNG] == kept:
             shutil.copytree(checkpoint.path, place)
 
-    monkeypatch.setattr(tune, "report", report)
+    monkeypatch.setattr(tune, "report", report or keep)
     monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
     setup = trial.TrialSetup(resolve_base_model(str(base)), settings(), threads=1, gpu_share=0, **more)
-    config = {"hyperparameters": hyperparameters().model_dump(), "checkpoint": checkpoint and str(checkpoint)}
-    trial.run_trial(config, dataset(), setup)
+    proposed = {
+        "hyperparameters": hyperparameters().model_dump(),
+        "checkpoint": checkpoint and str(checkpoint),
+    }
+    trial.run_trial(proposed | (config or {}), dataset(), setup)
     return reports
 
 
@@ -92,6 +99,82 @@ def test_a_trial_whose_checkpoint_cannot_be_read_begins_anew(
     again = run(monkeypatch, base, place, place)
     assert [result[SCORE] for result in again] == [result[SCORE] for result in whole]
     assert "began anew: its checkpoint cannot be read (" in again[0]["notes"][0]
+
+
+def test_what_a_node_lacks_is_no_failure_of_the_trial(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Nothing is reported: Ray starts the trial again, elsewhere."""
+    base = tiny_base("bert")
+    trial._loaded_base.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "load_base", broken(ModelError("no weights")))
+        with pytest.raises(NodeFailedError, match=r"\[\] .*: base model .* cannot be read \(no weights\)$"):
+            run(monkeypatch, base, tmp_path)
+    for error, told in (
+        (OSError(5, "Input/output error"), "a checkpoint cannot be written to the storage (.*Input/output"),
+        (
+            RuntimeError(f"{NOT_SHARED} with"),
+            "a checkpoint cannot be written .*the sweep's folder is not there",
+        ),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(trial, "write_checkpoint", lambda *arguments: None)
+            told = told.replace("(", r"\(")
+
+            def report(result: Any, checkpoint: Any = None, error: Exception = error) -> None:
+                raise error
+
+            with pytest.raises(NodeFailedError, match=told):
+                run(patch, base, tmp_path, report=report)
+    reports: list[Any] = []
+    full = [OSError(28, "No space left on device")]
+
+    def report_full(result: Any, checkpoint: Any = None) -> None:
+        reports.append(result)
+        if full:
+            raise full.pop()
+
+    run(monkeypatch, base, tmp_path, report=report_full)
+    assert "the disk is full" in reports[-1][ERROR]
+
+
+def broken(error: Exception) -> Callable[..., Any]:
+    """A function that raises."""
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        raise error
+
+    return call
+
+
+def test_a_checkpoint_whose_storage_is_away_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """To begin anew would throw away what the trial has done."""
+    storage = tmp_path / "storage"
+    place = storage / "checkpoint"
+    storage.mkdir()
+    run(monkeypatch, tiny_base("bert"), place, kept=2)
+    storage.rename(tmp_path / "away")
+    with pytest.raises(NodeFailedError, match=r"the storage .* is away, and with it a checkpoint"):
+        run(monkeypatch, tiny_base("bert"), place, place, storage=str(storage))
+    (tmp_path / "away").rename(storage)
+    rest = run(monkeypatch, tiny_base("bert"), place, place, storage=str(storage))
+    assert [(result[RUNG], result["notes"]) for result in rest] == [(3, []), (4, [])]
+    assert rest[0]["ran_on"]["precision"] == "fp32"
+
+
+def test_a_trial_waits_before_it_is_tried_again_and_ends_where_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(trial.time, "sleep", slept.append)
+    monkeypatch.setattr(trial, "_train_and_report", lambda *arguments: None)
+    assert run(monkeypatch, tiny_base("bert"), tmp_path, config={PAUSE: 7.0}) == []
+    assert slept == [7.0]
+    given_up = run(monkeypatch, tiny_base("bert"), tmp_path, config={GIVEN_UP: "its process died"})
+    assert given_up == [{ERROR: "its process died", RUNG: 0}]
 
 
 def test_the_best_of_metric_and_objective_are_reported_apart(
@@ -181,7 +264,7 @@ def test_a_worker_is_set_up_for_its_share_of_a_gpu(
 @pytest.mark.skipif(count_cards() > 0, reason="this machine has a GPU")
 def test_a_gpu_that_torch_cannot_use_ends_the_trial_with_one_line() -> None:
     """It would train on the CPU, and keep the GPU from others."""
-    with pytest.raises(SettingsError, match=r"a trial has reserved 0\.5 of a GPU: .*torch's CUDA is"):
+    with pytest.raises(NodeError, match=r"a trial has reserved 0\.5 of a GPU: .*torch's CUDA is"):
         trial.prepare_worker(setup(0.5))
 
 

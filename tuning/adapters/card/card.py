@@ -46,7 +46,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         data: the sweep's prepared rows.
         loading: Python lines that load the folder.
     """
-    result, machine = sweep.result, _mapping(sweep.plan, "machine")
+    result, machine = sweep.result, _trained_on(sweep, trial)
     won = sweep.winner is not None and sweep.winner.id == trial.id
     tested = _tested(result, trial)
     test = tested.test if tested else None
@@ -93,6 +93,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         judged=f"; trials {judged}" if (judged := judged_text(sweep.metric, sweep.objective)) else "",
         all_seconds=sum(entry.seconds for entry in sweep.trials),
         resources=_mapping(sweep.plan, "resources"),
+        device=_device(sweep, trial),
         machine=machine,
         gpus=Counter(map(str, gpus)) if isinstance(gpus := machine.get("gpus"), list) else {},
         versions=("of the training", packages) if packages else ("at the export", package_versions()),
@@ -179,6 +180,29 @@ def _ranges(sweep: SweepRecord) -> list[tuple[str, str]]:
         return SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
     except (OSError, UnicodeDecodeError, SettingsError):
         return []
+
+
+def _trained_on(sweep: SweepRecord, trial: TrialRecord) -> Mapping[str, Any]:
+    """The machine on which the exported evaluation was trained: of a cluster the trial's own, not the driver's."""
+    machine, ran = _mapping(sweep.plan, "machine"), trial.best_ran_on
+    if ran is None:
+        return machine
+    own = {name: value for name, value in ran.machine.items() if value}
+    return own if sweep.config.resources.address is not None else {**machine, **own, **_gpus(machine)}
+
+
+def _gpus(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """All GPUs of the one machine, on which the trial used one."""
+    return {"gpus": machine["gpus"]} if machine.get("gpus") else {}
+
+
+def _device(sweep: SweepRecord, trial: TrialRecord) -> str | None:
+    """Device and precision of the trial; the plan's where the trial has not recorded them."""
+    if trial.best_ran_on is not None:
+        return trial.best_ran_on.device_text
+    device = sweep.plan.get("device")
+    precision = sweep.plan.get("precision", "precision not recorded")
+    return f"{device}, {precision}" if isinstance(device, str) else None
 
 
 def _mapping(entries: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -126,7 +126,7 @@ def _write(
         text_columns=data.text_columns,
     )
     expected = _probe(checkpoint)
-    amp, tolerance = comparison(*_ran_in(checkpoint, sweep), expected)
+    amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)
     rows = _first_rows(data, len(expected), _judged_by(sweep, record, data))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
@@ -206,13 +206,18 @@ def _base_model(sweep: SweepRecord, name: str) -> BaseModel:
     return replace(base, revision=sweep.plan.get("base_model", {}).get("revision") or base.revision)
 
 
-def _ran_in(checkpoint: Path, sweep: SweepRecord) -> tuple[Precision, str]:
-    """Precision and type of the device in which the trial computed its logits; the plan's for older checkpoints."""
+def _ran_in(checkpoint: Path, sweep: SweepRecord, record: TrialRecord) -> tuple[Precision, str]:
+    """Precision and type of the device in which the trial computed its logits.
+
+    The checkpoint's word counts, then the trial's record; the plan's, which may be another machine's, for older ones.
+    """
     try:
         stored = json.loads((checkpoint / BEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         stored = {}
     planned = {PRECISION: sweep.config.training.precision, DEVICE: "cpu"} | sweep.plan
+    if (ran := record.best_ran_on) is not None:
+        planned |= {PRECISION: ran.precision, DEVICE: ran.device}
     return stored.get(PRECISION, planned[PRECISION]), stored.get(DEVICE, planned[DEVICE])
 
 

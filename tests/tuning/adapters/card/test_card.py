@@ -30,6 +30,7 @@ from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine
+from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.results import Gain, StartReference, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
@@ -278,6 +279,35 @@ def test_the_machine_of_the_training_is_told(sweep: SweepFolder) -> None:
     for damage in (None, [], {"gpus": "none", "packages": 3}, "text"):
         sweep.write_plan(sweep.plan() | {"machine": damage, "resources": damage})
         checked_metadata(card_of(sweep))
+
+
+def test_a_trial_of_a_cluster_is_told_with_its_own_machine(sweep: SweepFolder) -> None:
+    """Not the driver's. On one machine all that the plan knows of it stays, with the trial's own precision."""
+    there = {"cpu": "Drivers CPU", "cores": 2, "os": "Linux 5", "packages": {"torch": "2.0.0"}}
+    sweep.write_plan(sweep.plan() | {"machine": there})
+    ran = RanOn(
+        node="gpu-1 (10.0.0.7)",
+        device="cuda",
+        gpu="NVIDIA L4",
+        processor="Xeon",
+        precision="bf16",
+        system="Linux 6",
+        python="3.12.1",
+        cuda="13.0",
+        packages={"torch": "2.13.0"},
+    )
+    trial = sweep.trials()[0]
+    sweep.write_trial(trial.model_copy(update={"best_ran_on": ran, "ran_on": RanOn(processor="Later")}))
+    own = ("- device: NVIDIA L4, bf16", "- processor: Xeon", "- system: Linux 6, Python 3.12.1, CUDA 13.0")
+    card = card_of(sweep)
+    assert all(f"{line}\n" in card for line in (own[0], f"{own[1]}, 2 cores used", own[2]))
+    config = sweep.config()
+    cluster = config.resources.model_copy(update={"address": "head:6379"})
+    sweep.write_config(config.model_copy(update={"resources": cluster}))
+    card = card_of(sweep)
+    assert all(f"{line}\n" in card for line in (*own, "- GPUs: 1 × NVIDIA L4"))
+    assert "Versions of the training: torch 2.13.0." in card
+    assert not any(word in card for word in ("Drivers", "Later", "gpu-1", "10.0.0.7", "cores used"))
 
 
 def test_classes_and_their_scores_are_counted(sweep: SweepFolder) -> None:

@@ -28,6 +28,7 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat
 from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.ran_on import RanOn
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +255,12 @@ def test_what_the_trial_ran_in_goes_before_what_was_planned(sweep: SweepFolder, 
         export_sweep(sweep, tmp_path / "before", trial="t001")
     (checkpoint / "best.json").write_text('{"precision": "bf16", "device": "cuda"}')
     assert export_sweep(sweep, tmp_path / "after", trial="t001").rows == len(logits)
+    # A checkpoint that does not say it: the trial's record does, of its best evaluation.
+    (checkpoint / "best.json").unlink()
+    record = sweep.trials()[1]
+    moved = {"best_ran_on": RanOn(device="cuda", precision="bf16"), "ran_on": RanOn(precision="fp32")}
+    sweep.write_trial(record.model_copy(update=moved))
+    assert export_sweep(sweep, tmp_path / "recorded", trial="t001").rows == len(logits)
 
 
 def test_the_table_of_formats_is_whole_and_light() -> None:
