@@ -74,7 +74,13 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Ray lists trials that did not complete, whose records say why, and complains when it cannot save its own
     # state, which no resume reads. The sweep reports a full disk itself.
-    for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
+    # Nor is it told by Ray, with the trial's whole result, that an old checkpoint is away with its storage.
+    for name in (
+        "ray.tune.tune",
+        "ray.tune.execution.experiment_state",
+        "ray.tune.execution.tune_controller",
+        "ray.train._internal.storage",
+    ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
 

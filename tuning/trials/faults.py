@@ -60,6 +60,11 @@ class Fault:
     reason: str
 
     @property
+    def shared(self) -> bool:
+        """Whether it may be the storage that has failed, for all nodes, and not this node."""
+        return "storage" in self.reason
+
+    @property
     def line(self) -> str:
         """The failure on one line, as records keep it."""
         return f"{NODE_FAILED} {self.node}: {self.reason}"

@@ -23,7 +23,8 @@ class NodeWatch:
     """Counts failures in a row by node and by trial.
 
     A node that has failed is avoided for as long as its count says, and one more trial then shows whether it works
-    again. Where all nodes fail, as with a storage that is away, none is avoided, and trials only wait.
+    again. Where all nodes fail none is avoided, and trials only wait. Nor is a node for the storage's sake, unless a
+    trial has got on elsewhere meanwhile: a trial that waits for one node does not take another that works again.
 
     Args:
         able: returns Ray's ids of the nodes that are there and could hold a trial.
@@ -37,6 +38,9 @@ class NodeWatch:
         self._by_node: dict[str, int] = {}
         self._until: dict[str, float] = {}
         self._by_trial: dict[str, int] = {}
+        # When a node's failures in a row began, and when a trial last got on there.
+        self._since: dict[str, float] = {}
+        self._well: dict[str, float] = {}
 
     def failed(self, trial: str, fault: Fault) -> float | None:
         """Count a failure.
@@ -49,8 +53,12 @@ class NodeWatch:
         """
         tries = self._by_trial[trial] = self._by_trial.get(trial, 0) + 1
         if fault.node_id:
-            count = self._by_node[fault.node_id] = self._by_node.get(fault.node_id, 0) + 1
-            self._until[fault.node_id] = self._clock() + 2 * sum(PAUSES[:count])
+            now, node = self._clock(), fault.node_id
+            count = self._by_node[node] = self._by_node.get(node, 0) + 1
+            since = self._since.setdefault(node, now)
+            elsewhere = any(other != node and when > since for other, when in self._well.items())
+            if elsewhere or not fault.shared:
+                self._until[node] = now + 2 * sum(PAUSES[:count])
         return PAUSES[tries - 1] if tries <= len(PAUSES) else None
 
     def went_well(self, trial: str, node: str | None) -> None:
@@ -59,6 +67,8 @@ class NodeWatch:
         if node is not None:
             self._by_node.pop(node, None)
             self._until.pop(node, None)
+            self._since.pop(node, None)
+            self._well[node] = self._clock()
 
     def tries(self, trial: str) -> int:
         """How often a trial has failed in a row because of a node."""

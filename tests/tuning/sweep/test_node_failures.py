@@ -136,7 +136,7 @@ def test_a_storage_that_is_away_for_a_while_costs_no_trial(
     storage, away = place / "shared", place / "away"
     folder = SweepFolder(place / "mlruns", "storage")
     given = ("run", *ARGUMENTS, "--base-model", MODEL, "--address", address, "--storage", str(storage))
-    given += ("--trials", "2", "--epochs", "30", "--no-asha", "--max-failures", "0", "--name", "storage")
+    given += ("--trials", "2", "--epochs", "12", "--no-asha", "--max-failures", "0", "--name", "storage")
     process = start(place, homes["driver"], *given)
 
     def take_away() -> None:
@@ -167,6 +167,6 @@ def test_a_storage_that_is_away_for_a_while_costs_no_trial(
     give_back()
     end(start(place, homes["driver"], "resume", "storage"), 0)
     trials = folder.trials()
-    check_whole(trials, 2, 60)
+    check_whole(trials, 2, 24)
     check_study(folder, trials)
     assert not any("began anew" in note for note in notes(folder))

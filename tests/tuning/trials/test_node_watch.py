@@ -72,6 +72,20 @@ def test_where_all_nodes_fail_none_is_avoided() -> None:
     assert watch_of("a")[0].avoided() == ()
 
 
+def test_a_node_is_not_avoided_for_a_storage_that_is_away_for_all() -> None:
+    """Unless a trial has got on elsewhere since: then it is the node that does not reach it."""
+    watch, clock = watch_of("a", "b")
+    away = Fault("a", "a", "a checkpoint cannot be written to the storage (no route)")
+    watch.went_well("t001", "b")
+    clock.now = 1.0
+    assert watch.failed("t000", away) == PAUSES[0]
+    assert watch.avoided() == ()
+    clock.now = 2.0
+    watch.went_well("t001", "b")
+    assert watch.failed("t000", away) == PAUSES[1]
+    assert watch.avoided() == ("a",)
+
+
 @pytest.mark.parametrize(("avoided", "none"), [((), False), (("a",), False), (("a", "b", "old"), True)])
 def test_a_trial_may_wait_for_nodes_that_are_gone(avoided: tuple[str, ...], none: bool) -> None:
     assert watch_of("a", "b")[0].none_left(avoided) == none
