@@ -41,7 +41,7 @@ def check_groups(rows: pd.DataFrame, column: str, carved: int) -> None:
             f"--group {column}: {shown([shared.index[0]])} has rows in the splits {both}{more}; "
             "keep each group in one split, or leave the splits to lorasweep"
         )
-    names = rows.loc[rows["split"] == TRAIN, "group"].unique()
+    names = rows.loc[rows["split"] == TRAIN, "group"].unique().tolist()
     if len(names) < 1 + carved:
         raise DataError(
             f"--group {column}: the rows to split have {counted(len(names), 'group')} ({shown(names)}), and "

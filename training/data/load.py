@@ -116,8 +116,14 @@ def load_dataset(
         original_names=originals,
         notes=tuple(dict.fromkeys(notes)),
         group_column=group or "",
-        groups={} if group is None else rows.groupby("split")["group"].nunique().reindex(SPLITS).to_dict(),
+        groups=_groups(rows) if group is not None else {},
     )
+
+
+def _groups(rows: pd.DataFrame) -> dict[str, int]:
+    """The number of groups in each split."""
+    numbers = rows.groupby("split")["group"].nunique()
+    return {split: int(numbers[split]) for split in SPLITS}
 
 
 def _validation_limit(data_settings: DataSettings, rows: pd.DataFrame) -> int | None:

@@ -116,12 +116,13 @@ def evaluate_file(
         name = table.name
     else:
         tables = read_tables(data, columns, delimiter=delimiter, encoding=encoding)
-        table = tables.get(WHOLE) or tables.get(TEST)
-        name = str(data) if table is None or WHOLE in tables else table.name
-        if table is None:
+        split = WHOLE if WHOLE in tables else TEST
+        if split not in tables:
             raise DataError(
                 f"{data} holds the splits {', '.join(tables)}, and no test rows to score; add them"
             )
+        table = tables[split]
+        name = str(data) if split == WHOLE else table.name
         for note in table.notes:
             log.warning("%s", note)
     names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
