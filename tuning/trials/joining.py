@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,8 @@ def _greet(address: str) -> None:
     """
     from ray._private import services
     from ray._private.authentication import authentication_token_setup as tokens
-    from ray._raylet import GcsClient
 
+    raylet: Any = import_module("ray._raylet")
     where = services.canonicalize_bootstrap_address_or_die(address)
     host, port = services.extract_ip_port(where)
     socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
@@ -103,7 +104,7 @@ def _greet(address: str) -> None:
             # As `ray.init` does: a token that is there is used for a cluster that is found.
             tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
-        GcsClient(address=where)
+        raylet.GcsClient(address=where)
     for _ in range(TRIES):
         if services.find_node_ids():
             return

@@ -41,7 +41,7 @@ def test_a_sweep_waits_grows_loses_its_head_and_goes_on_elsewhere(
         other = Other.remote()  # type: ignore[attr-defined]
         assert ray.get(other.node.remote()) == busy.node_id
         given = ("--address", address, "--storage", str(tmp_path), "--name", "moving")
-        more = ("--concurrency", "2", "--trials", "2", "--epochs", "20", "--no-asha", "--precision", "fp32")
+        more = ("--concurrency", "2", "--trials", "2", "--epochs", "10", "--no-asha", "--precision", "fp32")
         patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(PATIENCE)}
         with log.open("w") as out, started(place, *RUN, *given, *more, **patience) as process:
 
