@@ -29,7 +29,7 @@ def test_sweeps_of_one_name_share_a_bucket(
     one, other = (SweepFolder(place / mlruns, "demo") for mlruns in ("one", "other"))
     s3.taken()
     process = start(
-        place, *GIVEN, *storage, "--epochs", "16", "--mlruns", "one", "--concurrency", "1", **s3.environment
+        place, *GIVEN, *storage, "--epochs", "24", "--mlruns", "one", "--concurrency", "1", **s3.environment
     )
     wait_for(lambda: any(trial.reached >= 5 for trial in one.trials()), process)
     process.send_signal(signal.SIGINT)
@@ -41,7 +41,7 @@ def test_sweeps_of_one_name_share_a_bucket(
     lorasweep(place, "resume", "demo", "--mlruns", "one", **s3.environment)
     roots = set()
     evaluations = 0
-    for folder, rungs in ((one, 32), (other, 6)):
+    for folder, rungs in ((one, 48), (other, 6)):
         kept = Storage.of(folder)
         assert kept.owner is not None
         assert json.loads(kept.read(OWNER_FILE) or b"") == kept.owner.model_dump()
