@@ -28,7 +28,7 @@ def test_sweeps_of_one_name_share_a_bucket(
     storage = ("--storage", f"s3://bucket/store?region={s3.environment['AWS_DEFAULT_REGION']}")
     one, other = (SweepFolder(place / mlruns, "demo") for mlruns in ("one", "other"))
     s3.taken()
-    first = (*GIVEN, *storage, "--epochs", "16", "--mlruns", "one", "--concurrency", "1")
+    first = (*GIVEN, *storage, "--epochs", "24", "--mlruns", "one", "--concurrency", "1")
     with started(place, *first, **s3.environment) as process:
         wait_for(lambda: any(trial.reached >= 5 for trial in one.trials()), process)
         process.send_signal(signal.SIGINT)
@@ -40,7 +40,7 @@ def test_sweeps_of_one_name_share_a_bucket(
     lorasweep(place, "resume", "demo", "--mlruns", "one", **s3.environment)
     roots = set()
     evaluations = 0
-    for folder, rungs in ((one, 32), (other, 6)):
+    for folder, rungs in ((one, 48), (other, 6)):
         kept = Storage.of(folder)
         assert kept.owner is not None
         assert json.loads(kept.read(OWNER_FILE) or b"") == kept.owner.model_dump()
