@@ -119,6 +119,8 @@ def predict(
     names = split_names(text_column or [])
     if out is not None and (file is None or text):
         raise SettingsError("predict: --out goes with --file, and without texts as arguments")
+    if encoding is not None and file is None:
+        raise SettingsError("predict: --encoding goes with --file")
     if all_probabilities and out is None:
         raise SettingsError("predict: --probabilities goes with --out")
     if out is not None:

@@ -127,8 +127,8 @@ def guess_encoding(name: str, lines: Iterable[bytes], convert: str) -> str:
     return likely
 
 
-def undecodable(name: str, content: IO[bytes], encoding: str) -> DataError:
-    """Names the line of a file at which its encoding fails."""
+def undecodable(name: str, content: IO[bytes], encoding: str, advice: str) -> DataError:
+    """Names the line of a file at which its encoding fails, and what to do."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
     for chunk in (*iter(partial(content.read, 65_536), b""), b""):
         state = decoder.getstate()
@@ -140,11 +140,11 @@ def undecodable(name: str, content: IO[bytes], encoding: str) -> DataError:
             line += decoder.decode(chunk[: max(0, error.start - len(state[0]))]).count("\n")
             wrong = error.object[error.start : error.start + 1].hex() or "none"
             return DataError(
-                f"{name}, line {line}: not {encoding} text (byte 0x{wrong}); correct it, or name another --encoding"
+                f"{name}, line {line}: not {encoding} text (byte 0x{wrong}); correct it, or {advice}"
             )
         except UnicodeError:  # of UTF-16 and UTF-32, for a file without a mark
             break
-    return DataError(f"{name}: not {encoding} text; name another --encoding")
+    return DataError(f"{name}: not {encoding} text; {advice}")
 
 
 def clean_command(path: str = "", packing: str = "", member: str = "") -> str:

@@ -105,7 +105,9 @@ class Source:
         except UnicodeError:
             with self.unpacked() as content:
                 content.seek(mark_length(encoding, _head(content)))
-                raise undecodable(self.name, content, encoding) from None
+                # Standard input takes no options.
+                advice = "name another --encoding" if self.path else "give it as UTF-8"
+                raise undecodable(self.name, content, encoding, advice) from None
 
     def guessed_encoding(self) -> str:
         """The encoding that the bytes tell, by Python's name; raises `DataError` where they tell none."""
@@ -187,9 +189,9 @@ def check_unpacked_size(path: str, members: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def standard_input() -> Source:
-    """The lines of standard input, read like those of a text file."""
+    """The lines of standard input, read like those of a text file in UTF-8."""
     content = sys.stdin.buffer.read() if sys.stdin is not None else b""
-    return Source("standard input", ".txt", lambda: io.BytesIO(content))
+    return Source("standard input", ".txt", lambda: io.BytesIO(content), encoding=UTF8)
 
 
 def _head(content: IO[bytes]) -> bytes:

@@ -193,6 +193,11 @@ def test_the_commands_say_the_encoding_or_take_it(
     assert not caplog.records
 
 
+def test_an_encoding_is_that_of_a_file(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="--encoding goes with --file"):
+        app(["predict", "a text", "--encoding", "cp1252", "--adapter", str(folder)], standalone_mode=False)
+
+
 @pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--label", "kind", "--data"]])
 def test_the_commands_take_another_delimiter_and_a_name_with_a_comma(
     folder: Path, verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
