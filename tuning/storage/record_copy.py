@@ -28,6 +28,7 @@ from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import Record, SweepResult, TrialRecord, now
+from lorasweep.tuning.record.stopwatch import RUNS_FILE
 from lorasweep.tuning.storage.storage import Storage
 
 log = logging.getLogger("lorasweep")
@@ -38,9 +39,9 @@ STUDY = "study.db"
 # What belongs to this machine: Ray's folder, the lock, and files of SQLite and of writers that are at work.
 LEFT_OUT = ("ray", "lock")
 # Between two signs of life. A driver that has given none for some of them is taken for dead.
-BEAT_SECONDS = 15.0
+BEAT_SECONDS = 20.0
 # Between two copies: evaluations of several trials go together.
-COPY_SECONDS = 2.0
+COPY_SECONDS = 5.0
 # A storage that failed is tried again after this time.
 RETRY_SECONDS = 15.0
 # How long the end of a sweep waits for its record to be copied.
@@ -182,6 +183,9 @@ class RecordCopy(SweepListener):
             if content is not None and name.startswith("trials/")
         }
         studied = (self._studied or {}) | trials
+        if not self._ended and studied == self._studied:
+            # It changes all the time.
+            changed.pop(RUNS_FILE, None)
         if studied != self._studied:
             self._storage.write(f"{RECORD}/{STUDY}", study_bytes(self._folder.path / STUDY))
             self._studied = studied

@@ -220,7 +220,8 @@ def plan_sweep(
     wanted, training = config.resources, config.training
     nodes, coming = find_nodes(wanted.address), coming_nodes(wanted.address)
     check_resources(wanted, nodes, coming=coming)
-    check_storage(wanted.storage, len(nodes) if wanted.address is not None else 1)
+    # One that may grow will have several.
+    check_storage(wanted.storage, len(nodes) + bool(coming) if wanted.address is not None else 1)
     base = resolve_base_model(config.base_model)
     probed = probe_nodes(wanted, nodes, base)
     hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial, probed.hardware)

@@ -9,8 +9,9 @@ import importlib
 import platform
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lorasweep.training.errors import LorasweepError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
@@ -18,9 +19,10 @@ from lorasweep.training.model.base_model import empty_model, load_tokenizer
 from lorasweep.training.model.hub import BaseModel, check_reachable, check_weights, fingerprint
 from lorasweep.tuning.record.config import ResourceSettings
 from lorasweep.tuning.record.machine import package_versions
+from lorasweep.tuning.storage.check import marked, problem_with
+from lorasweep.tuning.storage.filesystem import without_credentials
 from lorasweep.tuning.trials.hardware import ANSWER_SECONDS, Node, NodeAnswer, could_train, look
 from lorasweep.tuning.trials.place import node_names
-from lorasweep.tuning.trials.storage_check import marked, use_storage
 
 # What a trial needs beside torch; a node may lack a part of it.
 TRIAL_MODULE = "lorasweep.tuning.trials.trial"
@@ -30,6 +32,7 @@ PACKAGES = ("torch", "transformers", "peft", "ray")
 STORAGE_SECONDS = 60
 # Nodes and sentences that one line names.
 MOST_NAMED = 5
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Question:
         packages: name → version where the sweep is planned.
         files: `fingerprint` of the base model there.
         storage: `--storage` with a full path, or None.
-        mark: name of a file that the planning process has written there.
+        mark: name of a file that the planning process has written there; None without a storage.
         on_gpus: whether trials run on GPUs.
     """
 
@@ -48,7 +51,7 @@ class Question:
     base: BaseModel
     files: str
     storage: str | None
-    mark: str
+    mark: str | None
     on_gpus: bool
 
 
@@ -83,11 +86,16 @@ def try_node(question: Question) -> dict[str, Any]:
         importlib.import_module(TRIAL_MODULE)
         _try_base_model(question)
         if question.storage is not None:
-            in_time(lambda: use_storage(question.storage or "", question.mark), STORAGE_SECONDS)
+            storage, mark = question.storage, question.mark
+            wrong = in_time(lambda: problem_with(storage, mark), STORAGE_SECONDS)
+            if wrong:
+                problem = f"--storage {without_credentials(storage)}: {wrong}"
+                return answer | {"problem": problem}
     except ImportError as error:
         return answer | {"problem": f"lorasweep cannot run there ({first_line(error)}); install it as here"}
     except TimeoutError:
-        problem = f"--storage {question.storage} has not answered there in {STORAGE_SECONDS} s"
+        shown = without_credentials(question.storage or "")
+        problem = f"--storage {shown}: has not answered there in {STORAGE_SECONDS} s"
         return answer | {"problem": problem}
     except LorasweepError as error:
         return answer | {"problem": str(error)}
@@ -114,7 +122,7 @@ def _try_base_model(question: Question) -> None:
         )
 
 
-def in_time(call: Callable[[], object], seconds: float) -> None:
+def in_time(call: Callable[[], Result], seconds: float) -> Result:
     """Call a function that may never return, in a thread that does not keep the process alive.
 
     Raises:
@@ -122,10 +130,11 @@ def in_time(call: Callable[[], object], seconds: float) -> None:
         Exception: what it raised.
     """
     raised: list[BaseException] = []
+    results: list[Result] = []
 
     def run() -> None:
         try:
-            call()
+            results.append(call())
         except Exception as error:
             raised.append(error)
 
@@ -136,6 +145,7 @@ def in_time(call: Callable[[], object], seconds: float) -> None:
         raise TimeoutError
     if raised:
         raise raised[0]
+    return results[0]
 
 
 # What runs in a Ray worker on each node.
@@ -156,9 +166,12 @@ def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], base: BaseModel
     if wanted.address is None:
         return Probed()
     asked, on_gpus = could_train(nodes, wanted.gpus_per_trial)
+    if not asked:  # they are still to join
+        return Probed({})
     packages = package_versions() | {"python": platform.python_version()}
-    with marked(wanted.storage, STORAGE_SECONDS) as (uri, mark):
-        question = Question(packages, base, fingerprint(base), uri, mark, on_gpus)
+    storage = wanted.storage
+    with marked(storage) if storage is not None else nullcontext() as mark:
+        question = Question(packages, base, fingerprint(base), storage, mark, on_gpus)
         answers = _ask_all(asked, question)
     names = node_names()
     called = {node.id: names.get(node.id or "", str(node.id)) for node in asked}

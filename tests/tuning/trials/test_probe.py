@@ -18,11 +18,11 @@ from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.hub import BaseModel, fingerprint
 from lorasweep.tuning.record.config import ResourceSettings
 from lorasweep.tuning.record.machine import package_versions
+from lorasweep.tuning.storage.check import marked
 from lorasweep.tuning.trials import cluster as joining
 from lorasweep.tuning.trials import probe as module
 from lorasweep.tuning.trials.hardware import Node, NodeAnswer, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import Probed, Question, in_time, probe_nodes, try_node, version_notes
-from lorasweep.tuning.trials.storage_check import MARK, marked
 
 VARIABLE = "LORASWEEP_TEST_NODE"
 VERSIONS = {"lorasweep": "1.0", "torch": "2.13.0", "peft": "0.21", "ray": "2.60", "transformers": "5"}
@@ -34,17 +34,18 @@ def base(tiny_base: Callable[[str], Path], tmp_path: Path) -> BaseModel:
     return resolve_base_model(str(shutil.copytree(tiny_base("bert"), tmp_path / "base")))
 
 
-def question(base: BaseModel, storage: str | None = None, mark: str = "") -> Question:
+def question(base: BaseModel, storage: str | None = None, mark: str | None = None) -> Question:
     return Question(package_versions(), base, fingerprint(base), storage, mark, on_gpus=False)
 
 
 def test_a_node_like_this_machine_can_train(base: BaseModel, tmp_path: Path) -> None:
-    with marked(str(tmp_path / "new" / "storage"), 5) as (storage, mark):
+    storage = str(tmp_path / "new" / "storage")
+    with marked(storage) as mark:
         answer = try_node(question(base, storage, mark))
     assert answer["problem"] is None
     assert "fp32" in answer["hardware"].precisions
     assert answer["packages"]["torch"]
-    assert list((tmp_path / "new" / "storage").iterdir()) == [], "nothing is left"
+    assert not (tmp_path / "new").exists(), "nothing is left"
 
 
 def test_a_node_without_the_base_model_or_with_another_cannot_train(base: BaseModel) -> None:
@@ -83,17 +84,21 @@ def test_a_package_that_is_missing_is_named(base: BaseModel, monkeypatch: pytest
     )
 
 
+def test_nobody_is_asked_where_no_node_has_joined_yet(base: BaseModel) -> None:
+    assert probe_nodes(ResourceSettings(address="auto"), (Node(0, 0, "head"),), base) == Probed({})
+
+
 def test_a_storage_that_is_not_shared_or_never_answers(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder of the same name that is the node's own looks like a storage until the sweep wants its checkpoints."""
     (tmp_path / "own").mkdir()
-    own = try_node(question(base, str(tmp_path / "own"), f"{MARK}elsewhere"))["problem"]
-    assert own.startswith(f"--storage {tmp_path / 'own'} holds nothing of this machine's there")
+    own = try_node(question(base, str(tmp_path / "own"), "elsewhere"))["problem"]
+    assert own.startswith(f"--storage {tmp_path / 'own'}: the driver's files are not there; name a folder")
     monkeypatch.setattr(module, "STORAGE_SECONDS", 0.1)
-    monkeypatch.setattr(module, "use_storage", lambda storage, mark: time.sleep(5))
+    monkeypatch.setattr(module, "problem_with", lambda storage, mark: time.sleep(5))
     assert try_node(question(base, "s3://bucket"))["problem"] == (
-        "--storage s3://bucket has not answered there in 0.1 s"
+        "--storage s3://bucket: has not answered there in 0.1 s"
     )
     with pytest.raises(ZeroDivisionError):
         in_time(lambda: 1 // 0, 5)
