@@ -58,16 +58,14 @@ def test_pods_agree_on_image_secret_and_volume(parts: dict[str, Any]) -> None:
 
 
 def test_its_command_is_one_that_resumes_or_runs(parts: dict[str, Any]) -> None:
-    shell, flag, script = shlex.split(parts["RayJob"]["spec"]["entrypoint"])
-    assert (shell, flag) == ("sh", "-c")
-    run = shlex.split(re.search(r"exec lorasweep (run [^;]*);", script)[1])  # type: ignore[index]
-    given = dict(zip(run[1::2], run[2::2], strict=True))
+    program, verb, again, *rest = shlex.split(parts["RayJob"]["spec"]["entrypoint"])
+    assert (program, verb, again) == ("lorasweep", "run", "--resume")
+    given = dict(zip(rest[::2], rest[1::2], strict=True))
     known = {option.flag for option in OPTIONS.values()} | {"--mlruns"}
     assert set(given) <= known
     assert "--address" not in given, "a job joins its cluster"
-    name, record = given["--name"], given["--mlruns"]
-    assert f"[ -d {record}/sweeps/{name} ]" in script
-    assert f"exec lorasweep resume {name} --mlruns {record};" in script
+    assert {"--name", "--storage"} <= set(given), "by these it finds its sweep again"
+    record = given["--mlruns"]
     head = parts["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     mounted = head["containers"][0]["volumeMounts"][0]["mountPath"]
     assert record.startswith(mounted), "it outlives the pod"
