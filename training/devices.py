@@ -6,6 +6,8 @@ step's own calls (`loop/graph.py`) are elsewhere.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -182,6 +184,17 @@ def release(device: torch.device) -> None:
     if device.type == "cuda":
         _limit(device, 1.0)
         torch.cuda.empty_cache()
+
+
+def trim_host_memory() -> None:
+    """Give what this process has freed back to the system, where its C library can (glibc's `malloc_trim`).
+
+    One training after the other leaves holes that nothing else of the machine can use: after 14 of MiniLM on a CPU a
+    process held 1.9 GB, and 1.2 GB with this between them.
+    """
+    gc.collect()  # models refer to themselves
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _limit(device: torch.device, share: float) -> None:

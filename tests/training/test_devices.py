@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+
+import psutil
 import pytest
 import torch
 from fake_cuda import GIGABYTE, FakeCuda
@@ -274,3 +278,16 @@ class TestOutOfMemory:
     )
     def test_no_other_error(self, error: BaseException | None) -> None:
         assert not devices.is_out_of_memory(error)
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Small pieces between others that stay, which the C library would keep."""
+    process = psutil.Process()
+    pieces = [bytearray(60_000) for _ in range(5_000)]
+    kept = pieces[::50]
+    held = process.memory_info().rss
+    pieces.clear()
+    devices.trim_host_memory()
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        assert process.memory_info().rss < held - 200e6
+    assert len(kept) == 100

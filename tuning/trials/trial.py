@@ -17,7 +17,13 @@ from ray import tune
 from safetensors import SafetensorError
 
 from lorasweep.training.data.encoding import EncodedDataset
-from lorasweep.training.devices import begin, choose_device, release, reserved_device
+from lorasweep.training.devices import (
+    begin,
+    choose_device,
+    release,
+    reserved_device,
+    trim_host_memory,
+)
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
@@ -241,6 +247,8 @@ def prepare_worker(setup: TrialSetup) -> torch.device:
     from lorasweep.tuning.quiet import quiet_libraries
 
     quiet_libraries()
+    # What the trial before has left in this process.
+    trim_host_memory()
     torch.set_num_threads(setup.threads)
     try:
         device = reserved_device(setup.gpu_share)
