@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from exported_adapters import TEXT, export_adapter
 
 from lorasweep.training.amp_types import Precision
+from lorasweep.training.data.dataset import Texts
+from lorasweep.training.errors import ExportError
+from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.adapters.export import verify
-from lorasweep.tuning.adapters.export.verify import comparison
+from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 
 LOGITS = np.array([[4.0, -2.0]], dtype=np.float32)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -66,3 +71,29 @@ def test_half_precision_is_compared_more_loosely_on_this_machine() -> None:
     assert 0.1 < bf16[1] <= 0.4
     assert fp16[0].name == "fp32"  # a CPU has none
     assert fp16[1] == pytest.approx(0.4)
+
+
+def test_the_folders_own_rounding_is_no_difference_and_other_weights_are(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Half precision's error may be any share of small logits."""
+    rows = Texts(TEXT[:64], None, np.zeros(64, dtype=np.int64))
+    folder = export_adapter(tiny_base("bert"), tmp_path / "adapter", ("title",))
+    other = export_adapter(tiny_base("bert"), tmp_path / "other", ("title",), seed=2)
+    fp32, bf16 = (AmpPolicy(name, CPU) for name in ("fp32", "bf16"))
+    # With no expectation at all, the difference is the logit itself.
+    nothing = np.zeros((64, 3), dtype=np.float32)
+    largest = verify_export(folder, rows, nothing, fp32, np.inf)
+    exact, wrong = (_logits(path, rows, fp32) for path in (folder, other))
+    rounding = verify_export(folder, rows, exact, bf16, 0.0)
+    assert 0 < rounding < largest / 10
+    with pytest.raises(ExportError, match="does not predict what the trial did"):
+        verify_export(folder, rows, wrong, bf16, 0.0)
+    with pytest.raises(ExportError, match="0 is allowed"):
+        verify_export(folder, rows, _logits(folder, rows, bf16), fp32, 0.0)
+
+
+def _logits(folder: Path, rows: Texts, amp: AmpPolicy) -> np.ndarray:
+    model, tokenizer = verify.load_plainly(folder, {})
+    encoded = verify.encode_texts(tokenizer, rows.text, None, None, tokenizer.model_max_length)
+    return verify.predict_logits(model, encoded, amp)
