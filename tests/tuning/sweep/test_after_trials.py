@@ -19,6 +19,7 @@ from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import save_weights
 from lorasweep.tuning.sweep.after_trials import predict_test, run_alone, run_remote
 from lorasweep.tuning.trials import cluster, trial
+from lorasweep.tuning.trials.ray_access import MODE
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup, start_state
 
@@ -26,9 +27,12 @@ from lorasweep.tuning.trials.trial import TrialSetup, start_state
 @pytest.fixture(scope="module")
 def two_gpus() -> Iterator[None]:
     """A Ray that counts two GPUs."""
-    cluster.start_ray(None, 2, 2)
-    yield
-    cluster.stop_ray()
+    with pytest.MonkeyPatch.context() as patch:
+        # Unset, Ray sets it to "token", and what a later test starts asks for a token that its commands do not have.
+        patch.setenv(MODE, "disabled")
+        cluster.start_ray(None, 2, 2)
+        yield
+        cluster.stop_ray()
 
 
 Where = Callable[[], tuple[int, str | None]]
