@@ -128,3 +128,12 @@ def wait_for(true: Callable[[], bool], process: Process, seconds: float = SOON) 
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def kill_when(place: Path, arguments: Sequence[str], folder: SweepFolder, true: Callable[[], bool]) -> None:
+    """Run the command, and `kill -9` its driver as soon as something is true of the sweep's records."""
+    with started(place, *arguments) as process:
+        wait_for(lambda: folder.exists() and true(), process)
+        process.kill()
+        process.wait()
+    assert folder.state() == "interrupted"

@@ -21,6 +21,7 @@ from lorasweep.tuning.sweep.after_trials import CheckpointError, predict_test, r
 from lorasweep.tuning.trials import cluster, node_watch, trial
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.faults import NodeError
+from lorasweep.tuning.trials.ray_access import MODE
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup, start_state
 
@@ -28,9 +29,12 @@ from lorasweep.tuning.trials.trial import TrialSetup, start_state
 @pytest.fixture(scope="module")
 def two_gpus() -> Iterator[None]:
     """A Ray that counts two GPUs."""
-    cluster.start_ray(None, 2, 2)
-    yield
-    cluster.stop_ray()
+    with pytest.MonkeyPatch.context() as patch:
+        # Unset, Ray sets it to "token", and what a later test starts asks for a token that its commands do not have.
+        patch.setenv(MODE, "disabled")
+        cluster.start_ray(None, 2, 2)
+        yield
+        cluster.stop_ray()
 
 
 Where = Callable[[], tuple[int, str | None]]

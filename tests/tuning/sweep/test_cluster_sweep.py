@@ -39,6 +39,7 @@ def test_a_sweep_trains_on_the_nodes_in_one_precision(address: str, place: Path)
         "2",
         "--epochs",
         "1",
+        "--no-asha",
         "--name",
         "cpus",
     )

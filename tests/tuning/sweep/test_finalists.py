@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
+from whole_sweeps import RUN, check_study, kill_when, lorasweep
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.part import part_of
@@ -45,15 +42,6 @@ def ended(folder: SweepFolder) -> tuple[SweepResult, Winner]:
     assert result is not None
     assert result.winner is not None
     return result, result.winner
-
-
-def kill_when(place: Path, arguments: list[str], folder: SweepFolder, true: Callable[[], bool]) -> None:
-    """Run the command, and `kill -9` its driver as soon as something is true of the sweep's records."""
-    with started(place, *arguments) as process:
-        wait_for(lambda: folder.exists() and true(), process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert folder.state() == "interrupted"
 
 
 @pytest.fixture(scope="module")

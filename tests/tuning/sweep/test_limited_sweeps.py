@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from whole_sweeps import RUN, check_study, lorasweep, started, wait_for
+from whole_sweeps import RUN, check_study, kill_when, lorasweep
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult
@@ -32,11 +32,8 @@ def finished(folder: SweepFolder) -> SweepResult:
 def test_a_sweep_in_a_given_time_ends_with_a_winner(place: Path) -> None:
     """Its minutes are those of both runs, before its driver was killed and after."""
     folder = SweepFolder(place / "mlruns", "timed")
-    arguments = ["--epochs", str(EPOCHS), "--name", "timed", "--max-minutes", str(MINUTES)]
-    with started(place, *ALONE, *arguments) as first:
-        wait_for(lambda: folder.exists() and any(trial.evaluations for trial in folder.trials()), first)
-        first.kill()
-        first.wait()
+    begun = [*ALONE, "--epochs", str(EPOCHS), "--name", "timed", "--max-minutes", str(MINUTES)]
+    kill_when(place, begun, folder, lambda: any(trial.evaluations for trial in folder.trials()))
     lorasweep(place, "resume", "timed")
     result, trials = finished(folder), folder.trials()
     assert result.stopped_by == "time"
