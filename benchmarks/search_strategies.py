@@ -28,7 +28,14 @@ BEFORE = Strategy(
     starts=1,
     protected=False,
 )
-NOW = Strategy("now", SearchSettings(grace_rungs=2, reduction_factor=2), rungs=6, starts=STARTS)
+NOW = Strategy(
+    "now",
+    SearchSettings(grace_rungs=2, reduction_factor=2),
+    stopped_by="accuracy",
+    guided_by="accuracy",
+    rungs=6,
+    starts=STARTS,
+)
 
 
 def halving(name: str, base: Strategy, rungs: int, grace: int, factor: int) -> Strategy:
@@ -51,8 +58,8 @@ LEVERS = (
 OTHERS = (
     *(replace(NOW, name=f"now, {n} start{'s' * (n > 1)}", starts=n) for n in (1, 3, 10)),
     replace(NOW, name="now, first start fitted, too", kept=False),
-    replace(NOW, name="now, ASHA by accuracy", stopped_by="accuracy"),
-    replace(NOW, name="now, both by accuracy", stopped_by="accuracy", guided_by="accuracy"),
+    replace(NOW, name="now, ASHA by loss", stopped_by="loss"),
+    replace(NOW, name="now, both by loss", stopped_by="loss", guided_by="loss"),
     replace(NOW, name="now, random", search=NOW.search.model_copy(update={"sampler": "random"})),
     halving("now, from 1/12, factor 3", NOW, 12, 1, 3),
     halving("now, from 1/6", NOW, 6, 1, 2),

@@ -64,7 +64,8 @@ class SearchSettings(Settings):
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
     objective: Metric | None = Field(
-        None, description="Validation score that stops trials and guides the sampler; loss unless given."
+        None,
+        description="Validation score that stops trials and guides the sampler; the metric unless given.",
     )
     asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
     reduction_factor: int = Field(2, ge=2, description="Keep the best 1/n of trials at each rung.")
@@ -247,7 +248,7 @@ class SweepConfig(Settings):
 
     @property
     def objective(self) -> Metric:
-        """What stops trials and guides the sampler; of sweeps from before there was a choice, their metric."""
+        """What stops trials and guides the sampler."""
         return self.search.objective or self.training.metric
 
     @property

@@ -6,12 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file
 
-# What judges the trials of a new sweep: on recorded curves an early loss foretells the final accuracy better than an
-# early accuracy does. Written into each new configuration; without it a sweep is an old one, judged by its metric.
-OBJECTIVE: Metric = "loss"
 # What a sweep without data runs: a few minutes on two cores. So few training rows that the space's known-good start,
 # which suits more, leaves something to find; more than the 200 validation rows below which a sweep warns.
 QUICKSTART: dict[str, Any] = {
@@ -53,9 +49,6 @@ def sweep_config(entries: dict[str, Any], mlruns: Path) -> SweepConfig:
         entries = merge(_quickstart(entries), entries)
     elif not (isinstance(entries.get("search"), dict) and entries["search"].get("space")):
         entries = merge({"search": {"space": default_space(entries)}}, entries)
-    search = entries.get("search", {})
-    if isinstance(search, dict) and search.get("objective") is None:
-        entries = merge(entries, {"search": {"objective": OBJECTIVE}})
     entries.setdefault("name", free_name(stem(path), mlruns))
     return SweepConfig.build(entries, "settings")
 

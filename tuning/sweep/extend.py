@@ -51,7 +51,7 @@ def extended_config(sweep: SweepRecord, entries: Mapping[str, Any]) -> SweepConf
         # So many are wanted, whatever ended the search before they were reached.
         changed["search"] |= {name: None for name in MORE if name not in asked}
     after = SweepConfig.build(changed, "settings")
-    # An older configuration names no objective: its metric.
+    # Named or not, the metric is the same objective.
     old, new = (_flat(c.model_dump(mode="json")) | {"search.objective": c.objective} for c in (before, after))
     for key in old.keys() | new.keys():
         changeable = key.startswith(CHANGEABLE) and key not in FIXED

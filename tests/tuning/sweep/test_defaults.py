@@ -79,20 +79,16 @@ def test_quickstart_only_without_data(tmp_path: Path) -> None:
     )
 
 
-def test_new_sweeps_are_judged_by_loss_and_say_so(tmp_path: Path) -> None:
-    """With data or without, whatever the metric; their configuration names it. One without it is an old one."""
-    options: dict[str, Any]
-    for options in ({}, {"data": "a.csv", "gpus_per_trial": 0.0, "metric": "macro_f1"}):
-        config = config_of(options, None, tmp_path)
-        assert config.search.objective == "loss"
-        assert "objective: loss" in config.to_yaml()
-    assert config_of({"objective": "macro_f1"}, None, tmp_path).objective == "macro_f1"
+def test_sweeps_are_judged_by_their_metric_unless_told_otherwise(tmp_path: Path) -> None:
+    assert config_of({}, None, tmp_path).objective == "accuracy"
+    own = {"data": "a.csv", "gpus_per_trial": 0.0, "metric": "macro_f1"}
+    assert config_of(own, None, tmp_path).objective == "macro_f1"
+    assert config_of(own | {"objective": "loss"}, None, tmp_path).objective == "loss"
     file = tmp_path / "sweep.yaml"
     file.write_text("search: {objective: accuracy}\ntraining: {metric: macro_f1}\n")
     assert config_of({}, file, tmp_path).objective == "accuracy"
     file.write_text("search: {objective: null}\n")
-    assert config_of({}, file, tmp_path).objective == "loss"
-    assert SweepConfig.build({"name": "old", "training": {"metric": "macro_f1"}}, "x").objective == "macro_f1"
+    assert config_of({}, file, tmp_path).objective == "accuracy"
 
 
 def test_default_space_is_for_where_trials_run(monkeypatch: pytest.MonkeyPatch) -> None:

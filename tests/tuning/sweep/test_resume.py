@@ -108,9 +108,10 @@ def test_a_driver_killed_again_and_again(place: Path) -> None:
     folder = SweepFolder(place / "mlruns", "killed")
     ended: dict[str, tuple[str, float | None, int]] = {}
     reached: dict[str, int] = {}
+    first = [*RUN, *LONGER, "--objective", "loss", "--name", "killed"]
     kills, spent = 0, 0.0
     while kills < KILLS and folder.state() != "finished":
-        arguments = ["resume", "killed"] if folder.exists() else [*RUN, *LONGER, "--name", "killed"]
+        arguments = ["resume", "killed"] if folder.exists() else first
         with started(place, *arguments) as process:
             # Now and then early, in the set-up, and else while trials run, however long this machine takes to begin.
             if kills % 4 == 0:
