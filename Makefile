@@ -8,8 +8,8 @@ READY := .venv/.ready
 sweep: $(READY)  ## set up, then run the demonstration sweep
 	$(BIN)/lorasweep run $(ARGS)
 
-test: $(READY)  ## set up, then run the fast tests
-	$(BIN)/pytest $(ARGS)
+test: $(READY)  ## set up, then run the fast tests, in two processes
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## whole sweeps, servers and killed processes
 	$(BIN)/pytest -m slow $(ARGS)

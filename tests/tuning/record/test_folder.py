@@ -128,7 +128,9 @@ def test_asking_for_the_state_disturbs_nobody(folder: SweepFolder) -> None:
             asker.join()
 
 
-@pytest.mark.parametrize(("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "interrupted")])
+@pytest.mark.parametrize(
+    ("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "interrupted")], ids=["alive", "dead"]
+)
 def test_the_state_of_a_sweep_that_may_only_be_read(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, pid: int, state: str
 ) -> None:
