@@ -36,8 +36,7 @@ class DataSettings(Settings):
 
     path: str | None = Field(
         None,
-        description="File of texts and labels, its web address, a folder of Parquet files, or a data set's name on the "
-        "Hugging Face hub; the embedded sample news if none is given.",
+        description="Labelled texts: a file, URL, folder or Hugging Face data set; without it the sample news.",
     )
     validation_path: str | None = Field(
         None, description="File of validation rows; otherwise they are split off the training rows."

@@ -46,7 +46,8 @@ def test_a_cached_model_needs_no_network_and_another_fails_quickly(tmp_path: Pat
     assert refused.startswith("base model someone/other: neither in the local cache")
     assert "--base-model minilm" in refused
     assert "\n" not in refused
-    assert float(str(found["seconds"])) < 10
+    # The hub's library alone would try for minutes.
+    assert float(str(found["seconds"])) < 60
 
 
 def test_offline_a_hub_id_is_refused_in_one_line() -> None:

@@ -17,11 +17,11 @@ from lorasweep.tuning.storage.filesystem import filesystem_at
 
 
 def test_a_storage_that_works_is_as_it_was(s3: S3Server, tmp_path: Path) -> None:
-    """The bucket empty, a folder that was missing missing, one that was there there."""
+    """A new folder of a bucket empty, one that was missing missing, one that was there there."""
     check_storage(None, 1)
     check_storage(s3.uri("new/deep"), 3)
     filesystem, _ = filesystem_at(s3.uri("new"))
-    entries = filesystem.get_file_info(FileSelector("bucket", recursive=True))
+    entries = filesystem.get_file_info(FileSelector("bucket/new", recursive=True, allow_not_found=True))
     assert not [entry.path for entry in entries if entry.is_file]
     check_storage(str(tmp_path / "new" / "deep"), 3)
     assert list(tmp_path.iterdir()) == []
