@@ -5,9 +5,9 @@
 Each round is a sweep of 8 trials of the demonstration's rows on a cluster of this machine: a head without cores and
 three nodes of one core. In random order, each at a random moment of the trials, a node, the head and the driver are
 killed with SIGKILL. Another node, or another cluster, takes its place; where the driver has ended, `lorasweep resume`
-goes on. All rounds have one name and one storage. At the end of a round the records are
-compared with what they were before each kill, Optuna's study with the records, and the exports of the best trials have to
-predict what these did. Some three minutes a round on two CPU cores.
+goes on. All rounds have one name and one storage. At the end of a round the records are compared with what they were
+before each kill, Optuna's study with the records, and the exports of the best trials have to predict what these did.
+Some three minutes a round on two CPU cores.
 """
 
 from __future__ import annotations
@@ -258,8 +258,8 @@ def main(words: Sequence[str] | None = None) -> list[Findings]:
             "# Killed on a cluster",
             f"Sweeps of {TRIALS} trials of {RUNGS} evaluations on a head without cores and {NODES} nodes of one core, "
             "all on one machine, with one name and one storage. Lost: evaluations or trials. Doubled: rungs, trials or "
-            "entries of Optuna's study. Mixed: exports of the best trials that do not predict what their trial did, and changed files of "
-            "an earlier round's sweep.",
+            "entries of Optuna's study. Mixed: exports of the best trials that do not predict what these did, and "
+            "changed files of an earlier round's sweep.",
             table(head, rows),
         ],
         "cluster_kills.md",
