@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from common import finish, table
 
@@ -70,7 +71,7 @@ class Machines:
     def __init__(self) -> None:
         self._cluster = self._start()
 
-    def _start(self) -> "Cluster":  # noqa: F821, UP037
+    def _start(self) -> Any:
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
