@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
-from whole_sweeps import ROOT, check_study, wait_for
+from whole_sweeps import check_study, ending, new_interpreter, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import TrialRecord
@@ -60,26 +59,13 @@ def address(homes: dict[str, Path]) -> Iterator[str]:
 
 
 def start(place: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    more = {"PYTHONPATH": str(ROOT), "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "COLUMNS": "80"}
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments],
-        cwd=place,
-        env=environment | more,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return new_interpreter(place, ["-c", COMMAND, *arguments], HF_HOME=str(home), HF_HUB_OFFLINE="1")
 
 
 def end(process: subprocess.Popen[str], code: int) -> str:
     """What it printed, all of it meant for people."""
-    try:
+    with ending(process):
         out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
     assert process.returncode == code, out + err
     assert not NOISE.search(out + err), out + err
     return out + err
