@@ -46,6 +46,8 @@ ROWS = ("--max-train-rows", "240", "--max-validation-rows", "120", "--no-compare
 BUDGET = ("--epochs", "2", "--evaluations-per-epoch", "4", "--gpus-per-trial", "0", "--precision", "fp32")
 # Ray's processes give up a head after this time, a minute by default.
 PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
+# Times in a row that a driver may refuse to begin, and seconds after each.
+REFUSALS, REFUSED_SECONDS = 4, 10.0
 # Seconds that a driver may need to its end.
 LONGEST = 900.0
 
@@ -153,8 +155,11 @@ def run_round(machines: Machines, place: Path, storage: Path, chance: random.Ran
     folder = SweepFolder(place / "mlruns", NAME)
     kinds = list(KINDS)
     chance.shuffle(kinds)
-    told, seen = [], []
-    while folder.state() != "finished" if folder.exists() else True:
+    told: list[str] = []
+    seen: list[list[TrialRecord]] = []
+    refused = 0
+    while not (folder.exists() and folder.state() == "finished"):
+        before = len(told)
         begin = ["resume", NAME] if folder.exists() else ["run", *ROWS, *BUDGET, "--trials", str(TRIALS)]
         begin += [] if folder.exists() else ["--name", NAME, "--no-asha", "--storage", str(storage)]
         with driver(place, *begin, "--address", machines.address) as process:
@@ -171,12 +176,16 @@ def run_round(machines: Machines, place: Path, storage: Path, chance: random.Ran
                     machines.kill_node(chance)
                 elif kind == "head":
                     machines.kill_head()
-                    wait_until(lambda: False, process)
+                    process.wait(LONGEST)
                     machines.start_again()
                 else:
                     process.kill()
             process.wait(LONGEST)
-        if not kinds and process.returncode not in (0, -9) and folder.state() != "interrupted":
+        # Ray counts a node that was killed among the living for some seconds, and a sweep does not begin on it.
+        refused = refused + 1 if process.returncode and len(told) == before else 0
+        if refused:
+            time.sleep(REFUSED_SECONDS)
+        if refused > REFUSALS:
             raise SystemExit((place / "output.txt").read_text()[-2000:])
     return ", ".join(told), check(folder, seen, place)
 
