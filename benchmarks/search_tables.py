@@ -186,8 +186,8 @@ def notes() -> str:
         "should be expected between them and those of its neighbours in the second table of changes.\n"
         f"- “{BEFORE.name}”: TPE + ASHA with factor 3 from the first of six evaluations, all by accuracy, one start. "
         f"“{NOW.name}”: {NOW.starts} starts, of which the first is the same one and is never stopped; ASHA with "
-        f"factor {NOW.search.reduction_factor} from evaluation {NOW.search.grace_rungs} of {NOW.rungs}; ASHA and TPE "
-        "by loss. Both choose the winner by accuracy.\n"
+        f"factor {NOW.search.reduction_factor} from evaluation {NOW.search.grace_rungs} of {NOW.rungs}; all "
+        f"by {NOW.stopped_by}.\n"
         f"- Strategies with ASHA are sized for a cost of {FOLLOWED} and replayed to it, the others for {BUDGET}."
     )
 

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,8 +23,7 @@ from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.faults import NodeError
 from lorasweep.tuning.trials.node_watch import patiently
-from lorasweep.tuning.trials.shares import Resources
-from lorasweep.tuning.trials.trial import TrialSetup, check_storage, leave_worker, prepare_worker, start_state
+from lorasweep.tuning.trials.trial import TrialSetup, check_storage, prepare_worker, start_state
 
 
 class CheckpointError(TrainingError):
@@ -41,42 +39,6 @@ class TestedClassifier:
     logits: np.ndarray
     validation_score: float
     seconds: float
-
-
-def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
-    """Run a function in a Ray worker with a trial's resources; arguments may be object references."""
-    import ray
-
-    options = {
-        "num_cpus": resources.cpus_per_trial,
-        "num_gpus": resources.gpus_per_trial,
-        "max_retries": 2,
-        # Ray ends a worker by itself only where `ray.remote` is told of the GPU, not `options`. One that stays keeps
-        # memory of its GPU, and may be given another one, which it cannot change to.
-        "max_calls": 1 if resources.gpus_per_trial else 0,
-    }
-    return ray.remote(**options)(function).remote(*arguments)
-
-
-def run_alone(address: str | None, resources: Resources, function: Any, *arguments: Any) -> Any:
-    """Run a function after the trials and return its result.
-
-    Without a cluster it runs in this process, which saves a new worker's imports; in a cluster, where the resources
-    are.
-
-    Args:
-        address: of the cluster, or None.
-    """
-    import ray
-
-    if address is not None:
-        return ray.get(run_remote(resources, function, *arguments))
-    try:
-        return function(
-            *(ray.get(value) if isinstance(value, ray.ObjectRef) else value for value in arguments)
-        )
-    finally:
-        leave_worker(resources.gpus_per_trial)
 
 
 def predict_test(

@@ -10,8 +10,9 @@ from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
 from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.after_trials import run_remote, train_again
+from lorasweep.tuning.sweep.after_trials import train_again
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.remote import RemoteCall
 from lorasweep.tuning.sweep.steps import optional_step
 
 
@@ -35,20 +36,20 @@ def confirm(
     best = rank_trials((trial for trial in trials if trial.checkpoint), metric)[:count]
     first = plan.config.training.seed + 1
     scores = folder.confirmations()
-    waiting: dict[Any, tuple[str, str]] = {}
+    waiting: dict[Any, tuple[RemoteCall, str, str]] = {}
     setup = trial_setup(plan, plan.resources)
     for trial in best:
         for seed in range(first, first + seeds):
             if str(seed) not in scores.setdefault(trial.id, {}):
-                task = run_remote(plan.resources, train_again, trial.hyperparameters, seed, data, setup)
-                waiting[task] = (trial.id, str(seed))
+                call = RemoteCall(plan.resources, train_again, trial.hyperparameters, seed, data, setup)
+                waiting[call.task] = (call, trial.id, str(seed))
     total = len(waiting)
     while waiting:
         phase(f"{phases.CONFIRMING} {len(best)} on other seeds: {total - len(waiting)} of {total} done")
         (done,), _ = ray.wait(list(waiting))
-        trial_id, seed_name = waiting.pop(done)
+        call, trial_id, seed_name = waiting.pop(done)
         with optional_step(folder, f"confirming {trial_id} on seed {seed_name}", missing):
-            scores[trial_id][seed_name] = ray.get(done)
+            scores[trial_id][seed_name] = call.result()
             folder.write_confirmations(scores)
     wanted = [str(seed) for seed in range(first, first + seeds)]
     entries = [

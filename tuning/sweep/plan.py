@@ -224,6 +224,9 @@ def plan_sweep(
     check_storage(wanted.storage, len(nodes) + bool(coming) if wanted.address is not None else 1)
     base = resolve_base_model(config.base_model)
     probed = probe_nodes(wanted, nodes, base)
+    if probed.gone:
+        nodes = tuple(node for node in nodes if node.id not in probed.gone)
+        check_resources(wanted, nodes, coming=coming)
     hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial, probed.hardware)
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:

@@ -10,14 +10,9 @@ import numpy as np
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import SweepResult
-from lorasweep.tuning.sweep.after_trials import (
-    TestedClassifier,
-    run_alone,
-    run_remote,
-    test_baselines,
-    train_reference,
-)
+from lorasweep.tuning.sweep.after_trials import TestedClassifier, test_baselines, train_reference
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.remote import RemoteCall, run_alone
 from lorasweep.tuning.trials.shares import Resources
 
 
@@ -40,7 +35,7 @@ class References:
     def __init__(self, plan: SweepPlan, data: object, earlier: SweepResult | None = None) -> None:
         self._plan = plan
         self._data = data
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, RemoteCall] = {}
         self.want_untuned = plan.config.compare_untuned and (earlier is None or earlier.untuned is None)
         self.want_baselines = plan.config.choice.baselines and (earlier is None or not earlier.baselines)
 
@@ -54,9 +49,9 @@ class References:
             return
         # The longer one first.
         if self.want_untuned:
-            self._tasks["untuned"] = run_remote(resources, train_reference, *self._untuned(resources))
+            self._tasks["untuned"] = RemoteCall(resources, train_reference, *self._untuned(resources))
         if self.want_baselines:
-            self._tasks["baselines"] = run_remote(self._one_core(), test_baselines, self._plan.dataset)
+            self._tasks["baselines"] = RemoteCall(self._one_core(), test_baselines, self._plan.dataset)
 
     @property
     def resources(self) -> Resources:
@@ -82,11 +77,9 @@ class References:
         return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
 
     def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
-        import ray
-
         task = self._tasks.pop(name, None)
         if task is not None:
-            return ray.get(task)
+            return task.result()
         return run_alone(self._plan.config.resources.address, resources, function, *arguments)
 
     def _one_core(self) -> Resources:

@@ -32,7 +32,6 @@ from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import (
     CheckpointError,
     predict_test,
-    run_alone,
     score_after_merging,
     score_test,
     train_reference,
@@ -44,6 +43,7 @@ from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison
 from lorasweep.tuning.sweep.noise import near_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.remote import run_alone
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup

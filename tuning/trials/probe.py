@@ -62,10 +62,12 @@ class Probed:
     Attributes:
         hardware: Ray's id of a node → what torch can use there; None where there is no cluster to ask.
         notes: versions that differ, a sentence each.
+        gone: Ray's ids of nodes that were lost before they could answer.
     """
 
     hardware: Mapping[str | None, NodeAnswer] | None = None
     notes: tuple[str, ...] = ()
+    gone: frozenset[str | None] = frozenset()
 
 
 def try_node(question: Question) -> dict[str, Any]:
@@ -173,6 +175,8 @@ def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], base: BaseModel
     with marked(storage) if storage is not None else nullcontext() as mark:
         question = Question(packages, base, fingerprint(base), storage, mark, on_gpus)
         answers = _ask_all(asked, question)
+    gone = frozenset(node.id for node in asked) - answers.keys()
+    asked = tuple(node for node in asked if node.id in answers)
     names = node_names()
     called = {node.id: names.get(node.id or "", str(node.id)) for node in asked}
     problems = [(called[key], answer["problem"]) for key, answer in answers.items() if answer["problem"]]
@@ -182,7 +186,7 @@ def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], base: BaseModel
             "that, or take the node out of the cluster; on it: ray stop"
         )
     notes = version_notes([(called[key], answer["packages"]) for key, answer in answers.items()], packages)
-    return Probed({key: answer["hardware"] for key, answer in answers.items()}, tuple(notes))
+    return Probed({key: answer["hardware"] for key, answer in answers.items()}, tuple(notes), gone)
 
 
 def _told(problems: Iterable[tuple[str, str]]) -> str:
@@ -220,7 +224,10 @@ def version_notes(nodes: Sequence[tuple[str, Mapping[str, str]]], here: Mapping[
 
 
 def _ask_all(nodes: Sequence[Node], question: Question) -> dict[str | None, dict[str, Any]]:
-    """Each node's answer, by Ray's id. One that does not answer in time, or cannot, has that as its problem."""
+    """Each node's answer, by Ray's id. One that does not answer in time, or cannot, has that as its problem.
+
+    None of a node that is lost: for some seconds after its end Ray counts it among those that are there.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -238,17 +245,23 @@ def _ask_all(nodes: Sequence[Node], question: Question) -> dict[str | None, dict
     for task in waiting:
         ray.cancel(task, force=True)
     for task in done:
-        answers[tasks[task]] = _answer(task)
-    return {node.id: answers[node.id] for node in nodes}
+        answer = _answer(task)
+        if answer is not None:
+            answers[tasks[task]] = answer
+    return {node.id: answers[node.id] for node in nodes if node.id in answers}
 
 
-def _answer(task: Any) -> dict[str, Any]:
+def _answer(task: Any) -> dict[str, Any] | None:
+    """What a node has answered; None where it is lost."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
 
     try:
         answer: dict[str, Any] = ray.get(task)
         return answer
+    except (NodeDiedError, TaskUnschedulableError):
+        # A task that needs no resources lacks nothing but its node.
+        return None
     except RayError as error:
         return {"packages": {}, "problem": _why(error)}
     except Exception as error:  # the node's own, which this version may not know

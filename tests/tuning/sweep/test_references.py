@@ -27,9 +27,9 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
     """Cores and function of what is handed to Ray's workers. What runs in this process gives cores and function."""
     tasks: list[tuple[int, Any]] = []
 
-    def run_remote(resources: Resources, function: Any, *arguments: Any) -> Any:
+    def call(resources: Resources, function: Any, *arguments: Any) -> Any:
         tasks.append((resources.cpus_per_trial, function))
-        return answer(resources, function)
+        return SimpleNamespace(result=lambda: answer(resources, function))
 
     def run_alone(address: str | None, resources: Resources, function: Any, *arguments: Any) -> Any:
         return answer(resources, function)
@@ -39,9 +39,8 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
             return {"cores": resources.cpus_per_trial}
         return TestedClassifier(None, 0.5, float(resources.cpus_per_trial))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "run_remote", run_remote)
+    monkeypatch.setattr(module, "RemoteCall", call)
     monkeypatch.setattr(module, "run_alone", run_alone)
-    monkeypatch.setattr("ray.get", lambda task: task)
     return tasks
 
 

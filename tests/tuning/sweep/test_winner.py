@@ -150,8 +150,9 @@ def test_a_trial_that_cannot_be_confirmed_is_left_out(place: Place, monkeypatch:
 
     def train(
         resources: Resources, function: Any, hyperparameters: Any, seed: int, *_: Any
-    ) -> tuple[int, int]:
-        return (hyperparameters.rank, seed)
+    ) -> SimpleNamespace:
+        task = (hyperparameters.rank, seed)
+        return SimpleNamespace(task=task, result=lambda: get(task))
 
     def get(task: tuple[int, int]) -> float:
         if task in broken:
@@ -159,9 +160,8 @@ def test_a_trial_that_cannot_be_confirmed_is_left_out(place: Place, monkeypatch:
         trained.append(task)
         return 0.5 + task[0] / 10
 
-    monkeypatch.setattr(confirming, "run_remote", train)
+    monkeypatch.setattr(confirming, "RemoteCall", train)
     monkeypatch.setattr(ray, "wait", lambda tasks: (tasks[:1], tasks[1:]))
-    monkeypatch.setattr(ray, "get", get)
     trials = [
         trial.model_copy(
             update={"hyperparameters": trial.hyperparameters.model_copy(update={"rank": trial.number})}

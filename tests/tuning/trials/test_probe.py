@@ -154,6 +154,15 @@ def test_nodes_that_cannot_train_are_named_together_in_one_line(
     assert probe_nodes(ResourceSettings(), nodes, base) == Probed()
 
 
+def test_a_node_that_is_lost_meanwhile_is_left_out(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray does a moment later; the others are the cluster."""
+    good = {"packages": package_versions(), "problem": None, "hardware": NodeAnswer((), ("fp32",))}
+    monkeypatch.setattr(module, "_ask_all", lambda nodes, asked: {"a": good})
+    monkeypatch.setattr(module, "node_names", lambda: {"a": "a-host"})
+    probed = probe_nodes(ResourceSettings(address="head:6379"), (Node(1, 0, "a"), Node(1, 0, "b")), base)
+    assert (probed.hardware, probed.gone) == ({"a": good["hardware"]}, {"b"})
+
+
 @pytest.fixture(scope="module")
 def three_nodes() -> Iterator[tuple[str, dict[str, str]]]:
     """Address of a cluster, and what is wrong with each of its nodes → Ray's id of it."""
@@ -186,8 +195,10 @@ def test_real_nodes_answer_for_themselves(
     address, _ = three_nodes
     wanted = ResourceSettings(address=address, storage=str(tmp_path / "storage"))
     monkeypatch.setattr(module, "ask", try_broken_node)
+    # One that was killed a moment ago, and that Ray still counts.
+    lost = Node(1, 0, "ab" * 28)
     with pytest.raises(SettingsError) as caught:
-        probe_nodes(wanted, find_nodes(address), base)
+        probe_nodes(wanted, (lost, *find_nodes(address)), base)
     assert_line(r"^--address \S+: 2 of 3 nodes cannot train: ", str(caught.value))
     assert_line(r": base model /nowhere cannot be read there \(", str(caught.value))
     assert_line(
