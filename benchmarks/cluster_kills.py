@@ -181,7 +181,7 @@ def run_round(machines: Machines, place: Path, storage: Path, chance: random.Ran
                 else:
                     process.kill()
             process.wait(LONGEST)
-        # Ray counts a node that was killed among the living for some seconds, and a sweep does not begin on it.
+        # A driver that has ended before a kill did not begin, or Ray had attached it to a node that was killed.
         refused = refused + 1 if process.returncode and len(told) == before else 0
         if refused:
             time.sleep(REFUSED_SECONDS)

@@ -35,7 +35,7 @@ class References:
     def __init__(self, plan: SweepPlan, data: object, earlier: SweepResult | None = None) -> None:
         self._plan = plan
         self._data = data
-        self._tasks: dict[str, RemoteCall] = {}
+        self._calls: dict[str, RemoteCall] = {}
         self.want_untuned = plan.config.compare_untuned and (earlier is None or earlier.untuned is None)
         self.want_baselines = plan.config.choice.baselines and (earlier is None or not earlier.baselines)
 
@@ -45,18 +45,18 @@ class References:
         Where trials run one at a time nothing is free before the end; then they are trained when they are asked for.
         """
         resources = self._plan.resources
-        if not beside_trials(resources) or self._tasks:
+        if not beside_trials(resources) or self._calls:
             return
         # The longer one first.
         if self.want_untuned:
-            self._tasks["untuned"] = RemoteCall(resources, train_reference, *self._untuned(resources))
+            self._calls["untuned"] = RemoteCall(resources, train_reference, *self._untuned(resources))
         if self.want_baselines:
-            self._tasks["baselines"] = RemoteCall(self._one_core(), test_baselines, self._plan.dataset)
+            self._calls["baselines"] = RemoteCall(self._one_core(), test_baselines, self._plan.dataset)
 
     @property
     def resources(self) -> Resources:
         """What whoever scores the winner may use: a trial's share, while the references have theirs."""
-        return self._plan.resources if self._tasks else alone(self._plan)
+        return self._plan.resources if self._calls else alone(self._plan)
 
     def untuned(self, *told: Callable[[int], None]) -> TestedClassifier:
         """The untuned settings, trained with the full budget.
@@ -77,9 +77,9 @@ class References:
         return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
 
     def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
-        task = self._tasks.pop(name, None)
-        if task is not None:
-            return task.result()
+        call = self._calls.pop(name, None)
+        if call is not None:
+            return call.result()
         return run_alone(self._plan.config.resources.address, resources, function, *arguments)
 
     def _one_core(self) -> Resources:
