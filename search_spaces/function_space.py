@@ -14,10 +14,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 
 from lorasweep.search_spaces.domains import from_distribution
 from lorasweep.search_spaces.fields import make_hyperparameters
 from lorasweep.search_spaces.function_source import function_source
+from lorasweep.search_spaces.starts import BASE_MODEL
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 
@@ -150,12 +152,7 @@ class FunctionSpace:
     @cached_property
     def _suggested(self) -> dict[str, list[str]]:
         """What test calls suggested: name → its domain in words, one for each branch that differs."""
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        finally:
-            optuna.logging.set_verbosity(verbosity)
+        study = _random_study()
         drawn: dict[str, list[str]] = {}
         for _ in range(PROBES):
             trial = study.ask()
@@ -165,6 +162,20 @@ class FunctionSpace:
                 if text not in drawn.setdefault(name, []):
                     drawn[name].append(text)
         return drawn
+
+    @cached_property
+    def base_models(self) -> tuple[str | None, ...]:
+        """Base models that the function may choose, as far as test calls show; empty where it names none."""
+        study, found = _random_study(), dict[str | None, None]()
+        for _ in range(PROBES):
+            trial = study.ask()
+            values = self.suggest(trial)
+            distribution = trial.distributions.get(BASE_MODEL)
+            if isinstance(distribution, CategoricalDistribution):
+                found |= dict.fromkeys(distribution.choices)  # type: ignore[arg-type]
+            elif BASE_MODEL in values:
+                found[values[BASE_MODEL]] = None
+        return tuple(found)
 
     @cached_property
     def _loaded(self) -> Callable[[optuna.Trial], object]:
@@ -201,3 +212,12 @@ class FunctionSpace:
             return SettingsError(f"{self._place}: {self.function} {what}{at}: {problem}")
         line = f" line {last}" if last else ""
         return SettingsError(f"{self.path}{line}: {self.function} {what}: {problem}")
+
+
+def _random_study() -> optuna.Study:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -32,7 +32,7 @@ class SearchSpace:
         name: how the space is shown.
         parameters: name → domain or constant.
         starts: known-good hyperparameters that a sweep tries first, in this order: in each a value for every
-            searched name. May be empty.
+            searched name; without one for the base model, the sweep's own. May be empty.
         about: when to use the space, in a line.
 
     Example:
@@ -85,7 +85,7 @@ class SearchSpace:
 
     def start_points(self) -> list[dict[str, Value]]:
         """Each start's values of the searched names, as Optuna's `enqueue_trial` takes them; may be empty."""
-        return [{name: start[name] for name in self.searched} for start in self.starts]
+        return [{name: start[name] for name in self.searched if name in start} for start in self.starts]
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of the searched names."""

@@ -9,8 +9,11 @@ from lorasweep.search_spaces.domains import Domain, Value, show
 from lorasweep.search_spaces.fields import check_value, nearest, short_names
 from lorasweep.training.errors import SettingsError
 
+# A start that does not name it takes the sweep's own, which a plan puts in.
+BASE_MODEL = "base_model"
+
 Start = Mapping[str, Value]
-"""A value for each searched name; it may repeat constants."""
+"""A value for each searched name but the base model; it may repeat constants."""
 
 
 def take_starts(entries: dict[str, Any]) -> tuple[Any, ...]:
@@ -39,7 +42,7 @@ def check_starts(starts: Sequence[Start], parameters: Mapping[str, Domain | Valu
             if not isinstance(start, Mapping):
                 raise SettingsError(f"{start!r} is not a mapping; write {{rank: 16, ...}}")
             _check_inside(start, parameters)
-            values = [start[name] for name in searched]
+            values = [start.get(name) for name in searched]
             if values in seen:
                 raise SettingsError(f"the same as entry {seen.index(values) + 1}; name each start once")
             seen.append(values)
@@ -64,7 +67,9 @@ def _check_inside(start: Start, parameters: Mapping[str, Domain | Value]) -> Non
                 f"{name}: {show(value)} is outside the space, where it is always {show(domain)}"
             )
     missing = [
-        name for name, domain in parameters.items() if isinstance(domain, Domain) and name not in start
+        name
+        for name, domain in parameters.items()
+        if isinstance(domain, Domain) and name not in start and name != BASE_MODEL
     ]
     if missing:
         raise SettingsError(f"no value for {', '.join(missing)}; give one for each searched name")

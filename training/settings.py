@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,6 +25,18 @@ Names = Annotated[
 
 # The base model that a Python package carries, by its short name.
 MINILM = "minilm"
+
+
+def folder_in_full(name: str) -> str:
+    """The name of a base model; of a folder, its full path.
+
+    As typed it would hold in this folder only, and a sweep is resumed and exported from others.
+    """
+    with suppress(OSError, RuntimeError):  # too long for a path, or of a user without a home: no folder
+        folder = Path(name).expanduser()
+        if name != MINILM and folder.is_dir():
+            return str(folder.resolve())
+    return name
 
 
 class Settings(BaseModel):
@@ -117,6 +131,12 @@ class Hyperparameters(Settings):
         gt=0,
         description="Numerator of the update's scale, alpha / rank.",
         json_schema_extra={"adapter_only": True},
+    )
+    base_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Base model: a hub id, a local folder or minilm; by default the sweep's own.",
+        json_schema_extra={"short": "base"},
     )
     target_modules: str = Field(
         "all-linear",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,21 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """The three splits of a data set, ready for training."""
+    """The three splits of a data set, ready for training.
+
+    Attributes:
+        by_base: where trials choose their base model, the same rows in the tokens of each other base, by its name.
+    """
 
     train: EncodedTexts
     validation: EncodedTexts
     test: EncodedTexts
     label_names: tuple[str, ...]
+    by_base: Mapping[str, EncodedDataset] = field(default_factory=dict)
+
+    def for_base(self, name: str | None) -> EncodedDataset:
+        """The rows in the tokens of a base model; of the sweep's own for None, its name, or where all read the same."""
+        return self.by_base.get(name, self) if name is not None else self
 
     def token_summary(self) -> dict[str, Any]:
         """Token lengths of the training rows (median, 95th percentile, maximum), and what is lost of all splits.
@@ -123,7 +132,10 @@ class EncodedDataset:
     def take(self, part: Part) -> EncodedDataset:
         """A part of the training and validation rows, with the whole test split."""
         return replace(
-            self, train=self.train.take(part.train), validation=self.validation.take(part.validation)
+            self,
+            train=self.train.take(part.train),
+            validation=self.validation.take(part.validation),
+            by_base={name: data.take(part) for name, data in self.by_base.items()},
         )
 
     def relabelled(self, labels: dict[str, np.ndarray], label_names: tuple[str, ...]) -> EncodedDataset:
@@ -137,6 +149,7 @@ class EncodedDataset:
             replace(self.validation, labels=labels["validation"]),
             replace(self.test, labels=labels["test"]),
             label_names,
+            {name: data.relabelled(labels, label_names) for name, data in self.by_base.items()},
         )
 
     def class_weights(self) -> np.ndarray:
@@ -211,4 +224,40 @@ def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
     return EncodedDataset(
         encode(dataset.train), encode(dataset.validation), encode(dataset.test), dataset.label_names
+    )
+
+
+def encode_for_bases(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, others: Mapping[str, Any]
+) -> EncodedDataset:
+    """Tokenise a data set for a base model and for others that trials may choose.
+
+    Bases whose tokenizers read these rows alike share their arrays.
+
+    Args:
+        tokenizer: of the sweep's own base model.
+        others: name → tokenizer of each other base model.
+    """
+    own = encode_dataset(dataset, tokenizer, max_length)
+    different: dict[str, EncodedDataset] = {}
+    for name, other in others.items():
+        encoded = encode_dataset(dataset, other, max_length)
+        if not _same_tokens(encoded, own):
+            known = (each for each in different.values() if _same_tokens(encoded, each))
+            different[name] = next(known, encoded)
+    return replace(own, by_base=different)
+
+
+def _same_tokens(one: EncodedDataset, other: EncodedDataset) -> bool:
+    def same(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+        if first is None or second is None:
+            return first is second
+        return np.array_equal(first, second)
+
+    return all(
+        a.pad_id == b.pad_id
+        and all(same(getattr(a, name), getattr(b, name)) for name in ("input_ids", "type_ids", "offsets"))
+        for a, b in zip(
+            (one.train, one.validation, one.test), (other.train, other.validation, other.test), strict=True
+        )
     )

@@ -130,6 +130,11 @@ class LoadedBase:
     missing: tuple[str, ...] = field(default=())
     frozen: FrozenTensors = field(default_factory=FrozenTensors, repr=False, compare=False)
 
+    @property
+    def parameters(self) -> int:
+        """Number of the model's parameters, with the head."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
 
 def load_base(
     base: BaseModel, label_names: tuple[str, ...], seed: int, device: torch.device = CPU

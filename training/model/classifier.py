@@ -92,6 +92,12 @@ def trainable_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def model_parameters(model: nn.Module) -> int:
+    """Number of all parameters of a model, with its adapter: what the whole classifier has to be stored with."""
+    kept = (p for name, p in model.named_parameters() if ".original_module." not in name)
+    return sum(p.numel() for p in kept)
+
+
 def save_weights(model: nn.Module, folder: Path) -> None:
     """Write what was trained: a PEFT adapter folder, or for a full model its weights and configuration."""
     from peft import PeftModel, get_peft_model_state_dict

@@ -145,6 +145,9 @@ def compare_sweep(
     with folder.lock():
         searched = find_sweep(mlruns, sweep) if sweep else find_or_run(config, mlruns, run_sweep)
         best = SweepRecord(searched).won("compare", finished=True)[1].hyperparameters
+        # All rows have the winner's base model, which the sweep may have chosen.
+        base_model = best.base_model or searched.config().base_model
+        settings = settings.model_copy(update={"base_model": base_model})
         rates: dict[str, float] = {}
         if settings.tune_baseline:
             for rate, baseline in _baseline_sweeps(config, settings).items():
@@ -208,6 +211,7 @@ def _baseline_sweeps(config: SweepConfig, settings: CompareSettings) -> dict[str
         f"{method}_rate": config.model_copy(
             update={
                 "name": f"{settings.name}-{method}-rate",
+                "base_model": settings.base_model,
                 "search": SearchSettings(space=f"{method}_rate", trials=settings.baseline_trials),
                 "choice": config.choice.model_copy(update={"confirm": None, "baselines": False}),
                 "registry": RegistrySettings(enabled=False),
@@ -229,6 +233,8 @@ def find_or_run(
         SweepStoppedError: it was interrupted.
     """
     searched: dict[str, Any] = dict.fromkeys(("data", "base_model", "training", "search", "choice"), True)
+    if "base_model" not in config.model_fields_set:
+        del searched["base_model"]  # it became one that the space chooses
     if "max_length" not in config.training.model_fields_set:
         # Then it became what the base model can read.
         searched["training"] = set(type(config.training).model_fields) - {"max_length"}

@@ -29,6 +29,8 @@ def row_plans(
 
     def row(id: str, name: str, hyperparameters: Hyperparameters, about: str, **more: Any) -> RowPlan:
         more = {"precision": "auto"} | more
+        # Rows of another winner's base model are other rows.
+        hyperparameters = hyperparameters.model_copy(update={"base_model": best.base_model})
         return RowPlan(id=id, name=name, hyperparameters=hyperparameters, about=about, **more)
 
     rate = full_rate or settings.full_rate

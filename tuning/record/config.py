@@ -12,7 +12,14 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
-from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, TrainingSettings
+from lorasweep.training.settings import (
+    MINILM,
+    DataSettings,
+    Metric,
+    Settings,
+    TrainingSettings,
+    folder_in_full,
+)
 
 # Of a search on a part of the rows, unless another number is asked for.
 FINALISTS = 3
@@ -239,12 +246,7 @@ class SweepConfig(Settings):
     @field_validator("base_model")
     @classmethod
     def _folder_in_full(cls, name: str) -> str:
-        # As typed it would hold in this folder only, and a sweep is resumed and exported from others.
-        with suppress(OSError, RuntimeError):  # too long for a path, or of a user without a home: no folder
-            folder = Path(name).expanduser()
-            if name != MINILM and folder.is_dir():
-                return str(folder.resolve())
-        return name
+        return folder_in_full(name)
 
     @property
     def objective(self) -> Metric:

@@ -113,6 +113,7 @@ class TrialRecord(Record):
         score: the best evaluation's, by the sweep's metric.
         best_rung: the rung of that evaluation.
         trainable_parameters: of adapter and head.
+        parameters: of the whole classifier: base model, adapter and head.
         seconds: time spent in the trial itself.
         started, ended: Unix time.
         stopped_by: `time` where it had to end because the sweep's minutes were over; None for the stopping rule.
@@ -137,6 +138,7 @@ class TrialRecord(Record):
     score: float | None = None
     best_rung: int | None = None
     trainable_parameters: int | None = None
+    parameters: int | None = None
     seconds: float = 0.0
     started: float = 0.0
     ended: float | None = None

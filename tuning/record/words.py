@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lorasweep.search_spaces.domains import show
@@ -24,6 +25,8 @@ def setting_text(value: Any) -> str:
     if isinstance(value, float) and 0 < abs(value) < 0.01:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name  # a base model's folder
     return f"{value:.4g}" if isinstance(value, float) and 0.01 <= abs(value) < 1000 else show(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lorasweep.training.settings import Hyperparameters
+from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.ran_on import devices_text
@@ -62,6 +64,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("split by date", ", ".join(spans)),
         ("split by group", f"each {data['group_column']} in one split" if data.get("groups") else ""),
         ("base model", base.get("hub_id") or Path(sweep.config.base_model).name),
+        ("base models", "; ".join(map(_base_text(sweep), base_summaries(sweep)))),
         # A space may be a file of this machine: its name says enough.
         ("search space", Path(search.space).name),
         ("searched on", _on_part(sweep)),
@@ -155,6 +158,20 @@ def mattered(plots: PlotData) -> list[tuple[Markup, float]]:
     """The settings that mattered most, with their shares. Their names are escaped already: see `plain`."""
     largest = list(plots.importances.items())[:MATTERED]
     return [(Markup(name.strip()), share) for name, share in largest if share >= 0.005]
+
+
+def _base_text(sweep: SweepRecord) -> Callable[[BaseSummary], str]:
+    """A base model's best trial, with its size and speed, in words."""
+
+    def text(base: BaseSummary) -> str:
+        size = [f"{parameters_text(base.parameters)} parameters"] if base.parameters else []
+        size += [f"{base.merged_mb:,.0f} MB as a whole model"] if base.merged_mb else []
+        size += [f"{base.adapter_mb:,.1f} MB as an adapter"] if base.adapter_mb else []
+        size += [f"{base.samples_per_second:,.0f} rows/s"] if base.samples_per_second else []
+        score = f"{score_text(base.score, sweep.metric)} ({base.best})" if base.best else "no score"
+        return f"{base.label}: {', '.join([score, *size])}"
+
+    return text
 
 
 def searched_columns(sweep: SweepRecord) -> list[str]:

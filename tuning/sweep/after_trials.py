@@ -55,6 +55,7 @@ def predict_test(
         NodeError: the storage is away, and has not come back.
     """
     device = prepare_worker(setup)
+    data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
     files = patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
     return predict_logits(state.model, data.test, state.amp), files
@@ -94,6 +95,7 @@ def train_reference(
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         state, best = _train_to_best(hyperparameters, data, setup, Path(temporary), tell)
         load_weights(state.model, Path(temporary))
+        data = data.for_base(hyperparameters.base_model)
         return TestedClassifier(predict_logits(state.model, data.test, state.amp), best, state.seconds)
 
 
@@ -119,6 +121,7 @@ def _train_to_best(
 ) -> tuple[TrainingState, float]:
     """Train to the end; returns the final state and the best validation score, whose weights go to `weights`."""
     device = prepare_worker(setup)
+    data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
     best = Best(setup.training_settings.metric)
     for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings):

@@ -69,14 +69,19 @@ def choices(trials: Sequence[TrialRecord], config: SweepConfig) -> dict[str, str
     return winners
 
 
-def rule_text(config: SweepConfig, confirmed: bool) -> str:
-    """How the winner is chosen, in words."""
+def rule_text(config: SweepConfig, confirmed: bool, *, bases: bool = False) -> str:
+    """How the winner is chosen, in words.
+
+    Args:
+        bases: whether the trials have several base models.
+    """
+    smallest = "smallest model" if bases else "smallest adapter"
     metric = METRIC_NAMES[config.training.metric]
     seeds = config.choice.confirmed[1]
     score = f"mean {metric} over {seeds} other seeds" if confirmed else f"validation {metric}"
     if config.choice.rule == "best":
         return f"best {score}"
-    kind = {"smallest": "smallest adapter", "fastest": "fastest training"}[config.choice.rule]
+    kind = {"smallest": smallest, "fastest": "fastest training"}[config.choice.rule]
     return f"{kind} within {margin_text(config)} of the best {score}"
 
 
@@ -97,7 +102,10 @@ def best_by(trial: TrialRecord, metric: Metric) -> float | None:
 
 
 def _smallest(near: Sequence[TrialRecord]) -> TrialRecord:
-    # `near` is sorted: of equal sizes the better score wins.
+    # Adapters of one base model are told apart by what they add to it, those of several with it. `near` is sorted: of
+    # equal sizes the better score wins.
+    if len({trial.hyperparameters.base_model for trial in near}) > 1:
+        return min(near, key=lambda trial: trial.parameters or trial.trainable_parameters or 0)
     return min(near, key=lambda trial: trial.trainable_parameters or 0)
 
 

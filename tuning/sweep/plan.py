@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.search_spaces.bases import base_models, settle_bases
 from lorasweep.search_spaces.space import Space, load_space
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.encoding import EncodedDataset, encode_for_bases
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.data.part import part_of
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
-from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
-from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens
-from lorasweep.training.model.hub import BaseModel, check_weights
+from lorasweep.training.model.base_model import load_base
+from lorasweep.training.model.fitting import check_rows, length_notes
+from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import PRESETS
 from lorasweep.training.settings import UNTUNED, Hyperparameters, Precision
@@ -24,8 +25,9 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
+from lorasweep.tuning.sweep.bases import CheckedBases, common_precision, resolve_bases
 from lorasweep.tuning.sweep.node_pace import pace_on_node
-from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
+from lorasweep.tuning.sweep.proposals import largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
@@ -61,7 +63,8 @@ class SweepPlan:
     Attributes:
         hardware: where its trials run.
         amp: the precision of every trial, on the device of its own process.
-        target_modules: choice of target modules → names of the modules that it adapts at most.
+        base: the sweep's own base model.
+        target_modules: choice of target modules → names of the modules of this base model that it adapts at most.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
         pace: seconds that a row takes, from a few steps; None where no node has room for a trial yet.
@@ -69,6 +72,8 @@ class SweepPlan:
         part: the part of the rows on which the search runs; None for all rows.
         length_notes: what to know of texts that are longer than the base model is used to.
         node_notes: what the user should know of unequal nodes of a cluster, a sentence each.
+        bases: name → base model, where the space chooses it; the sweep's own comes first.
+        base_parameters: name → parameters of each base model.
     """
 
     config: SweepConfig
@@ -88,6 +93,8 @@ class SweepPlan:
     part: EncodedDataset | None = None
     length_notes: Sequence[str] = ()
     node_notes: tuple[str, ...] = ()
+    bases: Mapping[str, BaseModel] = field(default_factory=dict)
+    base_parameters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def search_data(self) -> EncodedDataset:
@@ -107,12 +114,21 @@ class SweepPlan:
         return [
             *data_notes(describe(self.dataset)),
             *token_notes(self.encoded.token_summary()),
+            *self._notes_of_others(),
             *self.length_notes,
             *self.hardware.notes(self.config.training.precision, self.amp),
             *filter(None, [self.resources.growth_note(self.hardware.nodes)]),
             *self.node_notes,
             *self._other_precision(),
             *self._too_short(),
+        ]
+
+    def _notes_of_others(self) -> list[str]:
+        """What is lost of the texts by the tokenizers of other base models than the sweep's own."""
+        return [
+            f"{name}: {note}"
+            for name, data in self.encoded.by_base.items()
+            for note in token_notes(data.token_summary())
         ]
 
     def _other_precision(self) -> list[str]:
@@ -158,6 +174,10 @@ class SweepPlan:
             "text_columns": list(self.dataset.text_columns),
             "label_column": self.dataset.label_column,
             "base_model": asdict(self.base),
+            "bases": {
+                name: asdict(base) | {"parameters": self.base_parameters.get(name)}
+                for name, base in self.bases.items()
+            },
             "space": self.space.name,
             "searched": list(self.space.searched),
             "target_modules": {choice: len(names) for choice, names in self.target_modules.items()},
@@ -218,37 +238,49 @@ def plan_sweep(
         LorasweepError: data, base model, target modules, space, storage or resources do not fit.
     """
     space = space or load_space(config.search.space)
+    space, own = settle_bases(space, config.base_model, "base_model" in config.model_fields_set)
+    if own != config.base_model:
+        config = config.model_copy(update={"base_model": own})
     wanted, training = config.resources, config.training
     nodes, coming = find_nodes(wanted.address), coming_nodes(wanted.address)
     check_resources(wanted, nodes, coming=coming)
     # One that may grow will have several.
     check_storage(wanted.storage, len(nodes) + bool(coming) if wanted.address is not None else 1)
-    base = resolve_base_model(config.base_model)
-    probed = probe_nodes(wanted, nodes, base)
+    bases = resolve_bases(space, own)
+    base = bases[own]
+    probed = probe_nodes(wanted, nodes, tuple(bases.values()))
     if probed.gone:
         nodes = tuple(node for node in nodes if node.id not in probed.gone)
         check_resources(wanted, nodes, coming=coming)
     hardware = find_hardware(wanted.address, nodes, wanted.gpus_per_trial, probed.hardware)
-    amp = hardware.precision(training.precision, base.model_type)
+    amp = common_precision(hardware, training.precision, bases.values())
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
-    model, tokenizer = empty_model(base), load_tokenizer(base)
-    check_weights(base)
-    limit = most_tokens(model)
+    checked = CheckedBases(bases)
+    limit = checked.most_tokens
     if "max_length" not in training.model_fields_set and limit is not None and limit < training.max_length:
         # Nobody has asked for the default.
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
-    check_fit(model, base, tokenizer, config.training.max_length)
-    target_modules = adapted_modules(space, model, base.model_type)
-    encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    checked.check_length(config.training.max_length)
+    adapted = checked.adapted_modules(space)
+    encoded = encode_for_bases(dataset, checked.tokenizers[own], config.training.max_length, checked.others())
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
-    with quiet_loading():
-        loaded = load_base(base, dataset.label_names, config.training.seed)
-    check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))
+    share_asked = hardware.cards and wanted.gpus_per_trial is None
+    parameters, needs, notes = {}, [], []
+    for name in (*checked.others(), own):  # one after the other in memory; the sweep's own stays
+        data = encoded.for_base(name)
+        with quiet_loading():
+            loaded = load_base(bases[name], dataset.label_names, config.training.seed)
+        check_rows(loaded, checked.tokenizers[name], (data.train, data.validation, data.test))
+        parameters[name] = loaded.parameters
+        notes += length_notes(checked.models[name], bases[name], data.token_summary()["max"])
+        if share_asked:
+            limited = training.micro_batch_size
+            needs.append(largest_trial(space, loaded, data.train, adapted[name], amp, limited))
     gpu_share, reason = 1.0, ""
-    if hardware.cards and wanted.gpus_per_trial is None:
-        needed = largest_trial(space, loaded, encoded.train, target_modules, amp, training.micro_batch_size)
+    if share_asked:
+        needed = None if None in needs else max(need for need in needs if need is not None)
         share = default_share(wanted, config.search.trials, nodes, hardware.cards, needed)
         gpu_share, reason = share.gpus, share.reason
     resources = resolve_resources(wanted, config.search.trials, nodes, gpu_share, coming)
@@ -263,11 +295,13 @@ def plan_sweep(
         hardware,
         amp,
         budget,
-        target_modules,
+        adapted[own],
         reason,
         part=part,
-        length_notes=length_notes(model, base, encoded.token_summary()["max"]),
+        length_notes=notes,
         node_notes=probed.notes,
+        bases=bases if base_models(space) else {},
+        base_parameters=parameters,
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
 
@@ -279,6 +313,8 @@ def _pace(plan: SweepPlan, loaded: LoadedBase) -> Pace | None:
     """
     starts = plan.space.start_points()
     hyperparameters = plan.space.hyperparameters(starts[0]) if starts else untuned_settings(plan)
+    # The other base models are not known by their texts here.
+    hyperparameters = hyperparameters.model_copy(update={"base_model": None})
     address, resources = plan.config.resources.address, plan.resources
     if address is not None or plan.hardware.cards:
         if not resources.fit(plan.hardware.nodes):
@@ -312,10 +348,16 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         objective=plan.config.objective,
         storage=plan.config.resources.storage,
         system_metrics=plan.config.system_metrics,
+        bases=plan.bases,
     )
 
 
-def untuned_settings(plan: SweepPlan) -> Hyperparameters:
-    """The untuned default hyperparameters; for a model without presets with the space's first pattern."""
+def untuned_settings(plan: SweepPlan, base_model: str | None = None) -> Hyperparameters:
+    """The untuned default hyperparameters; for a model without presets with the space's first pattern.
+
+    Args:
+        base_model: that of the winner, where the space chooses it.
+    """
     patterns = [choice for choice in plan.target_modules if choice not in PRESETS]
-    return UNTUNED.model_copy(update={"target_modules": patterns[0]}) if patterns else UNTUNED
+    targets = {"target_modules": patterns[0]} if patterns else {}
+    return UNTUNED.model_copy(update=targets | {"base_model": base_model})

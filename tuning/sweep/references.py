@@ -47,8 +47,8 @@ class References:
         resources = self._plan.resources
         if not beside_trials(resources) or self._calls:
             return
-        # The longer one first.
-        if self.want_untuned:
+        # The longer one first. Where trials choose the base model, the untuned settings wait for the winner's.
+        if self.want_untuned and len(self._plan.bases) < 2:
             self._calls["untuned"] = RemoteCall(resources, train_reference, *self._untuned(resources))
         if self.want_baselines:
             self._calls["baselines"] = RemoteCall(self._one_core(), test_baselines, self._plan.dataset)
@@ -58,14 +58,16 @@ class References:
         """What whoever scores the winner may use: a trial's share, while the references have theirs."""
         return self._plan.resources if self._calls else alone(self._plan)
 
-    def untuned(self, *told: Callable[[int], None]) -> TestedClassifier:
+    def untuned(self, *told: Callable[[int], None], base_model: str | None = None) -> TestedClassifier:
         """The untuned settings, trained with the full budget.
 
         Args:
+            base_model: that of the winner, where the space chooses it.
             told: called with each rung, if the training runs in this process.
         """
         resources = alone(self._plan)
-        trained = self._result("untuned", resources, train_reference, *self._untuned(resources), *told)
+        arguments = self._untuned(resources, base_model)
+        trained = self._result("untuned", resources, train_reference, *arguments, *told)
         assert isinstance(trained, TestedClassifier)
         return trained
 
@@ -73,8 +75,10 @@ class References:
         """Name → log probabilities of the test rows."""
         return dict(self._result("baselines", self._one_core(), test_baselines, self._plan.dataset))
 
-    def _untuned(self, resources: Resources) -> tuple[Hyperparameters, object, Any]:
-        return untuned_settings(self._plan), self._data, trial_setup(self._plan, resources)
+    def _untuned(
+        self, resources: Resources, base_model: str | None = None
+    ) -> tuple[Hyperparameters, object, Any]:
+        return untuned_settings(self._plan, base_model), self._data, trial_setup(self._plan, resources)
 
     def _result(self, name: str, resources: Resources, function: Any, *arguments: Any) -> Any:
         call = self._calls.pop(name, None)

@@ -127,12 +127,17 @@ def _shown(value: object) -> str:
     return str(value) if isinstance(value, Choice | Range | IntRange) else show(value)
 
 
+def _own_base(other: SweepRecord) -> str | None:
+    """The base model of all its trials; None where the space, which is compared itself, names them."""
+    return None if other.plan.get("bases") else other.config.base_model
+
+
 def _notes(other: SweepRecord, plan: SweepPlan) -> list[str]:
     """Other data, base model or budget shift the scores, but mostly keep their order."""
     then, now = other.plan, plan.summary()
     pairs = {
         "data": (then.get("data", {}).get("fingerprint"), now["data"]["fingerprint"]),
-        "base model": (other.config.base_model, plan.config.base_model),
+        "base model": (_own_base(other), None if plan.bases else plan.config.base_model),
         "part of the rows": (other.config.search.proxy, plan.config.search.proxy),
         "epochs": (other.config.training.epochs, plan.config.training.epochs),
     }

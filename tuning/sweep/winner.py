@@ -109,7 +109,9 @@ def choose_winner(
     confirmed = confirm(plan, folder, data, trials, phase, missing)
     winner = _first_that_can_be_scored(plan, folder, trials, confirmed, scored, missing)
     fields: dict[str, Any] = {
-        "winner": winner.model_copy(update={"rule": rule_text(config, bool(confirmed))}),
+        "winner": winner.model_copy(
+            update={"rule": rule_text(config, bool(confirmed), bases=len(plan.bases) > 1)}
+        ),
         "confirmed": confirmed,
         "choices": choices(trials, config),
         "also_tested": tuple(entry for entry in tested if entry.id != winner.id),
@@ -141,12 +143,18 @@ def choose_winner(
             predicted = references.baselines()
             fields["baselines"] = {key: score_test(values, labels) for key, values in predicted.items()}
         yield fields
-    if references.want_untuned:
+    base_model = winner.hyperparameters.base_model
+    known_untuned = fields["untuned"]
+    other_base = known_untuned is not None and known_untuned.hyperparameters.base_model != base_model
+    if references.want_untuned or (config.compare_untuned and other_base):
         with optional(phases.UNTUNED):
-            reference = references.untuned(*_told(plan, phase, phases.UNTUNED))
+            # After a winner of another base model, they are trained on this one's.
+            fields["untuned"] = None
+            told = _told(plan, phase, phases.UNTUNED)
+            reference = references.untuned(*told, base_model=base_model)
             comparison.store(UNTUNED, reference.logits)
             fields["untuned"] = Reference(
-                hyperparameters=untuned_settings(plan),
+                hyperparameters=untuned_settings(plan, base_model),
                 score=reference.validation_score,
                 test=score_test(reference.logits, labels),
                 seconds=reference.seconds,

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import (
@@ -130,6 +131,8 @@ def result_text(
         ),
         *_trials_beside(sweep, all_trials),
     ]
+    if bases := base_summaries(sweep):
+        parts += ["", bases_table(bases, result.metric)]
     if result.confirmed:
         parts += ["", _confirmed_table(result)]
     parts += [f"{escape(step)} failed: {escape(why)}" for step, why in result.missing.items()]
@@ -156,6 +159,30 @@ def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]
         command = sweep.folder.command("status", "--all")
         lines.append(f"and {hidden} more; all of them: {escape(command)}")
     return [*lines]
+
+
+def bases_table(bases: Sequence[BaseSummary], metric: Metric) -> Table:
+    """The base models that trials chose among: the best trial of each, and its size and speed."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("base", overflow="fold")
+    table.add_column("best", no_wrap=True)
+    for column in (METRIC_NAMES[metric], "params", "adapter", "whole", "rows/s"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def number(value: float | None, unit: str = "") -> str:
+        return "-" if value is None else f"{value:,.{1 if unit and value < 100 else 0}f}{unit}"
+
+    for base in bases:
+        table.add_row(
+            escape(base.label),
+            f"{base.best or '-'} of {base.trials}",
+            score_text(base.score, metric),
+            parameters_text(base.parameters),
+            number(base.adapter_mb, " MB"),
+            number(base.merged_mb, " MB"),
+            number(base.samples_per_second),
+        )
+    return table
 
 
 def _confirmed_table(result: SweepResult) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from lorasweep.tuning.record.bases import base_entries
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -66,6 +67,7 @@ def status_entries(sweep: SweepRecord) -> dict[str, Any]:
         **listed_entries(sweep),
         "seconds": result.seconds,
         "base_model": sweep.config.base_model,
+        "bases": base_entries(sweep),
         "data": {**sweep.config.data.model_dump(), **sweep.plan.get("data", {})},
         "trials": [_trial_entries(trial) for trial in sweep.trials],
         **result.model_dump(

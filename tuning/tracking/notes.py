@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorasweep.training.settings import Metric
+from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
@@ -89,7 +90,7 @@ def version_note(sweep: SweepRecord, result: SweepResult, source: str) -> str:
         source: of the data.
     """
     assert result.winner is not None
-    trained = f"{_short(sweep.config.base_model)}, trained on {_short(hide_passwords(source))}"
+    trained = f"{_short(base_name(sweep, result.winner.hyperparameters))}, trained on {_short(hide_passwords(source))}"
     about = f"Trial {result.winner.id} of sweep {escape(sweep.name)} ({trained}): {_outcome(sweep, result)}"
     return f"{about}\n\n{_scores(result)}"
 

@@ -41,15 +41,14 @@ class Question:
 
     Attributes:
         packages: name → version where the sweep is planned.
-        files: `fingerprint` of the base model there.
+        bases: the base models of the trials, each with its `fingerprint` there.
         storage: `--storage` with a full path, or None.
         mark: name of a file that the planning process has written there; None without a storage.
         on_gpus: whether trials run on GPUs.
     """
 
     packages: Mapping[str, str]
-    base: BaseModel
-    files: str
+    bases: tuple[tuple[BaseModel, str], ...]
     storage: str | None
     mark: str | None
     on_gpus: bool
@@ -86,7 +85,8 @@ def try_node(question: Question) -> dict[str, Any]:
         }
     try:
         importlib.import_module(TRIAL_MODULE)
-        _try_base_model(question)
+        for base, files in question.bases:
+            _try_base_model(base, files)
         if question.storage is not None:
             storage, mark = question.storage, question.mark
             wrong = in_time(lambda: problem_with(storage, mark), STORAGE_SECONDS)
@@ -105,8 +105,7 @@ def try_node(question: Question) -> dict[str, Any]:
     return answer | {"problem": found.problem, "hardware": found}
 
 
-def _try_base_model(question: Question) -> None:
-    base = question.base
+def _try_base_model(base: BaseModel, expected: str) -> None:
     try:
         with quiet_loading():
             load_tokenizer(base)
@@ -118,7 +117,7 @@ def _try_base_model(question: Question) -> None:
         raise SettingsError(
             f"base model {base.location} cannot be read there ({first_line(error)}); copy it to the same place"
         ) from error
-    if files != question.files:
+    if files != expected:
         raise SettingsError(
             f"another base model lies at {base.location} there; copy this machine's to the same place"
         )
@@ -154,12 +153,13 @@ def in_time(call: Callable[[], Result], seconds: float) -> Result:
 ask: Callable[[Question], dict[str, Any]] = try_node
 
 
-def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], base: BaseModel) -> Probed:
+def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], bases: Sequence[BaseModel]) -> Probed:
     """Try on each node of a cluster that may hold a trial, on all at once, what a trial needs there.
 
     Args:
         wanted: with the address of the cluster, which has been joined; without one nobody is asked.
         nodes: all of them.
+        bases: all base models that trials may have.
 
     Raises:
         SettingsError: the storage cannot be used from here, or a node can hold no trial; one line names it with the
@@ -173,7 +173,8 @@ def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], base: BaseModel
     packages = package_versions() | {"python": platform.python_version()}
     storage = wanted.storage
     with marked(storage) if storage is not None else nullcontext() as mark:
-        question = Question(packages, base, fingerprint(base), storage, mark, on_gpus)
+        files = tuple((base, fingerprint(base)) for base in bases)
+        question = Question(packages, files, storage, mark, on_gpus)
         answers = _ask_all(asked, question)
     gone = frozenset(node.id for node in asked) - answers.keys()
     asked = tuple(node for node in asked if node.id in answers)

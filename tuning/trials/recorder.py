@@ -136,6 +136,7 @@ class Recorder(tune.Callback):
             "score": result[SCORE],
             "best_rung": result[BEST_RUNG],
             "trainable_parameters": result["trainable_parameters"],
+            "parameters": result.get("parameters"),
             "seconds": evaluation.seconds,
             "notes": _with_notes(record, *result["notes"]),
         }

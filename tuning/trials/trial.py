@@ -6,8 +6,8 @@ import gc
 import json
 import tempfile
 import time
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import TrainingState
-from lorasweep.training.model.base_model import LoadedBase, load_base
-from lorasweep.training.model.classifier import build_classifier, trainable_parameters
+from lorasweep.training.model.base_model import load_base
+from lorasweep.training.model.classifier import build_classifier, model_parameters, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import row_outcomes, standard_error
@@ -50,6 +50,7 @@ from lorasweep.tuning.record.reported import (
 )
 from lorasweep.tuning.record.results import EvaluationRecord
 from lorasweep.tuning.storage.filesystem import filesystem_at
+from lorasweep.tuning.trials.base_cache import BaseCache
 from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint
 from lorasweep.tuning.trials.faults import NOT_SHARED, NodeError, NodeFailedError, reason_of
 from lorasweep.tuning.trials.node_watch import GIVEN_UP, PAUSE
@@ -68,6 +69,7 @@ class TrialSetup:
         objective: what stops trials and guides the sampler; the metric if None.
         storage: checkpoint storage shared by the nodes of a cluster, or None.
         system_metrics: whether to measure resource use.
+        bases: name → base model, where trials choose it.
     """
 
     base: BaseModel
@@ -77,6 +79,23 @@ class TrialSetup:
     objective: Metric | None = None
     storage: str | None = None
     system_metrics: bool = False
+    bases: Mapping[str, BaseModel] = field(default_factory=dict)
+
+    def base_of(self, hyperparameters: Hyperparameters) -> BaseModel:
+        """A trial's base model: the sweep's own unless it chooses another.
+
+        Raises:
+            ModelError: the plan has not checked it, and there are no tokens for it.
+        """
+        name = hyperparameters.base_model
+        if name is None:
+            return self.base
+        if name not in self.bases:
+            raise ModelError(
+                f"base_model: {name} is none of those that the plan has found in the space "
+                f"({', '.join(self.bases) or 'it names none'}); let it suggest them with trial.suggest_categorical"
+            )
+        return self.bases[name]
 
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
@@ -114,6 +133,7 @@ def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -
 def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     device = prepare_worker(setup)
     hyperparameters = Hyperparameters(**config["hyperparameters"])
+    data = data.for_base(hyperparameters.base_model)
     metric = setup.training_settings.metric
     state = start_state(data, setup, hyperparameters, device)
     best, objective = Best(metric), Best(setup.objective or metric)
@@ -130,7 +150,10 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         del state  # its memory is needed
         state = start_state(data, setup, hyperparameters, device)
         state.add_note(f"began anew: its checkpoint cannot be read ({lost})")
-    parameters = trainable_parameters(state.model)
+    parameters = {
+        "trainable_parameters": trainable_parameters(state.model),
+        "parameters": model_parameters(state.model),
+    }
     place = this_place()
     ran_on = {RAN_ON: this_process(state.amp, place.address).model_dump(), NODE_ID: place.id}
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
@@ -166,7 +189,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
                             standard_error(outcomes, best.metric),
                         )
                     ).model_dump(),
-                    "trainable_parameters": parameters,
+                    **parameters,
                     "notes": list(state.notes),
                     **ran_on,
                 },
@@ -221,17 +244,15 @@ def start_state(
         NodeError: the base model cannot be read here.
         TrainingError: memory is too small for one of its parts.
     """
-    settings = setup.training_settings
-    amp = resolve_precision(settings.precision, device, setup.base.model_type)
-    weights = f"the weights of {setup.base.name}"
+    settings, base = setup.training_settings, setup.base_of(hyperparameters)
+    amp = resolve_precision(settings.precision, device, base.model_type)
+    weights = f"the weights of {base.name}"
     with no_memory_for(weights):
         try:
-            loaded = loaded_base(setup.base, data.label_names, settings.seed)
+            loaded = loaded_base(base, data.label_names, settings.seed)
         except (ModelError, OSError) as error:
             # The plan has read it, elsewhere.
-            raise NodeError(
-                f"base model {setup.base.location} cannot be read ({first_line(error)})"
-            ) from error
+            raise NodeError(f"base model {base.location} cannot be read ({first_line(error)})") from error
     with no_memory_for(f"{weights} on {device}"):
         model = build_classifier(loaded, hyperparameters, settings.seed, amp)
     with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
@@ -267,10 +288,5 @@ def leave_worker(gpu_share: float) -> None:
         release(choose_device("auto", 0))
 
 
-@lru_cache(maxsize=1)
-def loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int) -> LoadedBase:
-    """The base model, which the worker process reuses from trial to trial.
-
-    It stays on the CPU, where the processes of a machine share it.
-    """
-    return load_base(base, label_names, seed)
+# They stay on the CPU, where the processes of a machine share them.
+loaded_base = BaseCache(lambda *arguments: load_base(*arguments))

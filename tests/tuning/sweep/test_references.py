@@ -18,7 +18,13 @@ from lorasweep.tuning.trials.shares import Resources
 def plan(concurrency: int) -> Any:
     config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
     resources = Resources(4, 0.0, 4 // concurrency, 0.0, concurrency)
-    more = {"dataset": "rows", "base": None, "target_modules": {}, "amp": SimpleNamespace(name="fp32")}
+    more = {
+        "dataset": "rows",
+        "base": None,
+        "target_modules": {},
+        "bases": {},
+        "amp": SimpleNamespace(name="fp32"),
+    }
     return SimpleNamespace(config=config, resources=resources, **more)
 
 

@@ -41,7 +41,7 @@ class Place:
         config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
         self.folder.create(config)
         dataset = SimpleNamespace(train="rows", test=SimpleNamespace(labels=LABELS), original_names=())
-        self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={})
+        self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={}, bases={})
         self.plan.resources = Resources(2, 0, 1, 0, 2)
         for module in (ending, references):
             monkeypatch.setattr(module, "run_alone", self._run)

@@ -35,7 +35,7 @@ def base(tiny_base: Callable[[str], Path], tmp_path: Path) -> BaseModel:
 
 
 def question(base: BaseModel, storage: str | None = None, mark: str | None = None) -> Question:
-    return Question(package_versions(), base, fingerprint(base), storage, mark, on_gpus=False)
+    return Question(package_versions(), ((base, fingerprint(base)),), storage, mark, on_gpus=False)
 
 
 def test_a_node_like_this_machine_can_train(base: BaseModel, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_package_that_is_missing_is_named(base: BaseModel, monkeypatch: pytest
 
 
 def test_nobody_is_asked_where_no_node_has_joined_yet(base: BaseModel) -> None:
-    assert probe_nodes(ResourceSettings(address="auto"), (Node(0, 0, "head"),), base) == Probed({})
+    assert probe_nodes(ResourceSettings(address="auto"), (Node(0, 0, "head"),), [base]) == Probed({})
 
 
 def test_a_storage_that_is_not_shared_or_never_answers(
@@ -141,17 +141,17 @@ def test_nodes_that_cannot_train_are_named_together_in_one_line(
     nodes = (*(Node(1, 0, name) for name in "abcd"), Node(0, 0, "e"))
     wanted = ResourceSettings(address="head:6379")
     with pytest.raises(SettingsError) as caught:
-        probe_nodes(wanted, nodes, base)
+        probe_nodes(wanted, nodes, [base])
     assert str(caught.value) == (
         "--address head:6379: 3 of 4 nodes cannot train: b-host, c-host: no such model; d-host: x. Mend that, or "
         "take the node out of the cluster; on it: ray stop"
     )
     assert seen["nodes"] == ["a", "b", "c", "d"], "who has no core is not asked"
     answering(monkeypatch, {"a": good})
-    probed = probe_nodes(wanted, (Node(1, 0, "a"),), base)
+    probed = probe_nodes(wanted, (Node(1, 0, "a"),), [base])
     assert probed.hardware == {"a": good["hardware"]}
     assert find_hardware("head:6379", (Node(1, 0, "a"),), 0, probed.hardware).precisions == ("fp32",)
-    assert probe_nodes(ResourceSettings(), nodes, base) == Probed()
+    assert probe_nodes(ResourceSettings(), nodes, [base]) == Probed()
 
 
 def test_a_node_that_is_lost_meanwhile_is_left_out(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_node_that_is_lost_meanwhile_is_left_out(base: BaseModel, monkeypatch:
     good = {"packages": package_versions(), "problem": None, "hardware": NodeAnswer((), ("fp32",))}
     monkeypatch.setattr(module, "_ask_all", lambda nodes, asked: {"a": good})
     monkeypatch.setattr(module, "node_names", lambda: {"a": "a-host"})
-    probed = probe_nodes(ResourceSettings(address="head:6379"), (Node(1, 0, "a"), Node(1, 0, "b")), base)
+    probed = probe_nodes(ResourceSettings(address="head:6379"), (Node(1, 0, "a"), Node(1, 0, "b")), [base])
     assert (probed.hardware, probed.gone) == ({"a": good["hardware"]}, {"b"})
 
 
@@ -198,7 +198,7 @@ def test_real_nodes_answer_for_themselves(
     # One that was killed a moment ago, and that Ray still counts.
     lost = Node(1, 0, "ab" * 28)
     with pytest.raises(SettingsError) as caught:
-        probe_nodes(wanted, (lost, *find_nodes(address)), base)
+        probe_nodes(wanted, (lost, *find_nodes(address)), [base])
     assert_line(r"^--address \S+: 2 of 3 nodes cannot train: ", str(caught.value))
     assert_line(r": base model /nowhere cannot be read there \(", str(caught.value))
     assert_line(

@@ -26,6 +26,7 @@ from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, chec
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
+from lorasweep.tuning.record.bases import base_entry, base_name
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
@@ -111,7 +112,7 @@ def _write(
     """Write the trial's weights into a folder, and compare its predictions with the trial's own."""
     config = sweep.config
     method = record.hyperparameters.method
-    base = _base_model(sweep, config.base_model)
+    base = _base_model(sweep, record)
     arguments = load_arguments(base, data.label_names)
     is_adapter = method != "full"
     loading = loading_lines(out.name, is_adapter, arguments)
@@ -198,12 +199,12 @@ def _checkpoint(sweep: SweepRecord, record: TrialRecord) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _base_model(sweep: SweepRecord, name: str) -> BaseModel:
-    """The base model at the commit that the trials used; the hub's may have moved on since."""
-    base = resolve_base_model(name)
+def _base_model(sweep: SweepRecord, record: TrialRecord) -> BaseModel:
+    """A trial's base model at the commit that the trials used; the hub's may have moved on since."""
+    base = resolve_base_model(base_name(sweep, record.hyperparameters))
     if base.hub_id is None or base.hub_id != base.location:
         return base
-    return replace(base, revision=sweep.plan.get("base_model", {}).get("revision") or base.revision)
+    return replace(base, revision=base_entry(sweep, record.hyperparameters).get("revision") or base.revision)
 
 
 def _ran_in(checkpoint: Path, sweep: SweepRecord, record: TrialRecord) -> tuple[Precision, str]:

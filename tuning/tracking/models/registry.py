@@ -17,6 +17,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.settings import higher_is_better
+from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.results import RegisteredVersion
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -146,7 +147,7 @@ def _describe(
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
     tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
-    tags[BASE] = sweep.config.base_model
+    tags[BASE] = base_name(sweep, winner.hyperparameters)
     tags[HYPERPARAMETERS] = settings_line(winner.hyperparameters, sweep.searched)[:TAG_LENGTH]
     tags = {key: value for key, value in tags.items() if value}
     return identity, tags, version_note(sweep, result, data.source)[:DESCRIPTION_LENGTH]
