@@ -23,11 +23,13 @@ KEYWORDS = {
     *OPTIONS,
     "config",
     "extend",
+    "folds",
     "format",
     "mlruns",
     "out",
     "public",
     "push_to_hub",
+    "rows",
     "sweep",
     "trial",
 }

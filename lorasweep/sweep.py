@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.adapter import Adapter, load
+from lorasweep.checking import check_labels
 from lorasweep.comparing import compare
 from lorasweep.driving import resume_folder
 from lorasweep.exporting import Exported, export
 from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
-from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import searched_trials
-from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
+from lorasweep.tuning.record.results import SweepResult, SweepState
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.winner import SweepWinner
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,34 +26,8 @@ if TYPE_CHECKING:
     from lorasweep.tuning.adapters.apply.evaluate import FileEvaluation
     from lorasweep.tuning.compare.compare import Comparison
     from lorasweep.tuning.record.config import SweepConfig
+    from lorasweep.tuning.record.label_check import LabelCheck
     from lorasweep.tuning.tracking.models.registry import Registered
-
-
-@dataclass(frozen=True)
-class SweepWinner:
-    """The chosen trial.
-
-    Attributes:
-        id: the trial's.
-        hyperparameters: all of them, searched or not.
-        score: best validation score, by the sweep's metric.
-        test: scores on the test split, which was looked at once.
-        interval: 95 % bootstrap interval of each test score, (low, high).
-        rule: why it won, in words.
-        compared: test scores of the winner and of what it is compared with, a row each.
-    """
-
-    id: str
-    hyperparameters: Hyperparameters
-    score: float
-    test: TestScores
-    interval: dict[str, tuple[float, float]]
-    rule: str
-    compared: pd.DataFrame = field(repr=False, compare=False)
-
-    def _repr_html_(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters)
-        return f"<p><b>{self.id}</b>: {escape(settings)}</p>{self.compared.to_html()}"
 
 
 class Sweep:
@@ -218,6 +191,33 @@ class Sweep:
         from lorasweep.tuning.report.page import write_report
 
         return write_report(self.record.folder, Path(out or f"{self.name}.html"))
+
+    def check_labels(
+        self, out: str | Path | None = None, *, folds: int = 5, rows: int | None = None, verbose: int = True
+    ) -> LabelCheck:
+        """Find training rows whose label is probably wrong: the winner's settings, trained on others, contradict it.
+
+        Interrupted, the same call goes on: a fold that is done is not trained again.
+
+        Args:
+            out: a new file for these rows, with an empty column `correct`; filled, `run(corrections=...)` takes it.
+            folds: each row is predicted by one of so many trainings, on the rows of the other folds.
+            rows: write only so many, the most contradicted first.
+            verbose: show what is done.
+
+        Raises:
+            SettingsError: the sweep has not finished, or has fewer rows than folds.
+            ExportError: the file exists, or cannot be written.
+            TrainingError: a fold failed.
+
+        Example:
+            >>> check = sweep.check_labels("check.csv", folds=2, verbose=False)
+            >>> 0 <= check.share <= 1
+            True
+            >>> list(check.frame())[-1]
+            'correct'
+        """
+        return check_labels(self.record.folder, out, folds, rows, verbose)
 
     def compare(self, **options: Any) -> Comparison:
         """Train full fine-tuning, untuned LoRA and the winner side by side; see `lorasweep.compare`.

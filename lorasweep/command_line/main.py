@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 import lorasweep
-from lorasweep.command_line import adapters, compare, data, interface
+from lorasweep.command_line import adapters, compare, data, interface, labels
 from lorasweep.command_line.options import MLRUNS, AsJson, Mlruns, SweepName, TrackingUri, sweep_options
 from lorasweep.command_line.verbs import App
 from lorasweep.options import RECORD, RESUME_OPTIONS
@@ -244,6 +244,7 @@ def spaces(
     )
 
 
+app.command()(labels.check_labels)
 for verb in (compare.compare, adapters.export, adapters.predict, adapters.evaluate, adapters.register):
     app.command()(verb)
 app.add_typer(data.app)

@@ -27,6 +27,8 @@ class Texts:
     """int64, (rows,): index into the data set's `label_names`."""
     original: np.ndarray | None = None
     """int64, (rows,): index into the data set's `original_names`, where labels were merged."""
+    group: list[str] | None = None
+    """Of each row, where no two splits share one; None in data sets that older versions have saved."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -79,7 +81,7 @@ class Dataset:
         return index
 
     def save(self, folder: str | Path) -> None:
-        """Write data.parquet (text, pair, label, split, original) and data.json (the rest) into `folder`."""
+        """Write data.parquet (text, pair, label, split, original, group) and data.json (the rest) into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         rows = pd.concat(
@@ -98,6 +100,8 @@ class Dataset:
         }
         if texts.original is not None:
             columns["original"] = [self.original_names[label] for label in texts.original.tolist()]
+        if texts.group is not None:
+            columns["group"] = texts.group
         return pd.DataFrame(columns, dtype="string")
 
     @classmethod
@@ -129,12 +133,16 @@ class Dataset:
 def texts_of(
     rows: pd.DataFrame, label_names: tuple[str, ...], paired: bool, original_names: tuple[str, ...] = ()
 ) -> Texts:
-    """One split from rows with the columns `text`, `pair`, `label` and, where labels were merged, `original`."""
+    """One split from rows with the columns `text`, `pair`, `label` and, where labels were merged, `original`.
+
+    A column `group` may be there, too.
+    """
     return Texts(
         rows["text"].tolist(),
         rows["pair"].tolist() if paired else None,
         _indices(rows["label"], label_names),
         _indices(rows["original"], original_names) if original_names else None,
+        rows["group"].tolist() if "group" in rows else None,
     )
 
 

@@ -69,7 +69,7 @@ def carve_groups(rows: pd.DataFrame, carved: Sequence[str], share: float, seed: 
     if not carved:
         return rows
     best: tuple[tuple[float, ...], list[np.ndarray]] | None = None
-    for folds in _divisions(labels, groups, round(1 / share), 1 + len(carved), seed):
+    for folds in divisions(labels, groups, round(1 / share), 1 + len(carved), seed):
         counts = np.array([np.bincount(labels[fold], minlength=labels.max() + 1) for fold in folds])
         for chosen in permutations(range(len(folds)), len(carved)):
             cost = _cost(counts, chosen, share)
@@ -87,7 +87,7 @@ def incomplete_classes(rows: pd.DataFrame, splits: Sequence[str]) -> list[str]:
     return [str(label) for label in counts.index[(counts == 0).any(axis=1)]]
 
 
-def _divisions(
+def divisions(
     labels: np.ndarray, groups: np.ndarray, folds: int, least: int, seed: int
 ) -> Iterator[list[np.ndarray]]:
     """Row numbers of each fold of several divisions: as many folds as wanted, or as can be, but `least`."""

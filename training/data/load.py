@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lorasweep.training.data.columns import find_date, find_label, find_text, strings, texts_and_pairs
+from lorasweep.training.data.corrections import correct_labels
 from lorasweep.training.data.dataset import Dataset, fingerprint, texts_of
 from lorasweep.training.data.date_split import day_spans, divide_by_date, undated
 from lorasweep.training.data.dates import read_dates
@@ -93,6 +94,10 @@ def load_dataset(
             dropped[f"beyond {flag}"] = len(surplus)
             rows = rows.drop(index=surplus)
 
+    if data_settings.corrections is not None:
+        # The splits are those without corrections: scores before and after are of the same test rows.
+        rows, told = correct_labels(rows, data_settings.corrections)
+        notes += told
     label_names = tuple(sorted_labels(rows["label"].unique().tolist()))
     originals = tuple(sorted_labels(rows["original"].unique().tolist()))
     # Where labels were only renamed there is nothing to compare with.

@@ -143,12 +143,7 @@ def stratified_part(labels: pd.Series[str], size: int, seed: int, flag: str) -> 
 
 def distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]) -> pd.DataFrame:
     """Rows without duplicate texts, as `divide` describes; adds to `dropped` how many went and why."""
-    # NUL separates the columns: it is not white space, and no cleaned text holds it.
-    keys = [
-        " ".join(f"{text} \0 {pair}".casefold().split())
-        for text, pair in zip(rows["text"].tolist(), rows["pair"].tolist(), strict=True)
-    ]
-    rows = rows.assign(key=pd.factorize(np.array(keys, dtype=object))[0])
+    rows = rows.assign(key=pd.factorize(np.array(text_keys(rows), dtype=object))[0])
     for held_out in (TEST, VALIDATION):
         if held_out in given:
             before = (TRAIN,) if held_out == VALIDATION else (TRAIN, VALIDATION)
@@ -163,6 +158,15 @@ def distinct(rows: pd.DataFrame, given: Collection[str], dropped: dict[str, int]
     ):
         rows = _without(rows, mask.reindex(rows.index, fill_value=False), reason, dropped)
     return rows.drop(columns="key")
+
+
+def text_keys(rows: pd.DataFrame) -> list[str]:
+    """What is equal for rows of the same text, whatever its case and blanks; of the columns `text` and `pair`."""
+    # NUL separates the columns: it is not white space, and no cleaned text holds it.
+    return [
+        " ".join(f"{text} \0 {pair}".casefold().split())
+        for text, pair in zip(rows["text"].tolist(), rows["pair"].tolist(), strict=True)
+    ]
 
 
 def _without(rows: pd.DataFrame, drop: pd.Series[bool], reason: str, dropped: dict[str, int]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ Layout of `mlruns/sweeps/<name>/`:
     confirm.json       validation scores of the best trials on other seeds
     winner/            the winner's weights and its predictions of the test split
     best/              the best trials as adapter folders
+    label_check/       predictions of training rows by models that have not seen them, after `check-labels`
     result.json        the `SweepResult`, once there is one
     runs.json          when each run of the sweep started, and how long it ran
     mlflow.json        the identity of the sweep's runs in MLflow
@@ -76,6 +77,11 @@ class SweepFolder:
     def compared(self, name: str) -> Path:
         """File of the test predictions of what the winner is compared with."""
         return self.path / "compared" / f"{name}.safetensors"
+
+    @property
+    def label_check(self) -> Path:
+        """Folder of what `check-labels` has predicted of the training rows."""
+        return self.path / "label_check"
 
     @property
     def study_url(self) -> str:

@@ -99,6 +99,24 @@ def train_reference(
         return TestedClassifier(predict_logits(state.model, data.test, state.amp), best, state.seconds)
 
 
+def predict_fold(
+    hyperparameters: Hyperparameters, rows: np.ndarray, data: EncodedDataset, setup: TrialSetup
+) -> np.ndarray:
+    """Train hyperparameters on the other training rows, with the full budget, and predict these.
+
+    As in a trial, the validation split tells the best evaluation.
+
+    Args:
+        rows: numbers of training rows; int64, shape (rows,).
+
+    Returns:
+        Logits of these rows; float32, shape (rows, classes).
+    """
+    others = np.setdiff1d(np.arange(len(data.train)), rows)
+    fold = replace(data, train=data.train.take(others), test=data.train.take(rows))
+    return train_reference(hyperparameters, fold, setup).logits
+
+
 def train_again(
     hyperparameters: Hyperparameters, seed: int, data: EncodedDataset, setup: TrialSetup
 ) -> float:

@@ -112,7 +112,7 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     Args:
         config: from `extended_config`.
     """
-    return _existing(folder, config)
+    return existing(folder, config)
 
 
 def resume(
@@ -151,7 +151,7 @@ def resume(
                 + (again if failed else "")
             )
         return None
-    prepared = _existing(folder, config)
+    prepared = existing(folder, config)
     retry = failed
     if not retry_failed:
         from lorasweep.tuning.trials.failures import worth_another_try
@@ -270,8 +270,8 @@ def open_store(config: SweepConfig, mlruns: Path) -> str:
     return uri
 
 
-def _existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
-    """A sweep with its own rows and search space, under this configuration."""
+def existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
+    """A sweep with its own rows and search space, checked under this configuration."""
     config, joined = in_job(config)
     changed = moves(folder.config(), config)
     moved = ([joined] if joined else []) + ([f"from now on: {'; '.join(changed)}"] if changed else [])
