@@ -239,7 +239,7 @@ def plan_sweep(
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     check_fit(model, base, tokenizer, config.training.max_length)
     target_modules = adapted_modules(space, model, base.model_type)
-    encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
+    encoded = encode_dataset(dataset, tokenizer, config.training.max_length, config.training.long)
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
     with quiet_loading():
@@ -265,7 +265,7 @@ def plan_sweep(
         target_modules,
         reason,
         part=part,
-        length_notes=length_notes(model, base, encoded.token_summary()["max"]),
+        length_notes=length_notes(model, base, int(encoded.train.windows.lengths.max())),
         node_notes=probed.notes,
     )
     return replace(plan, pace=_pace(plan, loaded)) if timed else plan
