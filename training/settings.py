@@ -12,6 +12,7 @@ from lorasweep.training.amp_types import Precision as Precision
 
 Method = Literal["lora", "rslora", "dora", "full"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
+Long = Literal["cut", "head-tail", "chunks"]
 
 
 def higher_is_better(metric: Metric) -> bool:
@@ -201,7 +202,11 @@ class TrainingSettings(Settings):
     precision: Precision = Field(
         "auto", description="Mixed precision; `auto` is bf16 in hardware, else fp16 on CUDA, else fp32."
     )
-    max_length: int = Field(128, ge=4, description="Tokens per text; longer texts are cut off.")
+    max_length: int = Field(128, ge=4, description="Tokens per text; see `long` for longer ones.")
+    long: Long = Field(
+        "cut",
+        description="Texts longer than that: cut them off, read head-tail, or all in chunks whose logits are averaged.",
+    )
     micro_batch_size: int | None = Field(
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
     )

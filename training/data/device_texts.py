@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from lorasweep.training.data.long_texts import members
+
 # On a GPU, lengths are multiples of this: shapes repeat, and its attention needs masks aligned so.
 LENGTH_STEP = 8
 # Added to row numbers: places among the offsets of a row's first token, and of the one behind its last.
@@ -72,18 +74,21 @@ class TokenArrays(Protocol):
     @property
     def pad_id(self) -> int: ...
     @property
-    def lengths(self) -> np.ndarray: ...
+    def documents(self) -> np.ndarray | None: ...
 
 
 class DeviceTexts:
     """One split on a device, where batches are gathered by row numbers without waiting for it.
 
-    On a CPU the arrays are shared, not copied.
+    Where long texts are chunked, the rows gathered are windows, and `windows` finds those of a text. On a CPU the
+    arrays are shared, not copied.
 
     Attributes:
         device: where the tensors are.
-        labels: label of each row, -1 where unknown; int64, shape (rows,), on the device.
+        labels: label of each text, -1 where unknown; int64, shape (texts,), on the device.
         most: tokens of the longest row, or those that the model can read.
+        documents: text i is windows documents[i] to before documents[i + 1]; int64, shape (texts + 1,), on the host.
+            None where each text is one window.
     """
 
     def __init__(
@@ -97,7 +102,8 @@ class DeviceTexts:
                 tokenizer makes them.
         """
         self.device = device
-        longest = int(texts.lengths.max(initial=0))
+        self.documents = texts.documents
+        longest = int(np.diff(texts.offsets).max(initial=0))
         self.most = longest if most is None else most
         self.labels = self._place(texts.labels)
         self._library = library(device)
@@ -122,6 +128,10 @@ class DeviceTexts:
     def lengths(self) -> np.ndarray:
         """Tokens of each row; int64, shape (rows,), on the host."""
         return np.diff(self._host_offsets)
+
+    def windows(self, texts: np.ndarray) -> np.ndarray:
+        """Row numbers of the windows of these texts, text by text; int64, on the host."""
+        return texts if self.documents is None else members(self.documents, texts)[0]
 
     def shape(self, rows: np.ndarray, length: int | None = None) -> BatchShape:
         """The shape of the batch of these rows, known without the device."""

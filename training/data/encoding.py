@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from lorasweep.training.data.device_texts import DeviceTexts, to_device
+from lorasweep.training.data.long_texts import members, read_windows
+from lorasweep.training.settings import Long
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,18 +26,23 @@ if TYPE_CHECKING:
 class EncodedTexts:
     """One split as flat arrays, which processes can share without a copy.
 
+    A row is a text, or a pair of texts. The model reads it in one window, or in several where a long text is chunked;
+    its logits are then the mean of theirs.
+
     Attributes:
-        input_ids: token ids of all rows end to end; int32, shape (tokens,).
+        input_ids: token ids of all windows end to end; int32, shape (tokens,).
         type_ids: 0 for the first text's tokens and 1 for the second's, where the model reads them;
             uint8, shape (tokens,).
-        offsets: row i is input_ids[offsets[i]:offsets[i + 1]]; int64, shape (rows + 1,).
+        offsets: window i is input_ids[offsets[i]:offsets[i + 1]]; int64, shape (windows + 1,).
         labels: index into the label names, -1 where unknown; int64, shape (rows,).
         pad_id: token id that pads a batch's short rows.
-        truncated: rows cut off at the maximum length.
+        truncated: rows longer than the maximum length.
         text_tokens: tokens of the texts themselves, without those that the model adds around them.
         unknown_tokens: those of them that the tokenizer does not know, such as [UNK]; always 0 for tokenizers
             that fall back to bytes.
         unreadable: rows without a single known token, which all look alike to the model.
+        documents: row i is windows documents[i] to before documents[i + 1]; int64, shape (rows + 1,). None where each
+            row is one window.
     """
 
     input_ids: np.ndarray
@@ -46,14 +54,34 @@ class EncodedTexts:
     text_tokens: int = 0
     unknown_tokens: int = 0
     unreadable: int = 0
+    documents: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row; int64, shape (rows,)."""
-        return np.diff(self.offsets)
+        """Tokens of each row, in all its windows; int64, shape (rows,)."""
+        return np.diff(self.row_offsets)
+
+    @property
+    def row_offsets(self) -> np.ndarray:
+        """Row i has the tokens from row_offsets[i] to before row_offsets[i + 1]; int64, shape (rows + 1,)."""
+        return self.offsets if self.documents is None else self.offsets[self.documents]
+
+    @property
+    def chunks(self) -> int:
+        """Windows of the rows that have more than one."""
+        counts = np.zeros(0, int) if self.documents is None else np.diff(self.documents)
+        return int(counts[counts > 1].sum())
+
+    @property
+    def windows(self) -> EncodedTexts:
+        """The windows as rows of their own, without labels; the same texts where each row is one window."""
+        if self.documents is None:
+            return self
+        unknown = np.full(len(self.offsets) - 1, -1, dtype=np.int64)
+        return EncodedTexts(self.input_ids, self.type_ids, self.offsets, unknown, self.pad_id)
 
     def take(self, rows: np.ndarray) -> EncodedTexts:
         """Some rows in the given order, in arrays of their own; what was counted of all rows is not counted again.
@@ -61,28 +89,28 @@ class EncodedTexts:
         Args:
             rows: row numbers; int64, shape (rows,).
         """
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        # Where each token of the new rows stands in the old ones.
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        windows, documents = (rows, None) if self.documents is None else members(self.documents, rows)
+        # Where each token of the new windows stands in the old ones.
+        places, offsets = members(self.offsets, windows)
         return EncodedTexts(
             input_ids=self.input_ids[places],
             type_ids=None if self.type_ids is None else self.type_ids[places],
             offsets=offsets,
             labels=self.labels[rows],
             pad_id=self.pad_id,
+            documents=documents,
         )
 
     def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-        """The given rows as model inputs, padded to the longest of them, as a tokenizer returns them.
+        """The windows of the given rows as model inputs, padded to the longest, as a tokenizer returns them.
 
         Their tokens are copied to the device; who makes many batches keeps a `DeviceTexts`.
 
         Returns:
             `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; each int64
-            of shape (len(rows), longest row).
+            of shape (windows, longest window).
         """
-        batch = self._on_cpu.batch(rows)
+        batch = self._on_cpu.batch(rows if self.documents is None else members(self.documents, rows)[0])
         return {name: to_device(tensor, device) for name, tensor in batch.items()}
 
     @cached_property
@@ -115,7 +143,8 @@ class EncodedDataset:
     def token_summary(self) -> dict[str, Any]:
         """Token lengths of the training rows (median, 95th percentile, maximum), and what is lost of all splits.
 
-        That is `truncated` rows, the share of `unknown` tokens, and `unreadable` rows without a known token.
+        That is `truncated` rows, or the `chunks` they are read in; the share of `unknown` tokens, and `unreadable` rows
+        without a known token.
         """
         lengths = self.train.lengths
         splits = (self.train, self.validation, self.test)
@@ -127,6 +156,7 @@ class EncodedDataset:
             "unknown": sum(split.unknown_tokens for split in splits)
             / max(sum(split.text_tokens for split in splits), 1),
             "unreadable": sum(split.unreadable for split in splits),
+            "chunks": sum(split.chunks for split in splits),
         }
 
     def take(self, part: Part) -> EncodedDataset:
@@ -167,8 +197,12 @@ def encode_texts(
     pair: Sequence[str] | None,
     labels: np.ndarray | None,
     max_length: int,
+    long: Long = "cut",
 ) -> EncodedTexts:
-    """Tokenise rows, truncated to `max_length` tokens (special tokens included).
+    """Tokenise rows, in windows of at most `max_length` tokens (special tokens included).
+
+    Args:
+        long: what becomes of longer rows: they are cut off, lose their middle, or become several windows.
 
     An empty second text becomes an empty second segment, as in transformers. Where a tokenizer adds no tokens of its
     own, as some decoders' do, a text without any is read as one padding token.
@@ -177,20 +211,38 @@ def encode_texts(
     # A tokenizer refuses an empty list.
     encoded = tokenizer(list(text), list(pair) if pair is not None else None, **options) if len(text) else {}
     pad_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    rows: list[list[int]] = [row or [pad_id] for row in encoded.get("input_ids", [])]
+    rows: list[Any] = [row or [pad_id] for row in encoded.get("input_ids", [])]
+    types: list[Any] = [row or [0] for row in encoded.get("token_type_ids", [])]
+    # A row of exactly the maximum length is among them: telling them apart takes a second pass.
+    longer = [number for number, row in enumerate(rows) if len(row) >= max_length]
+    truncated, documents = len(longer), None
+    if long != "cut" and longer:
+        seconds = None if pair is None else [pair[number] for number in longer]
+        whole = read_windows(tokenizer, [text[number] for number in longer], seconds, max_length, long)
+        truncated = sum(long_row.truncated for long_row in whole)
+        counts = np.ones(len(rows), dtype=np.int64)
+        counts[longer] = [len(long_row.windows) for long_row in whole]
+        windows, window_types = [[row] for row in rows], [[row] for row in types]
+        for number, long_row in zip(longer, whole, strict=True):
+            windows[number] = [window["input_ids"] for window in long_row.windows]
+            if types:
+                window_types[number] = [window["token_type_ids"] for window in long_row.windows]
+        rows, types = list(chain(*windows)), list(chain(*window_types))
+        documents = np.concatenate([[0], np.cumsum(counts)]) if counts.max() > 1 else None
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    types = encoded.get("token_type_ids")
     return EncodedTexts(
-        input_ids=np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
-        if rows
-        else np.zeros(0, np.int32),
-        type_ids=np.concatenate([np.asarray(row or [0], dtype=np.uint8) for row in types]) if types else None,
+        input_ids=_flat(rows, np.int32),
+        type_ids=_flat(types, np.uint8) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(rows), -1),
+        labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(text), -1),
         pad_id=pad_id,
-        # A row of exactly the maximum length counts too: telling them apart would take a second pass.
-        truncated=int((lengths >= max_length).sum()),
+        truncated=truncated,
+        documents=documents,
     )
+
+
+def _flat(rows: list[Any], dtype: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(row, dtype=dtype) for row in rows]) if rows else np.zeros(0, dtype)
 
 
 def count_unknown(tokenizer: PreTrainedTokenizerBase, encoded: EncodedTexts) -> EncodedTexts:
@@ -198,7 +250,7 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, encoded: EncodedTexts) -> 
 
     Apart from `encode_texts`, as only who chooses a base model asks for them, and predictions do not.
     """
-    input_ids, offsets = encoded.input_ids, encoded.offsets
+    input_ids = encoded.input_ids
     roles = dict(tokenizer.special_tokens_map)
     unk = roles.pop("unk_token", None)
     others = [roles.pop("additional_special_tokens", []), list(roles.values())]
@@ -207,6 +259,7 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, encoded: EncodedTexts) -> 
     # Where the same token also ends a text, as in GPT-2, nothing is ever unknown.
     unknown = own & (input_ids == (tokenizer.convert_tokens_to_ids(unk) if unk else -1))
     known_before = np.concatenate([[0], np.cumsum(own & ~unknown)])
+    offsets = encoded.row_offsets
     return replace(
         encoded,
         text_tokens=int(own.sum()),
@@ -215,11 +268,13 @@ def count_unknown(tokenizer: PreTrainedTokenizerBase, encoded: EncodedTexts) -> 
     )
 
 
-def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedDataset:
+def encode_dataset(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, long: Long = "cut"
+) -> EncodedDataset:
     """Tokenise the three splits of a data set."""
 
     def encode(texts: Texts) -> EncodedTexts:
-        encoded = encode_texts(tokenizer, texts.text, texts.pair, texts.labels, max_length)
+        encoded = encode_texts(tokenizer, texts.text, texts.pair, texts.labels, max_length, long)
         return count_unknown(tokenizer, encoded)
 
     return EncodedDataset(
@@ -228,7 +283,11 @@ def encode_dataset(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
 
 
 def encode_for_bases(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, others: Mapping[str, Any]
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    others: Mapping[str, Any],
+    long: Long = "cut",
 ) -> EncodedDataset:
     """Tokenise a data set for a base model and for others that trials may choose.
 
@@ -238,10 +297,10 @@ def encode_for_bases(
         tokenizer: of the sweep's own base model.
         others: name → tokenizer of each other base model.
     """
-    own = encode_dataset(dataset, tokenizer, max_length)
+    own = encode_dataset(dataset, tokenizer, max_length, long)
     different: dict[str, EncodedDataset] = {}
     for name, other in others.items():
-        encoded = encode_dataset(dataset, other, max_length)
+        encoded = encode_dataset(dataset, other, max_length, long)
         if not _same_tokens(encoded, own):
             known = (each for each in different.values() if _same_tokens(encoded, each))
             different[name] = next(known, encoded)
@@ -256,7 +315,10 @@ def _same_tokens(one: EncodedDataset, other: EncodedDataset) -> bool:
 
     return all(
         a.pad_id == b.pad_id
-        and all(same(getattr(a, name), getattr(b, name)) for name in ("input_ids", "type_ids", "offsets"))
+        and all(
+            same(getattr(a, name), getattr(b, name))
+            for name in ("input_ids", "type_ids", "offsets", "documents")
+        )
         for a, b in zip(
             (one.train, one.validation, one.test), (other.train, other.validation, other.test), strict=True
         )

@@ -14,6 +14,7 @@ from lorasweep.training.data.labels import similar_labels, told_apart
 from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, VALIDATION
 from lorasweep.training.errors import counted
+from lorasweep.training.settings import Long
 
 MOST_UNKNOWN = 0.05
 """Share of tokens unknown to the tokenizer above which another model is advised."""
@@ -180,13 +181,23 @@ def data_notes(summary: Summary) -> list[str]:
     return notes
 
 
-def token_line(tokens: Mapping[str, Any], max_length: int) -> str:
-    """Lengths of the rows, and what the model does not see of them; see `EncodedDataset.token_summary`."""
+def token_line(tokens: Mapping[str, Any], max_length: int, long: Long = "cut") -> str:
+    """Lengths of the rows, and what becomes of long ones; see `EncodedDataset.token_summary`."""
     unknown = f", {tokens['unknown']:.1%} of the tokens unknown" if tokens["unknown"] >= 0.0005 else ""
     return (
         f"tokens per row: median {tokens['median']}, 95 % up to {tokens['p95']}, longest {tokens['max']}; "
-        f"{counted(tokens['truncated'], 'row')} truncated at {max_length}{unknown}"
+        f"{long_line(tokens, str(max_length), long)}{unknown}"
     )
+
+
+def long_line(tokens: Mapping[str, Any], limit: str, long: Long) -> str:
+    """How many rows are longer than the model reads at once, and what is done with them."""
+    rows = counted(tokens["truncated"], "row")
+    if long == "cut":
+        return f"{rows} truncated at {limit}"
+    if long == "head-tail":
+        return f"{rows} longer than {limit}, read without the middle"
+    return f"{rows} longer than {limit}, read in {counted(tokens['chunks'], 'chunk')}"
 
 
 def token_notes(tokens: Mapping[str, Any]) -> list[str]:

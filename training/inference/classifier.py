@@ -29,7 +29,7 @@ from lorasweep.training.model.classifier import set_adapter_weights
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import log_softmax, predict_logits
-from lorasweep.training.settings import Precision
+from lorasweep.training.settings import Long, Precision
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Classifier:
         model: a PEFT or transformers model in fp32 and evaluation mode.
         tokenizer: from the same folder.
         label_names: in the order of the logits.
-        max_length: tokens per text; longer texts are truncated.
+        max_length: tokens that are read at once.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
+        long: how it reads longer texts, as it was trained.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Classifier:
     label_names: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...] = ()
+    long: Long = "cut"
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +83,7 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
         label_names=exported.label_names,
         max_length=exported.max_length(tokenizer.model_max_length),
         text_columns=exported.text_columns,
+        long=exported.long,
     )
 
 
@@ -112,6 +115,7 @@ def predict(
         [_clean(line) for line in pair] if pair is not None else None,
         None,
         classifier.max_length,
+        classifier.long,
     )
     return predict_logits(classifier.model, encoded, resolve_precision(precision, classifier.device))
 

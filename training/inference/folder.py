@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
@@ -20,6 +20,7 @@ from lorasweep.training.model.hub import (
     check_shards,
     other_weights,
 )
+from lorasweep.training.settings import Long
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
@@ -45,6 +46,7 @@ class ExportedFolder:
         config: the contents of config.json.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
+        long: how texts longer than the maximum length are read.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class ExportedFolder:
     config: dict[str, Any]
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
+    long: Long = "cut"
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -88,6 +91,12 @@ def read_folder(path: Path) -> ExportedFolder:
     own = config.get(OWN_ENTRY)
     own = own if isinstance(own, dict) else {}
     names = (own.get("base_model"), own.get("base_hub_id"))
+    long = own.get("long", "cut")
+    if long not in get_args(Long):
+        raise ModelError(
+            f"{path}: its {MODEL_CONFIG} says that long texts are read by {long!r:.40}, which this version does not "
+            "know; update lorasweep"
+        )
     return ExportedFolder(
         path=path,
         is_adapter=is_adapter,
@@ -95,6 +104,7 @@ def read_folder(path: Path) -> ExportedFolder:
         config=config,
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
+        long=long,
     )
 
 

@@ -23,6 +23,9 @@ class EagerSteps:
     for any micro-batch. Nothing here waits for the device.
     """
 
+    # What a micro-batch counts.
+    UNIT = "row"
+
     def __init__(
         self,
         state: TrainingState,
@@ -61,7 +64,7 @@ class EagerSteps:
         """Accumulate the gradients of a batch's mean loss in the state, and return that loss."""
         state = self._state
         while True:
-            micro = min(state.micro_batch_size or self._micro_batch_size or len(rows), len(rows))
+            micro = self._at_once(rows)
             try:
                 return self._accumulate(rows, micro)
             except Exception as error:
@@ -72,13 +75,19 @@ class EagerSteps:
             state.trained.zero_gradients()
             if not self._make_room():
                 if last is not None:
-                    raise TrainingError(f"out of memory with a single row on the device: {ADVICE}") from last
+                    raise TrainingError(
+                        f"out of memory with a single {self.UNIT} on the device: {ADVICE}"
+                    ) from last
                 state.micro_batch_size = math.ceil(micro / 2)
                 state.add_note(
-                    f"out of memory: micro-batches of {state.micro_batch_size} rows, gradients accumulated"
+                    f"out of memory: micro-batches of {state.micro_batch_size} {self.UNIT}s, gradients accumulated"
                 )
             del last
             devices.empty_cache(state.amp.device)
+
+    def _at_once(self, rows: np.ndarray) -> int:
+        """Rows of a batch that are on the device at once."""
+        return min(self._state.micro_batch_size or self._micro_batch_size or len(rows), len(rows))
 
     def _make_room(self) -> bool:
         """Free memory that steps can do without; whether there was any."""
@@ -110,9 +119,15 @@ class EagerSteps:
         state = self._state
         with state.amp.autocast():
             logits = state.model(**self._texts.batch(placed, shape.length, shape.full)).logits
+        return self._backward_from(logits, labels, shares)
+
+    def _backward_from(
+        self, logits: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
+    ) -> torch.Tensor:
+        """Add the gradients of Σ share · cross entropy of some rows' logits, and return that loss."""
         losses = F.cross_entropy(
             logits.float(), labels, self._weights, reduction="none", label_smoothing=self._label_smoothing
         )
         loss = (losses * shares).sum()
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()

@@ -85,11 +85,11 @@ def measure_pace(
             begun = clock()
             float(step(rows, 0.0))
             seconds.append(clock() - begun)
-            tokens.append(train.shape(rows).tokens)
+            tokens.append(train.shape(train.windows(rows)).tokens)
         # The first step allocates, and some libraries compile as they meet a shape.
         warm = slice(1, None) if len(seconds) > 1 else slice(None)
         each = sum(seconds[warm]) / sum(tokens[warm])
-        trained = each * sum(train.shape(rows).tokens for rows in batches) / len(train)
+        trained = each * sum(train.shape(train.windows(rows)).tokens for rows in batches) / len(data.train)
 
         model.eval()
         evaluations = list(evaluation_batches(validation.lengths, *evaluation_size(amp.device)))
@@ -103,7 +103,7 @@ def measure_pace(
                 float(logits.sum())  # waits for the device
             each = (clock() - begun) / validation.shape(rows).tokens
         predicted = each * sum(validation.shape(rows).tokens for rows in evaluations)
-    return Pace(trained, predicted / len(validation))
+    return Pace(trained, predicted / len(data.validation))
 
 
 @contextmanager

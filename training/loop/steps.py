@@ -12,6 +12,7 @@ from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.loop.captured import CapturedSteps
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.graph import Graphs, graphs_for
+from lorasweep.training.loop.pooled import PooledSteps
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
@@ -42,12 +43,14 @@ def make_steps(
 ) -> Steps:
     """Captured steps where the device and the trial allow them, else eager ones.
 
-    DeBERTa, T5, DoRA and accumulated micro-batches are eager.
+    DeBERTa, T5, DoRA, accumulated micro-batches and texts in chunks are eager.
 
     Args:
         weights: of the classes; float32, shape (classes,), on the device.
         graphs: device → what captures there, or None.
     """
+    if texts.documents is not None:
+        return PooledSteps(state, texts, hyperparameters, training_settings, weights)
     config: Any = getattr(state.model, "config", None)
     micro = training_settings.micro_batch_size or state.micro_batch_size
     family = MODEL_FAMILIES.get(getattr(config, "model_type", ""))

@@ -75,7 +75,7 @@ def device_texts(model: nn.Module, texts: EncodedTexts, device: torch.device) ->
     """A split on a device, with batches of the lengths and masks that a model reads."""
     most = most_tokens(model)
     if most is None:
-        most = int(texts.lengths.max(initial=0)) + LENGTH_STEP
+        most = int(texts.windows.lengths.max(initial=0)) + LENGTH_STEP
     return DeviceTexts(texts, device, most, takes_unpadded(model))
 
 
@@ -123,7 +123,7 @@ def check_rows(
     Raises:
         ModelError: the model fails, its predictions are not numbers, or it takes padding for text.
     """
-    texts = max((split for split in splits if len(split)), key=lambda split: split.lengths.max())
+    texts = max((split.windows for split in splits if len(split)), key=lambda split: split.lengths.max())
     longest, shortest = int(texts.lengths.argmax()), int(texts.lengths.argmin())
     base, model = loaded.base, loaded.model
     device = next(model.parameters()).device

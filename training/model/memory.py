@@ -63,6 +63,7 @@ def measure_row(loaded: LoadedBase, texts: EncodedTexts) -> RowMemory:
             kept[storage.data_ptr()] = storage  # held, so that no other one gets its address
         return tensor
 
+    texts = texts.windows  # never more of them at once than a batch has rows
     longest = np.array([texts.lengths.argmax()])
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     try:

@@ -11,6 +11,7 @@ from torch import nn
 from lorasweep.training.data.batches import evaluation_batches, evaluation_size
 from lorasweep.training.data.device_texts import DeviceTexts
 from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.long_texts import mean_by_row
 from lorasweep.training.devices import empty_cache, is_out_of_memory
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.fitting import device_texts
@@ -33,7 +34,7 @@ class Scores:
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, texts: EncodedTexts | DeviceTexts, amp: AmpPolicy) -> np.ndarray:
-    """Logits of every row, in order; float32, shape (rows, classes).
+    """Logits of every row, in order; float32, shape (rows, classes). Of a text in chunks the mean of theirs.
 
     The model's training mode is restored. Batches hold rows of similar length, so little is padded.
 
@@ -54,7 +55,7 @@ def predict_logits(model: nn.Module, texts: EncodedTexts | DeviceTexts, amp: Amp
         model.train(training)
     result = np.empty_like(logits)
     result[np.concatenate(order)] = logits
-    return result
+    return result if texts.documents is None else mean_by_row(result, texts.documents)
 
 
 def _predict_batches(

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.long_texts import pooled
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
@@ -80,6 +81,8 @@ def profile_step(
         labels = torch.from_numpy(texts.labels[rows]).to(amp.device)
         with amp.autocast():
             logits = model(**texts.batch(rows, amp.device)).logits
+        if texts.documents is not None:
+            logits = pooled(logits, np.diff(texts.documents)[rows])
         F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         for parameter, gradient in gradients:
             parameter.grad = None if gradient is None else gradient.zero_()

@@ -53,7 +53,8 @@ def prepare(settings: CompareSettings, folder: ComparisonFolder, sweep: SweepFol
         beside.rename(folder.data)
     _check_held_out(dataset, sweep)
     base = resolve_base_model(settings.base_model)
-    encoded = encode_dataset(dataset, load_tokenizer(base), settings.training.max_length)
+    training = settings.training
+    encoded = encode_dataset(dataset, load_tokenizer(base), training.max_length, training.long)
     return Prepared(dataset, encoded, base)
 
 

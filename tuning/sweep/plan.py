@@ -263,7 +263,13 @@ def plan_sweep(
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     checked.check_length(config.training.max_length)
     adapted = checked.adapted_modules(space)
-    encoded = encode_for_bases(dataset, checked.tokenizers[own], config.training.max_length, checked.others())
+    encoded = encode_for_bases(
+        dataset,
+        checked.tokenizers[own],
+        config.training.max_length,
+        checked.others(),
+        config.training.long,
+    )
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
     share_asked = hardware.cards and wanted.gpus_per_trial is None
@@ -274,7 +280,7 @@ def plan_sweep(
             loaded = load_base(bases[name], dataset.label_names, config.training.seed)
         check_rows(loaded, checked.tokenizers[name], (data.train, data.validation, data.test))
         parameters[name] = loaded.parameters
-        notes += length_notes(checked.models[name], bases[name], data.token_summary()["max"])
+        notes += length_notes(checked.models[name], bases[name], int(data.train.windows.lengths.max()))
         if share_asked:
             limited = training.micro_batch_size
             needs.append(largest_trial(space, loaded, data.train, adapted[name], amp, limited))

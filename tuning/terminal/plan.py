@@ -12,6 +12,7 @@ from rich.table import Table
 from lorasweep.training.data.summary import (
     Summary,
     describe,
+    long_line,
     lost_lines,
     merged_lines,
     summary_lines,
@@ -80,8 +81,9 @@ def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     yield "data", f"{summary.source}: {rows} rows{', split by date' if summary.dates else kept}"
     yield "columns", f"{_columns(plan)}: {summary.classes} classes"
     yield from (("", line) for line in [*merged_lines(summary)[:1], *lost_lines(summary)])
-    if truncated := plan.encoded.token_summary()["truncated"]:
-        yield "", f"{truncated:,} rows truncated at {plan.config.training.max_length} tokens"
+    tokens, training = plan.encoded.token_summary(), plan.config.training
+    if tokens["truncated"]:
+        yield "", long_line(tokens, f"{training.max_length} tokens", training.long)
     yield "model", _model(plan)
     names = ", ".join(SHORT_NAMES.get(name, name) for name in plan.space.searched)
     yield "space", f"{plan.space.name}: {names}"
@@ -90,7 +92,8 @@ def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
 def _whole(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     """Everything that is known of data, base model and space."""
     lines = summary_lines(summary)
-    lines.append(token_line(plan.encoded.token_summary(), plan.config.training.max_length))
+    training = plan.config.training
+    lines.append(token_line(plan.encoded.token_summary(), training.max_length, training.long))
     yield "data", "\n".join(lines)
     yield "columns", _columns(plan)
     yield "model", _model(plan)

@@ -122,6 +122,7 @@ def test_a_data_set_is_encoded_split_by_split(tiny_base: Callable[[str], Path]) 
         "truncated": 0,
         "unknown": 0.0,
         "unreadable": 0,
+        "chunks": 0,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
+from lorasweep.tuning.adapters.card.loading import predict_lines
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
@@ -25,7 +25,7 @@ from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, one_line, part_text
+from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, part_text
 from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -52,7 +52,6 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
     test = tested.test if tested else None
     classes = winner_class_scores(sweep.folder, data, tested) if won and tested else []
     sample = sweep.config.data.path is None and data.source == SAMPLE_SOURCE
-    examples = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
     packages = _mapping(machine, "packages")
     return _render(
         sweep=sweep,
@@ -65,7 +64,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         base_licence=base_licence(base),
         metadata=Markup(card_metadata(sweep.name, base, trial, data, test, sample=sample)),
         loading=Markup(loading),
-        inputs=Markup(one_line(examples)),
+        predicting=Markup(predict_lines(data.text_columns, sweep.config.training.long)),
         adapter=trial.hyperparameters.method != "full",
         sample=sample,
         won=won,

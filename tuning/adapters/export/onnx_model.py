@@ -90,9 +90,8 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         agreement=agreement,
         size=sum(file.stat().st_size for file in stage.glob(f"{ONNX_FILE}*")),
     )
-    card = converted_card(
-        folder, name, "onnx", _introduction(classifier, report), onnx_lines(name, classifier.text_columns)
-    )
+    lines = onnx_lines(name, classifier.text_columns, classifier.long)
+    card = converted_card(folder, name, "onnx", _introduction(classifier, report), lines)
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return report
 

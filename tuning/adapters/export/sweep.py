@@ -125,6 +125,7 @@ def _write(
         card=model_card(sweep, record, data, base, loading),
         max_length=config.training.max_length,
         text_columns=data.text_columns,
+        long=config.training.long,
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)

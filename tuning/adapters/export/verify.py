@@ -12,7 +12,7 @@ from lorasweep.training.data.dataset import Texts
 from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.devices import begin, choose_device, release
 from lorasweep.training.errors import ExportError, SettingsError, first_line
-from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.inference.folder import quiet_loading, read_folder
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.scores.scores import predict_logits
@@ -94,7 +94,9 @@ def verify_export(
         raise ExportError(
             f"the exported folder cannot be loaded back ({first_line(error)}); nothing was exported. {HINT}"
         ) from error
-    encoded = encode_texts(tokenizer, rows.text, rows.pair, None, tokenizer.model_max_length)
+    encoded = encode_texts(
+        tokenizer, rows.text, rows.pair, None, tokenizer.model_max_length, read_folder(folder).long
+    )
     logits = predict_logits(model.to(amp.device), encoded, amp)
     if amp.name != "fp32" and logits.shape == expected.shape and np.abs(logits - expected).max() > tolerance:
         exact = predict_logits(model, encoded, AmpPolicy("fp32", amp.device))

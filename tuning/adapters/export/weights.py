@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lorasweep.training.inference.folder import (
 )
 from lorasweep.training.model.base_model import label_config, load_tokenizer
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
-from lorasweep.training.settings import Method
+from lorasweep.training.settings import Long, Method
 from lorasweep.tuning.adapters.card.converted import CARD_FILE
 
 
@@ -36,6 +37,7 @@ def export_weights(
     card: str,
     max_length: int,
     text_columns: tuple[str, ...] = (),
+    long: Long = "cut",
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -47,6 +49,7 @@ def export_weights(
         card: text of README.md.
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
+        long: how longer texts are read.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -66,12 +69,18 @@ def export_weights(
         raise ExportError(
             f"{weights}: the trial's weights cannot be exported ({first_line(error)}); export another --trial"
         ) from error
-    own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
+    own = reading_entries(text_columns, max_length, long)
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
     write_parts(out, load_tokenizer(base), config, label_names, own)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def reading_entries(text_columns: Sequence[str], max_length: int, long: Long) -> dict[str, Any]:
+    """lorasweep's own entries in config.json that say how texts are read."""
+    entries: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
+    return entries if long == "cut" else entries | {"long": long}
 
 
 def write_parts(

@@ -70,6 +70,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             else:
                 model = _load_model(folder)
         self.max_length = int(min(self.tokenizer.model_max_length, own.get("max_length") or 512))
+        self.long = own.get("long", "cut")
         device = options.get("device", "auto")
         self.device = torch.device(
             device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -138,21 +139,66 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         logits = np.zeros((len(text), len(self.labels)), dtype=np.float64)
         if not text:
             return logits
-        encoded = self.tokenizer(text, pair, truncation=True, max_length=self.max_length)
-        # The longest first: rows of a batch are of similar length, and the first sets how many there may be.
-        order = sorted(range(len(text)), key=lambda row: -len(encoded["input_ids"][row]))
+        encoded, owners = self._windows(text, pair)
+        # The longest first: windows of a batch are of similar length, and the first sets how many there may be.
+        order = sorted(range(len(owners)), key=lambda window: -len(encoded["input_ids"][window]))
+        found = np.zeros((len(owners), len(self.labels)), dtype=np.float64)
         while order:
             size = min(MAX_ROWS, max(1, MAX_TOKENS // max(1, len(encoded["input_ids"][order[0]]))))
             rows, order = order[:size], order[size:]
             batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in encoded.items()}
-            logits[rows] = self.model(**batch).logits.double().cpu().numpy()
+            found[rows] = self.model(**batch).logits.double().cpu().numpy()
+        np.add.at(logits, owners, found / np.bincount(owners)[owners, None])
         return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
+
+    def _windows(self, text: list[str], pair: list[str] | None) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """What the model reads at once, and the number of each window's row; a row is one window, or several."""
+        options = {"verbose": False}
+        encoded = dict(self.tokenizer(text, pair, truncation=True, max_length=self.max_length, **options))
+        owners: list[int] = []
+        windows: dict[str, list[Any]] = {name: [] for name in encoded}
+        for row, ids in enumerate(encoded["input_ids"]):
+            values, places = {name: encoded[name][row] for name in encoded}, [slice(None)]
+            if self.long != "cut" and len(ids) >= self.max_length:
+                second = None if pair is None else pair[row]
+                whole = self.tokenizer(text[row], second, return_special_tokens_mask=True, **options)
+                first = len(self.tokenizer(text[row], add_special_tokens=False, **options)["input_ids"])
+                places = window_places(whole.pop("special_tokens_mask"), first, self.max_length, self.long)
+                values = {name: np.asarray(whole[name]) for name in encoded}
+            for kept in places:
+                owners.append(row)
+                for name in encoded:
+                    windows[name].append(list(values[name][kept]))
+        return windows, np.array(owners)
 
     def _pad(self, name: str, rows: Sequence[list[int]]) -> torch.Tensor:
         filler = self.tokenizer.pad_token_id if name == "input_ids" else 0
         # Where the tokenizer adds no tokens, a text without any is read as one padding token.
         empty = [1 if name == "attention_mask" else filler]
         return pad_sequence([torch.tensor(row or empty) for row in rows], True, filler).to(self.device)
+
+
+# Repeats training/data/long_texts.py.
+def window_places(added: list[int], first: int, limit: int, long: str) -> list[np.ndarray]:
+    """Places of a row's tokens that are read together: once, or in chunks of nearly equal length.
+
+    added: 1 for the tokens around the texts, which every chunk keeps; first: tokens of the first text.
+    Of a pair the longer text is shortened; the other one, up to half the room, is kept in every chunk.
+    """
+    places = np.flatnonzero(np.equal(added, 0))
+    around = np.flatnonzero(added)
+    room = limit - len(around)
+    if len(places) <= room:
+        return [np.arange(len(added))]
+    shorter, longer = sorted((places[:first], places[first:]), key=len)
+    shorter = shorter[: room // 2]
+    room -= len(shorter)
+    if long == "head-tail":
+        head = (room + 2) // 4
+        parts = [np.concatenate([longer[:head], longer[head - room :]])]
+    else:
+        parts = np.array_split(longer, -(-len(longer) // room))
+    return [np.sort(np.concatenate([around, shorter, part])) for part in parts]
 
 
 def _load_adapter(
