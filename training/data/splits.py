@@ -69,8 +69,8 @@ def divide(
     if it has too few groups, also for the splits that whole groups could be carved into; one without a training row
     is left out in any case.
 
-    With `sets`, `rows["label"]` holds sets of labels as `label_sets.set_text` writes them. Each label of a set counts as
-    a class, and the rows of one that is left out stay, without it.
+    With `sets`, `rows["label"]` holds sets of labels as `label_sets.set_text` writes them. Each label of a set counts
+    as a class, and the rows of one that is left out stay, without it.
 
     Raises `DataError` if a split has no rows or lacks a label, given splits share a group, or fewer than two classes
     remain.

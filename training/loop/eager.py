@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from lorasweep.training import devices
 from lorasweep.training.data.device_texts import BatchShape, DeviceTexts
+from lorasweep.training.data.labels import several
 from lorasweep.training.errors import TrainingError
+from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.loop.out_of_memory import ADVICE, no_memory_for
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
@@ -98,8 +100,8 @@ class EagerSteps:
     def _targets(self, placed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels of rows on the device, and what each row's cross entropy counts in the batch's mean loss."""
         labels = self._texts.labels.index_select(0, placed)
-        if self._weights is None:
-            return labels, torch.full(labels.shape, 1 / len(labels), device=labels.device)
+        if self._weights is None or several(labels):
+            return labels, torch.full((len(labels),), 1 / len(labels), device=labels.device)
         # The cross entropy of a row has its class's weight in it.
         return labels, (1 / self._weights.index_select(0, labels).sum()).expand(len(labels))
 
@@ -110,9 +112,15 @@ class EagerSteps:
         state = self._state
         with state.amp.autocast():
             logits = state.model(**self._texts.batch(placed, shape.length, shape.full)).logits
-        losses = F.cross_entropy(
-            logits.float(), labels, self._weights, reduction="none", label_smoothing=self._label_smoothing
+        losses = (binary_losses if several(labels) else _cross_entropies)(
+            logits.float(), labels, self._weights, self._label_smoothing
         )
         loss = (losses * shares).sum()
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+
+def _cross_entropies(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, smoothing: float
+) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=smoothing)

@@ -18,6 +18,7 @@ from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.loop.steps import Steps, make_steps
 from lorasweep.training.model.fitting import device_texts
+from lorasweep.training.model.heads import start_at_rates
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
@@ -87,6 +88,8 @@ def fine_tune(
         )
         if training_settings.class_weights:
             weights = torch.from_numpy(data.class_weights()).to(amp.device)
+    if state.step == 0 and data.multi_label:
+        start_at_rates(model, data.train.labels, weights)
     step = steps(state, train, hyperparameters, training_settings, weights)
     batches = batches or partial(
         epoch_batches, data.train.lengths, hyperparameters.batch_size, training_settings.seed

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.labels import several
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
 
@@ -80,7 +82,12 @@ def profile_step(
         labels = torch.from_numpy(texts.labels[rows]).to(amp.device)
         with amp.autocast():
             logits = model(**texts.batch(rows, amp.device)).logits
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        loss = (
+            binary_losses(logits.float(), labels, None).mean()
+            if several(labels)
+            else F.cross_entropy(logits.float(), labels)
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
         for parameter, gradient in gradients:
             parameter.grad = None if gradient is None else gradient.zero_()
 
