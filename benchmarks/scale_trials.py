@@ -22,7 +22,7 @@ from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import trainable_parameters
-from lorasweep.training.scores.noise import row_outcomes
+from lorasweep.training.scores.outcomes import row_outcomes
 from lorasweep.training.settings import DataSettings, Hyperparameters
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ChoiceSettings, ResourceSettings, SearchSettings, SweepConfig

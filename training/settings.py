@@ -7,16 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.amp_types import Precision as Precision
+from lorasweep.training.metrics import METRICS
+from lorasweep.training.metrics import Metric as Metric
+from lorasweep.training.metrics import higher_is_better as higher_is_better
 
 Method = Literal["lora", "rslora", "dora", "full"]
-Metric = Literal["accuracy", "macro_f1", "loss"]
-
-
-def higher_is_better(metric: Metric) -> bool:
-    """Whether a larger value of the metric is the better one."""
-    return metric != "loss"
-
-
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
@@ -193,7 +188,9 @@ class TrainingSettings(Settings):
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
     )
     class_weights: bool = Field(False, description="Weight the loss by inverse class frequency.")
-    metric: Metric = Field("accuracy", description="Validation score that trials are ranked by.")
+    metric: Metric = Field(
+        "accuracy", description=f"Validation score that trials are ranked by: {', '.join(METRICS)}."
+    )
     seed: int = Field(0, ge=0, description="Seed of splits, data order, new layers and dropout.")
 
     @property

@@ -50,7 +50,7 @@ def test_a_help_line_says_what_the_option_does(option: Any) -> None:
 
 
 def test_help_shows_choices_and_defaults() -> None:
-    assert help_line(OPTIONS["metric"]).endswith("One of accuracy, macro_f1, loss. [accuracy]")
+    assert help_line(OPTIONS["metric"]).endswith("f1:LABEL, auroc, average_precision, brier. [accuracy]")
     assert help_line(OPTIONS["trials"]).endswith("[20]")
     assert help_line(OPTIONS["asha"]).endswith("[on]")
 

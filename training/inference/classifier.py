@@ -28,7 +28,8 @@ from lorasweep.training.model.base_model import LoadedBase, load_base, load_toke
 from lorasweep.training.model.classifier import set_adapter_weights
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.scores.scores import log_softmax, predict_logits
+from lorasweep.training.scores.outcomes import log_softmax
+from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Precision
 
 

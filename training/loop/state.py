@@ -18,7 +18,7 @@ from lorasweep.training.errors import ModelError, first_line
 from lorasweep.training.loop.flat import FlatParameters
 from lorasweep.training.model.classifier import load_weights, save_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.scores.scores import Scores
+from lorasweep.training.scores.scorer import Scores
 from lorasweep.training.settings import Hyperparameters
 
 STATE_FILE = "trial.json"

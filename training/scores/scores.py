@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,20 +15,8 @@ from lorasweep.training.devices import empty_cache, is_out_of_memory
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import Metric
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one split. Accuracy and macro-F1 are in [0, 1]; the loss is the mean cross entropy in nats."""
-
-    accuracy: float
-    macro_f1: float
-    loss: float
-
-    def by(self, metric: Metric) -> float:
-        """The score of this name."""
-        return float(asdict(self)[metric])
+from lorasweep.training.scores.outcomes import log_softmax
+from lorasweep.training.scores.scorer import Scorer, Scores
 
 
 @torch.inference_mode()
@@ -92,69 +80,36 @@ def _predict_batches(
     return order, parts
 
 
-def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Accuracy, macro-F1 over the classes that occur in `labels` or are predicted, and cross entropy.
+def score(logits: np.ndarray, labels: np.ndarray, scorer: Scorer | None = None) -> Scores:
+    """The scores of predictions.
 
     Args:
         logits: float, shape (rows, classes).
         labels: int, shape (rows,).
+        scorer: names the metrics; accuracy, macro-F1 and loss if None.
     """
-    predicted = logits.argmax(axis=1)
-    return Scores(
-        accuracy=float((predicted == labels).mean()),
-        macro_f1=macro_f1(labels, predicted),
-        loss=float(row_losses(logits, labels).mean()),
-    )
+    return (scorer or Scorer(())).score(logits, labels)
 
 
-def score_merged(logits: np.ndarray, labels: np.ndarray, merged: np.ndarray) -> Scores:
+def score_merged(
+    logits: np.ndarray, labels: np.ndarray, merged: np.ndarray, scorer: Scorer | None = None
+) -> Scores:
     """Scores of predictions of finer classes, each taken as its merged class.
 
-    For the loss, a merged class has the sum of its classes' probabilities.
+    For all that is made of probabilities, a merged class has the sum of its classes' probabilities.
 
     Args:
         logits: float, shape (rows, classes).
         labels: merged class of each row; int, shape (rows,).
         merged: merged class of each class; int, shape (classes,).
+        scorer: as of `score`.
     """
-    predicted = merged[logits.argmax(axis=1)]
-    inside = np.where(merged[None, :] == labels[:, None], log_softmax(logits), -np.inf)
-    return Scores(
-        accuracy=float((predicted == labels).mean()),
-        macro_f1=macro_f1(labels, predicted),
-        loss=float(-np.logaddexp.reduce(inside, axis=1).mean()),
+    shares = log_softmax(logits)
+    summed = np.stack(
+        [np.logaddexp.reduce(shares[:, merged == label], axis=1) for label in range(1 + merged.max())], axis=1
     )
-
-
-def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean F1 of the classes that occur in `labels` or are predicted.
-
-    Equal to scikit-learn's, which would add 50 MB to the process of every trial.
-
-    Args:
-        labels, predicted: int, shape (rows,).
-    """
-    classes = 1 + max(labels.max(), predicted.max())
-    hits = np.bincount(labels[labels == predicted], minlength=classes)
-    # F1 = 2 · hits / (true rows + predicted rows).
-    both = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    return float((2 * hits[both > 0] / both[both > 0]).mean())
-
-
-def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross entropy of each row, in nats; shape (rows,).
-
-    Args:
-        logits: float, shape (rows, classes).
-        labels: int, shape (rows,).
-    """
-    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    scorer = scorer or Scorer(())
+    return scorer.scores(scorer.outcomes(summed, labels, merged[logits.argmax(axis=1)]))
 
 
 @dataclass(frozen=True)
@@ -170,7 +125,7 @@ class ClassScores:
 
 def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[ClassScores]:
     """Precision, recall and F1 of each class, in the order of the label names."""
-    from sklearn.metrics import precision_recall_fscore_support  # not in a trial's process; see `macro_f1`
+    from sklearn.metrics import precision_recall_fscore_support  # not in a trial's process; see `metrics.py`
 
     columns = precision_recall_fscore_support(
         labels, logits.argmax(axis=1), labels=range(len(label_names)), zero_division=0
@@ -179,35 +134,3 @@ def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str
         ClassScores(name, float(p), float(r), float(f), int(n))
         for name, p, r, f, n in zip(label_names, *columns, strict=True)
     ]
-
-
-def bootstrap_intervals(
-    logits: np.ndarray, labels: np.ndarray, draws: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of a split's scores, for other rows of the same kind.
-
-    The percentile bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993): scores of as many rows,
-    drawn with replacement.
-
-    Args:
-        logits: float, shape (rows, classes).
-        labels: int, shape (rows,).
-
-    Returns:
-        (low, high) of `accuracy`, `macro_f1` and `loss`.
-    """
-    random = np.random.default_rng(seed)
-    rows = len(logits)
-    predicted = logits.argmax(axis=1)
-    losses = row_losses(logits, labels)
-    scores: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "loss": []}
-    for _ in range(draws):
-        drawn = random.integers(0, rows, rows)
-        true, answer = labels[drawn], predicted[drawn]
-        scores["accuracy"].append((true == answer).mean())
-        scores["macro_f1"].append(macro_f1(true, answer))
-        scores["loss"].append(losses[drawn].mean())
-    return {
-        name: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
-        for name, values in scores.items()
-    }

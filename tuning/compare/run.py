@@ -14,10 +14,12 @@ from lorasweep.training.data.load import load_dataset
 from lorasweep.training.devices import choose_device
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.training.loop.state import Evaluation
+from lorasweep.training.metrics import ALWAYS
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.scores.noise import bootstrap_intervals
+from lorasweep.training.scores.outcomes import all_outcomes
 from lorasweep.tuning.compare.process import RowTask, measure_apart
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder, RowPlan
 from lorasweep.tuning.record.folder import SweepFolder
@@ -141,7 +143,7 @@ def _run_row(
         plan=plan,
         test=score_test(logits, data.test.labels),
         merged=score_after_merging(dataset, logits) if plan.unmerged else None,
-        interval=bootstrap_intervals(logits, data.test.labels),
+        interval=bootstrap_intervals(all_outcomes(logits, data.test.labels), ALWAYS),
         train_rows=len(dataset.train),
         machine=here,
         started=started,

@@ -8,23 +8,27 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from lorasweep.training.scores.noise import Outcomes
+from lorasweep.training.scores.outcomes import Outcomes
 
 # Its name in checkpoints of older versions; now a checkpoint has the outcomes beside its logits.
 OUTCOMES_FILE = "outcomes.safetensors"
+# Parts that outcomes of older versions, or of another number of classes, do not have.
+MADE_OF = ("ranks", "margins")
 
 
 def outcome_bytes(outcomes: Outcomes, rung: int, logits: np.ndarray | None = None) -> bytes:
-    """The content of a file, 12 bytes a row.
+    """The content of a file, 16 bytes a row.
 
     Args:
         rung: of the evaluation.
         logits: of the first rows, kept beside them.
     """
     tensors = {"labels": outcomes.labels, "predicted": outcomes.predicted, "losses": outcomes.losses}
+    tensors |= {name: value for name in MADE_OF if (value := getattr(outcomes, name)) is not None}
     if logits is not None:
         tensors["logits"] = logits
-    return bytes(save(tensors, {"rung": str(rung), "of_rows": str(outcomes.of_rows)}))
+    about = {"rung": rung, "of_rows": outcomes.of_rows, "positive": outcomes.positive}
+    return bytes(save(tensors, {name: str(value) for name, value in about.items()}))
 
 
 def has_outcomes(content: bytes) -> bool:
@@ -32,10 +36,13 @@ def has_outcomes(content: bytes) -> bool:
     return "losses" in load(content)
 
 
-def read_outcomes(path: Path, rung: int | None) -> Outcomes | None:
+def read_outcomes(path: Path, rung: int | None, label_names: tuple[str, ...] = ()) -> Outcomes | None:
     """The outcomes at an evaluation; None where the file is missing, broken, or another evaluation's.
 
     Sweeps of older versions have no such files.
+
+    Args:
+        label_names: of the classes, for metrics that name one.
     """
     try:
         with safe_open(path, "numpy") as file:
@@ -43,8 +50,18 @@ def read_outcomes(path: Path, rung: int | None) -> Outcomes | None:
             if about.get("rung") != str(rung):
                 return None
             labels, predicted, losses = (file.get_tensor(name) for name in ("labels", "predicted", "losses"))
-        outcomes = Outcomes(labels, predicted, losses, int(about["of_rows"]))
+            more = {name: file.get_tensor(name) for name in MADE_OF if name in file.keys()}  # noqa: SIM118
+        outcomes = Outcomes(
+            labels,
+            predicted,
+            losses,
+            int(about["of_rows"]),
+            **more,
+            positive=int(about.get("positive", 1)),
+            label_names=label_names,
+        )
     except Exception:  # safetensors has its own errors for missing and broken files
         return None
-    whole = labels.shape == predicted.shape == losses.shape and 0 < len(labels) <= outcomes.of_rows
+    shapes = {values.shape for values in (labels, predicted, losses, *more.values())}
+    whole = len(shapes) == 1 and 0 < len(labels) <= outcomes.of_rows
     return outcomes if whole and np.isfinite(losses).all() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
+from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better
+from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.ran_on import RanOn
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class EvaluationRecord(Record):
         learning_rate: at the last step.
         train_loss: mean over the steps since the rung before, in nats.
         accuracy, macro_f1, loss: on the validation split; in [0, 1], [0, 1] and nats.
+        more: its other scores by metric; empty in older records.
         seconds: the trial's time so far, evaluations included.
         samples_per_second: training rows a second since the rung before.
         score: the best so far, by the sweep's metric.
@@ -67,6 +70,7 @@ class EvaluationRecord(Record):
     accuracy: float | None = None
     macro_f1: float | None = None
     loss: float | None = None
+    more: dict[str, float] = {}
     seconds: float = 0.0
     samples_per_second: float | None = None
     score: float | None = None
@@ -93,8 +97,8 @@ class EvaluationRecord(Record):
         return self.score if self.objective is None else self.objective
 
     def by(self, metric: Metric) -> float | None:
-        """The validation score by one metric."""
-        value: float | None = getattr(self, metric)
+        """The validation score by one metric; None where it is not on record."""
+        value: float | None = getattr(self, metric) if metric in ALWAYS else self.more.get(metric)
         return value
 
 
@@ -183,13 +187,27 @@ class TrialRecord(Record):
 
 
 class TestScores(Record):
-    """Scores on the test split; accuracy and macro-F1 in [0, 1], loss in nats."""
+    """Scores on the test split.
+
+    Attributes:
+        accuracy, macro_f1, loss: in [0, 1], [0, 1] and nats.
+        more: further scores by metric; empty in older records, and without those that the rows do not define.
+    """
 
     __test__ = False  # pytest would collect it by its name
 
     accuracy: float
     macro_f1: float
     loss: float
+    more: dict[str, float] = {}
+
+    def by(self, metric: Metric) -> float:
+        """The score by one metric; NaN where it is not on record."""
+        return float(getattr(self, metric) if metric in ALWAYS else self.more.get(metric, math.nan))
+
+    def values(self) -> dict[str, float]:
+        """Every score on record by its metric."""
+        return {**{metric: self.by(metric) for metric in ALWAYS}, **self.more}
 
 
 class Winner(Record):

@@ -15,7 +15,8 @@ from sklearn.metrics import confusion_matrix
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import DataError, SettingsError
-from lorasweep.training.scores.scores import ClassScores, log_softmax, score_classes
+from lorasweep.training.scores.outcomes import log_softmax
+from lorasweep.training.scores.scores import ClassScores, score_classes
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import winner_logits

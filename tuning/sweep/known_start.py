@@ -9,8 +9,9 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.scores.noise import paired_interval
-from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.metrics import ALWAYS
+from lorasweep.training.scores.noise import bootstrap_intervals, paired_interval
+from lorasweep.training.scores.outcomes import all_outcomes
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
@@ -65,7 +66,7 @@ class Comparison:
         self.store(START, logits)
         tested = {
             "test": score_test(logits, self.labels),
-            "interval": bootstrap_intervals(logits, self.labels),
+            "interval": bootstrap_intervals(all_outcomes(logits, self.labels), ALWAYS),
         }
         return _reference(trial, winner.model_copy(update=tested))
 
@@ -74,7 +75,9 @@ class Comparison:
         winner, other = _logits(self.folder.winner / TEST_FILE), self.stored(name)
         if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
             return None
-        difference, low, high = paired_interval(winner, other, self.labels, self.metric)
+        difference, low, high = paired_interval(
+            all_outcomes(winner, self.labels), all_outcomes(other, self.labels), self.metric
+        )
         return Gain(difference=difference, interval=(low, high))
 
     def gain_over(self, name: str, winner: Winner, other: Reference | StartReference) -> Gain:

@@ -14,7 +14,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.scores.scores import bootstrap_intervals
+from lorasweep.training.metrics import ALWAYS
+from lorasweep.training.scores.noise import bootstrap_intervals
+from lorasweep.training.scores.outcomes import all_outcomes
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.finalists import searched_trials
@@ -103,7 +105,7 @@ def choose_winner(
                 score=best.score or 0.0,
                 hyperparameters=best.hyperparameters,
                 test=score_test(logits, labels),
-                interval=bootstrap_intervals(logits, labels),
+                interval=bootstrap_intervals(all_outcomes(logits, labels), ALWAYS),
             )
 
     confirmed = confirm(plan, folder, data, trials, phase, missing)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.training.loop.state import Evaluation, TrainingState
-from lorasweep.training.scores.noise import Outcomes
+from lorasweep.training.scores.outcomes import Outcomes
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, has_outcomes, outcome_bytes

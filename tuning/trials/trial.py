@@ -33,7 +33,8 @@ from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
-from lorasweep.training.scores.noise import row_outcomes, standard_error
+from lorasweep.training.scores.noise import standard_error
+from lorasweep.training.scores.outcomes import row_outcomes
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
 from lorasweep.tuning.record.ran_on import this_process
 from lorasweep.tuning.record.reported import (

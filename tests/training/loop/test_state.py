@@ -33,7 +33,7 @@ from lorasweep.training.loop.state import (
 )
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.classifier import build_classifier, save_weights
-from lorasweep.training.scores.scores import Scores
+from lorasweep.training.scores.scorer import Scores
 from lorasweep.training.settings import Hyperparameters
 
 
@@ -207,7 +207,7 @@ def test_weight_decay_pulls_matrices_only(bert: LoadedBase, method: str) -> None
 
 
 def test_an_evaluation_as_plain_numbers() -> None:
-    scores = Scores(accuracy=0.5, macro_f1=0.4, loss=1.5)
+    scores = Scores(accuracy=0.5, macro_f1=0.4, loss=1.5, more={"mcc": 0.3})
     evaluation = Evaluation(2, 6, 1.0, 1e-3, 0.9, scores, 12.5, 300.0, np.zeros((4, len(LABELS)), np.float32))
     entries = evaluation.to_dict()
     assert json.loads(json.dumps(entries)) == {
@@ -221,6 +221,7 @@ def test_an_evaluation_as_plain_numbers() -> None:
         "accuracy": 0.5,
         "macro_f1": 0.4,
         "loss": 1.5,
+        "more": {"mcc": 0.3},
     }
 
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from lorasweep.training.scores.noise import (
-    MOST_ROWS,
-    Outcomes,
-    contributions,
-    paired_error,
-    paired_interval,
-    row_outcomes,
-    standard_error,
-)
-from lorasweep.training.scores.scores import macro_f1, score
-from lorasweep.training.settings import Metric
+from lorasweep.training.metrics import Metric
+from lorasweep.training.scores.noise import contributions, paired_error, paired_interval, standard_error
+from lorasweep.training.scores.outcomes import MOST_ROWS, Outcomes, all_outcomes, row_outcomes
+from lorasweep.training.scores.scores import score
 
 METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1", "loss")
 
@@ -47,7 +41,9 @@ def test_the_rows_contributions_make_the_score(metric: Metric) -> None:
 def test_a_class_that_nobody_predicts_or_has_does_not_count() -> None:
     labels = np.array([0, 0, 3, 3])
     outcomes = Outcomes(labels, np.array([0, 1, 3, 0]), np.ones(4, np.float32), 4)
-    assert contributions(outcomes, "macro_f1").mean() == pytest.approx(macro_f1(labels, outcomes.predicted))
+    assert contributions(outcomes, "macro_f1").mean() == pytest.approx(
+        f1_score(labels, outcomes.predicted, average="macro")
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -105,11 +101,12 @@ def test_the_interval_of_a_difference(metric: Metric) -> None:
     """Around it; nothing for the same predictions; as wide as its error says; the same every time."""
     logits, labels = drawn(500)
     other = changed(logits, 0.8)
-    difference, low, high = paired_interval(logits, other, labels, metric)
+    mine, theirs = all_outcomes(logits, labels), all_outcomes(other, labels)
+    difference, low, high = paired_interval(mine, theirs, metric)
     expected = score(logits, labels).by(metric) - score(other, labels).by(metric)
     assert difference == pytest.approx(expected)
     assert low < difference < high
-    assert paired_interval(logits, logits, labels, metric) == (0, 0, 0)
-    assert paired_interval(logits, other, labels, metric) == (difference, low, high)
+    assert paired_interval(mine, mine, metric) == (0, 0, 0)
+    assert paired_interval(mine, theirs, metric) == (difference, low, high)
     error = paired_error(row_outcomes(logits, labels), row_outcomes(other, labels), metric)
     assert (high - low) / 3.92 == pytest.approx(error, rel=0.15)

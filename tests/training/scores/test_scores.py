@@ -11,18 +11,14 @@ from tiny_trials import CPU, FP32, allow_meta, copies, hyperparameters, loaded, 
 from torch.nn import functional as F
 
 from lorasweep.training.errors import TrainingError
+from lorasweep.training.metrics import ALWAYS
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.scores.scores import (
-    Scores,
-    bootstrap_intervals,
-    log_softmax,
-    predict_logits,
-    score,
-    score_classes,
-    score_merged,
-)
+from lorasweep.training.scores.noise import bootstrap_intervals
+from lorasweep.training.scores.outcomes import all_outcomes, log_softmax
+from lorasweep.training.scores.scorer import Scores
+from lorasweep.training.scores.scores import predict_logits, score, score_classes, score_merged
 from lorasweep.training.settings import higher_is_better
 
 RANDOM = np.random.default_rng(0)
@@ -221,19 +217,19 @@ def test_bootstrap_intervals_cover_the_score_as_theory_says() -> None:
     right = random.random(2000) < 0.7
     answers = np.where(right, labels, (labels + 1) % 4)
     logits = np.eye(4)[answers] * 3.0
-    found = bootstrap_intervals(logits, labels)
+    found = bootstrap_intervals(all_outcomes(logits, labels), ALWAYS)
     scores = score(logits, labels)
     low, high = found["accuracy"]
     assert low < scores.accuracy < high
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.7 * 0.3 / 2000), rel=0.1)
     assert found["macro_f1"][0] < scores.macro_f1 < found["macro_f1"][1]
     assert found["loss"][0] < scores.loss < found["loss"][1]
-    assert found == bootstrap_intervals(logits, labels)
-    few = bootstrap_intervals(logits[:200], labels[:200])["accuracy"]
+    assert found == bootstrap_intervals(all_outcomes(logits, labels), ALWAYS)
+    few = bootstrap_intervals(all_outcomes(logits[:200], labels[:200]), ALWAYS)["accuracy"]
     assert few[1] - few[0] > 2 * (high - low)
 
 
 def test_a_bootstrap_of_nothing_but_right_answers() -> None:
-    found = bootstrap_intervals(np.eye(3) * 9, np.arange(3), draws=50)
+    found = bootstrap_intervals(all_outcomes(np.eye(3) * 9, np.arange(3)), ALWAYS, draws=50)
     assert found["accuracy"] == (1.0, 1.0)
     assert found["macro_f1"] == (1.0, 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lorasweep.training.scores.noise import row_outcomes
+from lorasweep.training.scores.outcomes import row_outcomes
 from lorasweep.tuning.record.outcomes import outcome_bytes, read_outcomes
 
 OUTCOMES = row_outcomes(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.5]]), np.array([0, 1, 1]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorasweep.training.scores.noise import Outcomes, row_outcomes
+from lorasweep.training.scores.outcomes import Outcomes, row_outcomes
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import outcome_bytes
 from lorasweep.tuning.record.results import TrialRecord

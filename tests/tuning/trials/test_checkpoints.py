@@ -16,7 +16,7 @@ from tiny_trials import hyperparameters, loaded, start
 
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import NOT_FINITE
-from lorasweep.training.scores.noise import Outcomes
+from lorasweep.training.scores.outcomes import Outcomes
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes, read_outcomes

@@ -27,7 +27,8 @@ from lorasweep.training.scores.calibration import (
     confidence_bins,
     expected_calibration_error,
 )
-from lorasweep.training.scores.scores import ClassScores, Scores, score, score_classes
+from lorasweep.training.scores.scorer import Scores
+from lorasweep.training.scores.scores import ClassScores, score, score_classes
 
 log = logging.getLogger("lorasweep")
 

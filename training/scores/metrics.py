@@ -1,0 +1,235 @@
+"""The metrics' functions, in NumPy: equal to scikit-learn's, which would add 50 MB to the process of every trial.
+
+There are three kinds: means of what each row adds, functions of counts by class, and functions of counts by score. Each
+takes weights of the rows, so one definition gives the score, its bootstrap, and the influence of every row on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from lorasweep.training.metrics import label_of, most_of
+from lorasweep.training.scores.outcomes import Outcomes
+
+# A function of the classes' hits, true rows and predicted rows, each of shape (classes,).
+OfCounts = Callable[[np.ndarray, np.ndarray, np.ndarray], complex]
+# A function of the positive and the other rows at each distinct score, from the highest to the lowest; and its
+# derivatives by both.
+OfOrder = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, np.ndarray]]
+# Far below rounding, as in a complex step nothing is subtracted.
+STEP = 1e-30
+
+
+class Measure(Protocol):
+    """A metric of the rows of one split."""
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """The score, with a weight for each row, shape (rows,); NaN where the rows do not define it."""
+        ...
+
+    def contributions(self) -> np.ndarray:
+        """What each row adds to the score: float64, shape (rows,), with the score as its mean.
+
+        Where a score is no mean of rows, a row has the score and its influence on it (the infinitesimal jackknife;
+        Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 21). For AUROC the errors made from it are
+        those of DeLong, DeLong & Clarke-Pearson (1988).
+        """
+        ...
+
+
+def measure(outcomes: Outcomes, metric: str) -> Measure:
+    """Any metric of outcomes. Raises `ValueError` where they lack what it is made from, as older records do."""
+    if (values := _row_values(outcomes, metric)) is not None:
+        return RowMean(values)
+    if metric in ORDERED:
+        return OrderMeasure(*_ordered(outcomes, metric), ORDERED[metric])
+    label = label_of(metric)
+    function = COUNTED[metric] if label is None else partial(_class_f1, outcomes.label_names.index(label))
+    return CountMeasure(outcomes, function)
+
+
+def _row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:
+    """What each row adds, float64; None for a metric that is no mean of rows."""
+    if metric == "loss":
+        return np.asarray(outcomes.losses, dtype=np.float64)
+    if metric == "accuracy":
+        return np.asarray(outcomes.labels == outcomes.predicted, dtype=np.float64)
+    if (most := most_of(metric)) is not None:
+        if outcomes.ranks is None:
+            raise ValueError("these outcomes have no ranks")
+        return np.asarray(outcomes.ranks < most, dtype=np.float64)
+    if metric == "brier":
+        positive, margins = _ordered(outcomes, metric)
+        # The logistic function, which tanh keeps from overflowing.
+        return np.asarray(((1 + np.tanh(margins / 2)) / 2 - positive) ** 2)
+    return None
+
+
+def _ordered(outcomes: Outcomes, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row is positive, and its score; both of shape (rows,)."""
+    if outcomes.margins is None:
+        raise ValueError(f"{metric} is for two classes, and these outcomes have no margins")
+    return outcomes.labels == outcomes.positive, outcomes.margins.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RowMean:
+    """A mean of values of the rows, shape (rows,)."""
+
+    values: np.ndarray
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """See `Measure`."""
+        if weights is None:
+            return float(self.values.mean())
+        return float(weights @ self.values / weights.sum())
+
+    def contributions(self) -> np.ndarray:
+        """See `Measure`."""
+        return self.values
+
+
+@dataclass(frozen=True)
+class CountMeasure:
+    """A function of the classes' counts."""
+
+    outcomes: Outcomes
+    function: OfCounts
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """See `Measure`."""
+        return float(np.real(self.function(*self._counts(weights))))
+
+    def contributions(self) -> np.ndarray:
+        """See `Measure`."""
+        labels, predicted = self.outcomes.labels, self.outcomes.predicted
+        hits, true, guessed = self._gradient() * len(labels)
+        influence = true[labels] + guessed[predicted] + np.where(labels == predicted, hits[labels], 0.0)
+        return np.asarray(self.value() + influence)
+
+    def _counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        labels, predicted = self.outcomes.labels, self.outcomes.predicted
+        classes = max(1 + int(max(labels.max(), predicted.max())), len(self.outcomes.label_names))
+        right = labels == predicted
+        hits = np.bincount(labels[right], None if weights is None else weights[right], classes)
+        counts = (np.bincount(values, weights, classes) for values in (labels, predicted))
+        return (hits.astype(np.float64), *(values.astype(np.float64) for values in counts))  # type: ignore[return-value]
+
+    def _gradient(self) -> np.ndarray:
+        """Derivatives by each count, shape (3, classes), exact: by complex steps (Squire & Trapp, 1998)."""
+        at = np.array(self._counts(), dtype=np.complex128)
+        result = np.zeros(at.shape)
+        for place in np.ndindex(at.shape):
+            moved = at.copy()
+            moved[place] += 1j * STEP
+            result[place] = np.imag(self.function(*moved)) / STEP
+        return result
+
+
+def _f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> np.ndarray:
+    """F1 = 2 · hits / (true rows + predicted rows) of each class; 0 for one without either."""
+    both = true + guessed
+    return np.asarray(2 * hits / np.where(np.real(both) > 0, both, 1))
+
+
+def _class_f1(index: int, hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    return complex(_f1(hits, true, guessed)[index])
+
+
+def _macro_f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    """Over the classes that have rows or are predicted."""
+    return complex(_f1(hits, true, guessed)[np.real(true + guessed) > 0].mean())
+
+
+def _weighted_f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    return complex((_f1(hits, true, guessed) * true).sum() / true.sum())
+
+
+def _balanced_accuracy(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    """Over the classes that have rows."""
+    present = np.real(true) > 0
+    return complex((hits[present] / true[present]).mean())
+
+
+def _mcc(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    """Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient" (2004)."""
+    rows = true.sum()
+    spread = (rows**2 - (true**2).sum()) * (rows**2 - (guessed**2).sum())
+    if np.real(spread) <= 0:
+        return 0j
+    return complex((rows * hits.sum() - (true * guessed).sum()) / np.sqrt(spread))
+
+
+COUNTED: dict[str, OfCounts] = {
+    "macro_f1": _macro_f1,
+    "balanced_accuracy": _balanced_accuracy,
+    "weighted_f1": _weighted_f1,
+    "mcc": _mcc,
+}
+
+
+class OrderMeasure:
+    """A function of how positive and other rows are ordered by their scores.
+
+    Args:
+        positive: bool, shape (rows,).
+        scores: float, shape (rows,); equal ones are one threshold.
+        function: of the rows at each threshold.
+    """
+
+    def __init__(self, positive: np.ndarray, scores: np.ndarray, function: OfOrder) -> None:
+        self._positive = positive
+        self._function = function
+        # Sorted once: a bootstrap counts anew for each draw, and sorts no more.
+        distinct, self._place = np.unique(-scores, return_inverse=True)
+        self._thresholds = len(distinct)
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """See `Measure`."""
+        return self._function(*self._counts(weights))[0]
+
+    def contributions(self) -> np.ndarray:
+        """See `Measure`."""
+        value, high, low = self._function(*self._counts(None))
+        influence = np.where(self._positive, high[self._place], low[self._place])
+        return np.asarray(value + influence * len(self._place))
+
+    def _counts(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        weights = np.ones(len(self._place)) if weights is None else weights
+        high, low = (
+            np.bincount(self._place, weights * kind, self._thresholds)
+            for kind in (self._positive, ~self._positive)
+        )
+        return high, low
+
+
+def _auroc(high: np.ndarray, low: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Area under the ROC curve: the probability that a positive row has the higher score, a tie counting half."""
+    positive, others = high.sum(), low.sum()
+    if not positive or not others:
+        return float("nan"), np.zeros_like(high), np.zeros_like(low)
+    beaten = 1 - (np.cumsum(low) - low / 2) / others
+    beating = (np.cumsum(high) - high / 2) / positive
+    area = float(high @ beaten / positive)
+    return area, (beaten - area) / positive, (beating - area) / others
+
+
+def _average_precision(high: np.ndarray, low: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Mean precision at the distinct scores as thresholds, each weighted by the recall that it adds."""
+    positive, counted = high.sum(), np.cumsum(high + low)
+    if not positive:
+        return float("nan"), np.zeros_like(high), np.zeros_like(low)
+    counted = np.maximum(counted, 1e-300)  # no row of a draw is as high
+    precision = np.cumsum(high) / counted
+    value = float(high @ precision / positive)
+    # One more row changes the precision at its own threshold and at all lower ones.
+    gained, lost = (np.cumsum(part[::-1])[::-1] for part in (high / counted, high * precision / counted))
+    return value, (precision - value + gained - lost) / positive, -lost / positive
+
+
+ORDERED: dict[str, OfOrder] = {"auroc": _auroc, "average_precision": _average_precision}
