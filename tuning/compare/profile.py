@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.data.labels import several
-from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.loop.label_losses import binary_losses
+from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
 
