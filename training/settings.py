@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.amp_types import Precision as Precision
 from lorasweep.training.metrics import METRICS
 from lorasweep.training.metrics import Metric as Metric
 from lorasweep.training.metrics import higher_is_better as higher_is_better
+from lorasweep.training.patterns import checked_alphas, checked_ranks
 
 Method = Literal["lora", "rslora", "dora", "full"]
+Init = Literal["default", "pissa", "olora"]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
@@ -135,8 +137,37 @@ class Hyperparameters(Settings):
         description="Adapt all layers, the upper-half, every-other one, or a range such as 6-11, counted from 0.",
         json_schema_extra={"adapter_only": True},
     )
+    rank_pattern: Annotated[str, AfterValidator(checked_ranks)] | None = Field(
+        None,
+        description="Other ranks for some modules, by the ends of their names: `query=16,value=8`.",
+        json_schema_extra={"short": "ranks", "adapter_only": True},
+    )
+    alpha_pattern: Annotated[str, AfterValidator(checked_alphas)] | None = Field(
+        None,
+        description="Other alphas for some modules, by the ends of their names: `query=32,value=16`.",
+        json_schema_extra={"short": "alphas", "adapter_only": True},
+    )
+    init: Init = Field(
+        "default",
+        description="Start of the matrices: no update, or the base weight's largest part by SVD or QR.",
+        json_schema_extra={"adapter_only": True},
+    )
     learning_rate: float = Field(
         1e-3, gt=0, le=1, description="Peak learning rate of AdamW.", json_schema_extra={"short": "rate"}
+    )
+    lora_plus_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Learning rate of the matrices B over that of A (LoRA+).",
+        json_schema_extra={"short": "B/A", "adapter_only": True},
+    )
+    head_rate_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Learning rate of the head, and of what else is trained whole, over the adapter's.",
+        json_schema_extra={"short": "head", "adapter_only": True},
     )
     dropout: float = Field(
         0.0,
@@ -163,9 +194,30 @@ class Hyperparameters(Settings):
     warmup: float = Field(
         0.06, ge=0, le=1, description="Share of all steps in which the learning rate rises from 0."
     )
+    schedule: Literal["linear", "cosine"] = Field(
+        "linear", description="How the learning rate falls to 0 after the warm-up."
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Clip gradients to this global norm.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread evenly over all labels."
+    )
+    loss: Literal["cross_entropy", "focal"] = Field(
+        "cross_entropy", description="What is trained on; focal counts rows less that are right already."
+    )
+    focal_gamma: float = Field(
+        2.0,
+        ge=0,
+        le=10,
+        description="Exponent of the focal loss: the higher, the less rows count that are right.",
+        json_schema_extra={"short": "gamma", "goes_with": {"loss": "focal"}},
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="Draw each row once an epoch, or each class equally often."
+    )
+    class_weights: Literal["none", "inverse"] = Field(
+        "none",
+        description="Weight the loss by inverse class frequency, or not.",
+        json_schema_extra={"short": "weights"},
     )
 
 
@@ -188,6 +240,9 @@ class TrainingSettings(Settings):
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
     )
     class_weights: bool = Field(False, description="Weight the loss by inverse class frequency.")
+    early_end: int | None = Field(
+        None, ge=1, description="End a trial whose validation loss has not fallen for this many evaluations."
+    )
     metric: Metric = Field(
         "accuracy", description=f"Validation score that trials are ranked by: {', '.join(METRICS)}."
     )

@@ -6,13 +6,11 @@ import math
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from lorasweep.training import devices
 from lorasweep.training.data.device_texts import BatchShape, DeviceTexts
-from lorasweep.training.data.labels import several
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.loop.label_losses import binary_losses
+from lorasweep.training.loop.losses import RowLosses
 from lorasweep.training.loop.out_of_memory import ADVICE, no_memory_for
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
@@ -39,8 +37,8 @@ class EagerSteps:
             state: model and optimiser, updated in place; its gradients are zero between steps.
             weights: of the classes; float32, shape (classes,), on the device.
         """
-        self._state, self._texts, self._weights = state, texts, weights
-        self._label_smoothing = hyperparameters.label_smoothing
+        self._state, self._texts = state, texts
+        self._losses = RowLosses.of(hyperparameters, weights)
         self._max_norm = hyperparameters.max_grad_norm
         self._micro_batch_size = training_settings.micro_batch_size
 
@@ -98,29 +96,17 @@ class EagerSteps:
         return loss
 
     def _targets(self, placed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels of rows on the device, and what each row's cross entropy counts in the batch's mean loss."""
+        """Labels of rows on the device, and what each row's loss counts in the batch's mean loss."""
         labels = self._texts.labels.index_select(0, placed)
-        if self._weights is None or several(labels):
-            return labels, torch.full((len(labels),), 1 / len(labels), device=labels.device)
-        # The cross entropy of a row has its class's weight in it.
-        return labels, (1 / self._weights.index_select(0, labels).sum()).expand(len(labels))
+        return labels, self._losses.shares(labels)
 
     def _backward(
         self, placed: torch.Tensor, shape: BatchShape, labels: torch.Tensor, shares: torch.Tensor
     ) -> torch.Tensor:
-        """Add the gradients of Σ share · cross entropy over some rows, and return that loss."""
+        """Add the gradients of Σ share · loss over some rows, and return that sum."""
         state = self._state
         with state.amp.autocast():
             logits = state.model(**self._texts.batch(placed, shape.length, shape.full)).logits
-        losses = (binary_losses if several(labels) else _cross_entropies)(
-            logits.float(), labels, self._weights, self._label_smoothing
-        )
-        loss = (losses * shares).sum()
+        loss = (self._losses(logits.float(), labels) * shares).sum()
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-
-
-def _cross_entropies(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, smoothing: float
-) -> torch.Tensor:
-    return F.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=smoothing)

@@ -14,6 +14,7 @@ import torch
 from lorasweep.training.data.batches import epoch_batches
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import TrainingError
+from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.loop.steps import Steps, make_steps
@@ -36,6 +37,7 @@ class Schedule:
     steps: int
     rung_steps: tuple[int, ...]
     warmup_steps: int
+    cosine: bool = False
 
     @classmethod
     def of(cls, rows: int, hyperparameters: Hyperparameters, training_settings: TrainingSettings) -> Schedule:
@@ -43,16 +45,18 @@ class Schedule:
         per_epoch = math.ceil(rows / hyperparameters.batch_size)
         steps, rungs = per_epoch * training_settings.epochs, training_settings.rungs
         rung_steps = tuple(max(1, round(steps * rung / rungs)) for rung in range(1, rungs + 1))
-        return cls(per_epoch, steps, rung_steps, math.ceil(steps * hyperparameters.warmup))
+        warmup_steps = math.ceil(steps * hyperparameters.warmup)
+        return cls(per_epoch, steps, rung_steps, warmup_steps, hyperparameters.schedule == "cosine")
 
     def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, then linear decay to zero.
+        """Share of the peak learning rate at a step: linear warm-up, then decay to zero, linear or as half a cosine.
 
         The decay covers the full budget, even if a scheduler stops the trial early.
         """
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        return (self.steps - step) / max(1, self.steps - self.warmup_steps)
+        left = (self.steps - step) / max(1, self.steps - self.warmup_steps)
+        return (1 - math.cos(math.pi * left)) / 2 if self.cosine else left
 
 
 def fine_tune(
@@ -65,7 +69,7 @@ def fine_tune(
     steps: Callable[..., Steps] = make_steps,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Evaluation]:
-    """Train from where `state` is to the end of the budget; yield at each rung.
+    """Train from where `state` is to the end of the budget, or to its early end; yield at each rung.
 
     `state` may be saved while the generator is suspended. Training that continues from a loaded state gives the
     same numbers as one that never stopped.
@@ -86,18 +90,24 @@ def fine_tune(
         train, validation = (
             device_texts(model, texts, amp.device) for texts in (data.train, data.validation)
         )
-        if training_settings.class_weights:
+        if training_settings.class_weights or hyperparameters.class_weights == "inverse":
             weights = torch.from_numpy(data.class_weights()).to(amp.device)
-    if state.step == 0 and data.multi_label:
-        start_at_rates(model, data.train.labels, weights)
     step = steps(state, train, hyperparameters, training_settings, weights)
     batches = batches or partial(
-        epoch_batches, data.train.lengths, hyperparameters.batch_size, training_settings.seed
+        epoch_batches,
+        data.train.lengths,
+        hyperparameters.batch_size,
+        training_settings.seed,
+        labels=data.train.labels if hyperparameters.sampling == "balanced" else None,
     )
+    if state.step == 0 and data.multi_label:
+        start_at_rates(model, data.train.labels[np.concatenate(batches(0))], weights)
     check_steps = LOSS_CHECK_STEPS if amp.device.type == "cuda" else 1
     started, seconds_before = clock(), state.seconds
     rate = hyperparameters.learning_rate * schedule.rate_factor(max(0, state.step - 1))
     for rung in range(state.rung, training_settings.rungs):
+        if ends_early(state.losses, training_settings.early_end):
+            return
         rung_started, rung_first_step, rows_seen = clock(), state.step, 0
         losses = torch.zeros((), device=amp.device)
         while state.step < schedule.rung_steps[rung]:
@@ -118,6 +128,7 @@ def fine_tune(
         scores = score(logits, data.validation.labels)
         _check_finite(state.train_loss + scores.loss, state.step, rate, amp.name)
         state.rung = rung + 1
+        state.losses = (*state.losses, scores.loss)
         state.seconds = seconds_before + clock() - started
         yield Evaluation(
             rung=state.rung,

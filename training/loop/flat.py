@@ -6,8 +6,8 @@ in all instead of a few for each tensor, which on a GPU is much of the cost of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -20,10 +20,14 @@ ALIGNMENT = 64
 # Elements whose squares are summed at once. On a CPU torch sums millions of them in fp32, and is off by a percent.
 NORM_CHUNK = 1024
 MOMENTS = ("exp_avg", "exp_avg_sq")
+# In AdamW's groups: their share of the learning rate.
+RATIO = "rate_ratio"
 
 
 class FlatParameters:
     """Trained parameters as views of one buffer: first the matrices, which weight decay pulls, then the others.
+
+    Among these, parameters of one rate stand together, so AdamW takes a few kernels for each rate.
 
     The gaps between the tensors are 0 in every buffer, and stay so.
 
@@ -33,18 +37,29 @@ class FlatParameters:
         gradients: 1-d, in the same type; each parameter's `.grad` is a view of it.
         shadow: 1-d copy of the values in the AMP type, or None.
         moments: AdamW's, by name; 1-d, in the same type.
-        step_counts: AdamW's, of the matrices and of the others; fp32, shape ().
+        ratios: of each parameter's learning rate over the trial's.
+        step_counts: AdamW's, of each group; fp32, shape ().
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], shadow_type: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        shadow_type: torch.dtype | None = None,
+        ratios: Sequence[float] | None = None,
+    ) -> None:
         """Move the parameters into new buffers.
 
         Args:
             parameters: at least one; on one device and of one type.
             shadow_type: of the copy in the AMP type, if there are layers that read one.
+            ratios: of each parameter's learning rate over the trial's; 1 for all if None.
         """
+        given = tuple(parameters)
+        rated = zip(given, [1.0] * len(given) if ratios is None else ratios, strict=True)
         # The sort keeps the order otherwise, which checkpoints rely on.
-        self.parameters = tuple(sorted(parameters, key=lambda parameter: parameter.dim() < 2))
+        ordered = sorted(rated, key=lambda pair: (pair[0].dim() < 2, pair[1]))
+        self.parameters = tuple(parameter for parameter, _ in ordered)
+        self.ratios = tuple(ratio for _, ratio in ordered)
         self.matrices = sum(parameter.dim() >= 2 for parameter in self.parameters)
         sizes = [_round_up(parameter.numel(), ALIGNMENT) for parameter in self.parameters]
         self._starts = [0, *accumulate(sizes)]
@@ -57,7 +72,7 @@ class FlatParameters:
         self.shadow = None if shadow_type is None else torch.zeros_like(self.values, dtype=shadow_type)
         # Made before the first step, so that it shows at once if memory is too small for them.
         self.moments = {name: torch.zeros_like(self.values) for name in MOMENTS}
-        self.step_counts = [torch.zeros((), device=like.device) for _ in self._halves()]
+        self.step_counts = [torch.zeros((), device=like.device) for _ in self._groups()]
         shadows = [None] * len(sizes) if self.shadow is None else self.views(self.shadow)
         self._flat_views = [
             FlatView(gradient, shadow)
@@ -77,13 +92,19 @@ class FlatParameters:
         """AdamW over the buffer; as usual for transformers only matrices decay, not biases and norms."""
         groups: list[dict[str, Any]] = []
         states: dict[torch.Tensor, dict[str, torch.Tensor]] = {}
-        for (part, numbers), step in zip(self._halves(), self.step_counts, strict=True):
-            half = nn.Parameter(self.values[part])
-            half.grad = self.gradients[part]
+        for (part, numbers), step in zip(self._groups(), self.step_counts, strict=True):
+            of_group = nn.Parameter(self.values[part])
+            of_group.grad = self.gradients[part]
+            ratio = self.ratios[numbers.start]
             groups.append(
-                {"params": [half], "weight_decay": weight_decay if numbers.start < self.matrices else 0.0}
+                {
+                    "params": [of_group],
+                    "weight_decay": weight_decay if numbers.start < self.matrices else 0.0,
+                    "lr": rate * ratio,
+                    RATIO: ratio,
+                }
             )
-            states[half] = {"step": step} | {name: buffer[part] for name, buffer in self.moments.items()}
+            states[of_group] = {"step": step} | {name: buffer[part] for name, buffer in self.moments.items()}
         optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
         optimizer.state.update(states)
         return optimizer
@@ -91,7 +112,7 @@ class FlatParameters:
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
         """AdamW's step counts and moments of each parameter, as `adamw.NUMBER.NAME`; views of what AdamW uses."""
         tensors: dict[str, torch.Tensor] = {}
-        for (_, numbers), step in zip(self._halves(), self.step_counts, strict=True):
+        for (_, numbers), step in zip(self._groups(), self.step_counts, strict=True):
             tensors |= {f"adamw.{number}.step": step for number in numbers}
         for name, buffer in self.moments.items():
             tensors |= {f"adamw.{number}.{name}": view for number, view in enumerate(self.views(buffer))}
@@ -128,14 +149,16 @@ class FlatParameters:
         for parameter, view in zip(self.parameters, self._flat_views, strict=True):
             view.attach(parameter)
 
-    def _halves(self) -> list[tuple[slice, range]]:
-        """The matrices and the others: their part of a buffer, and the numbers of their parameters."""
-        border, count = self._starts[self.matrices], len(self.parameters)
-        halves = [
-            (slice(0, border), range(self.matrices)),
-            (slice(border, None), range(self.matrices, count)),
-        ]
-        return [half for half in halves if half[1]]
+    def _groups(self) -> list[tuple[slice, range]]:
+        """Parameters that AdamW treats alike: their part of a buffer, and their numbers."""
+        kinds = [(number < self.matrices, ratio) for number, ratio in enumerate(self.ratios)]
+        found: list[tuple[slice, range]] = []
+        for _, members in groupby(range(len(kinds)), key=lambda number: kinds[number]):
+            numbers = list(members)
+            end = numbers[-1] + 1
+            last = None if end == len(kinds) else self._starts[end]
+            found.append((slice(self._starts[numbers[0]], last), range(numbers[0], end)))
+        return found
 
 
 def _round_up(number: int, multiple: int) -> int:

@@ -15,7 +15,8 @@ from torch import nn
 
 from lorasweep.training import devices
 from lorasweep.training.errors import ModelError, first_line
-from lorasweep.training.loop.flat import FlatParameters
+from lorasweep.training.loop.flat import RATIO, FlatParameters
+from lorasweep.training.loop.rates import rate_ratios
 from lorasweep.training.model.classifier import load_weights, save_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scorer import Scores
@@ -73,6 +74,7 @@ class TrainingState:
         rung: evaluations done.
         seconds: the trial's time so far.
         train_loss: at the last rung.
+        losses: on the validation split, of each evaluation so far.
         micro_batch_size: rows that fit on the device, once memory has run out; None before that.
         notes: lines for the trial's record, each once.
     """
@@ -86,6 +88,7 @@ class TrainingState:
     rung: int = 0
     seconds: float = 0.0
     train_loss: float = 0.0
+    losses: tuple[float, ...] = ()
     micro_batch_size: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -94,7 +97,8 @@ class TrainingState:
         """The state of a new trial, with a fresh optimiser; the model's trained parameters become flat."""
         # Only the lean LoRA layers read a copy in the AMP type.
         shadow_type = amp.dtype if hyperparameters.method in ("lora", "rslora") else None
-        trained = FlatParameters((p for p in model.parameters() if p.requires_grad), shadow_type)
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trained = FlatParameters(parameters.values(), shadow_type, rate_ratios(parameters, hyperparameters))
         optimizer = trained.adamw(hyperparameters.learning_rate, hyperparameters.weight_decay)
         return cls(model, trained, optimizer, amp.grad_scaler(), amp)
 
@@ -103,12 +107,12 @@ class TrainingState:
 
         Args:
             max_norm: to which the gradient is clipped.
-            rate: the learning rate.
+            rate: the learning rate, which the ratios of some parameters multiply.
         """
         self.scaler.unscale_(self.optimizer)
         self.trained.clip_gradients(max_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[RATIO]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.trained.zero_gradients()
@@ -133,7 +137,7 @@ class TrainingState:
         }
         save_file(tensors, folder / OPTIMIZER_FILE)
         scalars = {name: getattr(self, name) for name in SCALARS}
-        scalars |= {"scaler": self.scaler.state_dict(), "notes": self.notes}
+        scalars |= {"scaler": self.scaler.state_dict(), "notes": self.notes, "losses": self.losses}
         (folder / STATE_FILE).write_text(json.dumps(scalars, indent=1))
 
     def load(self, folder: Path) -> None:
@@ -153,7 +157,9 @@ class TrainingState:
                 self.scaler.load_state_dict(scalars["scaler"])
             for name in SCALARS:
                 setattr(self, name, scalars[name])
-            for line in scalars.get("notes", ()):  # checkpoints of before have none
+            # Checkpoints of before have neither of these.
+            self.losses = tuple(scalars.get("losses", ()))
+            for line in scalars.get("notes", ()):
                 self.add_note(line)
             torch.set_rng_state(tensors["random.cpu"])
             devices.set_random_state(self.amp.device, tensors.get("random.cuda"))

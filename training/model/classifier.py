@@ -17,8 +17,16 @@ from lorasweep.training.model.faster.attention import speed_up_attention
 from lorasweep.training.model.faster.first_token import read_first_token_only
 from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
+from lorasweep.training.model.initial import begin_from_base, from_plain_form, plain_form
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.model.target_modules import is_conv1d, resolve_target_modules, target_pattern
+from lorasweep.training.model.target_modules import (
+    check_patterns,
+    fitting,
+    is_conv1d,
+    resolve_target_modules,
+    target_pattern,
+)
+from lorasweep.training.patterns import parse_pattern, rank_pattern
 from lorasweep.training.settings import Hyperparameters
 
 # Attributes in which some models keep a dropout rate outside an nn.Dropout module.
@@ -38,7 +46,8 @@ def build_classifier(
         amp: has the device of the classifier, which need not be that of `loaded`.
 
     Raises:
-        ModelError: the target modules match nothing in this model, or it has no head to train.
+        ModelError: the target modules or a pattern match nothing in this model, the rank is too high for PiSSA or
+            OLoRA, or it has no head to train.
     """
     torch.manual_seed(seed)
     full = hyperparameters.method == "full"
@@ -61,6 +70,7 @@ def build_classifier(
 
     model_type, target_modules = loaded.base.model_type, hyperparameters.target_modules
     targets = resolve_target_modules(loaded.model, model_type, target_modules, hyperparameters.layers)
+    check_patterns(loaded.model, hyperparameters)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=hyperparameters.rank,
@@ -68,6 +78,8 @@ def build_classifier(
         lora_dropout=hyperparameters.dropout,
         target_modules=target_pattern(model_type, target_modules, loaded.model, hyperparameters.layers),
         modules_to_save=list(loaded.missing),
+        rank_pattern=fitting(rank_pattern(hyperparameters.rank_pattern), targets),
+        alpha_pattern=fitting(parse_pattern(hyperparameters.alpha_pattern), targets),
         # PEFT's name for transposed weights.
         fan_in_fan_out=any(is_conv1d(loaded.model.get_submodule(name)) for name in targets),
         use_rslora=hyperparameters.method == "rslora",
@@ -79,6 +91,8 @@ def build_classifier(
     # DoRA takes norms of the frozen weights, in fp32.
     loaded.frozen.put_into(classifier, amp.device, None if hyperparameters.method == "dora" else amp.dtype)
     classifier.to(amp.device)  # the adapter, and buffers
+    if hyperparameters.init != "default":
+        begin_from_base(classifier, loaded.model, hyperparameters.init)
     if not any(p.requires_grad and "lora_" not in name for name, p in classifier.named_parameters()):
         raise ModelError(
             f"base model {loaded.base.name}: no classification head is trained beside the adapter; name another model"
@@ -100,8 +114,8 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     if isinstance(model, PeftModel):
         # PEFT's save_pretrained would ask the hub about the vocabulary and write an empty model card.
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+        weights, config = plain_form(model, weights, copy.copy(model.peft_config["default"]))
         _save(weights, folder / ADAPTER_WEIGHTS)
-        config = copy.copy(model.peft_config["default"])
         config.inference_mode = True
         config.save_pretrained(str(folder))
     else:
@@ -119,7 +133,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
     try:
         if isinstance(model, PeftModel):
-            set_adapter_weights(model, load_file(folder / ADAPTER_WEIGHTS))
+            set_adapter_weights(model, from_plain_form(model, load_file(folder / ADAPTER_WEIGHTS)))
         else:
             model.load_state_dict(load_file(folder / FULL_WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

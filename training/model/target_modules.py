@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from lorasweep.training.errors import ModelError, SettingsError
 from lorasweep.training.model.families import MODEL_FAMILIES
 from lorasweep.training.model.layers import ALL, chosen_layers, in_layers
+from lorasweep.training.patterns import parse_pattern
+from lorasweep.training.settings import Hyperparameters
 
 if TYPE_CHECKING:
     from torch import nn
+
+Number = TypeVar("Number", int, float)
 
 PRESETS = ("query-value", "attention", "feed-forward", "all-linear")
 
@@ -93,13 +98,8 @@ def resolve_target_modules(
             the encoder (the classification head is trained whole anyway).
         SettingsError: the model has no such layers.
     """
-    from torch import nn
-
-    def is_linear(module: nn.Module) -> bool:
-        return isinstance(module, nn.Linear) or is_conv1d(module)
-
     pattern = target_pattern(model_type, target_modules, model, layers)
-    linear = [name for name, module in model.named_modules() if is_linear(module)]
+    linear = [name for name, module in model.named_modules() if _is_linear(module)]
     matched = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not matched:
         among = "" if layers == ALL else f" in its layers {layers}"
@@ -109,7 +109,7 @@ def resolve_target_modules(
             "match the whole name, so begin it with .*"
         )
     for name, module in matched.items():
-        if not is_linear(module):
+        if not _is_linear(module):
             raise ModelError(
                 f"target_modules: {target_modules!r} also matches {name or 'the whole model'} "
                 f"({type(module).__name__}), and only linear layers can be adapted; narrow it to names "
@@ -125,6 +125,52 @@ def resolve_target_modules(
             f"encoder (pooler or classification head); narrow it to names that begin with {prefix}."
         )
     return list(matched)
+
+
+def check_patterns(model: nn.Module, hyperparameters: Hyperparameters) -> None:
+    """See that each key of the patterns for ranks and alphas is the end of a linear module's name.
+
+    It need not be one that is adapted: which these are may be searched, too.
+
+    Args:
+        model: a transformers model for sequence classification, without an adapter.
+
+    Raises:
+        ModelError: with the key, and names that there are.
+    """
+    written = {
+        "rank_pattern": hyperparameters.rank_pattern,
+        "alpha_pattern": hyperparameters.alpha_pattern,
+    }
+    linear = [name for name, module in model.named_modules() if _is_linear(module)]
+    for field, text in written.items():
+        for key in parse_pattern(text):
+            if not any(_fits_end(key, name) for name in linear):
+                raise ModelError(
+                    f"{field}: {key!r} is the end of no linear layer's name; they are {_examples(linear)}"
+                )
+
+
+def fitting(pattern: Mapping[str, Number], names: Iterable[str]) -> dict[str, Number]:
+    """The part of a pattern for ranks or alphas that PEFT will find a module for: it warns of the rest.
+
+    Args:
+        pattern: key → number.
+        names: of the adapted modules.
+    """
+    names = list(names)
+    return {key: number for key, number in pattern.items() if any(_fits_end(key, name) for name in names)}
+
+
+def _fits_end(key: str, name: str) -> bool:
+    """Whether PEFT gives a module what a pattern has under this key."""
+    return re.match(rf"(.*\.)?({key})$", name) is not None
+
+
+def _is_linear(module: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Linear) or is_conv1d(module)
 
 
 def _did_you_mean(target_modules: str) -> str:

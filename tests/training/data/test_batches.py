@@ -82,3 +82,45 @@ def test_a_row_longer_than_the_bound_stands_alone() -> None:
         [0, 2],
         [1],
     ]
+
+
+class TestBalanced:
+    labels = np.repeat([0, 1, 2, 4], [1900, 500, 100, 3])
+    lengths = np.random.default_rng(3).integers(4, 60, size=2503)
+
+    def drawn(self, seed: int = 0, epoch: int = 0) -> np.ndarray:
+        return np.concatenate(epoch_batches(self.lengths, 16, seed, epoch, self.labels))
+
+    def test_as_many_rows_equally_many_of_each_class(self) -> None:
+        rows = self.drawn()
+        counts = np.bincount(self.labels[rows], minlength=5)
+        assert counts.sum() == 2503
+        assert counts[3] == 0
+        assert set(counts[[0, 1, 2, 4]]) == {625, 626}
+
+    def test_no_row_comes_again_before_its_class_is_through(self) -> None:
+        times = np.bincount(self.drawn(), minlength=2503)
+        for label in (0, 1, 2, 4):
+            assert np.ptp(times[self.labels == label]) <= 1
+
+    def test_epochs_and_seeds_draw_others_and_the_same_ones_again(self) -> None:
+        draws = [self.drawn(seed, epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
+        assert len({tuple(sorted(rows)) for rows in draws}) == 4
+        assert self.drawn().tolist() == draws[0]
+        often = np.bincount(np.concatenate(draws), minlength=2503)[self.labels == 0]
+        assert often.max() <= 4  # of the large class other rows each time
+        assert (often > 0).mean() > 0.7
+
+    def test_batches_are_of_similar_length_and_mixed_classes(self) -> None:
+        labels = np.repeat([0, 1, 2, 3], [1900, 480, 100, 23])
+        batches = epoch_batches(self.lengths, 16, 0, 0, labels)
+        padded = sum(self.lengths[rows].max() * len(rows) for rows in batches)
+        assert padded < 1.12 * sum(self.lengths[rows].sum() for rows in batches)
+        assert np.mean([len(set(labels[rows])) for rows in batches]) > 3.5
+        # The 23 rows come 27 times each, and a row's copies not side by side.
+        assert np.mean([np.bincount(rows).max() for rows in batches]) < 3
+
+    def test_few_rows(self) -> None:
+        lengths = np.array([5, 6, 7])
+        rows = np.concatenate(epoch_batches(lengths, 2, 0, 0, np.array([1, 1, 1])))
+        assert sorted(rows) == [0, 1, 2]

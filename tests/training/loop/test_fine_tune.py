@@ -22,6 +22,7 @@ from tiny_trials import (
     trained,
 )
 from torch import nn
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from lorasweep.training.data.batches import epoch_batches
 from lorasweep.training.loop.fine_tune import Schedule, fine_tune
@@ -151,6 +152,24 @@ class TestPlan:
         assert max(factors) == 1
         assert min(factors[:-1]) > 0
 
+    @pytest.mark.parametrize("kind", ["linear", "cosine"])
+    @pytest.mark.parametrize("warmup", [0.0, 0.25])
+    def test_the_decay_is_that_of_transformers(self, kind: str, warmup: float) -> None:
+        """Whose warm-up begins with a step at rate 0."""
+        schedule = Schedule.of(400, hyperparameters(warmup=warmup, schedule=kind), settings())
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        make = get_cosine_schedule_with_warmup if kind == "cosine" else get_linear_schedule_with_warmup
+        scheduler = make(optimizer, schedule.warmup_steps, schedule.steps)
+        expected = []
+        for _ in range(schedule.steps + 1):
+            expected.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        found = [schedule.rate_factor(step) for step in range(schedule.steps + 1)]
+        begin = schedule.warmup_steps
+        assert found[begin:] == pytest.approx(expected[begin:])
+        assert found[: max(0, begin - 1)] == pytest.approx(expected[1:begin])
+
     def test_rates_that_the_optimiser_gets(self, bert: LoadedBase) -> None:
         chosen = hyperparameters(warmup=0.25, learning_rate=8e-4)
         state = start(bert, chosen)
@@ -202,6 +221,15 @@ class TestBatches:
         ]
         assert self.seen(bert, hyperparameters()) == expected
 
+    def test_balanced_ones_are_drawn_by_the_labels(self, bert: LoadedBase) -> None:
+        train = dataset().train
+        expected = [
+            train.batch(rows, CPU)["input_ids"].numpy().tobytes()
+            for epoch in (0, 1)
+            for rows in epoch_batches(train.lengths, 8, 0, epoch, train.labels)
+        ]
+        assert self.seen(bert, hyperparameters(sampling="balanced")) == expected
+
     def test_an_order_given_is_obeyed(self, bert: LoadedBase) -> None:
         asked: list[int] = []
 
@@ -230,7 +258,8 @@ def test_learns_what_the_texts_tell(bert: LoadedBase, method: str) -> None:
 
 def test_the_validation_loss_is_the_plain_cross_entropy(bert: LoadedBase) -> None:
     """Whatever trains: else a search that is judged by loss would prefer less smoothing, or other weights."""
-    data, chosen = dataset(), hyperparameters(label_smoothing=0.3)
+    data = dataset()
+    chosen = hyperparameters(label_smoothing=0.3, loss="focal", sampling="balanced")
     evaluations = list(fine_tune(start(bert, chosen), data, chosen, settings(class_weights=True)))
     for evaluation in evaluations:
         shifted = evaluation.logits.astype(np.float64)
