@@ -53,8 +53,8 @@ def balanced_rows(labels: np.ndarray, random: np.random.Generator) -> np.ndarray
     """As many rows as there are, in random order, equally many of each class.
 
     What cannot be shared equally goes to random classes. Within a class no row comes a second time before each came
-    once. A class without a row has no share. Of several labels a text each label is a class, and so are the texts without
-    any; a text comes for each of its labels.
+    once. A class without a row has no share. Of several labels a text each label is a class, and so are the texts
+    without any; a text comes for each of its labels.
 
     Args:
         labels: int64, shape (rows,); or uint8, shape (rows, labels).
