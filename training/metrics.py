@@ -14,10 +14,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 # What a data set asks for, by which metrics differ.
-Task = Literal["two classes", "more classes"]
+Task = Literal["two classes", "more classes", "several labels"]
 Unit = Literal["share", "nats", "number"]
-EVERY: tuple[Task, ...] = ("two classes", "more classes")
+EVERY: tuple[Task, ...] = ("two classes", "more classes", "several labels")
 TWO: tuple[Task, ...] = ("two classes",)
+SETS: tuple[Task, ...] = ("several labels",)
+ONE: tuple[Task, ...] = ("two classes", "more classes")
 # Names that hold a number or a label.
 TOP, F1_OF = "top_K", "f1:LABEL"
 _TOP = re.compile(r"top_([1-9]\d{0,3})")
@@ -44,12 +46,24 @@ class MetricEntry:
 
 
 METRICS: dict[str, MetricEntry] = {
-    "accuracy": MetricEntry("accuracy", "share of rows whose label is predicted"),
+    "accuracy": MetricEntry(
+        "accuracy",
+        "share of rows whose label is predicted; of several labels a text, all of them and no other",
+    ),
     "macro_f1": MetricEntry("macro-F1", "mean F1 of the classes, each counting the same"),
     "loss": MetricEntry("loss", "mean cross entropy in nats", higher=False, unit="nats"),
-    "balanced_accuracy": MetricEntry("balanced accuracy", "mean recall of the classes"),
+    "balanced_accuracy": MetricEntry("balanced accuracy", "mean recall of the classes", tasks=ONE),
     "weighted_f1": MetricEntry("weighted F1", "mean F1 of the classes, weighted by their rows"),
-    "mcc": MetricEntry("MCC", "Matthews correlation of labels and predictions, from -1 to 1", unit="number"),
+    "mcc": MetricEntry(
+        "MCC", "Matthews correlation of labels and predictions, from -1 to 1", unit="number", tasks=ONE
+    ),
+    "micro_f1": MetricEntry("micro-F1", "F1 over all texts and labels together", tasks=SETS),
+    "subset_accuracy": MetricEntry(
+        "subset accuracy", "share of texts of which exactly their labels are predicted", tasks=SETS
+    ),
+    "hamming_loss": MetricEntry(
+        "Hamming loss", "share of all texts and labels that are predicted wrongly", higher=False, tasks=SETS
+    ),
     TOP: MetricEntry(
         "top-K accuracy",
         "share of rows whose label is among the K most probable, such as `top_3`",
@@ -60,7 +74,10 @@ METRICS: dict[str, MetricEntry] = {
         "AUROC", "probability that a positive row gets a higher score than another one", tasks=TWO
     ),
     "average_precision": MetricEntry(
-        "average precision", "mean precision over the thresholds, weighted by the recall they add", tasks=TWO
+        "average precision",
+        "mean precision over the thresholds, weighted by the recall they add; of several labels "
+        "the mean over them",
+        tasks=TWO + SETS,
     ),
     "brier": MetricEntry(
         "Brier score",
@@ -125,8 +142,10 @@ def metric_words(metric: str) -> str:
     return entry_of(metric).words
 
 
-def task_of(classes: int) -> Task:
-    """The task of a data set with so many classes."""
+def task_of(classes: int, several: bool = False) -> Task:
+    """The task of a data set with so many classes; `several` says that a text may have more than one."""
+    if several:
+        return "several labels"
     return "two classes" if classes == 2 else "more classes"
 
 

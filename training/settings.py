@@ -21,6 +21,12 @@ Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
 
+# Older records have one name, or None.
+LabelColumns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: () if value is None else (value,) if isinstance(value, str) else value),
+]
+
 # The base model that a Python package carries, by its short name.
 MINILM = "minilm"
 
@@ -59,9 +65,13 @@ class DataSettings(Settings):
     text: Names = Field(
         (), description="Text column, or two to read as a pair; usual names are recognised if none is given."
     )
-    label: str | None = Field(
-        None,
-        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given.",
+    label: LabelColumns = Field(
+        (),
+        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given. "
+        "Several columns of 0 and 1 give a text several labels.",
+    )
+    label_separator: str | None = Field(
+        None, description="What separates the labels in a field, such as ';', where a text has several."
     )
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
     delimiter: str | None = Field(

@@ -44,7 +44,7 @@ def test_words() -> None:
         "a:b",
         None,
     )
-    assert [name for name, entry in METRICS.items() if not entry.higher] == ["loss", "brier"]
+    assert [name for name, entry in METRICS.items() if not entry.higher] == ["loss", "hamming_loss", "brier"]
     assert higher_is_better("f1:x")
     assert not higher_is_better("brier")
     assert entry_of("top_5").unit == "share"

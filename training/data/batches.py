@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from lorasweep.training.data.labels import several
+
 # Rows are shuffled, cut into pools of this many batches, and sorted by length only within a pool: large enough
 # for batches of nearly one length, small enough for a random order.
 POOL_BATCHES = 50
@@ -28,7 +30,7 @@ def epoch_batches(
     times the rows per second of random batches.
 
     Args:
-        labels: of the rows, to draw each class equally often; int64, shape (rows,). Each row is drawn once if None.
+        labels: of the rows, to draw each class equally often; as of `balanced_rows`. Each row is drawn once if None.
 
     Returns:
         ceil(rows / batch_size) arrays of row numbers; a shorter one may come anywhere.
@@ -51,15 +53,20 @@ def balanced_rows(labels: np.ndarray, random: np.random.Generator) -> np.ndarray
     """As many rows as there are, in random order, equally many of each class.
 
     What cannot be shared equally goes to random classes. Within a class no row comes a second time before each came
-    once. A class without a row has no share.
+    once. A class without a row has no share. Of several labels a text each label is a class, and so are the texts
+    without any; a text comes for each of its labels.
 
     Args:
-        labels: int64, shape (rows,).
+        labels: int64, shape (rows,); or uint8, shape (rows, labels).
 
     Returns:
         Row numbers; int64, shape (rows,).
     """
-    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    if several(labels):
+        kinds = [*labels.T.astype(bool), ~labels.any(axis=1)]
+        classes = [np.flatnonzero(kind) for kind in kinds if kind.any()]
+    else:
+        classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     shares = np.full(len(classes), len(labels) // len(classes))
     shares[random.permutation(len(classes))[: len(labels) % len(classes)]] += 1
     drawn = []

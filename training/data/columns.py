@@ -53,6 +53,15 @@ def find_label(table: Table, label: str | None, taken: Sequence[str] = ()) -> st
     return _find(table, label, "label", LABEL_COLUMNS, taken)
 
 
+def find_labels(table: Table, label: tuple[str, ...], taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """The label columns, as `find_label` finds one; raises `SettingsError` for a name given twice."""
+    if len(set(label)) < len(label):
+        raise SettingsError(f"--label {shown(label)}: name each column once")
+    if len(label) > 1:
+        return tuple(_present(table, name, "--label") for name in label)
+    return (find_label(table, label[0] if label else None, taken),)
+
+
 def find_date(table: Table, date: str | None, taken: Sequence[str] = ()) -> str:
     """The date column: `date`, else recognised among the columns not in `taken`; raises `DataError`."""
     return _find(table, date, "date", DATE_COLUMNS, taken)
@@ -86,7 +95,7 @@ def strings(table: Table, column: str, flag: str = "") -> list[str]:
     else:
         values = series.astype(object).tolist()
         if set(map(type, values)) != {str}:
-            values = [_string(value, table, column, row) for row, value in enumerate(values, start=1)]
+            values = [as_text(value, table, column, row) for row, value in enumerate(values, start=1)]
     return [value.replace("\0", "").strip() for value in values]
 
 
@@ -103,7 +112,8 @@ def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], 
     return [first or second for first, second in zip(texts, seconds, strict=True)], pairs
 
 
-def _string(value: Any, table: Table, column: str, row: int) -> str:
+def as_text(value: Any, table: Table, column: str, row: int) -> str:
+    """One value as `strings` gives it, but for its blanks; the other arguments are for messages."""
     if isinstance(value, str):
         return value
     if value is None or value is pd.NA or value is pd.NaT:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorasweep.training.data.label_sets import label_matrix, labels_of, set_text
+from lorasweep.training.data.labels import several
 from lorasweep.training.data.splits import SPLITS
 from lorasweep.training.errors import DataError
 
@@ -24,7 +26,8 @@ class Texts:
     text: list[str]
     pair: list[str] | None
     labels: np.ndarray
-    """int64, (rows,): index into the data set's `label_names`."""
+    """int64, (rows,): index into the data set's `label_names`. Of several labels a text: uint8, (rows, labels), 1 where
+    a text has the label."""
     original: np.ndarray | None = None
     """int64, (rows,): index into the data set's `original_names`, where labels were merged."""
     group: list[str] | None = None
@@ -68,6 +71,11 @@ class Dataset:
     groups: dict[str, int] = field(default_factory=dict)
     """Split → its groups; empty without a column of groups."""
 
+    multi_label: bool = False
+    """Whether a text has several labels, or none; then classes are labels, and `Texts.labels` a matrix."""
+    label_separator: str = ""
+    """What separated the labels in a field; empty for other forms."""
+
     def splits(self) -> dict[str, Texts]:
         """ "train", "validation" and "test", in this order."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
@@ -95,7 +103,9 @@ class Dataset:
         columns: dict[str, object] = {
             "text": texts.text,
             "pair": texts.pair if texts.pair is not None else pd.NA,
-            "label": [self.label_names[label] for label in texts.labels.tolist()],
+            "label": list(map(set_text, labels_of(texts.labels, self.label_names)))
+            if several(texts.labels)
+            else [self.label_names[label] for label in texts.labels.tolist()],
             "split": split,
         }
         if texts.original is not None:
@@ -119,7 +129,14 @@ class Dataset:
             names, originals = facts["label_names"], facts["original_names"]
             paired = len(facts["text_columns"]) == 2
             splits = {
-                split: texts_of(rows[rows["split"] == split], names, paired, originals) for split in SPLITS
+                split: texts_of(
+                    rows[rows["split"] == split],
+                    names,
+                    paired,
+                    originals,
+                    sets=facts.get("multi_label", False),
+                )
+                for split in SPLITS
             }
             if fingerprint(splits, names) != facts["fingerprint"]:
                 raise ValueError("the rows are not the ones that were saved")
@@ -131,16 +148,23 @@ class Dataset:
 
 
 def texts_of(
-    rows: pd.DataFrame, label_names: tuple[str, ...], paired: bool, original_names: tuple[str, ...] = ()
+    rows: pd.DataFrame,
+    label_names: tuple[str, ...],
+    paired: bool,
+    original_names: tuple[str, ...] = (),
+    sets: bool = False,
 ) -> Texts:
     """One split from rows with the columns `text`, `pair`, `label` and, where labels were merged, `original`.
 
     A column `group` may be there, too.
+
+    Args:
+        sets: that a label is a set, as `label_sets.set_text` writes it.
     """
     return Texts(
         rows["text"].tolist(),
         rows["pair"].tolist() if paired else None,
-        _indices(rows["label"], label_names),
+        label_matrix(rows["label"], label_names) if sets else _indices(rows["label"], label_names),
         _indices(rows["original"], original_names) if original_names else None,
         rows["group"].tolist() if "group" in rows else None,
     )

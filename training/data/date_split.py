@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lorasweep.training.data.columns import strings
+from lorasweep.training.data.label_sets import each_label, without
 from lorasweep.training.data.splits import (
     CARVED_SHARE,
     SPLITS,
@@ -23,13 +24,14 @@ MOST_OFF = 2.0
 """Days are kept whole as long as no split is more than this many times larger or smaller than wanted."""
 
 
-def divide_by_date(rows: pd.DataFrame, where: str) -> Division:
+def divide_by_date(rows: pd.DataFrame, where: str, sets: bool = False) -> Division:
     """Put the newest tenth of the rows into test, the tenth before it into validation, the rest into training.
 
     `rows["date"]` holds no missing times; rows are returned from the oldest to the newest. Duplicate texts are
     those of `splits.divide`; the oldest stays, so that no split repeats an old text. Rows of one day stay
     together, or rows of one time where there are too few days for splits of that size. A class without a
-    training row is left out, since it cannot be learnt; one with training rows alone stays.
+    training row is left out, since it cannot be learnt; one with training rows alone stays. `sets` are those of
+    `splits.divide`.
 
     Raises `DataError`, naming the column by `where`, for fewer than three different dates, an empty split, or
     fewer than two classes in training.
@@ -39,11 +41,12 @@ def divide_by_date(rows: pd.DataFrame, where: str) -> Division:
     first, second = _cuts(rows["date"], where)
     split = np.repeat(SPLITS, [first, second - first, len(rows) - second])
     rows = rows.assign(split=split.astype(object))
-    trained = set(rows.loc[rows["split"] == TRAIN, "label"])
+    by_class = each_label(rows) if sets else rows
+    trained = set(by_class.loc[by_class["split"] == TRAIN, "label"])
     at_least_two(sorted(trained), {})
-    unknown = rows.loc[~rows["label"].isin(trained), "label"]
+    unknown = by_class.loc[~by_class["label"].isin(trained), "label"]
     left_out = {str(label): int(count) for label, count in unknown.value_counts().sort_index().items()}
-    rows = rows.drop(index=unknown.index)
+    rows = without(rows, left_out) if sets else rows.drop(index=unknown.index)
     for name in (VALIDATION, TEST):
         if not (rows["split"] == name).any():
             raise DataError(

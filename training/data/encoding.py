@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lorasweep.training.data.device_texts import DeviceTexts, to_device
+from lorasweep.training.data.labels import several
 from lorasweep.training.data.long_texts import members, read_windows
 from lorasweep.training.settings import Long
 
@@ -34,7 +35,8 @@ class EncodedTexts:
         type_ids: 0 for the first text's tokens and 1 for the second's, where the model reads them;
             uint8, shape (tokens,).
         offsets: window i is input_ids[offsets[i]:offsets[i + 1]]; int64, shape (windows + 1,).
-        labels: index into the label names, -1 where unknown; int64, shape (rows,).
+        labels: index into the label names, -1 where unknown; int64, shape (rows,). Of several labels a text: uint8,
+            shape (rows, labels), 1 where the text has the label.
         pad_id: token id that pads a batch's short rows.
         truncated: rows longer than the maximum length.
         text_tokens: tokens of the texts themselves, without those that the model adds around them.
@@ -182,11 +184,20 @@ class EncodedDataset:
             {name: data.relabelled(labels, label_names) for name, data in self.by_base.items()},
         )
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text has several labels, or none."""
+        return several(self.train.labels)
+
     def class_weights(self) -> np.ndarray:
         """Inverse class frequency in the training rows, with mean 1 over the rows; float32, shape (classes,).
 
-        scikit-learn's "balanced" weights: rows / (classes · rows of the class).
+        scikit-learn's "balanced" weights: rows / (classes · rows of the class). Of several labels a text, what a text
+        that has the label counts beside one that has not: rows without it / rows with it.
         """
+        if self.multi_label:
+            positive = np.maximum(self.train.labels.sum(axis=0, dtype=np.int64), 1)
+            return np.maximum((len(self.train) - positive) / positive, 1 / len(self.train)).astype(np.float32)
         counts = np.bincount(self.train.labels, minlength=len(self.label_names))
         return (len(self.train) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
@@ -234,7 +245,11 @@ def encode_texts(
         input_ids=_flat(rows, np.int32),
         type_ids=_flat(types, np.uint8) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=np.asarray(labels, dtype=np.int64) if labels is not None else np.full(len(text), -1),
+        labels=np.full(len(text), -1)
+        if labels is None
+        else labels
+        if several(labels)
+        else labels.astype(np.int64),
         pad_id=pad_id,
         truncated=truncated,
         documents=documents,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 # Longer ones are ids rather than classes, and Python refuses to read very long numbers.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,50}")
@@ -13,6 +18,11 @@ _WHOLE = re.compile(r"(?P<integer>[+-]?[0-9]{1,50})\.0+")
 # Format and control characters such as the zero-width space U+200B; variation selectors are marks.
 _INVISIBLE = ("Cf", "Cc")
 _VARIATIONS = range(0xFE00, 0xFE10)
+
+
+def several(labels: np.ndarray | torch.Tensor) -> bool:
+    """Whether these are sets of labels, a matrix of shape (rows, labels), and not one class a text."""
+    return labels.ndim == 2
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lorasweep.training.data.labels import several
 from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, stratified_part
+from lorasweep.training.data.stratify import part_of_sets
 from lorasweep.training.errors import SettingsError, counted
 
 
@@ -26,14 +28,14 @@ def part_of(train: np.ndarray, validation: np.ndarray, proxy: float, seed: int) 
     or all there are: fewer cannot tell settings apart, and predicting a row costs a third of training it.
 
     Args:
-        train, validation: labels of all rows; int64, shape (rows,).
+        train, validation: labels of all rows; int64, shape (rows,), or of sets uint8, shape (rows, labels).
         proxy: a share below 1, or a number of training rows.
         seed: of the draw.
 
     Raises:
         SettingsError: the part would be all training rows, or lack a class.
     """
-    total, classes = len(train), len(np.unique(train))
+    total, classes = len(train), _classes(train)
     rows = round(proxy * total) if proxy < 1 else round(proxy)
     option, all_rows = f"--proxy {proxy:g}", counted(total, "training row")
     if rows >= total:
@@ -42,11 +44,17 @@ def part_of(train: np.ndarray, validation: np.ndarray, proxy: float, seed: int) 
         raise SettingsError(
             f"{option}: {rows:,} of {all_rows} are fewer than the {classes} classes; ask for more"
         )
-    least = max(ENOUGH_VALIDATION_ROWS, len(np.unique(validation)), round(len(validation) * rows / total))
+    least = max(ENOUGH_VALIDATION_ROWS, _classes(validation), round(len(validation) * rows / total))
     return Part(
         _drawn(train, rows, seed, option), _drawn(validation, min(least, len(validation)), seed, option)
     )
 
 
 def _drawn(labels: np.ndarray, rows: int, seed: int, option: str) -> np.ndarray:
+    if several(labels):
+        return np.flatnonzero(part_of_sets(labels, rows, seed, option))
     return np.flatnonzero(stratified_part(pd.Series(labels), rows, seed, option))
+
+
+def _classes(labels: np.ndarray) -> int:
+    return int(labels.any(axis=0).sum()) if several(labels) else len(np.unique(labels))

@@ -18,6 +18,8 @@ from lorasweep.training.data.group_split import (
     groups_of_classes,
     incomplete_classes,
 )
+from lorasweep.training.data.label_sets import each_label, set_of, without
+from lorasweep.training.data.stratify import carve_sets
 from lorasweep.training.errors import DataError, SettingsError, shown
 from lorasweep.training.files.split_names import SPLITS as SPLITS
 from lorasweep.training.files.split_names import TEST as TEST
@@ -48,6 +50,7 @@ def divide(
     seed: int,
     keep_small_classes: bool,
     group: str | None = None,
+    sets: bool = False,
 ) -> Division:
     """Drop duplicate texts, leave out small classes, carve the splits that are not `given`.
 
@@ -66,6 +69,9 @@ def divide(
     if it has too few groups, also for the splits that whole groups could be carved into; one without a training row
     is left out in any case.
 
+    With `sets`, `rows["label"]` holds sets of labels as `label_sets.set_text` writes them. Each label of a set counts
+    as a class, and the rows of one that is left out stay, without it.
+
     Raises `DataError` if a split has no rows or lacks a label, given splits share a group, or fewer than two classes
     remain.
     """
@@ -79,9 +85,11 @@ def divide(
             raise DataError(
                 f"the {split} split has no usable rows; add rows to it or leave the split to lorasweep"
             )
-    at_least_two(rows["label"].unique().tolist(), {})
+    by_class = each_label(rows) if sets else rows
+    at_least_two(by_class["label"].unique().tolist(), {})
     # Sorted, so that the counts of a class do not depend on which rows come first.
-    counts = pd.crosstab(rows["label"], rows["split"]).sort_index()
+    counts = pd.crosstab(by_class["label"], by_class["split"]).sort_index()
+    counts = counts.reindex(columns=[TRAIN, *given], fill_value=0)
     for split in given:
         unknown = counts.index[(counts[split] > 0) & (counts[TRAIN] == 0)].tolist()
         if unknown:
@@ -89,7 +97,9 @@ def divide(
                 f"the {split} split holds {_labels(unknown)} that no usable training row has; add such "
                 "training rows or remove these"
             )
-    spread = counts[TRAIN] if group is None else groups_of_classes(rows).reindex(counts.index, fill_value=0)
+    spread = (
+        counts[TRAIN] if group is None else groups_of_classes(by_class).reindex(counts.index, fill_value=0)
+    )
     small = (counts.sum(axis=1) < len(SPLITS)) | (spread < 1 + len(carved))
     left_out: dict[str, int] = {}
     if not keep_small_classes:
@@ -101,17 +111,27 @@ def divide(
                     "allow it with --keep-small-classes"
                 )
         left_out = {str(label): int(count) for label, count in counts[small].sum(axis=1).items()}
-        rows = rows[~rows["label"].isin(left_out)]
+        rows = without(rows, left_out) if sets else rows[~rows["label"].isin(left_out)]
         at_least_two(counts.index[~small].tolist(), left_out)
-    if group is None:
+    if group is None and not sets:
         rows = _carve(rows, carved, seed)
     else:
-        rows = carve_groups(rows, carved, CARVED_SHARE, seed)
-        missing = incomplete_classes(rows, (TRAIN,) if keep_small_classes else (TRAIN, *carved))
-        uncarved = rows.loc[rows["label"].isin(missing), "label"].value_counts()
+        rows = (
+            carve_sets(rows, carved, CARVED_SHARE, seed, group is not None)
+            if sets
+            else carve_groups(rows, carved, CARVED_SHARE, seed)
+        )
+        by_class = each_label(rows) if sets else rows
+        missing = incomplete_classes(by_class, (TRAIN,) if keep_small_classes else (TRAIN, *carved))
+        uncarved = by_class.loc[by_class["label"].isin(missing), "label"].value_counts()
         left_out |= {label: int(uncarved[label]) for label in missing}
-        rows = rows[~rows["label"].isin(missing)]
-        at_least_two(rows["label"].unique().tolist(), left_out)
+        rows = without(rows, missing) if sets else rows[~rows["label"].isin(missing)]
+        at_least_two(list(set(by_class["label"]) - set(missing)), left_out)
+    if sets and rows["label"].nunique() == 1:
+        raise DataError(
+            f"every text has the same labels ({shown(set_of(rows['label'].iloc[0]))}); a classifier needs texts that "
+            "differ in them"
+        )
     unit = "rows" if group is None else "groups"
     for split in carved:
         if not (rows["split"] == split).any():

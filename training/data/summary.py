@@ -13,7 +13,7 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.labels import similar_labels, told_apart
 from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.data.splits import ENOUGH_VALIDATION_ROWS, VALIDATION
-from lorasweep.training.errors import counted
+from lorasweep.training.errors import counted, shown
 from lorasweep.training.settings import Long
 
 MOST_UNKNOWN = 0.05
@@ -52,14 +52,21 @@ class Summary:
     group_column: str = ""
     groups: dict[str, int] = field(default_factory=dict)
     """Split → its groups; no two splits share one."""
+    labels_per_text: float | None = None
+    """Mean number of labels of a text; None where each has exactly one."""
+    sets: int = 0
+    """Different sets of labels, the empty one among them."""
+    without_label: int = 0
+    """Texts without any label, where they may have several."""
+    constant: tuple[str, ...] = ()
+    """Labels of all training texts, where they may have several: nothing tells when they do not apply."""
 
 
 def describe(dataset: Dataset) -> Summary:
     """Count rows and classes."""
     splits = dataset.splits()
-    counts = Counter(int(label) for texts in splits.values() for label in texts.labels)
+    counts = _counts(dataset)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    most_frequent = np.bincount(dataset.train.labels).argmax()
     return Summary(
         source=dataset.source,
         rows_read=dataset.rows_read,
@@ -69,7 +76,7 @@ def describe(dataset: Dataset) -> Summary:
         classes=len(counts),
         largest=(dataset.label_names[ordered[0][0]], ordered[0][1]),
         smallest=(dataset.label_names[ordered[-1][0]], ordered[-1][1]),
-        majority_accuracy=float((dataset.test.labels == most_frequent).mean()),
+        majority_accuracy=_majority_accuracy(dataset),
         dates=dataset.dates,
         merged_by=dataset.merged_by,
         original_classes=len(dataset.original_names),
@@ -78,7 +85,36 @@ def describe(dataset: Dataset) -> Summary:
         notes=dataset.notes,
         group_column=dataset.group_column,
         groups=dataset.groups,
+        **(_of_sets(dataset) if dataset.multi_label else {}),
     )
+
+
+def _counts(dataset: Dataset) -> Counter[int]:
+    """Class → its rows in all splits."""
+    parts = [texts.labels for texts in dataset.splits().values()]
+    if dataset.multi_label:
+        return Counter(dict(enumerate(sum(part.sum(axis=0, dtype=np.int64) for part in parts).tolist())))
+    return Counter(int(label) for part in parts for label in part)
+
+
+def _majority_accuracy(dataset: Dataset) -> float:
+    train, test = dataset.train.labels, dataset.test.labels
+    if not dataset.multi_label:
+        return float((test == np.bincount(train).argmax()).mean())
+    sets, rows = np.unique(train, axis=0, return_counts=True)
+    return float((test == sets[rows.argmax()]).all(axis=1).mean())
+
+
+def _of_sets(dataset: Dataset) -> dict[str, Any]:
+    labels = np.concatenate([texts.labels for texts in dataset.splits().values()])
+    sizes = labels.sum(axis=1, dtype=np.int64)
+    always = dataset.train.labels.all(axis=0)
+    return {
+        "labels_per_text": float(sizes.mean()),
+        "sets": len(np.unique(labels, axis=0)),
+        "without_label": int((sizes == 0).sum()),
+        "constant": tuple(name for name, one in zip(dataset.label_names, always, strict=True) if one),
+    }
 
 
 def _similar(dataset: Dataset, counts: Counter[int]) -> list[dict[str, int]]:
@@ -110,12 +146,19 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"groups by {summary.group_column}, each in one split: " + _counted(summary.groups))
     lines += merged_lines(summary)
     (largest, most), (smallest, least) = summary.largest, summary.smallest
+    several = summary.labels_per_text is not None
     lines.append(
-        f"{summary.classes} classes, the largest {largest} ({counted(most, 'row')}), the smallest {smallest} "
-        f"({counted(least, 'row')})"
+        f"{summary.classes} {'labels' if several else 'classes'}, the largest {largest} ({counted(most, 'row')}), the "
+        f"smallest {smallest} ({counted(least, 'row')})"
     )
+    if several:
+        lines.append(
+            f"several labels a text: {summary.labels_per_text:.2f} on average, {summary.sets:,} different sets; "
+            f"{counted(summary.without_label, 'text')} without a label"
+        )
     lines.append(
-        f"always predicting the most frequent class: {summary.majority_accuracy:.1%} of the test rows correct"
+        f"always predicting the most frequent {'set of labels' if several else 'class'}: "
+        f"{summary.majority_accuracy:.1%} of the test rows correct"
     )
     return lines
 
@@ -132,7 +175,8 @@ def lost_lines(summary: Summary, *, limited: bool = False) -> list[str]:
     if summary.left_out_classes:
         unit = "groups" if summary.groups else "rows"
         why = "no training row" if summary.dates else f"too few {unit} for every split"
-        lines.append(f"classes left out ({why}): " + _label_counts(summary.left_out_classes))
+        what = "classes" if summary.labels_per_text is None else "labels"
+        lines.append(f"{what} left out ({why}): " + _label_counts(summary.left_out_classes))
     return lines
 
 
@@ -158,8 +202,8 @@ def data_notes(summary: Summary) -> list[str]:
     if summary.similar:
         groups = [
             " and ".join(
-                f"{shown} ({counted(rows, 'row')})"
-                for shown, rows in zip(told_apart(group), group.values(), strict=True)
+                f"{name} ({counted(rows, 'row')})"
+                for name, rows in zip(told_apart(group), group.values(), strict=True)
             )
             for group in summary.similar[:MOST_GROUPS]
         ]
@@ -168,10 +212,13 @@ def data_notes(summary: Summary) -> list[str]:
             if len(groups) < len(summary.similar)
             else ""
         )
+        several = summary.labels_per_text is not None
         notes.append(
             f"labels that look alike are classes of their own: {'; '.join(groups)}{more}. If they are one class, "
-            "correct the file or merge them with --merge-labels"
+            + ("correct the file or merge them with --merge-labels" if not several else "correct the file")
         )
+    if summary.constant:
+        notes.append(f"every training text has {shown(summary.constant, 4)}: when not, cannot be learnt")
     rows = summary.rows[VALIDATION]
     if rows < ENOUGH_VALIDATION_ROWS and summary.source != SAMPLE_SOURCE:
         notes.append(

@@ -25,21 +25,32 @@ Classes = Mapping[str, list[str]]
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names of the classes of each column that `datasets` has written as a `ClassLabel`."""
+    """The names of the classes of each column that `datasets` has written as a `ClassLabel`, or as lists of them."""
     try:
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = stored["info"]["features"].items()
         return {
             str(column): list(map(str, feature["names"]))
-            for column, feature in features
-            if isinstance(feature, dict)
-            and feature.get("_type") == CLASS_LABEL
-            and column in schema.names
-            and pa.types.is_integer(schema.field(column).type)
+            for column, feature in ((column, _class_label(feature)) for column, feature in features)
+            if feature is not None and column in schema.names and _of_integers(schema.field(column).type)
         }
     # Somebody else's entry: the numbers stay numbers.
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _class_label(feature: Any) -> dict[str, Any] | None:
+    """The `ClassLabel` that a feature is, or whose lists it holds: `Sequence`, `List` or a list of one feature."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    elif isinstance(feature, dict) and "feature" in feature:
+        feature = feature["feature"]
+    return feature if isinstance(feature, dict) and feature.get("_type") == CLASS_LABEL else None
+
+
+def _of_integers(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_integer(kind.value_type if lists else kind))
 
 
 def frame_of(batch: Any, classes: Classes, name: str) -> pd.DataFrame:
@@ -74,7 +85,10 @@ def outline_of(schema: pa.Schema) -> tuple[list[str], list[pa.DataType]]:
     classes = class_names(schema)
     names = [schema.names[number] for number in shown_columns(schema)]
     types = [schema.field(number).type for number in shown_columns(schema)]
-    return names, [pa.string() if name in classes else kind for name, kind in zip(names, types, strict=True)]
+    return names, [
+        kind if name not in classes else pa.string() if pa.types.is_integer(kind) else pa.list_(pa.string())
+        for name, kind in zip(names, types, strict=True)
+    ]
 
 
 def read_arrow(source: Source, rows: int, _: tuple[str, ...] = ()) -> Iterator[pd.DataFrame]:
@@ -86,10 +100,17 @@ def read_arrow(source: Source, rows: int, _: tuple[str, ...] = ()) -> Iterator[p
                 yield frame_of(batch.slice(start, rows), classes, source.name)
 
 
-def _named(values: list[Any], names: list[str], where: str) -> list[str | None]:
-    if wrong := next((value for value in values if value is not None and value >= len(names)), None):
+def _named(values: list[Any], names: list[str], where: str) -> list[Any]:
+    numbers = [value for entry in values for value in (entry if isinstance(entry, list) else [entry])]
+    if wrong := next((value for value in numbers if value is not None and value >= len(names)), None):
         raise DataError(f"{where} holds {wrong}, and has {len(names)} classes; write the file again")
-    return [None if value is None or value < 0 else names[value] for value in values]
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(entry) for entry in value]
+        return None if value is None or value < 0 else names[value]
+
+    return [name(value) for value in values]
 
 
 @contextmanager

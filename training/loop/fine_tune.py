@@ -19,6 +19,7 @@ from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.loop.steps import Steps, make_steps
 from lorasweep.training.model.fitting import device_texts
+from lorasweep.training.model.heads import start_at_rates
 from lorasweep.training.scores.scores import predict_logits, score
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
@@ -99,6 +100,8 @@ def fine_tune(
         training_settings.seed,
         labels=data.train.labels if hyperparameters.sampling == "balanced" else None,
     )
+    if state.step == 0 and data.multi_label:
+        start_at_rates(model, data.train.labels[np.concatenate(batches(0))], weights)
     check_steps = LOSS_CHECK_STEPS if amp.device.type == "cuda" else 1
     started, seconds_before = clock(), state.seconds
     rate = hyperparameters.learning_rate * schedule.rate_factor(max(0, state.step - 1))

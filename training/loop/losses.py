@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from lorasweep.training.data.labels import several
+from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.settings import Hyperparameters
 
 
@@ -22,7 +24,8 @@ class RowLosses:
     gamma of 0 it is the cross entropy.
 
     Attributes:
-        weights: of the classes; float32, shape (classes,), on the device of the logits; None for equal ones.
+        weights: of the classes; float32, shape (classes,), on the device of the logits; None for equal ones. Of
+            several labels a text those of the rows that have the label.
         smoothing: share of each target that is spread evenly over all labels.
         gamma: exponent of the focal loss; None for the cross entropy.
     """
@@ -47,8 +50,10 @@ class RowLosses:
 
         Args:
             logits: float32, shape (rows, classes).
-            labels: int64, shape (rows,).
+            labels: int64, shape (rows,); or of several labels a text 0 and 1, shape (rows, classes).
         """
+        if several(labels):
+            return binary_losses(logits, labels, self.weights, self.smoothing, self.gamma)
         losses = F.cross_entropy(
             logits, labels, self.weights, reduction="none", label_smoothing=self.smoothing
         )
@@ -62,6 +67,6 @@ class RowLosses:
 
     def shares(self, labels: torch.Tensor) -> torch.Tensor:
         """What each row's loss counts in a batch's mean: 1 / the sum of the rows' weights; shape (rows,)."""
-        if self.weights is None:
-            return torch.full(labels.shape, 1 / len(labels), device=labels.device)
+        if self.weights is None or several(labels):
+            return torch.full((len(labels),), 1 / len(labels), device=labels.device)
         return (1 / self.weights.index_select(0, labels).sum()).expand(len(labels))

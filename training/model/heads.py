@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -80,3 +81,30 @@ def make_anew(model: Any, modules: list[str]) -> None:
     fresh = AutoModelForSequenceClassification.from_config(model.config)
     for name in modules:
         model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
+
+
+@torch.no_grad()
+def start_at_rates(model: Any, labels: np.ndarray, weights: torch.Tensor | None = None) -> bool:
+    """Set the head's bias to the log odds of each label, in place; whether there is such a bias.
+
+    Of several labels a text most are rare. From a bias of 0 a short training does little but learn how rare; from here
+    on it learns which texts have them. With weights the odds are those that the weighted loss asks for.
+
+    Args:
+        labels: of the training rows; uint8, shape (rows, labels).
+        weights: of rows with the label; float32, shape (labels,).
+    """
+    having = labels.sum(axis=0, dtype=np.int64) + 0.5
+    odds = having / (len(labels) + 1 - having)
+    if weights is not None:
+        odds = odds * weights.cpu().numpy()
+    modules = dict(model.named_modules())
+    for name, bias in reversed(list(model.named_parameters())):
+        place, _, kind = name.rpartition(".")
+        weight = getattr(modules[place], "weight", None)
+        if kind != "bias" or not bias.requires_grad or not isinstance(weight, torch.Tensor):
+            continue
+        if len(bias) == len(odds) == len(weight) and weight.dim() == 2:
+            bias.copy_(torch.from_numpy(np.log(odds)))
+            return True
+    return False

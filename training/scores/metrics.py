@@ -13,7 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from lorasweep.training.data.labels import several
 from lorasweep.training.metrics import label_of, most_of
+from lorasweep.training.scores import sets
 from lorasweep.training.scores.outcomes import Outcomes
 
 # A function of the classes' hits, true rows and predicted rows, each of shape (classes,).
@@ -44,6 +46,11 @@ class Measure(Protocol):
 
 def measure(outcomes: Outcomes, metric: str) -> Measure:
     """Any metric of outcomes. Raises `ValueError` where they lack what it is made from, as older records do."""
+    if several(outcomes.labels):
+        if (values := sets.row_values(outcomes, metric)) is not None:
+            return RowMean(values)
+        precision = partial(OrderMeasure, function=_average_precision)
+        return sets.set_measure(outcomes, metric, COUNTED, _class_f1, precision)
     if (values := _row_values(outcomes, metric)) is not None:
         return RowMean(values)
     if metric in ORDERED:
@@ -108,7 +115,7 @@ class CountMeasure:
     def contributions(self) -> np.ndarray:
         """See `Measure`."""
         labels, predicted = self.outcomes.labels, self.outcomes.predicted
-        hits, true, guessed = self._gradient() * len(labels)
+        hits, true, guessed = gradient(self.function, np.array(self._counts())) * len(labels)
         influence = true[labels] + guessed[predicted] + np.where(labels == predicted, hits[labels], 0.0)
         return np.asarray(self.value() + influence)
 
@@ -120,15 +127,16 @@ class CountMeasure:
         counts = (np.bincount(values, weights, classes) for values in (labels, predicted))
         return (hits.astype(np.float64), *(values.astype(np.float64) for values in counts))  # type: ignore[return-value]
 
-    def _gradient(self) -> np.ndarray:
-        """Derivatives by each count, shape (3, classes), exact: by complex steps (Squire & Trapp, 1998)."""
-        at = np.array(self._counts(), dtype=np.complex128)
-        result = np.zeros(at.shape)
-        for place in np.ndindex(at.shape):
-            moved = at.copy()
-            moved[place] += 1j * STEP
-            result[place] = np.imag(self.function(*moved)) / STEP
-        return result
+
+def gradient(function: OfCounts, counts: np.ndarray) -> np.ndarray:
+    """Derivatives by each count, shape (3, classes), exact: by complex steps (Squire & Trapp, 1998)."""
+    at = counts.astype(np.complex128)
+    result = np.zeros(at.shape)
+    for place in np.ndindex(at.shape):
+        moved = at.copy()
+        moved[place] += 1j * STEP
+        result[place] = np.imag(function(*moved)) / STEP
+    return result
 
 
 def _f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> np.ndarray:
@@ -167,6 +175,7 @@ def _mcc(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
 
 COUNTED: dict[str, OfCounts] = {
     "macro_f1": _macro_f1,
+    "micro_f1": sets.micro_f1,
     "balanced_accuracy": _balanced_accuracy,
     "weighted_f1": _weighted_f1,
     "mcc": _mcc,

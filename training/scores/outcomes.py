@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lorasweep.training.data.labels import several
+
 # Rows of a split whose outcomes are kept: beyond these an error is known well enough.
 MOST_ROWS = 20_000
 
@@ -15,12 +17,13 @@ class Outcomes:
     """What became of each row: all that its scores are made from.
 
     Attributes:
-        labels, predicted: classes; int, shape (rows,).
+        labels, predicted: classes; int, shape (rows,). Of several labels a text: uint8, shape (rows, labels).
         losses: cross entropy in nats; float, shape (rows,).
         of_rows: rows of the split, of which `MOST_ROWS` at most are kept, evenly spaced.
         ranks: number of classes that are more probable than the row's own; int, shape (rows,). Of equal ones the
             later counts as more probable, as in scikit-learn. None in older checkpoints.
-        margins: of two classes: logit of the positive one minus the other's; float, shape (rows,).
+        margins: of two classes: logit of the positive one minus the other's; float, shape (rows,). Of several labels a
+            text: their logits, shape (rows, labels).
         positive: number of the positive class.
         label_names: of the classes; empty where no metric names one.
     """
@@ -46,10 +49,11 @@ class Outcomes:
         """As they are stored: of the most rows that are kept, in 32 bits."""
         rows = len(self.labels)
         few = self._only(np.arange(MOST_ROWS) * rows // MOST_ROWS) if rows > MOST_ROWS else self
+        kind = np.uint8 if several(self.labels) else np.int32
         return replace(
             few,
-            labels=few.labels.astype(np.int32),
-            predicted=few.predicted.astype(np.int32),
+            labels=few.labels.astype(kind),
+            predicted=few.predicted.astype(kind),
             losses=few.losses.astype(np.float32),
             ranks=None if few.ranks is None else few.ranks.astype(np.int32),
             margins=None if few.margins is None else few.margins.astype(np.float32),
@@ -81,6 +85,10 @@ def all_outcomes(
         positive: number of the positive class, of two.
         predicted: int, shape (rows,), where it is not the most probable class.
     """
+    if several(labels):
+        from lorasweep.training.scores.sets import set_outcomes
+
+        return set_outcomes(logits, labels, label_names, predicted)
     rows = np.arange(len(labels))
     own = logits[rows, labels][:, None]
     later = np.arange(logits.shape[1])[None, :] > labels[:, None]

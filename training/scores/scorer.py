@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from lorasweep.training.data.labels import several
 from lorasweep.training.metrics import ALWAYS, recorded, task_of
 from lorasweep.training.scores.metrics import measure
 from lorasweep.training.scores.outcomes import Outcomes, all_outcomes
@@ -40,11 +41,13 @@ class Scorer:
         label_names: in the order of the logits; empty for the metrics of `ALWAYS` alone.
         positive: number of the positive class, of two.
         named: metrics that the sweep is judged by.
+        several: whether a text has several labels.
     """
 
     label_names: tuple[str, ...]
     positive: int = 1
     named: tuple[str, ...] = ()
+    several: bool = False
 
     @classmethod
     def of(cls, label_names: Sequence[str], positive: str | None = None, *named: str) -> Scorer:
@@ -63,7 +66,7 @@ class Scorer:
         """All that are scored."""
         if not self.label_names:
             return ALWAYS
-        return (*ALWAYS, *recorded(task_of(len(self.label_names)), self.named))
+        return (*ALWAYS, *recorded(task_of(len(self.label_names), self.several), self.named))
 
     def outcomes(
         self, logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray | None = None
@@ -83,6 +86,7 @@ class Scorer:
 
     def scores(self, outcomes: Outcomes) -> Scores:
         """The scores of outcomes."""
-        values = {metric: measure(outcomes, metric).value() for metric in self.metrics}
+        metrics = replace(self, several=True).metrics if several(outcomes.labels) else self.metrics
+        values = {metric: measure(outcomes, metric).value() for metric in metrics}
         own = {metric: values.pop(metric) for metric in ALWAYS}
         return Scores(**own, more={name: value for name, value in values.items() if np.isfinite(value)})

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.labels import several
 from lorasweep.training.data.long_texts import pooled
+from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
@@ -83,7 +85,12 @@ def profile_step(
             logits = model(**texts.batch(rows, amp.device)).logits
         if texts.documents is not None:
             logits = pooled(logits, np.diff(texts.documents)[rows])
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        loss = (
+            binary_losses(logits.float(), labels, None).mean()
+            if several(labels)
+            else F.cross_entropy(logits.float(), labels)
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
         for parameter, gradient in gradients:
             parameter.grad = None if gradient is None else gradient.zero_()
 

@@ -17,7 +17,7 @@ MADE_OF = ("ranks", "margins")
 
 
 def outcome_bytes(outcomes: Outcomes, rung: int, logits: np.ndarray | None = None) -> bytes:
-    """The content of a file, 16 bytes a row.
+    """The content of a file, 16 bytes a row, or of several labels a text 4 bytes and 6 for each label.
 
     Args:
         rung: of the evaluation.
@@ -62,6 +62,6 @@ def read_outcomes(path: Path, rung: int | None, label_names: tuple[str, ...] = (
         )
     except Exception:  # safetensors has its own errors for missing and broken files
         return None
-    shapes = {values.shape for values in (labels, predicted, losses, *more.values())}
-    whole = len(shapes) == 1 and 0 < len(labels) <= outcomes.of_rows
+    lengths = {len(values) for values in (labels, predicted, losses, *more.values())}
+    whole = len(lengths) == 1 and labels.shape == predicted.shape and 0 < len(labels) <= outcomes.of_rows
     return outcomes if whole and np.isfinite(losses).all() else None

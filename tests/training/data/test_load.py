@@ -312,7 +312,8 @@ def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, Any]) -> 
         ),
         ({"category": None}, "column 'category' is empty in every row"),
         ({"category": "ARTS"}, "the only label is 'ARTS'"),
-        ({"category": ["ARTS", "MEDIA"]}, "row 1: column 'category' holds ['ARTS', 'MEDIA']"),
+        ({"category": {"ARTS": 1}}, "row 1: column 'category' holds {'ARTS': 1}"),
+        ({"category": ["ARTS", "MEDIA"]}, "every text has the same labels ('ARTS', 'MEDIA')"),
     ],
 )
 def test_columns_without_content(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -543,7 +544,11 @@ def test_half_a_surrogate_pair_in_a_frame_does_not_stop_the_rows(tmp_path: Path)
     [
         ({"train": pd.DataFrame({"text": []})}, {}, "DataFrame holds no rows"),
         ({"train": pd.DataFrame({"a": ["x"]})}, {}, "DataFrame: no text column recognised"),
-        ({"train": pd.DataFrame({"text": ["x"], "label": [["a"]]})}, {}, "DataFrame, row 1: column 'label'"),
+        (
+            {"train": pd.DataFrame({"text": ["x", "y"], "label": [["a"], "b"]})},
+            {},
+            "DataFrame, row 1: column 'label'",
+        ),
         (
             {"train": pd.DataFrame(news(40)), "test": pd.DataFrame({"headline": ["x"]})},
             {},

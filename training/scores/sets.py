@@ -1,0 +1,130 @@
+"""Several labels a text: outcomes of each text and label, and the scores made from them, equal to scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lorasweep.training.metrics import label_of
+from lorasweep.training.scores.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from lorasweep.training.scores.metrics import OfCounts, OrderMeasure
+
+
+def set_outcomes(
+    logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], predicted: np.ndarray | None
+) -> Outcomes:
+    """The outcomes of predictions.
+
+    Args:
+        logits: float, shape (rows, labels).
+        labels: 1 where a row has the label; uint8, shape (rows, labels).
+        predicted: such a matrix, where it is not what a threshold of one half gives.
+    """
+    return Outcomes(
+        labels=labels,
+        predicted=(logits > 0).astype(np.uint8) if predicted is None else predicted,
+        losses=row_losses(logits, labels),
+        of_rows=len(labels),
+        margins=logits.astype(np.float64),
+        label_names=label_names,
+    )
+
+
+def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Binary cross entropy of each row in nats, the mean over its labels; float64, shape (rows,)."""
+    scores = logits.astype(np.float64)
+    # log(1 + e^x) - y·x, which overflows for no x.
+    losses = np.logaddexp(0, scores) - labels * scores
+    return np.asarray(losses.mean(axis=1))
+
+
+def row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:
+    """What each row adds to a metric that is a mean of rows, float64; None for another one."""
+    if metric == "loss":
+        return np.asarray(outcomes.losses, dtype=np.float64)
+    wrong = outcomes.labels != outcomes.predicted
+    if metric in ("accuracy", "subset_accuracy"):
+        return np.asarray(~wrong.any(axis=1), dtype=np.float64)
+    return np.asarray(wrong.mean(axis=1)) if metric == "hamming_loss" else None
+
+
+@dataclass(frozen=True)
+class SetCountMeasure:
+    """A function of the labels' counts; see `metrics.Measure`."""
+
+    outcomes: Outcomes
+    function: OfCounts
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """The score, with a weight for each row."""
+        return float(np.real(self.function(*self._counts(weights))))
+
+    def contributions(self) -> np.ndarray:
+        """What each row adds to the score."""
+        from lorasweep.training.scores.metrics import gradient
+
+        labels, predicted = self.outcomes.labels, self.outcomes.predicted
+        hits, true, guessed = gradient(self.function, np.array(self._counts(None))) * len(labels)
+        influence = (labels & predicted) @ hits + labels @ true + predicted @ guessed
+        return np.asarray(self.value() + influence)
+
+    def _counts(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        labels, predicted = self.outcomes.labels, self.outcomes.predicted
+        weights = np.ones(len(labels)) if weights is None else weights
+        return weights @ (labels & predicted), weights @ labels, weights @ predicted
+
+
+@dataclass(frozen=True)
+class MeanOrderMeasure:
+    """The mean of a measure of each label's order, over the labels that have rows; see `metrics.Measure`."""
+
+    parts: tuple[OrderMeasure, ...]
+
+    def value(self, weights: np.ndarray | None = None) -> float:
+        """The score, with a weight for each row."""
+        values = np.array([part.value(weights) for part in self.parts])
+        present = np.isfinite(values)
+        return float(values[present].mean()) if present.any() else float("nan")
+
+    def contributions(self) -> np.ndarray:
+        """What each row adds to the score."""
+        parts = [part.contributions() for part in self.parts if np.isfinite(part.value())]
+        return np.asarray(np.mean(parts, axis=0))
+
+
+def set_measure(
+    outcomes: Outcomes,
+    metric: str,
+    counted: dict[str, OfCounts],
+    class_f1: Callable[..., complex],
+    ordered: Callable[[np.ndarray, np.ndarray], OrderMeasure],
+) -> SetCountMeasure | MeanOrderMeasure:
+    """A metric of sets that is no mean of rows.
+
+    Args:
+        counted: name → function of the labels' counts.
+        class_f1: F1 of one label by its number and the counts.
+        ordered: makes average precision of one label from who has it and the scores.
+    """
+    if metric == "average_precision":
+        margins = outcomes.margins
+        if margins is None:
+            raise ValueError("these outcomes have no margins")
+        columns = range(outcomes.labels.shape[1])
+        return MeanOrderMeasure(tuple(ordered(outcomes.labels[:, n] > 0, margins[:, n]) for n in columns))
+    label = label_of(metric)
+    if label is not None:
+        return SetCountMeasure(outcomes, partial(class_f1, outcomes.label_names.index(label)))
+    return SetCountMeasure(outcomes, counted[metric])
+
+
+def micro_f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
+    """F1 over all texts and labels together."""
+    both = true.sum() + guessed.sum()
+    return complex(2 * hits.sum() / (both if np.real(both) > 0 else 1))
