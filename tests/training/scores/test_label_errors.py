@@ -83,6 +83,15 @@ def test_a_class_that_is_hard_is_not_blamed_on_its_labels() -> None:
     assert len(find_label_errors(probabilities, labels).suspect) == 0
 
 
+def test_a_row_whose_label_is_the_most_probable_is_not_suspect() -> None:
+    """Below its own class's threshold and above that of a hard class, it is off the joint's diagonal."""
+    labels = np.array([0] * 10 + [1] * 10)
+    probabilities = np.array([[0.65, 0.35]] + [[0.95, 0.05]] * 9 + [[0.7, 0.3]] * 10)
+    found = find_label_errors(probabilities, labels)
+    assert np.isclose(found.joint[0, 1], 1 / 20)
+    assert found.suspect.tolist() == []
+
+
 def test_classes_without_rows_and_without_a_confident_row() -> None:
     labels = np.array([0, 0, 0, 2])
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.8, 0.1, 0.1], [0.5, 0.2, 0.3]])
