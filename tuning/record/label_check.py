@@ -16,7 +16,7 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.folds import learnable
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.scores.label_errors import find_label_errors
-from lorasweep.training.scores.scores import log_softmax
+from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.tuning.record.files import read_record, write_bytes, write_text
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TrialId

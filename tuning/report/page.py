@@ -160,6 +160,8 @@ def _report_page(data: ReportData) -> str:
         classes=sorted(tested.classes, key=lambda c: (c.f1, c.label)) if tested else [],
         mixed_up=mixed_up(tested) if tested else [],
         mistakes=tested.mistakes() if tested else [],
+        labels=data.labels,
+        labels_command=record.folder.command("check-labels"),
         missing=data.missing,
     )
 

@@ -14,11 +14,12 @@ from sklearn.metrics import confusion_matrix
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.errors import DataError, SettingsError
+from lorasweep.training.errors import DataError, SettingsError, first_line
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import ClassScores, score_classes
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.label_check import LabelCheck, read_label_check
 from lorasweep.tuning.record.predictions import winner_logits
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -68,6 +69,7 @@ class ReportData:
 
     Attributes:
         space: setting → its domain, in words.
+        labels: what `check-labels` has found, where it has run.
         missing: for each part of the folder that could not be used, why.
         searched: the space, if it is in YAML and can be read.
     """
@@ -78,6 +80,7 @@ class ReportData:
     tested: Tested | None
     missing: list[str]
     searched: SearchSpace | None = None
+    labels: LabelCheck | None = None
 
     def ranked(self) -> list[TrialRecord]:
         """All trials, the best first; those without a finite score come last, by number."""
@@ -104,7 +107,9 @@ def read_report_data(folder: SweepFolder) -> ReportData:
     tested = _tested(record, missing)
     if tested is not None:
         plots = replace(plots, confusion=tested.confusion, label_names=tested.data.label_names)
-    return ReportData(record, plots, space.describe() if space else plots.domains, tested, missing, space)
+    labels = _label_check(record, missing)
+    domains = space.describe() if space else plots.domains
+    return ReportData(record, plots, domains, tested, missing, space, labels)
 
 
 def _yaml_space(record: SweepRecord) -> SearchSpace | None:
@@ -134,6 +139,17 @@ def _drawn(folder: SweepFolder, missing: list[str]) -> dict[int, FrozenTrial]:
             "the trials' records"
         )
         return {}
+
+
+def _label_check(record: SweepRecord, missing: list[str]) -> LabelCheck | None:
+    """What a check of the training labels has found; None, and a line in `missing`, where it cannot be read."""
+    if not record.folder.label_check.is_dir():
+        return None
+    try:
+        return read_label_check(record.folder, Dataset.load(record.folder.data))
+    except (DataError, SettingsError) as error:
+        missing.append(f"the check of the training labels could not be read ({first_line(error)})")
+        return None
 
 
 def _tested(record: SweepRecord, missing: list[str]) -> Tested | None:

@@ -12,8 +12,8 @@ from lorasweep.tuning.record.words import one_line
 
 # Rows and pairs of classes that are shown.
 MOST_ROWS, MOST_PAIRS = 10, 3
-# Longer names of classes are cut.
-LABEL_WIDTH = 16
+# What is longer is cut: so wide, the table fits 80 columns.
+TEXT_WIDTH, LABEL_WIDTH, PAIR_WIDTH = 36, 15, 28
 
 
 def label_check_text(check: LabelCheck) -> RenderableType:
@@ -29,7 +29,7 @@ def label_check_text(check: LabelCheck) -> RenderableType:
         lines.append(f"{counted(check.left_out, 'row')} not judged: their class is in no other fold")
     if suspects:
         pairs = [
-            f"{one_line(label)} -> {one_line(suggested)} ({counted(rows, 'row')})"
+            f"{_short(label)} -> {_short(suggested)} ({counted(rows, 'row')})"
             for label, suggested, rows in check.pairs[:MOST_PAIRS]
         ]
         lines += ["confused most often:", *(f"  {escape(pair)}" for pair in pairs), ""]
@@ -37,12 +37,11 @@ def label_check_text(check: LabelCheck) -> RenderableType:
 
 
 def _table(check: LabelCheck) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("label", no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("suggested", no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH)
-    table.add_column("", justify="right", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=TEXT_WIDTH)
+    for name in ("label", "suggested"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH)
+        table.add_column("", justify="right", no_wrap=True)
     for suspect in check.suspects[:MOST_ROWS]:
         table.add_row(
             escape(_text(suspect)),
@@ -56,3 +55,8 @@ def _table(check: LabelCheck) -> Table:
 
 def _text(suspect: SuspectLabel) -> str:
     return one_line(" / ".join(filter(None, [suspect.text, suspect.pair])))
+
+
+def _short(label: str) -> str:
+    label = one_line(label)
+    return label if len(label) <= PAIR_WIDTH else f"{label[: PAIR_WIDTH - 1]}…"

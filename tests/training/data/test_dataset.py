@@ -62,6 +62,21 @@ def test_a_folder_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
     assert loaded.fingerprint == dataset().fingerprint
 
 
+def test_groups_are_kept_with_their_rows(tmp_path: Path) -> None:
+    """The folds of a check of the labels need them. Older folders have none."""
+    plain = dataset()
+    grouped = {
+        name: replace(texts, group=[f"{name} {row % 2}" for row in range(len(texts))])
+        for name, texts in plain.splits().items()
+    }
+    replace(plain, **grouped, group_column="author").save(tmp_path)
+    loaded = Dataset.load(tmp_path)
+    assert loaded.train.group == ["train 0", "train 1", "train 0", "train 1"]
+    assert loaded.fingerprint == plain.fingerprint
+    pd.read_parquet(tmp_path / "data.parquet").drop(columns="group").to_parquet(tmp_path / "data.parquet")
+    assert Dataset.load(tmp_path).train.group is None
+
+
 def test_a_saved_order_of_labels_stays(tmp_path: Path) -> None:
     """An adapter's outputs have the order of its sweep, which once was that of texts for numbers too."""
     names = ("1", "10", "2")
