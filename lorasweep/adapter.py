@@ -86,6 +86,7 @@ class Adapter:
         columns: Sequence[str] = (),
         delimiter: str | None = None,
         encoding: str | None = None,
+        sheet: str | None = None,
     ) -> FileEvaluation:
         """Score labelled rows: accuracy, macro-F1, loss, each class, calibration, confusions.
 
@@ -96,6 +97,7 @@ class Adapter:
             columns: names for a CSV or TSV file without a header line.
             delimiter: what separates the columns of a CSV or TSV file, if not the suffix's comma or tab.
             encoding: of a text file; its bytes tell if left out.
+            sheet: of a workbook that has several.
 
         Raises:
             DataError: rows that cannot be read, or no label that the adapter knows.
@@ -118,6 +120,7 @@ class Adapter:
             columns=tuple(columns),
             delimiter=delimiter,
             encoding=encoding,
+            sheet=sheet,
         )
 
     def __repr__(self) -> str:

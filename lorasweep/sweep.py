@@ -149,6 +149,7 @@ class Sweep:
         columns: Sequence[str] = (),
         delimiter: str | None = None,
         encoding: str | None = None,
+        sheet: str | None = None,
     ) -> FileEvaluation:
         """Score the winner on labelled rows; see `Adapter.evaluate`.
 
@@ -157,7 +158,7 @@ class Sweep:
             60
         """
         return self.adapter.evaluate(
-            data, text=text, label=label, columns=columns, delimiter=delimiter, encoding=encoding
+            data, text=text, label=label, columns=columns, delimiter=delimiter, encoding=encoding, sheet=sheet
         )
 
     def export(

@@ -81,6 +81,10 @@ class DataSettings(Settings):
     encoding: str | None = Field(
         None, description="Encoding of a text file, such as cp1252; otherwise its bytes tell."
     )
+    sheet: str | None = Field(
+        None,
+        description="Sheet of a workbook that has several, such as .xlsx; those named like splits are found.",
+    )
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."
     )

@@ -18,6 +18,7 @@ from lorasweep.command_line.options import (
     Encoding,
     LabelColumn,
     Mlruns,
+    Sheet,
     SweepName,
     TextColumn,
     TrackingUri,
@@ -109,6 +110,7 @@ def predict(
     columns: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
     """Label texts with an exported adapter."""
@@ -121,6 +123,8 @@ def predict(
         raise SettingsError("predict: --out goes with --file, and without texts as arguments")
     if encoding is not None and file is None:
         raise SettingsError("predict: --encoding goes with --file")
+    if sheet is not None and file is None:
+        raise SettingsError("predict: --sheet goes with --file")
     if all_probabilities and out is None:
         raise SettingsError("predict: --probabilities goes with --out")
     if out is not None:
@@ -128,7 +132,7 @@ def predict(
     # A broken file is refused before anybody has waited for the model.
     rows = None
     if file is not None:
-        rows = open_table(file, tuple(split_names(columns or "")), delimiter, encoding)
+        rows = open_table(file, tuple(split_names(columns or "")), delimiter, encoding, sheet)
         for note in rows.notes:
             log.warning("%s", note)
     loaded = lorasweep.load(adapter)
@@ -153,6 +157,7 @@ def evaluate(
     columns: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    sheet: Sheet = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
@@ -166,6 +171,7 @@ def evaluate(
             columns=split_names(columns or ""),
             delimiter=delimiter,
             encoding=encoding,
+            sheet=sheet,
         )
     if as_json:
         print_json(evaluation_entries(evaluation))

@@ -50,6 +50,9 @@ Encoding = Annotated[
         "--encoding", help="Encoding of the file's text; its bytes tell if left out.", show_default=False
     ),
 ]
+Sheet = Annotated[
+    str | None, typer.Option("--sheet", help="Sheet of a workbook that has several.", show_default=False)
+]
 
 Verb = Callable[..., None]
 

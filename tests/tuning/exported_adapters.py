@@ -13,7 +13,7 @@ from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import load_base, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, save_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.training.settings import Hyperparameters, Long, Method
 from lorasweep.tuning.adapters.export.weights import export_weights
 
 LABELS = ("business", "film & TV", "score")
@@ -31,6 +31,7 @@ def export_adapter(
     method: Method = "lora",
     seed: int = 1,
     target_modules: str = "query-value",
+    long: Long = "cut",
 ) -> Path:
     """An exported folder whose weights are all far from where they began."""
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
@@ -46,6 +47,6 @@ def export_adapter(
                 parameter.add_(torch.randn(parameter.shape, generator=random) * 0.2)
     weights = out.with_name(f"{out.name}-weights")
     save_weights(model, weights)
-    options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card"}
+    options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card", "long": long}
     export_weights(weights, base, LABELS, out, method=method, **options)
     return out

@@ -49,6 +49,7 @@ def finished_sweep(
     labels: Sequence[str] = LABELS,
     columns: Sequence[str] = ("head_line", "body", "kind"),
     file: str = "rows.jsonl",
+    training: TrainingSettings = SETTINGS,
 ) -> SweepFolder:
     """A sweep `news_1` of two trained trials and one that failed; t000 has won, with scores made up."""
     base_folder = shutil.copytree(base_folder, root / "base")
@@ -59,7 +60,7 @@ def finished_sweep(
         name="news_1",
         data=text_settings,
         base_model=str(base_folder),
-        training=SETTINGS,
+        training=training,
         search=SearchSettings(trials=3, space="lora_cpu"),
     )
     folder = SweepFolder(root / "mlruns", "news_1")
@@ -67,7 +68,7 @@ def finished_sweep(
     dataset = load_dataset(text_settings, seed=0)
     dataset.save(folder.data)
     base = resolve_base_model(str(base_folder))
-    encoded = encode_dataset(dataset, load_tokenizer(base), SETTINGS.max_length)
+    encoded = encode_dataset(dataset, load_tokenizer(base), training.max_length, training.long)
     amp = AmpPolicy("fp32", torch.device("cpu"))
     folder.write_plan({"precision": "fp32", "device": "cpu"})
     with quiet_loading():
@@ -78,7 +79,7 @@ def finished_sweep(
         state = TrainingState.start(model, hyperparameters, amp)
         checkpoint = folder.ray / trial / "checkpoint"
         evaluations = []
-        for evaluation in fine_tune(state, encoded, hyperparameters, SETTINGS):
+        for evaluation in fine_tune(state, encoded, hyperparameters, training):
             evaluations.append(evaluation.to_dict())
             if evaluation.rung == 1:  # the best one need not be the last
                 state.save(checkpoint)

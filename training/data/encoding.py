@@ -79,11 +79,15 @@ class EncodedTexts:
 
     @property
     def windows(self) -> EncodedTexts:
-        """The windows as rows of their own, without labels; the same texts where each row is one window."""
+        """The windows as rows of their own, with their rows' labels; the same texts where each row is one window."""
         if self.documents is None:
             return self
-        unknown = np.full(len(self.offsets) - 1, -1, dtype=np.int64)
-        return EncodedTexts(self.input_ids, self.type_ids, self.offsets, unknown, self.pad_id)
+        labels = np.repeat(self.labels, np.diff(self.documents), axis=0)
+        return EncodedTexts(self.input_ids, self.type_ids, self.offsets, labels, self.pad_id)
+
+    def window_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the windows of some rows, row by row; int64, shape (windows,)."""
+        return rows if self.documents is None else members(self.documents, rows)[0]
 
     def take(self, rows: np.ndarray) -> EncodedTexts:
         """Some rows in the given order, in arrays of their own; what was counted of all rows is not counted again.
@@ -112,7 +116,7 @@ class EncodedTexts:
             `input_ids`, `attention_mask` and, where the model reads them, `token_type_ids`; each int64
             of shape (windows, longest window).
         """
-        batch = self._on_cpu.batch(rows if self.documents is None else members(self.documents, rows)[0])
+        batch = self._on_cpu.batch(self.window_numbers(rows))
         return {name: to_device(tensor, device) for name, tensor in batch.items()}
 
     @cached_property

@@ -70,6 +70,7 @@ def read_sources(
             data_settings.columns,
             delimiter=data_settings.delimiter,
             encoding=data_settings.encoding,
+            sheet=data_settings.sheet,
         )
         if WHOLE in found:
             tables[split] = found[WHOLE]
@@ -142,3 +143,5 @@ def _check(
         raise SettingsError("--delimiter is for CSV and TSV files; a DataFrame has none, leave it out")
     if frames and data_settings.encoding is not None:
         raise SettingsError("--encoding is for text files; a DataFrame has none, leave it out")
+    if frames and data_settings.sheet is not None:
+        raise SettingsError("--sheet is for workbooks; a DataFrame has none, leave it out")

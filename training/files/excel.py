@@ -24,14 +24,14 @@ def read_excel(source: Source, rows: int, columns: tuple[str, ...] = ()) -> Iter
     """Frames of the cells' own values, None where one is empty; of a formula the value that Excel last showed.
 
     The first row that is not empty names the columns, unless `columns` does; empty rows, and columns without a name,
-    are left out. Of several sheets that hold something only the `source.part` is read, if that is given, else those
-    that are named like splits, one after the other.
+    are left out. Only the sheet `source.part` is read, if that is given; else the one that holds something, or of
+    several those that are named like splits, one after the other.
 
     Raises:
-        DataError: no .xlsx file, several sheets, or `columns` of another number than the sheet's.
+        DataError: no .xlsx file, several sheets, none of the name, or `columns` of another number than the sheet's.
     """
     with _opened(source) as book:
-        for name in [source.part] if source.part else _sheets(source, book):
+        for name in [_named(source, book)] if source.part else _sheets(source, book):
             yield from _frames(source.name, book[name], rows, columns)
 
 
@@ -72,10 +72,23 @@ def _sheets(source: Source, book: Any) -> list[str]:
     splits = [name for name in filled if split_of(name)]
     if len(filled) > 1 and not splits:
         raise DataError(
-            f"{source.name} has the sheets {shown(filled)}, and one table is wanted: save the one with the texts as "
-            "a file of its own, or name the sheets of splits train, validation, test"
+            f"{source.name} has the sheets {shown(filled)}, and one table is wanted: name the one with the texts by "
+            "--sheet, or call the sheets of splits train, validation, test"
         )
     return splits or filled
+
+
+def _named(source: Source, book: Any) -> str:
+    """The sheet that is asked for, found as Excel does: case does not count."""
+    names = [sheet.title for sheet in book.worksheets]
+    wanted = source.part.strip().casefold()
+    for name in names:
+        if name == source.part or name.strip().casefold() == wanted:
+            return name
+    raise DataError(
+        f"{source.name} has no sheet {source.part!r:.60}; its sheets are {shown(names, 12)}: name one of them "
+        "by --sheet"
+    )
 
 
 def _records(sheet: Any) -> Iterator[Cells]:

@@ -36,6 +36,7 @@ class Format:
         has_header_line: the columns' names are the first line, which may be missing; they need not differ.
         is_text: it has an encoding.
         is_delimited: a character separates its columns.
+        has_sheets: it may hold several tables, of which one can be named.
         splits: split → the part of the file that holds it, for a file that holds several; else empty.
         loader: the name of its reader in Hugging Face's `datasets`; empty where that has none.
     """
@@ -46,6 +47,7 @@ class Format:
     has_header_line: bool = False
     is_text: bool = True
     is_delimited: bool = False
+    has_sheets: bool = False
     splits: Callable[[Source], dict[str, str]] | None = None
     loader: str = ""
 
@@ -76,7 +78,7 @@ FORMATS = {
     ".ndjson": Format(read_json, splits=json_splits, loader="json"),
     ".parquet": Format(read_parquet, write_parquet, parquet_outline, is_text=False, loader="parquet"),
     ".arrow": Format(read_arrow, is_text=False, loader="arrow"),
-    ".xlsx": Format(read_excel, has_header_line=True, is_text=False, splits=excel_splits),
+    ".xlsx": Format(read_excel, has_header_line=True, is_text=False, has_sheets=True, splits=excel_splits),
     ".txt": Format(read_text, loader="text"),
 }
 

@@ -69,6 +69,7 @@ class RowStream:
         given: tuple[str, ...],
         delimiter: str | None = None,
         encoding: str | None = None,
+        sheet: str | None = None,
     ) -> None:
         self.source, self.given, self.format = source, given, FORMATS[source.suffix]
         self.notes: tuple[str, ...] = (source.note,) if source.note else ()
@@ -76,6 +77,10 @@ class RowStream:
             if not self.format.is_delimited:
                 raise DataError(f"{source.name}: --delimiter is for CSV and TSV files; leave it out")
             self.format = delimited(as_delimiter(delimiter))
+        if sheet is not None:
+            if not self.format.has_sheets:
+                raise DataError(f"{source.name}: --sheet is for workbooks (.xlsx); leave it out")
+            self.source = replace(source, part=sheet)
         self.columns: tuple[str, ...] = ()
         self.types: tuple[pa.DataType, ...] = ()
         self.rows = self.unreadable = 0
@@ -91,10 +96,10 @@ class RowStream:
         elif source.encoding:
             pass
         elif encoding is not None:
-            self.source = replace(source, encoding=as_encoding(encoding))
+            self.source = replace(self.source, encoding=as_encoding(encoding))
         else:
             # Once, not at each of several readings.
-            self.source = replace(source, encoding=source.guessed_encoding())
+            self.source = replace(self.source, encoding=source.guessed_encoding())
             if self.source.encoding != UTF8:
                 self.notes += (
                     f"{source.name} is read as {self.source.encoding}, by its bytes; "
@@ -169,6 +174,7 @@ def open_table(
     columns: tuple[str, ...] = (),
     delimiter: str | None = None,
     encoding: str | None = None,
+    sheet: str | None = None,
 ) -> RowStream:
     """Scan a file and make it ready for reading in chunks; memory holds one of them at a time.
 
@@ -179,12 +185,13 @@ def open_table(
         columns: names for a CSV or TSV without a header line.
         delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
         encoding: of the text; found out if left out.
+        sheet: of a workbook that has several.
 
     Raises:
         DataError: as `read_table` does, and for any JSON row that cannot be read.
     """
     formats = (TEXT,) if table_format(address_name(as_address(path)) or path) == TEXT else TABLES
-    stream = RowStream(find_source(path, formats), columns, delimiter, encoding)
+    stream = RowStream(find_source(path, formats), columns, delimiter, encoding, sheet)
     stream.scan()
     return stream
 

@@ -51,19 +51,20 @@ def read_table(
     max_bad_share: float = MAX_BAD_SHARE,
     delimiter: str | None = None,
     encoding: str | None = None,
+    sheet: str | None = None,
 ) -> Table:
     """Read a whole file, which holds one table.
 
     `columns` names the columns of a CSV or TSV that has no header line, `delimiter` is what separates them where
-    that is not the suffix's comma or tab, `encoding` that of the text, which is found out if left out. JSON values
-    keep their Python type, CSV and TSV values are strings and nothing in them counts as missing, so the label "NA"
-    stays itself.
+    that is not the suffix's comma or tab, `encoding` that of the text, which is found out if left out, `sheet` the one
+    to read of a workbook that has several. JSON values keep their Python type, CSV and TSV values are strings and
+    nothing in them counts as missing, so the label "NA" stays itself.
 
     Raises `DataError` for a path that is no readable file, an unknown suffix, a file that is empty or not
     what its suffix says, text that is not of its encoding, a zip without exactly one table, `columns` that do not
     fit, and JSON of which more than `max_bad_share` cannot be read.
     """
-    tables = read_tables(path, columns, max_bad_share, delimiter, encoding)
+    tables = read_tables(path, columns, max_bad_share, delimiter, encoding, sheet)
     if WHOLE not in tables:
         raise DataError(
             f"{path} holds the splits {', '.join(tables)} where one table is wanted; write its rows to a file"
@@ -77,6 +78,7 @@ def read_tables(
     max_bad_share: float = MAX_BAD_SHARE,
     delimiter: str | None = None,
     encoding: str | None = None,
+    sheet: str | None = None,
 ) -> dict[str, Table]:
     """Read all of a file that may hold splits: each split's table by its name, else the one table as `WHOLE`.
 
@@ -85,18 +87,21 @@ def read_tables(
     """
     kind = kind_of(path)
     if kind == "folder":
-        opened = partial(RowStream, given=columns, delimiter=delimiter, encoding=encoding)
+        opened = partial(RowStream, given=columns, delimiter=delimiter, encoding=encoding, sheet=sheet)
         return _read_folder(Path(path).expanduser(), opened)
     if kind == "hub":
-        if columns or delimiter is not None or encoding is not None:
-            raise DataError(f"{path}: --columns, --delimiter and --encoding are for files; leave them out")
+        if columns or delimiter is not None or encoding is not None or sheet is not None:
+            raise DataError(
+                f"{path}: --columns, --delimiter, --encoding and --sheet are for files; leave them out"
+            )
         frames, left_out = read_hub(path)
         notes = _left_out(path, left_out)
         return {
             split: replace(table_of(rows, f"{path}, {split}"), notes=notes) for split, rows in frames.items()
         }
-    stream = RowStream(find_source(path, TABLES), columns, delimiter, encoding)
-    splits = stream.format.splits(stream.source) if stream.format.splits is not None else {}
+    stream = RowStream(find_source(path, TABLES), columns, delimiter, encoding, sheet)
+    # A sheet that is named is one table, whatever its name.
+    splits = stream.format.splits(stream.source) if stream.format.splits is not None and not sheet else {}
     if not splits:
         return {WHOLE: _read(stream, max_bad_share)}
     tables = {}

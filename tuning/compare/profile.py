@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from lorasweep.training import devices
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.data.labels import several
-from lorasweep.training.data.long_texts import pooled
 from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
 
 WARM_UP = 5
+# Chunks of long texts that are predicted at once, or as many as there are texts.
+WINDOWS = 32
 # Part of a transformer → its operators as torch's profiler names them, backward passes included; the first match
 # counts.
 OPERATORS = {
@@ -46,8 +47,10 @@ def measure_latency(
 ) -> Latency:
     """Time predictions of random rows, each batch padded to its own longest text, as a server would.
 
-    Tokenisation is left out: it is the same for all models with one tokenizer.
+    Tokenisation is left out: it is the same for all models with one tokenizer. Texts in chunks are predicted whole, a
+    few chunks at once.
     """
+    windows, at_once = texts.windows, max(batch, WINDOWS)
     model.eval()
     random = np.random.default_rng(0)
     times: list[float] = []
@@ -55,7 +58,8 @@ def measure_latency(
         rows = random.choice(len(texts), size=min(batch, len(texts)), replace=False)
         started = time.perf_counter()
         with amp.autocast():
-            logits = model(**texts.batch(rows, amp.device)).logits
+            for start in range(0, len(numbers := texts.window_numbers(rows)), at_once):
+                logits = model(**windows.batch(numbers[start : start + at_once], amp.device)).logits
         logits.float().cpu()  # waits for the device
         if repeat >= WARM_UP:
             times.append(1000 * (time.perf_counter() - started))
@@ -68,8 +72,9 @@ def profile_step(
 ) -> list[OperatorUse]:
     """Time and memory of a training step by operator: the mean over some steps, most time first.
 
-    Gradients are dropped, so the model does not change.
+    Gradients are dropped, so the model does not change. Of texts in chunks a batch is of chunks, as in training.
     """
+    texts = texts.windows
     from torch.profiler import ProfilerActivity, profile
 
     model.train()
@@ -83,8 +88,6 @@ def profile_step(
         labels = torch.from_numpy(texts.labels[rows]).to(amp.device)
         with amp.autocast():
             logits = model(**texts.batch(rows, amp.device)).logits
-        if texts.documents is not None:
-            logits = pooled(logits, np.diff(texts.documents)[rows])
         loss = (
             binary_losses(logits.float(), labels, None).mean()
             if several(labels)

@@ -166,4 +166,11 @@ def test_unknown_tokens_are_noted_above_one_in_twenty() -> None:
     assert texts.startswith("1 text without a token that the model knows")
     line = "tokens per row: median 9, 95 % up to 12, longest 20; 1 row truncated at 128"
     assert token_line(lengths | {"unknown": 0.0}, 128) == line
+    read = [
+        token_line(lengths | {"unknown": 0.0, "chunks": 3}, 128, long) for long in ("head-tail", "chunks")
+    ]
+    assert [text.partition("; ")[2] for text in read] == [
+        "1 row longer than 128, read without the middle",
+        "1 row longer than 128, read in 3 chunks",
+    ]
     assert token_line(lengths | {"unknown": 0.6}, 128) == f"{line}, 60.0% of the tokens unknown"

@@ -13,7 +13,7 @@ from openpyxl import Workbook
 
 from lorasweep.training.data.columns import strings
 from lorasweep.training.data.load import load_dataset
-from lorasweep.training.errors import DataError
+from lorasweep.training.errors import DataError, SettingsError
 from lorasweep.training.files.tables import open_table
 from lorasweep.training.files.whole_tables import read_table, read_tables
 from lorasweep.training.settings import DataSettings
@@ -91,6 +91,37 @@ def test_sheets_may_be_splits(tmp_path: Path) -> None:
     assert (len(dataset.train) + len(dataset.test), len(dataset.validation)) == (40, 8)
 
 
+def test_a_sheet_is_named(tmp_path: Path) -> None:
+    """In any case, also one called like a split, and one of a packed workbook."""
+    path = workbook(tmp_path / "a.xlsx", Notes=[("a", "b")] * 3, Texts=ROWS, test=ROWS[:2])
+    for given in ("Texts", "texts "):
+        assert read_table(path, sheet=given).frame["text"].tolist()[1:] == [None, "NA"]
+        assert open_table(path, sheet=given).rows == 3
+    assert len(read_table(path, sheet="test").frame) == 1
+    assert read_table(path, ("one", "two"), sheet="Notes").frame["one"].tolist() == ["a"] * 3
+    (tmp_path / "a.xlsx.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert len(read_table(tmp_path / "a.xlsx.gz", sheet="Texts").frame) == 3
+    said = refusal(path, sheet="Text")
+    assert (
+        said
+        == f"{path} has no sheet 'Text'; its sheets are 'Notes', 'Texts', 'test': name one of them by --sheet"
+    )
+    (tmp_path / "a.csv").write_text("text,label\nx,y\n")
+    assert refusal(tmp_path / "a.csv", sheet="x") == (
+        f"{tmp_path / 'a.csv'}: --sheet is for workbooks (.xlsx); leave it out"
+    )
+
+
+def test_a_sweep_reads_the_sheet_that_is_named(tmp_path: Path) -> None:
+    rows = [(f"t{number}", "ab"[number % 2]) for number in range(40)]
+    path = workbook(tmp_path / "b.xlsx", Old=[ROWS[0], ("z", "z")], New=[ROWS[0], *rows])
+    assert load_dataset(DataSettings(path=str(path), sheet="New"), 0).rows_read == 40
+    with pytest.raises(SettingsError, match="--sheet is for workbooks; a DataFrame has none"):
+        load_dataset(
+            DataSettings(path="DataFrame", sheet="New"), 0, {"train": read_table(path, sheet="New").frame}
+        )
+
+
 def test_dates_can_be_split_by(tmp_path: Path) -> None:
     rows = [(f"t{number}", "ab"[number % 2], datetime(2024, 1, 1 + number)) for number in range(30)]
     path = workbook(tmp_path / "a.xlsx", Sheet1=[("text", "label", "date"), *rows])
@@ -100,7 +131,10 @@ def test_dates_can_be_split_by(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several = workbook(tmp_path / "a.xlsx", One=ROWS, Two=ROWS)
-    assert "has the sheets 'One', 'Two', and one table is wanted: save the one" in refusal(several)
+    assert (
+        "has the sheets 'One', 'Two', and one table is wanted: name the one with the texts by --sheet"
+        in refusal(several)
+    )
     assert "every sheet is empty ('One', 'Two')" in refusal(
         workbook(tmp_path / "b.xlsx", One=[], Two=[(None,)])
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_seconds_are_shared_among_tokens_and_summed_over_all(loaded: LoadedBase)
     assert pace.trained == pytest.approx(1e-3 / 4)
     # The one batch of 40 rows is padded to 8 tokens; its shortest 32 rows were timed, padded to 8 as well.
     assert pace.predicted == pytest.approx(1e-3 / 32)
+
+
+def test_long_texts_take_the_time_of_their_chunks(loaded: LoadedBase) -> None:
+    """Texts of two chunks of 8 tokens take twice the time of a text of one."""
+
+    def halves(rows: int) -> EncodedTexts:
+        chunks = texts([8] * 2 * rows)
+        return replace(chunks, documents=np.arange(0, 2 * rows + 1, 2), labels=chunks.labels[::2])
+
+    data = EncodedDataset(halves(40), halves(40), texts([8]), ("a", "b"))
+    settings, hyperparameters = TrainingSettings(), Hyperparameters(batch_size=4)
+    pace = measure_pace(loaded, data, hyperparameters, settings, CPU, 1, clock_of(1e-3))
+    assert pace.trained == pytest.approx(1e-3 / 4)
+    assert pace.predicted == pytest.approx(2 * 1e-3 / 32)
 
 
 def test_slow_steps_are_few(loaded: LoadedBase) -> None:

@@ -121,6 +121,13 @@ class TestLength:
         empty = replace(long_row(5), offsets=np.zeros(1, np.int64), labels=np.zeros(0, np.int64))
         splits = [texts(3, typed=False), empty, long_row(65)]
         assert "65 tokens" in line(lambda: check_rows(base, load_tokenizer(base.base), splits), ModelError)
+        chunks = replace(long_row(60), documents=np.array([0, 2]), labels=np.zeros(1, np.int64))
+        check_rows(base, load_tokenizer(base.base), [chunks])  # one text of 64 tokens, read in two parts
+        check_rows(
+            base,
+            load_tokenizer(base.base),
+            [replace(texts(9), documents=np.array([0, 9]), labels=np.zeros(1))],
+        )
 
 
 class TestVocabulary:

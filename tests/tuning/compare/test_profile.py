@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_latency_is_of_every_batch_asked_for(base: LoadedBase) -> None:
     assert calls[-6:] == [8] * 6
     assert 0 < found.median <= found.p95
     assert measure_latency(model, dataset(40).train, FP32, batch=1000, repeats=2).batch == 1000
+
+
+def test_texts_in_chunks_are_read_whole_some_at_once(base: LoadedBase) -> None:
+    model, chunks = build_classifier(base, LORA, 0, FP32), dataset(160).train
+    split = replace(chunks, documents=np.arange(0, 161, 4), labels=chunks.labels[::4])
+    calls = []
+    model.register_forward_hook(lambda module, inputs, output: calls.append(len(output.logits)))
+    measure_latency(model, split, FP32, batch=10, repeats=1)
+    measure_latency(model, split, FP32, batch=1, repeats=1)
+    assert calls == [32, 8] * 6 + [4] * 6
+    calls.clear()
+    assert profile_step(model, split, FP32, batch=8, steps=1)
+    assert calls == [8, 8]
 
 
 def test_a_model_is_stored_in_as_many_bytes_as_its_files_have(base: LoadedBase, tmp_path: Path) -> None:

@@ -144,6 +144,10 @@ def test_what_may_be_wrong_is_always_shown(plan: SweepPlan, whole: bool) -> None
     assert "left out (too few rows for every split): [rare] (1 row)" in text
     assert "4 rows truncated at 16" in text
     assert "labels merged by map.yaml: none of the data's" in text
+    training = odd.config.training.model_copy(update={"long": "head-tail"})
+    odd = replace(odd, config=odd.config.model_copy(update={"training": training}))
+    text = " ".join(" ".join(lines_of(odd, whole=whole, width=60)).split())
+    assert f"4 rows longer than 16{'' if whole else ' tokens'}, read without the middle" in text
 
 
 def extended(**more: Any) -> Any:

@@ -89,6 +89,7 @@ def evaluate_file(
     columns: tuple[str, ...] = (),
     delimiter: str | None = None,
     encoding: str | None = None,
+    sheet: str | None = None,
 ) -> FileEvaluation:
     """Predict labelled rows in fp32 and compare with their labels.
 
@@ -100,10 +101,11 @@ def evaluate_file(
         columns: names for a CSV or TSV without a header line.
         delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
         encoding: of the file's text; found out if left out.
+        sheet: of a workbook that has several.
 
     Raises:
         DataError: a file that cannot be read, missing columns, no rows, no label that the classifier knows.
-        SettingsError: one column for text and label, or `columns`, `delimiter` or `encoding` for a DataFrame.
+        SettingsError: one column for text and label, or `columns`, `delimiter`, `encoding` or `sheet` for a DataFrame.
         ModelError: two texts a row for a classifier of one.
     """
     if isinstance(data, pd.DataFrame) and columns:
@@ -112,11 +114,13 @@ def evaluate_file(
         raise SettingsError(f"delimiter {delimiter!r}: a DataFrame has none; leave it out")
     if isinstance(data, pd.DataFrame) and encoding is not None:
         raise SettingsError(f"encoding {encoding!r}: a DataFrame has none; leave it out")
+    if isinstance(data, pd.DataFrame) and sheet is not None:
+        raise SettingsError(f"sheet {sheet!r}: a DataFrame has none; leave it out")
     if isinstance(data, pd.DataFrame):
         table = table_of(data)
         name = table.name
     else:
-        tables = read_tables(data, columns, delimiter=delimiter, encoding=encoding)
+        tables = read_tables(data, columns, delimiter=delimiter, encoding=encoding, sheet=sheet)
         split = WHOLE if WHOLE in tables else TEST
         if split not in tables:
             raise DataError(

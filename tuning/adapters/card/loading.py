@@ -107,10 +107,12 @@ def onnx_lines(name: str, text_columns: Sequence[str], long: Long = "cut") -> st
 
 def _window_lines(text_columns: Sequence[str], long: Long) -> str:
     """Lines that tokenise a text and find the places of its windows."""
+    # As lists, because an empty second text alone counts as none for transformers.
     return (
-        f"texts = [{', '.join(_examples(text_columns))}]\n"
-        "row = tokenizer(*texts, return_special_tokens_mask=True)\n"
-        'first = len(tokenizer(texts[0], add_special_tokens=False)["input_ids"])\n'
+        f"texts = [{_batch(text_columns)}]\n"
+        "rows = tokenizer(*texts, return_special_tokens_mask=True)\n"
+        "row = {name: values[0] for name, values in rows.items()}\n"
+        'first = len(tokenizer(texts[0], add_special_tokens=False)["input_ids"][0])\n'
         "limit = tokenizer.model_max_length\n"
         f'places = window_places(row.pop("special_tokens_mask"), first, limit, "{long}")\n'
     )

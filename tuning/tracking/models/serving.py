@@ -160,11 +160,13 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         for row, ids in enumerate(encoded["input_ids"]):
             values, places = {name: encoded[name][row] for name in encoded}, [slice(None)]
             if self.long != "cut" and len(ids) >= self.max_length:
-                second = None if pair is None else pair[row]
-                whole = self.tokenizer(text[row], second, return_special_tokens_mask=True, **options)
-                first = len(self.tokenizer(text[row], add_special_tokens=False, **options)["input_ids"])
-                places = window_places(whole.pop("special_tokens_mask"), first, self.max_length, self.long)
-                values = {name: np.asarray(whole[name]) for name in encoded}
+                # As lists, because an empty second text alone counts as none.
+                second = None if pair is None else [pair[row]]
+                whole = self.tokenizer([text[row]], second, return_special_tokens_mask=True, **options)
+                alone = self.tokenizer([text[row]], add_special_tokens=False, **options)
+                added, first = whole["special_tokens_mask"][0], len(alone["input_ids"][0])
+                places = window_places(added, first, self.max_length, self.long)
+                values = {name: np.asarray(whole[name][0]) for name in encoded}
             for kept in places:
                 owners.append(row)
                 for name in encoded:

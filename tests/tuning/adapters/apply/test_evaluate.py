@@ -124,6 +124,8 @@ def test_a_frame_is_scored_like_its_file(classifier: Classifier, answers: list[s
         evaluate_file(classifier, frame, adapter=Path("a"), delimiter=";")
     with pytest.raises(SettingsError, match="encoding 'cp1252': a DataFrame has none"):
         evaluate_file(classifier, frame, adapter=Path("a"), encoding="cp1252")
+    with pytest.raises(SettingsError, match="sheet 'New': a DataFrame has none"):
+        evaluate_file(classifier, frame, adapter=Path("a"), sheet="New")
 
 
 def test_of_a_file_of_splits_the_test_rows_are_scored(classifier: Classifier, tmp_path: Path) -> None:
@@ -196,6 +198,23 @@ def test_the_commands_say_the_encoding_or_take_it(
 def test_an_encoding_is_that_of_a_file(folder: Path) -> None:
     with pytest.raises(SettingsError, match="--encoding goes with --file"):
         app(["predict", "a text", "--encoding", "cp1252", "--adapter", str(folder)], standalone_mode=False)
+
+
+@pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--label", "kind", "--data"]])
+def test_the_commands_take_a_sheet(
+    folder: Path, verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pd.ExcelWriter(tmp_path / "rows.xlsx") as book:
+        for sheet, text in (("Old", "no news"), ("New", "film star")):
+            pd.DataFrame({"kind": [LABELS[0]], "news": [text]}).to_excel(book, sheet_name=sheet, index=False)
+    options = [str(tmp_path / "rows.xlsx"), "--text", "news", "--adapter", str(folder), "--json"]
+    app([*verb, *options, "--sheet", "New"], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "film star" in printed or json.loads(printed)["rows"] == 1
+    with pytest.raises(DataError, match=r"has the sheets 'Old', 'New'.*by --sheet"):
+        CliRunner().invoke(app, [*verb, *options], catch_exceptions=False)
+    with pytest.raises(SettingsError, match="--sheet goes with --file"):
+        app(["predict", "a text", "--sheet", "New", "--adapter", str(folder)], standalone_mode=False)
 
 
 @pytest.mark.parametrize("verb", [["predict", "--file"], ["evaluate", "--label", "kind", "--data"]])

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from safetensors.torch import load_file, save_file
 from tiny_bases import make_tiny_base
 from torch import nn
 
+from lorasweep.training.data.long_texts import window_places
 from lorasweep.training.errors import ExportError, ModelError
 from lorasweep.training.inference.classifier import load_classifier, predict, probabilities
 from lorasweep.training.model.base_model import resolve_base_model
-from lorasweep.tuning.tracking.models import packing
+from lorasweep.training.settings import Long
+from lorasweep.tuning.tracking.models import packing, serving
 from lorasweep.tuning.tracking.models.packing import pack
 
 
@@ -102,6 +105,25 @@ def test_rows_are_read_as_in_training(pairs: Packed) -> None:
         pairs.load().predict(pd.DataFrame(rows, dtype=object)),
         pairs.expected(["film star", "game", "", "7"], ["", "", "", "award"]),
     )
+
+
+@pytest.mark.parametrize("long", ["head-tail", "chunks"])
+def test_long_texts_are_read_as_in_training(base: Path, tmp_path: Path, long: Long) -> None:
+    model = Packed(export_adapter(base, tmp_path / "best", long=long), tmp_path / "model")
+    longer = [" ".join(TEXT[number : number + 4]) for number in range(60)]
+    both = model.expected(longer, PAIR[:60])
+    found = model.load().predict({"headline": longer, "summary": PAIR[:60]}, {"probabilities": True})
+    check(found, both)
+    np.testing.assert_allclose(found.iloc[:, 2:].to_numpy(float), both, atol=1e-4)
+    check(model.load().predict(PAIR), model.expected(PAIR))
+    # What is cut off or skipped otherwise counts.
+    assert not np.allclose(
+        Packed.expected(model, [" ".join(text.split()[:5]) for text in longer]), both, atol=1e-2
+    )
+
+
+def test_the_function_that_it_repeats() -> None:
+    assert getsource(serving.window_places) == getsource(window_places)
 
 
 def test_half_a_surrogate_pair_spoils_neither_its_text_nor_the_others(single: Packed) -> None:
