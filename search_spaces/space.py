@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 
-from lorasweep.search_spaces.domains import Domain, Value, parse, show
-from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
+from lorasweep.search_spaces.domains import Choice, Domain, Value, parse, show
+from lorasweep.search_spaces.fields import check_name, check_value, goes_with, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.starts import Start, check_starts, starts_text, take_starts
 from lorasweep.training.errors import SettingsError
@@ -57,7 +57,19 @@ class SearchSpace:
             raise SettingsError(
                 "nothing to search; give a hyperparameter a domain: rank: {choice: [4, 8, 16]}"
             )
+        for name in self.parameters:
+            self._check_use(name)
         check_starts(self.starts, self.parameters)
+
+    def _check_use(self, name: str) -> None:
+        """Raise `SettingsError` for a hyperparameter that no trial would use."""
+        for other, needed in goes_with(name).items():
+            domain = self.parameters.get(other, Hyperparameters.model_fields[other].default)
+            if needed not in (domain.values if isinstance(domain, Choice) else (domain,)):
+                raise SettingsError(
+                    f"{name}: goes with {other}: {needed}, which no trial of this space has; add that, or leave "
+                    f"{name} out"
+                )
 
     @property
     def searched(self) -> dict[str, Domain]:
