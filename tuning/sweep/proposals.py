@@ -124,7 +124,13 @@ def largest_trial(
     head = sum(p.numel() for name in loaded.missing for p in loaded.model.get_submodule(name).parameters())
     sizes = [adapter_size(loaded.model, names, rank) for names in target_modules.values()]
     trained = head + max(sizes, default=0)
+    own = 0
+    if set(choices_of(space, "init")) != {"default"}:
+        weights: list[Any] = [
+            [loaded.model.get_submodule(name).weight for name in names] for names in target_modules.values()
+        ]
+        own = max((sum(weight.numel() for weight in each) for each in weights), default=0)
     return max(
-        trial_bytes(measured, method, min(rows, micro_batch_size or rows), trained, amp)
+        trial_bytes(measured, method, min(rows, micro_batch_size or rows), trained, amp, own)
         for method in choices_of(space, "method")
     )

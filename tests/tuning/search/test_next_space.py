@@ -274,3 +274,30 @@ def test_a_function_is_not_rewritten(folder: SweepFolder, tmp_path: Path) -> Non
         SettingsError, match=r"^sweep news: searched a Python function, .*; change the function"
     ):
         next_space_after(SweepRecord(folder))
+
+
+KNOBS = SearchSpace(
+    "knobs",
+    {
+        "rank_pattern": Choice((None, "query=16,value=8")),
+        "init": Choice(("default", "pissa", "olora")),
+        "loss": Choice(("cross_entropy", "focal")),
+        "focal_gamma": Range(0.5, 5.0),
+        "lora_plus_ratio": Range(1.0, 16.0, log=True),
+    },
+)
+
+
+def test_settings_of_words_are_judged_as_any_other() -> None:
+    """The patterns decide, one way of beginning never wins, and what is left is written and read back."""
+
+    def by_words(chosen: Hyperparameters) -> float:
+        bonus = {"default": 0.02, "pissa": 0.021, "olora": -0.3}[chosen.init]
+        return 0.5 + (0.2 if chosen.rank_pattern else 0.0) + bonus
+
+    made = after(KNOBS, drawn(KNOBS, 60, by_words))
+    assert "query=16,value=8" in str(made.space.parameters["rank_pattern"])
+    assert "olora" not in str(made.space.parameters["init"])
+    text = made.space.to_yaml()
+    assert SearchSpace.from_yaml(text, made.space.name) == made.space
+    assert all(start["rank_pattern"] == "query=16,value=8" for start in made.space.starts)

@@ -94,6 +94,7 @@ def test_the_largest_trial_counts(bytes_of: Callable[..., int | None]) -> None:
     for more in (
         {"batch_size": Choice((8, 64))},
         {"rank": IntRange(4, 64)},
+        {"init": Choice(("default", "olora"))},
         {"rank_pattern": Choice((None, "query=8,value=64"))},
         {"method": Choice(("lora", "dora"))},
     ):
