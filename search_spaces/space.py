@@ -57,19 +57,11 @@ class SearchSpace:
             raise SettingsError(
                 "nothing to search; give a hyperparameter a domain: rank: {choice: [4, 8, 16]}"
             )
-        for name in self.parameters:
-            self._check_use(name)
+        for name, needed in without_use(self.parameters).items():
+            raise SettingsError(
+                f"{name}: goes with {needed}, which no trial of this space has; add that, or leave {name} out"
+            )
         check_starts(self.starts, self.parameters)
-
-    def _check_use(self, name: str) -> None:
-        """Raise `SettingsError` for a hyperparameter that no trial would use."""
-        for other, needed in goes_with(name).items():
-            domain = self.parameters.get(other, Hyperparameters.model_fields[other].default)
-            if needed not in (domain.values if isinstance(domain, Choice) else (domain,)):
-                raise SettingsError(
-                    f"{name}: goes with {other}: {needed}, which no trial of this space has; add that, or leave "
-                    f"{name} out"
-                )
 
     @property
     def searched(self) -> dict[str, Domain]:
@@ -174,6 +166,17 @@ class SearchSpace:
     def from_yaml(cls, text: str, name: str) -> SearchSpace:
         """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
         return cls.from_dict(parse_yaml(text, name), name)
+
+
+def without_use(parameters: Mapping[str, Domain | Value]) -> dict[str, str]:
+    """The hyperparameters that no trial would use, each with what it goes with: `focal_gamma` with `loss: focal`."""
+    found: dict[str, str] = {}
+    for name in parameters:
+        for other, needed in goes_with(name).items():
+            domain = parameters.get(other, Hyperparameters.model_fields[other].default)
+            if needed not in (domain.values if isinstance(domain, Choice) else (domain,)):
+                found[name] = f"{other}: {needed}"
+    return found
 
 
 def _comment(text: str) -> list[str]:

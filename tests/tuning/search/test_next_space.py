@@ -279,7 +279,7 @@ def test_a_function_is_not_rewritten(folder: SweepFolder, tmp_path: Path) -> Non
 KNOBS = SearchSpace(
     "knobs",
     {
-        "rank_pattern": Choice((None, "query=16,value=8")),
+        "rank_pattern": Choice((None, "query=16,value=8", "query=4")),
         "init": Choice(("default", "pissa", "olora")),
         "loss": Choice(("cross_entropy", "focal")),
         "focal_gamma": Range(0.5, 5.0),
@@ -289,15 +289,25 @@ KNOBS = SearchSpace(
 
 
 def test_settings_of_words_are_judged_as_any_other() -> None:
-    """The patterns decide, one way of beginning never wins, and what is left is written and read back."""
+    """What is left is written and read back, with starts in it; null is a choice like any other."""
 
     def by_words(chosen: Hyperparameters) -> float:
-        bonus = {"default": 0.02, "pissa": 0.021, "olora": -0.3}[chosen.init]
-        return 0.5 + (0.2 if chosen.rank_pattern else 0.0) + bonus
+        worse = 0.2 * (chosen.rank_pattern == "query=4") + 0.2 * (chosen.init == "olora")
+        return 0.9 - worse - 0.001 * chosen.focal_gamma
 
-    made = after(KNOBS, drawn(KNOBS, 60, by_words))
-    assert "query=16,value=8" in str(made.space.parameters["rank_pattern"])
-    assert "olora" not in str(made.space.parameters["init"])
-    text = made.space.to_yaml()
-    assert SearchSpace.from_yaml(text, made.space.name) == made.space
-    assert all(start["rank_pattern"] == "query=16,value=8" for start in made.space.starts)
+    made = after(KNOBS, drawn(KNOBS, 90, by_words))
+    assert made.space.parameters["rank_pattern"] == Choice((None, "query=16,value=8"))
+    assert made.space.parameters["init"] == Choice(("default", "pissa"))
+    assert SearchSpace.from_yaml(made.to_yaml(), made.space.name) == made.space
+    assert all("rank_pattern" in start for start in made.space.starts)
+
+
+def test_what_goes_with_a_choice_goes_when_the_choice_does() -> None:
+    trials = drawn(
+        KNOBS, 60, lambda chosen: 0.3 if chosen.loss == "focal" else 0.9 - 0.01 * (chosen.init == "olora")
+    )
+    made = after(KNOBS, trials)
+    assert made.space.parameters["loss"] == "cross_entropy"
+    assert "focal_gamma" not in made.space.parameters
+    assert "focal_gamma" in made.changed
+    assert SearchSpace.from_yaml(made.to_yaml(), made.space.name) == made.space
