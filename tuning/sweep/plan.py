@@ -27,7 +27,7 @@ from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.bases import CheckedBases, common_precision, resolve_bases
 from lorasweep.tuning.sweep.node_pace import pace_on_node
-from lorasweep.tuning.sweep.proposals import largest_trial
+from lorasweep.tuning.sweep.proposals import check_proposals, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
@@ -263,6 +263,8 @@ def plan_sweep(
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     checked.check_length(config.training.max_length)
     adapted = checked.adapted_modules(space)
+    for name, names in adapted.items():
+        check_proposals(space, training, checked.models[name], names)
     encoded = encode_for_bases(
         dataset,
         checked.tokenizers[own],
