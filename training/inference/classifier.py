@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_atten
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.scores.set_thresholds import ONE_HALF, predict_sets
 from lorasweep.training.settings import Precision
 
 
@@ -43,6 +44,9 @@ class Classifier:
         label_names: in the order of the logits.
         max_length: tokens per text; longer texts are truncated.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
+        multi_label: whether a text may have several labels, or none.
+        thresholds: label → probability from which on it is predicted, where it is not one half.
+        label_separator: what separated the labels in a field of the training data; empty if nothing did.
     """
 
     model: nn.Module
@@ -50,6 +54,14 @@ class Classifier:
     label_names: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...] = ()
+    multi_label: bool = False
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    label_separator: str = ""
+
+    def predicted_sets(self, logits: np.ndarray) -> np.ndarray:
+        """1 where a text gets a label: uint8, of the shape of the logits, (rows, labels)."""
+        cuts = np.array([self.thresholds.get(name, ONE_HALF) for name in self.label_names])
+        return predict_sets(logits, cuts)
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +94,9 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
         label_names=exported.label_names,
         max_length=exported.max_length(tokenizer.model_max_length),
         text_columns=exported.text_columns,
+        multi_label=exported.multi_label,
+        thresholds=exported.thresholds,
+        label_separator=exported.label_separator,
     )
 
 
@@ -117,8 +132,11 @@ def predict(
     return predict_logits(classifier.model, encoded, resolve_precision(precision, classifier.device))
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax along the last axis, in float64."""
+def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
+    """Softmax along the last axis, in float64; of several labels a text each label's own probability."""
+    if multi_label:
+        # The logistic function, which tanh keeps from overflowing.
+        return np.asarray((1 + np.tanh(logits.astype(np.float64) / 2)) / 2)
     return np.asarray(np.exp(log_softmax(logits)))
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
 # An export for other runtimes, which lorasweep does not run.
 ONNX_FILE = "model.onnx"
+# transformers' name for several labels a text, in config.json.
+SEVERAL_LABELS = "multi_label_classification"
 # Our entry in config.json; transformers preserves unknown ones.
 OWN_ENTRY = "lorasweep"
 # Without any of them transformers silently makes a tokenizer with no vocabulary.
@@ -45,6 +47,9 @@ class ExportedFolder:
         config: the contents of config.json.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
+        multi_label: whether a text may have several labels, or none.
+        thresholds: label → probability from which on it is predicted, where it is not one half.
+        label_separator: what separated the labels in a field of the training data; empty if nothing did.
     """
 
     path: Path
@@ -53,6 +58,9 @@ class ExportedFolder:
     config: dict[str, Any]
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
+    multi_label: bool = False
+    thresholds: dict[str, float] = field(default_factory=dict)
+    label_separator: str = ""
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -95,6 +103,9 @@ def read_folder(path: Path) -> ExportedFolder:
         config=config,
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
+        multi_label=config.get("problem_type") == SEVERAL_LABELS,
+        thresholds=_thresholds(path, own, label_names),
+        label_separator=str(own.get("label_separator") or ""),
     )
 
 
@@ -143,6 +154,18 @@ def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             "name a folder that lorasweep export has written"
         )
     return tuple(names[index] for index in range(len(names)))
+
+
+def _thresholds(folder: Path, own: dict[str, Any], label_names: tuple[str, ...]) -> dict[str, float]:
+    try:
+        found = TypeAdapter(dict[str, float]).validate_python(own.get("thresholds") or {})
+    except ValueError:
+        found = {"": 0.0}
+    if not set(found) <= set(label_names) or not all(0 <= value <= 1 for value in found.values()):
+        raise ModelError(
+            f"{folder}: the thresholds in its {MODEL_CONFIG} are no probabilities of its labels; export it again"
+        )
+    return found
 
 
 def _check_weights(folder: Path, names: tuple[str, ...]) -> None:

@@ -5,8 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 ONE_HALF = 0.5
+BETAS = {"f0.5": 0.5, "f1": 1.0, "f2": 2.0}
+"""Rule → how much more recall counts than precision."""
+DEFAULT_RULE = "f1"
 FEWEST = 10
 """Rows with a label from which it gets a threshold of its own: one fitted to fewer is mostly luck."""
+
+
+def thresholds_by(rule: str | None, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The labels' thresholds by a rule; float64, shape (labels,).
+
+    Args:
+        rule: `f1`, `f0.5` or `f2` for the best F-beta on these rows, `none` for one half, or a number for all labels;
+            `f1` if None.
+        logits, labels: as of `fit_thresholds`.
+    """
+    rule = rule or DEFAULT_RULE
+    if rule in BETAS:
+        return fit_thresholds(logits, labels, BETAS[rule])
+    return np.full(logits.shape[1], ONE_HALF if rule == "none" else float(rule))
 
 
 def fit_thresholds(logits: np.ndarray, labels: np.ndarray, beta: float) -> np.ndarray:

@@ -115,7 +115,11 @@ class TestHead:
 
 
 def test_training_starts_at_the_rates(bert: LoadedBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, chosen, shared = with_sets(dataset(), rare=0.02), hyperparameters(learning_rate=1e-5), settings(epochs=1)
+    data, chosen, shared = (
+        with_sets(dataset(), rare=0.02),
+        hyperparameters(learning_rate=1e-5),
+        settings(epochs=1),
+    )
     first = next(fine_tune(start(bert, chosen), data, chosen, shared))
     monkeypatch.setattr(fine_tune_module, "start_at_rates", lambda *arguments: False)
     from_zero = next(fine_tune(start(bert, chosen), data, chosen, shared))
@@ -134,7 +138,9 @@ def test_what_the_texts_tell_is_learnt(bert: LoadedBase) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"label_smoothing": 0.1}, {"loss": "focal", "class_weights": "inverse"}], ids=["smoothed", "focal"]
+    "changes",
+    [{"label_smoothing": 0.1}, {"loss": "focal", "class_weights": "inverse"}],
+    ids=["smoothed", "focal"],
 )
 def test_captured_steps_are_the_eager_ones(
     bert: LoadedBase, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch

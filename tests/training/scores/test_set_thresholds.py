@@ -14,7 +14,9 @@ def predictions(rows: int, strength: float, seed: int = 0) -> tuple[np.ndarray, 
     random = np.random.default_rng(seed)
     rates = np.geomspace(0.4, 0.01, 20)
     logits = np.log(rates / (1 - rates)) - strength**2 / 4 + strength * random.normal(size=(rows, 20))
-    return logits.astype(np.float32), (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+    return logits.astype(np.float32), (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
@@ -25,7 +27,9 @@ def test_the_cut_is_the_best_of_all(beta: float) -> None:
         positive[0] = True
         scores = (positive + random.normal(size=40)).round(1)
         best = max(fbeta_score(positive, scores >= cut, beta=beta) for cut in scores)
-        assert fbeta_score(positive, scores > best_cut(scores, positive, beta), beta=beta) == pytest.approx(best)
+        assert fbeta_score(positive, scores > best_cut(scores, positive, beta), beta=beta) == pytest.approx(
+            best
+        )
     assert best_cut(scores, np.zeros(40, dtype=bool), beta) == 0.0
 
 

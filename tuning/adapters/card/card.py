@@ -18,6 +18,7 @@ from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
+from lorasweep.tuning.adapters.card.loading import predicting_lines
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
@@ -38,13 +39,21 @@ FEW_ROWS = 20
 MOST_NAMED = 15
 
 
-def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: BaseModel, loading: str) -> str:
+def model_card(
+    sweep: SweepRecord,
+    trial: TrialRecord,
+    data: Dataset,
+    base: BaseModel,
+    loading: str,
+    thresholds: Mapping[str, float] | None = None,
+) -> str:
     """The text of README.md: metadata for the hub, how to load it, where it comes from, its scores and limits.
 
     Args:
         trial: the exported one: an adapter, or after full fine-tuning a whole model.
         data: the sweep's prepared rows.
         loading: Python lines that load the folder.
+        thresholds: label → probability from which on it is predicted, where there are such.
     """
     result, machine = sweep.result, _trained_on(sweep, trial)
     won = sweep.winner is not None and sweep.winner.id == trial.id
@@ -54,6 +63,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
     sample = sweep.config.data.path is None and data.source == SAMPLE_SOURCE
     examples = ", ".join(json.dumps(f"your {column}", ensure_ascii=False) for column in data.text_columns)
     packages = _mapping(machine, "packages")
+    adapter = trial.hyperparameters.method != "full"
     return _render(
         sweep=sweep,
         config=sweep.config,
@@ -65,15 +75,19 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         base_licence=base_licence(base),
         metadata=Markup(card_metadata(sweep.name, base, trial, data, test, sample=sample)),
         loading=Markup(loading),
-        inputs=Markup(one_line(examples)),
-        adapter=trial.hyperparameters.method != "full",
+        predicting=Markup(
+            predicting_lines(one_line(examples), data.multi_label, "config" if adapter else "model.config")
+        ),
+        task=_task(data),
+        adapter=adapter,
+        thresholds=thresholds or {},
         sample=sample,
         won=won,
         tested=tested,
         scores=list(_score_rows(trial, tested, result)),
         added=gain_texts(result) if won and result else [],
         classes=classes,
-        class_rows=_class_rows(data, classes),
+        class_rows=_class_rows(data, classes, thresholds or {}),
         left_out=[(name, f"{rows:,}") for name, rows in data.left_out_classes.items()],
         weak=_lowest(
             [(one.f1, one.label, f"{one.f1:.2f}") for one in classes if one.rows and one.f1 < LOW_F1]
@@ -145,14 +159,33 @@ def _figures(scores: object) -> list[str]:
     return [f"{getattr(scores, name):.4f}" for name in SCORES]
 
 
-def _class_rows(data: Dataset, classes: Sequence[ClassScores]) -> list[list[str]]:
-    """Rows of each class in each split; precision, recall and F1 on the test split where they are known."""
-    counts = [np.bincount(texts.labels, minlength=len(data.label_names)) for texts in data.splits().values()]
+def _task(data: Dataset) -> str:
+    number = len(data.label_names)
+    return (
+        f"it gives texts any of {number} labels, or none"
+        if data.multi_label
+        else f"it sorts texts into {number} classes"
+    )
+
+
+def _class_rows(
+    data: Dataset, classes: Sequence[ClassScores], thresholds: Mapping[str, float]
+) -> list[list[str]]:
+    """Rows of each class in each split; precision, recall and F1 on the test split, and thresholds, where known."""
+    counts = [
+        texts.labels.sum(axis=0, dtype=np.int64)
+        if data.multi_label
+        else np.bincount(texts.labels, minlength=len(data.label_names))
+        for texts in data.splits().values()
+    ]
     rows = [
         [name, *(f"{split[number]:,}" for split in counts)] for number, name in enumerate(data.label_names)
     ]
     for row, scores in zip(rows, classes, strict=False):
         row += [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)]
+    if thresholds:
+        for row, name in zip(rows, data.label_names, strict=True):
+            row.append(f"{thresholds.get(name, 0.5):.3f}")
     return rows
 
 

@@ -33,13 +33,37 @@ def loading_lines(name: str, adapter: bool, arguments: Mapping[str, object]) -> 
     )
 
 
-def merged_lines(name: str, text_columns: Sequence[str]) -> str:
+def predicting_lines(inputs: str, several: bool, config: str = "model.config") -> str:
+    """Lines that label one text with what `loading_lines` has loaded.
+
+    Args:
+        inputs: the texts, as arguments of the tokenizer.
+        several: a text may have several labels; those whose probability is above their threshold are shown.
+        config: what they call the folder's configuration.
+    """
+    lines = f'inputs = tokenizer({inputs}, truncation=True, return_tensors="pt")\n'
+    if not several:
+        return lines + "print(model.config.id2label[int(model.eval()(**inputs).logits.argmax())])"
+    return (
+        f"{lines}"
+        "probabilities = model.eval()(**inputs).logits[0].sigmoid().tolist()\n"
+        f'thresholds = {config}.lorasweep["thresholds"]\n'
+        "labels = [model.config.id2label[i] for i in range(len(probabilities))]\n"
+        "print([name for name, p in zip(labels, probabilities) if p > thresholds.get(name, 0.5)])"
+    )
+
+
+def merged_lines(name: str, text_columns: Sequence[str], several: bool = False) -> str:
     """Lines that load a whole model and label a batch of texts.
 
     Args:
         name: the folder's.
         text_columns: columns that the model was trained on, two for pairs.
+        several: a text may have several labels.
     """
+    if several:
+        examples = ", ".join(_quoted(f"your {column}") for column in text_columns or ("text",))
+        return f"{loading_lines(name, False, {})}\n{predicting_lines(examples, True)}"
     return (
         f"{loading_lines(name, False, {})}\n"
         f"inputs = tokenizer({_examples(text_columns)}, truncation=True, padding=True, "
@@ -48,18 +72,33 @@ def merged_lines(name: str, text_columns: Sequence[str]) -> str:
     )
 
 
-def onnx_lines(name: str, text_columns: Sequence[str]) -> str:
+def onnx_lines(name: str, text_columns: Sequence[str], several: bool = False) -> str:
     """Lines that label a batch of texts with ONNX Runtime; arguments as in `merged_lines`."""
     folder, file = _quoted(name), _quoted(f"{name}/{ONNX_FILE}")
     return (
+        f"{'import numpy as np' + chr(10) if several else ''}"
         "from onnxruntime import InferenceSession\n"
         "from transformers import AutoConfig, AutoTokenizer\n\n"
         f"session = InferenceSession({file})\n"
         f"rows = AutoTokenizer.from_pretrained({folder})("
         f'{_examples(text_columns)}, truncation=True, padding=True, return_tensors="np")\n'
         "logits = session.run(None, {entry.name: rows[entry.name] for entry in session.get_inputs()})[0]\n"
-        f"labels = AutoConfig.from_pretrained({folder}).id2label\n"
-        "print([labels[index] for index in logits.argmax(axis=1)])"
+        f"{_onnx_labels(folder, several)}"
+    )
+
+
+def _onnx_labels(folder: str, several: bool) -> str:
+    if not several:
+        return (
+            f"labels = AutoConfig.from_pretrained({folder}).id2label\n"
+            "print([labels[index] for index in logits.argmax(axis=1)])"
+        )
+    return (
+        f"config = AutoConfig.from_pretrained({folder})\n"
+        "probabilities = 1 / (1 + np.exp(-logits))\n"
+        'thresholds = config.lorasweep["thresholds"]\n'
+        "labels = [config.id2label[i] for i in range(logits.shape[1])]\n"
+        "print([[name for name, p in zip(labels, row) if p > thresholds.get(name, 0.5)] for row in probabilities])"
     )
 
 

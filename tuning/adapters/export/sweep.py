@@ -25,9 +25,9 @@ from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, check_format
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
-from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
+from lorasweep.tuning.adapters.export.weights import SetLabels, export_weights, load_arguments
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, checkpoint_thresholds
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -115,21 +115,29 @@ def _write(
     arguments = load_arguments(base, data.label_names)
     is_adapter = method != "full"
     loading = loading_lines(out.name, is_adapter, arguments)
+    sets = _set_labels(data, checkpoint, config.choice.threshold) if data.multi_label else None
     export_weights(
         checkpoint / WEIGHTS_FOLDER,
         base,
         data.label_names,
         folder,
         method=method,
-        card=model_card(sweep, record, data, base, loading),
+        card=model_card(sweep, record, data, base, loading, sets.thresholds if sets is not None else None),
         max_length=config.training.max_length,
         text_columns=data.text_columns,
+        sets=sets,
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)
     rows = _first_rows(data, len(expected), _judged_by(sweep, record, data))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
+
+
+def _set_labels(data: Dataset, checkpoint: Path, rule: str | None) -> SetLabels:
+    """The thresholds of the exported evaluation, chosen on the validation rows that it was judged by."""
+    cuts = checkpoint_thresholds((checkpoint / PROBE_FILE).read_bytes(), rule)
+    return SetLabels(dict(zip(data.label_names, cuts.tolist(), strict=True)), data.label_separator)
 
 
 def _judged_by(sweep: SweepRecord, record: TrialRecord, data: Dataset) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lorasweep.training.inference.folder import (
     ADAPTER_CONFIG,
     MODEL_CONFIG,
     OWN_ENTRY,
+    SEVERAL_LABELS,
     quiet_loading,
     read_json,
 )
@@ -24,6 +27,23 @@ from lorasweep.training.model.base_model import label_config, load_tokenizer
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
 from lorasweep.training.settings import Method
 from lorasweep.tuning.adapters.card.converted import CARD_FILE
+
+
+@dataclass(frozen=True)
+class SetLabels:
+    """How a folder predicts several labels a text.
+
+    Attributes:
+        thresholds: label → probability from which on it is predicted; one half for others.
+        separator: what separated the labels in a field of the data; empty if nothing did.
+    """
+
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    separator: str = ""
+
+    def entries(self) -> dict[str, Any]:
+        """Those in lorasweep's own part of config.json."""
+        return {"thresholds": dict(self.thresholds), "label_separator": self.separator}
 
 
 def export_weights(
@@ -36,6 +56,7 @@ def export_weights(
     card: str,
     max_length: int,
     text_columns: tuple[str, ...] = (),
+    sets: SetLabels | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -47,6 +68,7 @@ def export_weights(
         card: text of README.md.
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
+        sets: how several labels a text are predicted; None for one label a text.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -70,12 +92,17 @@ def export_weights(
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
-    write_parts(out, load_tokenizer(base), config, label_names, own)
+    write_parts(out, load_tokenizer(base), config, label_names, own, sets)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def write_parts(
-    out: Path, tokenizer: Any, config: Any, label_names: tuple[str, ...], own: dict[str, Any]
+    out: Path,
+    tokenizer: Any,
+    config: Any,
+    label_names: tuple[str, ...],
+    own: dict[str, Any],
+    sets: SetLabels | None = None,
 ) -> None:
     """Write tokenizer and config.json.
 
@@ -83,6 +110,7 @@ def write_parts(
         config: the model's, of transformers.
         own: lorasweep's own entry; its `max_length` becomes the tokenizer's limit, so that a plain
             `truncation=True` cuts as the trial did.
+        sets: of several labels a text; transformers' own pipelines then give each label its own probability.
     """
     tokenizer.model_max_length = own["max_length"]
     with quiet_loading():
@@ -92,8 +120,12 @@ def write_parts(
     entries = read_json(out / MODEL_CONFIG) | {
         "id2label": names["id2label"],
         "label2id": names["label2id"],
-        OWN_ENTRY: own,
+        OWN_ENTRY: own | (sets.entries() if sets is not None else {}),
     }
+    # That of the base model says nothing of these labels.
+    entries.pop("problem_type", None)
+    if sets is not None:
+        entries["problem_type"] = SEVERAL_LABELS
     (out / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
