@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_atten
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.scores.thresholds import decide
 from lorasweep.training.settings import Precision
 
 
@@ -43,6 +44,8 @@ class Classifier:
         label_names: in the order of the logits.
         max_length: tokens per text; longer texts are truncated.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label.
     """
 
     model: nn.Module
@@ -50,6 +53,25 @@ class Classifier:
     label_names: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...] = ()
+    positive: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """The predicted label of each row, by the thresholds if there are any.
+
+        Args:
+            probabilities: float, shape (rows, classes).
+
+        Returns:
+            Numbers of labels; int64, shape (rows,).
+        """
+        return decide(probabilities, self.label_names, self.thresholds)
+
+    @property
+    def cut(self) -> tuple[int, float] | None:
+        """Of two labels: the number of the one that has a threshold, and that; None without one."""
+        numbers = [(self.label_names.index(label), value) for label, value in self.thresholds.items()]
+        return numbers[0] if numbers and len(self.label_names) == 2 else None
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +104,8 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
         label_names=exported.label_names,
         max_length=exported.max_length(tokenizer.model_max_length),
         text_columns=exported.text_columns,
+        positive=exported.positive,
+        thresholds=exported.thresholds,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class ExportedFolder:
         config: the contents of config.json.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label.
     """
 
     path: Path
@@ -53,6 +56,8 @@ class ExportedFolder:
     config: dict[str, Any]
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
+    positive: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -95,6 +100,8 @@ def read_folder(path: Path) -> ExportedFolder:
         config=config,
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
+        positive=positive if (positive := own.get("positive")) in label_names else None,
+        thresholds=_thresholds(path, own.get("thresholds"), label_names),
     )
 
 
@@ -143,6 +150,20 @@ def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             "name a folder that lorasweep export has written"
         )
     return tuple(names[index] for index in range(len(names)))
+
+
+def _thresholds(folder: Path, entries: object, label_names: tuple[str, ...]) -> dict[str, float]:
+    try:
+        found = TypeAdapter(dict[str, float]).validate_python(entries or {})
+    except ValueError:
+        found = {"": math.nan}
+    for label, value in found.items():
+        if label not in label_names or not 0 <= value <= 1:
+            raise ModelError(
+                f"{folder}: thresholds in its {MODEL_CONFIG} are {entries!r:.80}, and a probability for each of some "
+                "labels is expected; export it again"
+            )
+    return found
 
 
 def _check_weights(folder: Path, names: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from lorasweep.training.errors import DataError, SettingsError, counted, shown
 from lorasweep.training.files.tables import table_of
 from lorasweep.training.files.whole_tables import WHOLE, read_tables
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.scores.calibration import (
     BINS,
     ConfidenceBin,
     confidence_bins,
     expected_calibration_error,
 )
-from lorasweep.training.scores.scorer import Scores
-from lorasweep.training.scores.scores import ClassScores, score, score_classes
+from lorasweep.training.scores.scorer import Scorer, Scores
+from lorasweep.training.scores.scores import ClassScores, score_classes
+from lorasweep.tuning.record.words import score_text
 
 log = logging.getLogger("lorasweep")
 
@@ -54,6 +56,7 @@ class FileEvaluation:
         bins: the bins that it was computed from.
         confusion: rows by true (first axis) and predicted label; int64, shape (classes, classes).
         dropped: reason → rows without a text or a label, or that are not JSON objects.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label.
         unknown_labels: label that the adapter does not know → its rows, which were not scored.
     """
 
@@ -70,6 +73,7 @@ class FileEvaluation:
     confusion: np.ndarray
     dropped: dict[str, int]
     unknown_labels: dict[str, int]
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     def confusions(self) -> list[tuple[str, str, int]]:
         """True label, predicted label and rows of each confusion that occurs, the most frequent first."""
@@ -158,8 +162,9 @@ def evaluate_file(
     )
     truth = np.array([index[labels[row]] for row in scored], dtype=np.int64)
     shares = probabilities(logits)
-    classes = len(index)
-    confusion = np.bincount(truth * classes + logits.argmax(axis=1), minlength=classes * classes)
+    classes, predicted = len(index), classifier.decide(shares)
+    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    scorer = Scorer.of(classifier.label_names, classifier.positive)
     dropped = {
         "not a JSON object": table.unparsable,
         "no text": sum(not text for text in texts),
@@ -172,13 +177,14 @@ def evaluate_file(
         label_column=label_column,
         label_names=classifier.label_names,
         rows=len(scored),
-        scores=score(logits, truth),
-        classes=score_classes(logits, truth, classifier.label_names),
+        scores=scorer.scores(scorer.outcomes(logits, truth, predicted)),
+        classes=score_classes(predicted, truth, classifier.label_names),
         calibration_error=expected_calibration_error(shares, truth),
         bins=confidence_bins(shares, truth),
         confusion=confusion.reshape(classes, classes).astype(np.int64),
         dropped={reason: rows for reason, rows in dropped.items() if rows},
         unknown_labels=dict(unknown.most_common()),
+        thresholds=classifier.thresholds,
     )
 
 
@@ -187,7 +193,8 @@ def evaluation_entries(evaluation: FileEvaluation) -> dict[str, Any]:
     entries = asdict(evaluation)
     entries["confusion"] = evaluation.confusion.tolist()
     entries["confidence_bins"] = entries.pop("bins")
-    entries |= entries.pop("scores")
+    scores = entries.pop("scores")
+    entries |= scores.pop("more") | scores
     return entries
 
 
@@ -226,9 +233,14 @@ def _left_out(evaluation: FileEvaluation) -> list[str]:
 def _scores_lines(evaluation: FileEvaluation) -> list[str]:
     mean = sum(entry.rows * entry.confidence for entry in evaluation.bins) / evaluation.rows
     scores = evaluation.scores
+    cuts = [
+        f"threshold          {value:>6.4g}  {escape(label)}" for label, value in evaluation.thresholds.items()
+    ]
     return [
+        *cuts,
         f"accuracy           [bold]{scores.accuracy:>6.1%}[/bold]",
         f"macro-F1           {scores.macro_f1:>6.1%}",
+        *(f"{metric_words(name):<17}  {score_text(value, name):>6}" for name, value in scores.more.items()),
         f"cross entropy      {scores.loss:>6.3f}  [dim]mean, in nats[/dim]",
         f"calibration error  {evaluation.calibration_error:>6.1%}  "
         f"[dim]{BINS} bins; mean confidence {mean:.1%}[/dim]",

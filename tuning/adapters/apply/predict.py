@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
@@ -46,11 +47,12 @@ def predict_frame(
         SettingsError: a precision that the device does not have.
     """
     shares = softmax(predict(classifier, texts, pairs, precision))
+    chosen = classifier.decide(shares)
     columns = {
         "text": list(map(mended, texts)),
         "pair": list(map(mended, pairs or ())),
-        "label": [classifier.label_names[best] for best in shares.argmax(axis=1)],
-        "score": shares.max(axis=1),
+        "label": [classifier.label_names[number] for number in chosen],
+        "score": shares[np.arange(len(shares)), chosen],
     }
     if pairs is None:
         del columns["pair"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from lorasweep.training.inference.folder import ONNX_FILE
@@ -33,22 +34,33 @@ def loading_lines(name: str, adapter: bool, arguments: Mapping[str, object]) -> 
     )
 
 
-def merged_lines(name: str, text_columns: Sequence[str]) -> str:
+def merged_lines(name: str, text_columns: Sequence[str], cut: tuple[int, float] | None = None) -> str:
     """Lines that load a whole model and label a batch of texts.
 
     Args:
         name: the folder's.
         text_columns: columns that the model was trained on, two for pairs.
+        cut: of two labels, the number of the one that has a threshold, and that.
     """
     return (
         f"{loading_lines(name, False, {})}\n"
         f"inputs = tokenizer({_examples(text_columns)}, truncation=True, padding=True, "
         'return_tensors="pt")\n'
-        "print([model.config.id2label[int(i)] for i in model.eval()(**inputs).logits.argmax(dim=1)])"
+        f"{torch_decision(cut)}\n"
+        "print([model.config.id2label[int(i)] for i in chosen])"
     )
 
 
-def onnx_lines(name: str, text_columns: Sequence[str]) -> str:
+def torch_decision(cut: tuple[int, float] | None) -> str:
+    """A line that makes `chosen`, the numbers of the labels of `inputs`."""
+    if cut is None:
+        return "chosen = model.eval()(**inputs).logits.argmax(dim=1)"
+    number, threshold = cut
+    positive = f"(model.eval()(**inputs).logits.softmax(dim=1)[:, {number}] >= {threshold!r}).int()"
+    return f"chosen = {positive}" if number else f"chosen = 1 - {positive}"
+
+
+def onnx_lines(name: str, text_columns: Sequence[str], cut: tuple[int, float] | None = None) -> str:
     """Lines that label a batch of texts with ONNX Runtime; arguments as in `merged_lines`."""
     folder, file = _quoted(name), _quoted(f"{name}/{ONNX_FILE}")
     return (
@@ -59,8 +71,21 @@ def onnx_lines(name: str, text_columns: Sequence[str]) -> str:
         f'{_examples(text_columns)}, truncation=True, padding=True, return_tensors="np")\n'
         "logits = session.run(None, {entry.name: rows[entry.name] for entry in session.get_inputs()})[0]\n"
         f"labels = AutoConfig.from_pretrained({folder}).id2label\n"
-        "print([labels[index] for index in logits.argmax(axis=1)])"
+        f"{_numpy_decision(cut)}\n"
+        "print([labels[int(index)] for index in chosen])"
     )
+
+
+def _numpy_decision(cut: tuple[int, float] | None) -> str:
+    """A line that makes `chosen` of `logits`; a probability lies above a threshold where the logits' difference
+    lies above the threshold's.
+    """
+    if cut is None:
+        return "chosen = logits.argmax(axis=1)"
+    number, threshold = cut
+    margin = math.log(threshold / (1 - threshold))
+    positive = f"(logits[:, {number}] - logits[:, {1 - number}] >= {margin!r}).astype(int)"
+    return f"chosen = {positive}" if number else f"chosen = 1 - {positive}"
 
 
 def _examples(text_columns: Sequence[str]) -> str:

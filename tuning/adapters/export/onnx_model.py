@@ -91,7 +91,11 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         size=sum(file.stat().st_size for file in stage.glob(f"{ONNX_FILE}*")),
     )
     card = converted_card(
-        folder, name, "onnx", _introduction(classifier, report), onnx_lines(name, classifier.text_columns)
+        folder,
+        name,
+        "onnx",
+        _introduction(classifier, report),
+        onnx_lines(name, classifier.text_columns, classifier.cut),
     )
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return report

@@ -31,6 +31,7 @@ from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.thresholds import positive_label, thresholds_of
 from lorasweep.tuning.storage.filesystem import is_local
 from lorasweep.tuning.storage.storage import Storage
 
@@ -124,6 +125,8 @@ def _write(
         card=model_card(sweep, record, data, base, loading),
         max_length=config.training.max_length,
         text_columns=data.text_columns,
+        positive=positive_label(config, data.label_names),
+        thresholds=thresholds_of(sweep, record, data.label_names),
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def export_weights(
     card: str,
     max_length: int,
     text_columns: tuple[str, ...] = (),
+    positive: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -47,6 +50,8 @@ def export_weights(
         card: text of README.md.
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; the most probable label is if None.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -67,11 +72,18 @@ def export_weights(
             f"{weights}: the trial's weights cannot be exported ({first_line(error)}); export another --trial"
         ) from error
     own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
+    own |= judged_entries(positive, thresholds)
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
     write_parts(out, load_tokenizer(base), config, label_names, own)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def judged_entries(positive: str | None, thresholds: Mapping[str, float] | None) -> dict[str, Any]:
+    """What config.json says of the positive label and of thresholds; nothing where there are none."""
+    entries = {"positive": positive, "thresholds": dict(thresholds or {})}
+    return {name: value for name, value in entries.items() if value}
 
 
 def write_parts(

@@ -59,6 +59,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         names = {int(index): name for index, name in config["id2label"].items()}
         self.labels = [names[index] for index in range(len(names))]
         self.columns = tuple(own.get("text_columns") or ())
+        self.thresholds: dict[str, float] = dict(own.get("thresholds") or {})
         with _quiet():
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -98,14 +99,23 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         frame = _table(model_input)
         text, pair = self._texts(frame)
         shares = self._probabilities(text, pair)
-        best = shares.argmax(axis=1)
+        best = self._decide(shares)
         labels: list[str] = [self.labels[index] for index in best]
-        predicted = pd.DataFrame({"label": labels, "score": shares.max(axis=1)}, index=frame.index)
+        scores = shares[np.arange(len(best)), best]
+        predicted = pd.DataFrame({"label": labels, "score": scores}, index=frame.index)
         if (params or {}).get("probabilities"):
             for index, name in enumerate(self.labels):
                 # A label may itself be called "label" or "score".
                 predicted[f"p_{name}" if name in ("label", "score") else name] = shares[:, index]
         return predicted
+
+    def _decide(self, shares: np.ndarray) -> np.ndarray:
+        """The label of each row: of two, the one with a threshold from that on; else the most probable."""
+        if len(self.labels) == 2:
+            for label, threshold in self.thresholds.items():
+                number = self.labels.index(label)
+                return np.where(shares[:, number] >= threshold, number, 1 - number)
+        return np.asarray(shares.argmax(axis=1))
 
     def _texts(self, frame: pd.DataFrame) -> tuple[list[str], list[str] | None]:
         """The texts, and the second ones (None for a classifier of one text)."""
