@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,8 +48,10 @@ class ExportedFolder:
         config: the contents of config.json.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label, or one half
+            where a text may have several.
         multi_label: whether a text may have several labels, or none.
-        thresholds: label → probability from which on it is predicted, where it is not one half.
         label_separator: what separated the labels in a field of the training data; empty if nothing did.
     """
 
@@ -58,8 +61,9 @@ class ExportedFolder:
     config: dict[str, Any]
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
-    multi_label: bool = False
+    positive: str | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
     label_separator: str = ""
 
     def max_length(self, tokenizer_limit: int) -> int:
@@ -103,8 +107,9 @@ def read_folder(path: Path) -> ExportedFolder:
         config=config,
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
+        positive=positive if (positive := own.get("positive")) in label_names else None,
+        thresholds=_thresholds(path, own.get("thresholds"), label_names),
         multi_label=config.get("problem_type") == SEVERAL_LABELS,
-        thresholds=_thresholds(path, own, label_names),
         label_separator=str(own.get("label_separator") or ""),
     )
 
@@ -156,15 +161,17 @@ def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(names[index] for index in range(len(names)))
 
 
-def _thresholds(folder: Path, own: dict[str, Any], label_names: tuple[str, ...]) -> dict[str, float]:
+def _thresholds(folder: Path, entries: object, label_names: tuple[str, ...]) -> dict[str, float]:
     try:
-        found = TypeAdapter(dict[str, float]).validate_python(own.get("thresholds") or {})
+        found = TypeAdapter(dict[str, float]).validate_python(entries or {})
     except ValueError:
-        found = {"": 0.0}
-    if not set(found) <= set(label_names) or not all(0 <= value <= 1 for value in found.values()):
-        raise ModelError(
-            f"{folder}: the thresholds in its {MODEL_CONFIG} are no probabilities of its labels; export it again"
-        )
+        found = {"": math.nan}
+    for label, value in found.items():
+        if label not in label_names or not 0 <= value <= 1:
+            raise ModelError(
+                f"{folder}: thresholds in its {MODEL_CONFIG} are {entries!r:.80}, and a probability for each of some "
+                "labels is expected; export it again"
+            )
     return found
 
 

@@ -123,12 +123,18 @@ class ClassScores:
     rows: int
 
 
-def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[ClassScores]:
-    """Precision, recall and F1 of each class, in the order of the label names."""
+def score_classes(
+    predicted: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]
+) -> list[ClassScores]:
+    """Precision, recall and F1 of each class, in the order of the label names.
+
+    Args:
+        predicted, labels: numbers of labels; int, shape (rows,).
+    """
     from sklearn.metrics import precision_recall_fscore_support  # not in a trial's process; see `metrics.py`
 
     columns = precision_recall_fscore_support(
-        labels, logits.argmax(axis=1), labels=range(len(label_names)), zero_division=0
+        labels, predicted, labels=range(len(label_names)), zero_division=0
     )
     return [
         ClassScores(name, float(p), float(r), float(f), int(n))

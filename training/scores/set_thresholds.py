@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lorasweep.training.threshold_rules import BETAS, NONE
+
 ONE_HALF = 0.5
-BETAS = {"f0.5": 0.5, "f1": 1.0, "f2": 2.0}
-"""Rule → how much more recall counts than precision."""
 DEFAULT_RULE = "f1"
 FEWEST = 10
 """Rows with a label from which it gets a threshold of its own: one fitted to fewer is mostly luck."""
@@ -23,7 +23,7 @@ def thresholds_by(rule: str | None, logits: np.ndarray, labels: np.ndarray) -> n
     rule = rule or DEFAULT_RULE
     if rule in BETAS:
         return fit_thresholds(logits, labels, BETAS[rule])
-    return np.full(logits.shape[1], ONE_HALF if rule == "none" else float(rule))
+    return np.full(logits.shape[1], ONE_HALF if rule == NONE else float(rule))
 
 
 def fit_thresholds(logits: np.ndarray, labels: np.ndarray, beta: float) -> np.ndarray:

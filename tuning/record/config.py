@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from lorasweep.training.errors import SettingError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.settings import MINILM, DataSettings, Metric, Settings, TrainingSettings
+from lorasweep.training.threshold_rules import Threshold
 
 # Of a search on a part of the rows, unless another number is asked for.
 FINALISTS = 3
@@ -143,6 +144,11 @@ class ChoiceSettings(Settings):
     confirm: str | None = Field(
         None,
         description="Retrain the best K trials on S other seeds, such as 3x3, and choose by their mean score.",
+    )
+    threshold: Threshold | None = Field(
+        None,
+        description="Of two classes: the positive one's threshold; f1, balanced_accuracy or mcc choose it on the "
+        "validation split, or a number.",
     )
     baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
 

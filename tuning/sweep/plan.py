@@ -24,6 +24,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
+from lorasweep.tuning.sweep.judging import check_judging
 from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
@@ -231,6 +232,8 @@ def plan_sweep(
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
+    splits = {"validation": dataset.validation.labels, "test": dataset.test.labels}
+    check_judging(config, dataset, splits)
     model, tokenizer = empty_model(base), load_tokenizer(base)
     check_weights(base)
     limit = most_tokens(model)
@@ -242,6 +245,8 @@ def plan_sweep(
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
+    if part is not None:
+        check_judging(config, dataset, {"part's validation": part.validation.labels})
     with quiet_loading():
         loaded = load_base(base, dataset.label_names, config.training.seed)
     check_rows(loaded, tokenizer, (encoded.train, encoded.validation, encoded.test))

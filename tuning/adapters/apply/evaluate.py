@@ -21,15 +21,17 @@ from lorasweep.training.errors import DataError, SettingsError, counted, shown
 from lorasweep.training.files.tables import table_of
 from lorasweep.training.files.whole_tables import WHOLE, read_tables
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.scores.calibration import (
     BINS,
     ConfidenceBin,
     confidence_bins,
     expected_calibration_error,
 )
-from lorasweep.training.scores.scorer import Scores
-from lorasweep.training.scores.scores import ClassScores, score, score_classes
+from lorasweep.training.scores.scorer import Scorer, Scores
+from lorasweep.training.scores.scores import ClassScores, score_classes
 from lorasweep.tuning.adapters.apply.evaluate_sets import read_label_sets, score_sets
+from lorasweep.tuning.record.words import score_text
 
 log = logging.getLogger("lorasweep")
 
@@ -55,10 +57,11 @@ class FileEvaluation:
         bins: the bins that it was computed from.
         confusion: rows by true (first axis) and predicted label; int64, shape (classes, classes).
         dropped: reason → rows without a text or a label, or that are not JSON objects.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label.
         unknown_labels: label that the adapter does not know → its rows, which were not scored. Of several labels a
             text the rows were scored without it.
-        thresholds: label → probability from which on it is predicted, where a text may have several labels. The
-            confusion then holds the texts that have a label (first axis) and are given one.
+        multi_label: whether a text may have several labels. The confusion then holds the texts that have a label (first
+            axis) and are given one.
     """
 
     adapter: str
@@ -75,6 +78,7 @@ class FileEvaluation:
     dropped: dict[str, int]
     unknown_labels: dict[str, int]
     thresholds: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
 
     def confusions(self) -> list[tuple[str, str, int]]:
         """True label, predicted label and rows of each confusion that occurs, the most frequent first."""
@@ -180,8 +184,9 @@ def evaluate_file(
     )
     truth = np.array([index[labels[row]] for row in scored], dtype=np.int64)
     shares = probabilities(logits)
-    classes = len(index)
-    confusion = np.bincount(truth * classes + logits.argmax(axis=1), minlength=classes * classes)
+    classes, predicted = len(index), classifier.decide(shares)
+    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    scorer = Scorer.of(classifier.label_names, classifier.positive)
     dropped = {
         "not a JSON object": table.unparsable,
         "no text": sum(not text for text in texts),
@@ -194,13 +199,14 @@ def evaluate_file(
         label_column=label_column,
         label_names=classifier.label_names,
         rows=len(scored),
-        scores=score(logits, truth),
-        classes=score_classes(logits, truth, classifier.label_names),
+        scores=scorer.scores(scorer.outcomes(logits, truth, predicted)),
+        classes=score_classes(predicted, truth, classifier.label_names),
         calibration_error=expected_calibration_error(shares, truth),
         bins=confidence_bins(shares, truth),
         confusion=confusion.reshape(classes, classes).astype(np.int64),
         dropped={reason: rows for reason, rows in dropped.items() if rows},
         unknown_labels=dict(unknown.most_common()),
+        thresholds=classifier.thresholds,
     )
 
 
@@ -209,7 +215,8 @@ def evaluation_entries(evaluation: FileEvaluation) -> dict[str, Any]:
     entries = asdict(evaluation)
     entries["confusion"] = evaluation.confusion.tolist()
     entries["confidence_bins"] = entries.pop("bins")
-    entries |= entries.pop("scores")
+    scores = entries.pop("scores")
+    entries |= scores.pop("more") | scores
     return entries
 
 
@@ -224,8 +231,8 @@ def evaluation_text(evaluation: FileEvaluation) -> RenderableType:
         "",
         _classes_table(evaluation),
     ]
-    confusions = evaluation.confusions() if not evaluation.thresholds else []
-    if evaluation.thresholds and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
+    confusions = evaluation.confusions() if not evaluation.multi_label else []
+    if evaluation.multi_label and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
         parts += ["", _matrix_table(evaluation, "has ↓  is given →")]
     if confusions and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
         parts += ["", _matrix_table(evaluation)]
@@ -250,7 +257,7 @@ def _left_out(evaluation: FileEvaluation) -> list[str]:
 def _scores_lines(evaluation: FileEvaluation) -> list[str]:
     mean = sum(entry.rows * entry.confidence for entry in evaluation.bins) / evaluation.rows
     scores = evaluation.scores
-    if evaluation.thresholds:
+    if evaluation.multi_label:
         more = scores.more
         return [
             f"micro-F1           [bold]{more['micro_f1']:>6.1%}[/bold]",
@@ -262,9 +269,14 @@ def _scores_lines(evaluation: FileEvaluation) -> list[str]:
             f"calibration error  {evaluation.calibration_error:>6.1%}  "
             f"[dim]{BINS} bins; over texts and labels[/dim]",
         ]
+    cuts = [
+        f"threshold          {value:>6.4g}  {escape(label)}" for label, value in evaluation.thresholds.items()
+    ]
     return [
+        *cuts,
         f"accuracy           [bold]{scores.accuracy:>6.1%}[/bold]",
         f"macro-F1           {scores.macro_f1:>6.1%}",
+        *(f"{metric_words(name):<17}  {score_text(value, name):>6}" for name, value in scores.more.items()),
         f"cross entropy      {scores.loss:>6.3f}  [dim]mean, in nats[/dim]",
         f"calibration error  {evaluation.calibration_error:>6.1%}  "
         f"[dim]{BINS} bins; mean confidence {mean:.1%}[/dim]",
@@ -273,7 +285,7 @@ def _scores_lines(evaluation: FileEvaluation) -> list[str]:
 
 def _classes_table(evaluation: FileEvaluation) -> Table:
     """The largest classes first; "-" where no row defines the score."""
-    several = bool(evaluation.thresholds)
+    several = evaluation.multi_label
     table = _table(["label"], ["precision", "recall", "F1", "rows", *(["threshold"] if several else [])])
     guessed = evaluation.confusion.sum(axis=0)
     for number, entry in sorted(enumerate(evaluation.classes), key=lambda pair: -pair[1].rows):

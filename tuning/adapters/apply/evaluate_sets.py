@@ -129,6 +129,7 @@ def score_sets(
         "confusion": co_occurrence(matrix, predicted),
         "dropped": {reason: count for reason, count in dropped.items() if count},
         "unknown_labels": dict(label_sets.unknown.most_common()),
+        "multi_label": True,
         "thresholds": {name: classifier.thresholds.get(name, ONE_HALF) for name in classifier.label_names},
     }
 

@@ -69,7 +69,8 @@ def predict_frame(
 
 
 def _best(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tuple[Any, Any]:
-    return [classifier.label_names[best] for best in shares.argmax(axis=1)], shares.max(axis=1)
+    chosen = classifier.decide(shares)
+    return [classifier.label_names[number] for number in chosen], shares[np.arange(len(shares)), chosen]
 
 
 def _sets(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tuple[Any, Any]:

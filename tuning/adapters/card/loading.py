@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from lorasweep.training.inference.folder import ONNX_FILE
@@ -33,17 +34,20 @@ def loading_lines(name: str, adapter: bool, arguments: Mapping[str, object]) -> 
     )
 
 
-def predicting_lines(inputs: str, several: bool, config: str = "model.config") -> str:
+def predicting_lines(
+    inputs: str, cut: tuple[int, float] | None, several: bool, config: str = "model.config"
+) -> str:
     """Lines that label one text with what `loading_lines` has loaded.
 
     Args:
         inputs: the texts, as arguments of the tokenizer.
+        cut: of two labels, the number of the one that has a threshold, and that.
         several: a text may have several labels; those whose probability is above their threshold are shown.
         config: what they call the folder's configuration.
     """
     lines = f'inputs = tokenizer({inputs}, truncation=True, return_tensors="pt")\n'
     if not several:
-        return lines + "print(model.config.id2label[int(model.eval()(**inputs).logits.argmax())])"
+        return f"{lines}{torch_decision(cut)}\nprint(model.config.id2label[int(chosen)])"
     return (
         f"{lines}"
         "probabilities = model.eval()(**inputs).logits[0].sigmoid().tolist()\n"
@@ -53,26 +57,41 @@ def predicting_lines(inputs: str, several: bool, config: str = "model.config") -
     )
 
 
-def merged_lines(name: str, text_columns: Sequence[str], several: bool = False) -> str:
+def merged_lines(
+    name: str, text_columns: Sequence[str], cut: tuple[int, float] | None = None, several: bool = False
+) -> str:
     """Lines that load a whole model and label a batch of texts.
 
     Args:
         name: the folder's.
         text_columns: columns that the model was trained on, two for pairs.
+        cut: of two labels, the number of the one that has a threshold, and that.
         several: a text may have several labels.
     """
     if several:
         examples = ", ".join(_quoted(f"your {column}") for column in text_columns or ("text",))
-        return f"{loading_lines(name, False, {})}\n{predicting_lines(examples, True)}"
+        return f"{loading_lines(name, False, {})}\n{predicting_lines(examples, None, True)}"
     return (
         f"{loading_lines(name, False, {})}\n"
         f"inputs = tokenizer({_examples(text_columns)}, truncation=True, padding=True, "
         'return_tensors="pt")\n'
-        "print([model.config.id2label[int(i)] for i in model.eval()(**inputs).logits.argmax(dim=1)])"
+        f"{torch_decision(cut)}\n"
+        "print([model.config.id2label[int(i)] for i in chosen])"
     )
 
 
-def onnx_lines(name: str, text_columns: Sequence[str], several: bool = False) -> str:
+def torch_decision(cut: tuple[int, float] | None) -> str:
+    """A line that makes `chosen`, the numbers of the labels of `inputs`."""
+    if cut is None:
+        return "chosen = model.eval()(**inputs).logits.argmax(dim=1)"
+    number, threshold = cut
+    positive = f"(model.eval()(**inputs).logits.softmax(dim=1)[:, {number}] >= {threshold!r}).int()"
+    return f"chosen = {positive}" if number else f"chosen = 1 - {positive}"
+
+
+def onnx_lines(
+    name: str, text_columns: Sequence[str], cut: tuple[int, float] | None = None, several: bool = False
+) -> str:
     """Lines that label a batch of texts with ONNX Runtime; arguments as in `merged_lines`."""
     folder, file = _quoted(name), _quoted(f"{name}/{ONNX_FILE}")
     return (
@@ -83,16 +102,19 @@ def onnx_lines(name: str, text_columns: Sequence[str], several: bool = False) ->
         f"rows = AutoTokenizer.from_pretrained({folder})("
         f'{_examples(text_columns)}, truncation=True, padding=True, return_tensors="np")\n'
         "logits = session.run(None, {entry.name: rows[entry.name] for entry in session.get_inputs()})[0]\n"
-        f"{_onnx_labels(folder, several)}"
+        f"{_set_lines(folder) if several else _class_lines(folder, cut)}"
     )
 
 
-def _onnx_labels(folder: str, several: bool) -> str:
-    if not several:
-        return (
-            f"labels = AutoConfig.from_pretrained({folder}).id2label\n"
-            "print([labels[index] for index in logits.argmax(axis=1)])"
-        )
+def _class_lines(folder: str, cut: tuple[int, float] | None) -> str:
+    return (
+        f"labels = AutoConfig.from_pretrained({folder}).id2label\n"
+        f"{_numpy_decision(cut)}\n"
+        "print([labels[int(index)] for index in chosen])"
+    )
+
+
+def _set_lines(folder: str) -> str:
     return (
         f"config = AutoConfig.from_pretrained({folder})\n"
         "probabilities = 1 / (1 + np.exp(-logits))\n"
@@ -100,6 +122,18 @@ def _onnx_labels(folder: str, several: bool) -> str:
         "labels = [config.id2label[i] for i in range(logits.shape[1])]\n"
         "print([[name for name, p in zip(labels, row) if p > thresholds.get(name, 0.5)] for row in probabilities])"
     )
+
+
+def _numpy_decision(cut: tuple[int, float] | None) -> str:
+    """A line that makes `chosen` of `logits`; a probability lies above a threshold where the logits' difference
+    lies above the threshold's.
+    """
+    if cut is None:
+        return "chosen = logits.argmax(axis=1)"
+    number, threshold = cut
+    margin = math.log(threshold / (1 - threshold))
+    positive = f"(logits[:, {number}] - logits[:, {1 - number}] >= {margin!r}).astype(int)"
+    return f"chosen = {positive}" if number else f"chosen = 1 - {positive}"
 
 
 def _examples(text_columns: Sequence[str]) -> str:

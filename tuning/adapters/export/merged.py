@@ -17,7 +17,7 @@ from lorasweep.training.sample_news.sample import sample_news
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import merged_lines
 from lorasweep.tuning.adapters.export.verify import fp32_tolerance, verify_export
-from lorasweep.tuning.adapters.export.weights import SetLabels, write_parts
+from lorasweep.tuning.adapters.export.weights import judged_entries, write_parts
 
 # Made-up rows to compare on, for want of others.
 SAMPLE_ROWS = 60
@@ -49,7 +49,7 @@ def write_merged(folder: Path, stage: Path, name: str, rows: Texts | None = None
     amp = AmpPolicy("fp32", torch.device("cpu"))
     difference = verify_export(stage, rows, expected, amp, fp32_tolerance(expected))
     introduction = f"A transformers model that {task_words(classifier)}."
-    lines = merged_lines(name, classifier.text_columns, classifier.multi_label)
+    lines = merged_lines(name, classifier.text_columns, classifier.cut, classifier.multi_label)
     card = converted_card(folder, name, "transformers", introduction, lines)
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return (
@@ -79,5 +79,7 @@ def sample_rows(classifier: Classifier) -> Texts:
 def write_classifier_parts(classifier: Classifier, config: Any, stage: Path) -> None:
     """Write tokenizer and config.json, with labels, text columns and the length that is read."""
     own = {"text_columns": list(classifier.text_columns), "max_length": classifier.max_length}
-    sets = SetLabels(classifier.thresholds, classifier.label_separator) if classifier.multi_label else None
-    write_parts(stage, classifier.tokenizer, config, classifier.label_names, own, sets)
+    own |= judged_entries(classifier.positive, classifier.thresholds)
+    if classifier.multi_label:
+        own["label_separator"] = classifier.label_separator
+    write_parts(stage, classifier.tokenizer, config, classifier.label_names, own, classifier.multi_label)

@@ -95,7 +95,7 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         name,
         "onnx",
         _introduction(classifier, report),
-        onnx_lines(name, classifier.text_columns, classifier.multi_label),
+        onnx_lines(name, classifier.text_columns, classifier.cut, classifier.multi_label),
     )
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return report

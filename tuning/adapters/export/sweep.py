@@ -25,12 +25,13 @@ from lorasweep.tuning.adapters.card.loading import loading_lines
 from lorasweep.tuning.adapters.export.formats import FORMATS, ExportFormat, check_format
 from lorasweep.tuning.adapters.export.staging import staged_folder
 from lorasweep.tuning.adapters.export.verify import comparison, verify_export
-from lorasweep.tuning.adapters.export.weights import SetLabels, export_weights, load_arguments
+from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, checkpoint_thresholds
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.thresholds import positive_label, thresholds_of
 from lorasweep.tuning.storage.filesystem import is_local
 from lorasweep.tuning.storage.storage import Storage
 
@@ -115,17 +116,23 @@ def _write(
     arguments = load_arguments(base, data.label_names)
     is_adapter = method != "full"
     loading = loading_lines(out.name, is_adapter, arguments)
-    sets = _set_labels(data, checkpoint, config.choice.threshold) if data.multi_label else None
+    thresholds = (
+        _set_thresholds(data, checkpoint, config.choice.threshold)
+        if data.multi_label
+        else thresholds_of(sweep, record, data.label_names)
+    )
     export_weights(
         checkpoint / WEIGHTS_FOLDER,
         base,
         data.label_names,
         folder,
         method=method,
-        card=model_card(sweep, record, data, base, loading, sets.thresholds if sets is not None else None),
+        card=model_card(sweep, record, data, base, loading, thresholds),
         max_length=config.training.max_length,
         text_columns=data.text_columns,
-        sets=sets,
+        positive=None if data.multi_label else positive_label(config, data.label_names),
+        thresholds=thresholds,
+        label_separator=data.label_separator if data.multi_label else None,
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)
@@ -134,10 +141,10 @@ def _write(
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
 
 
-def _set_labels(data: Dataset, checkpoint: Path, rule: str | None) -> SetLabels:
+def _set_thresholds(data: Dataset, checkpoint: Path, rule: str | None) -> dict[str, float]:
     """The thresholds of the exported evaluation, chosen on the validation rows that it was judged by."""
-    cuts = checkpoint_thresholds((checkpoint / PROBE_FILE).read_bytes(), rule)
-    return SetLabels(dict(zip(data.label_names, cuts.tolist(), strict=True)), data.label_separator)
+    found = checkpoint_thresholds((checkpoint / PROBE_FILE).read_bytes(), rule)
+    return dict(zip(data.label_names, found.tolist(), strict=True))
 
 
 def _judged_by(sweep: SweepRecord, record: TrialRecord, data: Dataset) -> np.ndarray:

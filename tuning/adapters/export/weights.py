@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,6 @@ from lorasweep.training.settings import Method
 from lorasweep.tuning.adapters.card.converted import CARD_FILE
 
 
-@dataclass(frozen=True)
-class SetLabels:
-    """How a folder predicts several labels a text.
-
-    Attributes:
-        thresholds: label → probability from which on it is predicted; one half for others.
-        separator: what separated the labels in a field of the data; empty if nothing did.
-    """
-
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    separator: str = ""
-
-    def entries(self) -> dict[str, Any]:
-        """Those in lorasweep's own part of config.json."""
-        return {"thresholds": dict(self.thresholds), "label_separator": self.separator}
-
-
 def export_weights(
     weights: Path,
     base: BaseModel,
@@ -56,7 +38,9 @@ def export_weights(
     card: str,
     max_length: int,
     text_columns: tuple[str, ...] = (),
-    sets: SetLabels | None = None,
+    positive: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    label_separator: str | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -68,7 +52,10 @@ def export_weights(
         card: text of README.md.
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
-        sets: how several labels a text are predicted; None for one label a text.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; the most probable label is if None.
+        label_separator: where a text may have several labels, what separates them in a field of the data, empty if
+            nothing does; None for one label a text.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -89,11 +76,20 @@ def export_weights(
             f"{weights}: the trial's weights cannot be exported ({first_line(error)}); export another --trial"
         ) from error
     own: dict[str, Any] = {"text_columns": list(text_columns), "max_length": max_length}
+    own |= judged_entries(positive, thresholds)
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
-    write_parts(out, load_tokenizer(base), config, label_names, own, sets)
+    if label_separator is not None:
+        own["label_separator"] = label_separator
+    write_parts(out, load_tokenizer(base), config, label_names, own, label_separator is not None)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def judged_entries(positive: str | None, thresholds: Mapping[str, float] | None) -> dict[str, Any]:
+    """What config.json says of the positive label and of thresholds; nothing where there are none."""
+    entries = {"positive": positive, "thresholds": dict(thresholds or {})}
+    return {name: value for name, value in entries.items() if value}
 
 
 def write_parts(
@@ -102,7 +98,7 @@ def write_parts(
     config: Any,
     label_names: tuple[str, ...],
     own: dict[str, Any],
-    sets: SetLabels | None = None,
+    multi_label: bool = False,
 ) -> None:
     """Write tokenizer and config.json.
 
@@ -110,7 +106,7 @@ def write_parts(
         config: the model's, of transformers.
         own: lorasweep's own entry; its `max_length` becomes the tokenizer's limit, so that a plain
             `truncation=True` cuts as the trial did.
-        sets: of several labels a text; transformers' own pipelines then give each label its own probability.
+        multi_label: a text may have several labels; transformers' own pipelines then give each its own probability.
     """
     tokenizer.model_max_length = own["max_length"]
     with quiet_loading():
@@ -120,11 +116,11 @@ def write_parts(
     entries = read_json(out / MODEL_CONFIG) | {
         "id2label": names["id2label"],
         "label2id": names["label2id"],
-        OWN_ENTRY: own | (sets.entries() if sets is not None else {}),
+        OWN_ENTRY: own,
     }
     # That of the base model says nothing of these labels.
     entries.pop("problem_type", None)
-    if sets is not None:
+    if multi_label:
         entries["problem_type"] = SEVERAL_LABELS
     (out / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 

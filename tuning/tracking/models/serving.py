@@ -60,8 +60,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         self.labels = [names[index] for index in range(len(names))]
         self.columns = tuple(own.get("text_columns") or ())
         self.several = config.get("problem_type") == "multi_label_classification"
-        thresholds = own.get("thresholds") or {}
-        self.thresholds = np.array([thresholds.get(name, 0.5) for name in self.labels])
+        self.thresholds: dict[str, float] = dict(own.get("thresholds") or {})
         with _quiet():
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -105,8 +104,10 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         if self.several:
             predicted = self._sets(shares, frame.index)
         else:
-            labels: list[str] = [self.labels[index] for index in shares.argmax(axis=1)]
-            predicted = pd.DataFrame({"label": labels, "score": shares.max(axis=1)}, index=frame.index)
+            best = self._decide(shares)
+            labels: list[str] = [self.labels[index] for index in best]
+            scores = shares[np.arange(len(best)), best]
+            predicted = pd.DataFrame({"label": labels, "score": scores}, index=frame.index)
         if (params or {}).get("probabilities"):
             for index, name in enumerate(self.labels):
                 # A label may itself be called "label" or "score".
@@ -114,18 +115,23 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         return predicted
 
     def _sets(self, shares: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
-        """The labels whose probability is above their threshold."""
+        """The labels whose probability is above their threshold, the most probable first."""
+        cuts = np.array([self.thresholds.get(name, 0.5) for name in self.labels])
         chosen = [
-            [
-                number
-                for number in np.argsort(-row, kind="stable").tolist()
-                if row[number] > self.thresholds[number]
-            ]
+            [number for number in np.argsort(-row, kind="stable").tolist() if row[number] > cuts[number]]
             for row in shares
         ]
         labels = [[self.labels[number] for number in numbers] for numbers in chosen]
         scores = [[float(row[n]) for n in numbers] for row, numbers in zip(shares, chosen, strict=True)]
         return pd.DataFrame({"label": labels, "score": scores}, index=index, dtype=object)
+
+    def _decide(self, shares: np.ndarray) -> np.ndarray:
+        """The label of each row: of two, the one with a threshold from that on; else the most probable."""
+        if len(self.labels) == 2:
+            for label, threshold in self.thresholds.items():
+                number = self.labels.index(label)
+                return np.where(shares[:, number] >= threshold, number, 1 - number)
+        return np.asarray(shares.argmax(axis=1))
 
     def _texts(self, frame: pd.DataFrame) -> tuple[list[str], list[str] | None]:
         """The texts, and the second ones (None for a classifier of one text)."""
