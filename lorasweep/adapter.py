@@ -61,7 +61,8 @@ class Adapter:
             precision: `bf16` halves the time on a processor that has it.
 
         Returns:
-            A row for each text: text, label, score (the label's probability).
+            A row for each text: text, label, score (the label's probability). Where a text may have several labels,
+            label and score are lists, the most probable label first.
 
         Raises:
             ModelError: two texts a row for an adapter that was trained on one.
@@ -82,7 +83,8 @@ class Adapter:
         data: str | Path | pd.DataFrame,
         *,
         text: str | Sequence[str] = (),
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        label_separator: str | None = None,
         columns: Sequence[str] = (),
         delimiter: str | None = None,
         encoding: str | None = None,
@@ -93,7 +95,9 @@ class Adapter:
         Args:
             data: a file or a DataFrame.
             text: the text column, or two; those it was trained on if left out.
-            label: the label column; recognised if left out.
+            label: the label column; recognised if left out. Of several labels a text also a column of 0 and 1 for
+                each.
+            label_separator: between several labels in a field; that of the training data if left out.
             columns: names for a CSV or TSV file without a header line.
             delimiter: what separates the columns of a CSV or TSV file, if not the suffix's comma or tab.
             encoding: of a text file; its bytes tell if left out.
@@ -116,7 +120,8 @@ class Adapter:
             path,
             adapter=self.path,
             text=names,
-            label=label,
+            label=label if isinstance(label, str) else tuple(label or ()),
+            label_separator=label_separator,
             columns=tuple(columns),
             delimiter=delimiter,
             encoding=encoding,

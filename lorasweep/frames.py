@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.training.metrics import ALWAYS
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.results import SweepResult, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -24,14 +25,15 @@ def trials_frame(record: SweepRecord) -> pd.DataFrame:
     trials = [*record.ranked(), *(trial for trial in record.trials if trial.score is None)]
     names = list(dict.fromkeys([*record.searched, *(name for trial in trials for name in trial.searched)]))
     own = [name for name in names if not name.startswith("_")]
-    columns = [*("id", "state", "score"), *own, *("accuracy", "macro_f1", "loss")]
+    metrics = [*ALWAYS, *dict.fromkeys(name for trial in trials for name in _more(trial))]
+    columns = [*("id", "state", "score"), *own, *metrics]
     columns += ["rungs", "trainable_parameters", "seconds", "error", "finalist_of"]
-    return pd.DataFrame([_row(trial, own) for trial in trials], columns=columns)
+    return pd.DataFrame([_row(trial, own, metrics) for trial in trials], columns=columns)
 
 
-def _row(trial: TrialRecord, searched: Sequence[str]) -> dict[str, Any]:
+def _row(trial: TrialRecord, searched: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     best = trial.best_evaluation
-    scores = {name: getattr(best, name) if best else None for name in ("accuracy", "macro_f1", "loss")}
+    scores = {name: best.by(name) if best else None for name in metrics}
     return {
         "id": trial.id,
         "state": trial.state,
@@ -44,6 +46,10 @@ def _row(trial: TrialRecord, searched: Sequence[str]) -> dict[str, Any]:
         "error": trial.error,
         "finalist_of": trial.finalist_of,
     }
+
+
+def _more(trial: TrialRecord) -> list[str]:
+    return list(trial.best_evaluation.more) if trial.best_evaluation else []
 
 
 def compared_frame(result: SweepResult) -> pd.DataFrame:
@@ -59,9 +65,9 @@ def compared_frame(result: SweepResult) -> pd.DataFrame:
         rows["untuned default"] = result.untuned.test
     rows |= result.baselines
     return pd.DataFrame.from_dict(
-        {name: scores.model_dump() for name, scores in rows.items()},
+        {name: scores.values() for name, scores in rows.items()},
         orient="index",
-        columns=["accuracy", "macro_f1", "loss"],
+        columns=list(dict.fromkeys(name for scores in rows.values() for name in scores.values())),
     )
 
 

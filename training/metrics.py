@@ -7,11 +7,13 @@ recorded, the words and formats of every table and page, and the table in `docs/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
+
+from lorasweep.training.errors import shown
 
 # What a data set asks for, by which metrics differ.
 Task = Literal["two classes", "more classes", "several labels"]
@@ -140,6 +142,36 @@ def higher_is_better(metric: str) -> bool:
 def metric_words(metric: str) -> str:
     """The metric's name in tables and sentences."""
     return entry_of(metric).words
+
+
+def unit_of(metric: str) -> Unit:
+    """How the metric is shown; see `MetricEntry`."""
+    return entry_of(metric).unit
+
+
+def misfit(metric: str, label_names: Sequence[str], several: bool = False) -> str | None:
+    """Why a metric cannot be made of these labels, and what to do; None where it can.
+
+    Args:
+        several: a text may have several of them.
+    """
+    entry, classes = entry_of(metric), len(label_names)
+    label, most = label_of(metric), most_of(metric)
+    if label is not None and label not in label_names:
+        return f"no class has this name; the labels are {shown(label_names, 30)}"
+    task = task_of(classes, several)
+    if task not in entry.tasks and (several or entry.tasks == SETS):
+        kinds = ("one label a text", "several") if several else ("several labels a text", "one")
+        return f"{entry.words} is for {kinds[0]}, and the data have {kinds[1]}; use another, such as macro_f1"
+    if most is not None and most >= classes:
+        return f"of {classes} classes, every row would count as right; use {_smaller(classes)}"
+    if task not in entry.tasks:
+        return f"{entry.words} is for two classes, and the data have {classes}; use another, such as macro_f1"
+    return None
+
+
+def _smaller(classes: int) -> str:
+    return f"top_{classes - 1}, or a smaller number" if classes > 2 else "another, such as auroc"
 
 
 def task_of(classes: int, several: bool = False) -> Task:

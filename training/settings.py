@@ -278,6 +278,10 @@ class TrainingSettings(Settings):
     metric: Metric = Field(
         "accuracy", description=f"Validation score that trials are ranked by: {', '.join(METRICS)}."
     )
+    positive: str | None = Field(
+        None,
+        description="Positive class of two, for AUROC and alike and --threshold; the second if not given.",
+    )
     seed: int = Field(0, ge=0, description="Seed of splits, data order, new layers and dropout.")
 
     @property

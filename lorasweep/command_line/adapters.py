@@ -17,6 +17,7 @@ from lorasweep.command_line.options import (
     Delimiter,
     Encoding,
     LabelColumn,
+    LabelSeparator,
     Mlruns,
     Sheet,
     SweepName,
@@ -154,6 +155,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="A file of labelled texts.", show_default=False)] = ...,  # type: ignore[assignment]
     text_column: TextColumn = None,
     label: LabelColumn = None,
+    label_separator: LabelSeparator = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -167,7 +169,8 @@ def evaluate(
         evaluation = lorasweep.load(adapter).evaluate(
             data,
             text=split_names(text_column or []),
-            label=label,
+            label=split_names(label or []),
+            label_separator=label_separator,
             columns=split_names(columns or ""),
             delimiter=delimiter,
             encoding=encoding,

@@ -36,7 +36,14 @@ TextColumn = Annotated[
     list[str] | None,
     typer.Option("--text", help="The file's text column; twice for a pair.", show_default=False),
 ]
-LabelColumn = Annotated[str | None, typer.Option("--label", help="Label column.", show_default=False)]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Label column, or several of 0 and 1.", show_default=False),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option("--label-separator", help="Between several labels in a field.", show_default=False),
+]
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
 ]

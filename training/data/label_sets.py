@@ -63,7 +63,7 @@ def find_form(table: Table, columns: tuple[str, ...], separator: str | None) -> 
 def read_sets(table: Table, form: SetForm) -> list[str]:
     """The set of each row as `set_text` writes it, "" where it is unknown.
 
-    An empty list, or an empty field of separated labels, is a text without a label. Unknown are missing lists, and
+    An empty list, or an empty field of separated labels, is a text without a label. Unknown are missing values, and
     rows with an empty field or -1 in a column of 0 and 1.
 
     Raises:
@@ -74,7 +74,12 @@ def read_sets(table: Table, form: SetForm) -> list[str]:
     (column,) = form.columns
     if form.separator is not None:
         separator = form.separator.strip()
-        return [set_text(part.strip() for part in value.split(separator)) for value in strings(table, column)]
+        known = [not _missing(value) for value in table.frame[column].astype(object).tolist()]
+        fields = strings(table, column)
+        return [
+            set_text(part.strip() for part in field.split(separator)) if one else ""
+            for field, one in zip(fields, known, strict=True)
+        ]
     return [
         _read_list(value, table, column, row)
         for row, value in enumerate(table.frame[column].astype(object).tolist(), start=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_atten
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import predict_logits
+from lorasweep.training.scores.set_thresholds import ONE_HALF, predict_sets
+from lorasweep.training.scores.thresholds import decide
 from lorasweep.training.settings import Long, Precision
 
 
@@ -44,6 +46,11 @@ class Classifier:
         max_length: tokens that are read at once.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         long: how it reads longer texts, as it was trained.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label, or one half
+            where a text may have several.
+        multi_label: whether a text may have several labels, or none.
+        label_separator: what separated the labels in a field of the training data; empty if nothing did.
     """
 
     model: nn.Module
@@ -52,6 +59,32 @@ class Classifier:
     max_length: int
     text_columns: tuple[str, ...] = ()
     long: Long = "cut"
+    positive: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
+    label_separator: str = ""
+
+    def predicted_sets(self, logits: np.ndarray) -> np.ndarray:
+        """1 where a text gets a label: uint8, of the shape of the logits, (rows, labels)."""
+        cuts = np.array([self.thresholds.get(name, ONE_HALF) for name in self.label_names])
+        return predict_sets(logits, cuts)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """The predicted label of each row, by the thresholds if there are any.
+
+        Args:
+            probabilities: float, shape (rows, classes).
+
+        Returns:
+            Numbers of labels; int64, shape (rows,).
+        """
+        return decide(probabilities, self.label_names, self.thresholds)
+
+    @property
+    def cut(self) -> tuple[int, float] | None:
+        """Of two labels: the number of the one that has a threshold, and that; None without one."""
+        numbers = [(self.label_names.index(label), value) for label, value in self.thresholds.items()]
+        return numbers[0] if numbers and len(self.label_names) == 2 and not self.multi_label else None
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +118,10 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
         max_length=exported.max_length(tokenizer.model_max_length),
         text_columns=exported.text_columns,
         long=exported.long,
+        positive=exported.positive,
+        thresholds=exported.thresholds,
+        multi_label=exported.multi_label,
+        label_separator=exported.label_separator,
     )
 
 
@@ -121,8 +158,11 @@ def predict(
     return predict_logits(classifier.model, encoded, resolve_precision(precision, classifier.device))
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax along the last axis, in float64."""
+def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
+    """Softmax along the last axis, in float64; of several labels a text each label's own probability."""
+    if multi_label:
+        # The logistic function, which tanh keeps from overflowing.
+        return np.asarray((1 + np.tanh(logits.astype(np.float64) / 2)) / 2)
     return np.asarray(np.exp(log_softmax(logits)))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
 # An export for other runtimes, which lorasweep does not run.
 ONNX_FILE = "model.onnx"
+# transformers' name for several labels a text, in config.json.
+SEVERAL_LABELS = "multi_label_classification"
 # Our entry in config.json; transformers preserves unknown ones.
 OWN_ENTRY = "lorasweep"
 # Without any of them transformers silently makes a tokenizer with no vocabulary.
@@ -47,6 +50,11 @@ class ExportedFolder:
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
         long: how texts longer than the maximum length are read.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label, or one half
+            where a text may have several.
+        multi_label: whether a text may have several labels, or none.
+        label_separator: what separated the labels in a field of the training data; empty if nothing did.
     """
 
     path: Path
@@ -56,6 +64,10 @@ class ExportedFolder:
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
     long: Long = "cut"
+    positive: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
+    label_separator: str = ""
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -105,6 +117,10 @@ def read_folder(path: Path) -> ExportedFolder:
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
         long=long,
+        positive=positive if (positive := own.get("positive")) in label_names else None,
+        thresholds=_thresholds(path, own.get("thresholds"), label_names),
+        multi_label=config.get("problem_type") == SEVERAL_LABELS,
+        label_separator=str(own.get("label_separator") or ""),
     )
 
 
@@ -153,6 +169,20 @@ def _label_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             "name a folder that lorasweep export has written"
         )
     return tuple(names[index] for index in range(len(names)))
+
+
+def _thresholds(folder: Path, entries: object, label_names: tuple[str, ...]) -> dict[str, float]:
+    try:
+        found = TypeAdapter(dict[str, float]).validate_python(entries or {})
+    except ValueError:
+        found = {"": math.nan}
+    for label, value in found.items():
+        if label not in label_names or not 0 <= value <= 1:
+            raise ModelError(
+                f"{folder}: thresholds in its {MODEL_CONFIG} are {entries!r:.80}, and a probability for each of some "
+                "labels is expected; export it again"
+            )
+    return found
 
 
 def _check_weights(folder: Path, names: tuple[str, ...]) -> None:

@@ -20,7 +20,8 @@ from lorasweep.training.loop.state import Evaluation, TrainingState
 from lorasweep.training.loop.steps import Steps, make_steps
 from lorasweep.training.model.fitting import device_texts
 from lorasweep.training.model.heads import start_at_rates
-from lorasweep.training.scores.scores import predict_logits, score
+from lorasweep.training.scores.scorer import Scorer
+from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
 # Steps between checks of the loss on a GPU: each check waits for the device.
@@ -68,6 +69,7 @@ def fine_tune(
     batches: Callable[[int], list[np.ndarray]] | None = None,
     steps: Callable[..., Steps] = make_steps,
     clock: Callable[[], float] = time.perf_counter,
+    scorer: Scorer | None = None,
 ) -> Iterator[Evaluation]:
     """Train from where `state` is to the end of the budget, or to its early end; yield at each rung.
 
@@ -79,11 +81,13 @@ def fine_tune(
         batches: epoch → row numbers of each batch; batches of similar length by the settings' seed if None.
         steps: makes what trains on a batch; called as `make_steps` is.
         clock: monotonic, in seconds.
+        scorer: scores the validation split; by the settings' metric, and all of the task, if None.
 
     Raises:
         TrainingError: the loss is not finite, or memory is too small for a single row or for the optimiser.
     """
     model, amp = state.model, state.amp
+    scorer = scorer or Scorer.of(data.label_names, training_settings.positive, training_settings.metric)
     schedule = Schedule.of(len(data.train), hyperparameters, training_settings)
     weights = None
     with no_memory_for("the tokens of the texts"):
@@ -125,7 +129,7 @@ def fine_tune(
             state.train_loss = float(losses) / (state.step - rung_first_step)
         train_seconds = clock() - rung_started
         logits = predict_logits(model, validation, amp)
-        scores = score(logits, data.validation.labels)
+        scores = scorer.score(logits, data.validation.labels)
         _check_finite(state.train_loss + scores.loss, state.step, rate, amp.name)
         state.rung = rung + 1
         state.losses = (*state.losses, scores.loss)

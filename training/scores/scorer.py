@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from lorasweep.training.data.labels import several
 from lorasweep.training.metrics import ALWAYS, recorded, task_of
 from lorasweep.training.scores.metrics import measure
 from lorasweep.training.scores.outcomes import Outcomes, all_outcomes
+from lorasweep.training.scores.set_thresholds import predict_sets, thresholds_by
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,16 @@ class Scorer:
         positive: number of the positive class, of two.
         named: metrics that the sweep is judged by.
         several: whether a text has several labels.
+        rule: by which their thresholds are chosen on the rows that are scored; see `set_thresholds.thresholds_by`.
+        thresholds: of the labels, chosen before; one for each, or empty.
     """
 
     label_names: tuple[str, ...]
     positive: int = 1
     named: tuple[str, ...] = ()
     several: bool = False
+    rule: str | None = "none"
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, label_names: Sequence[str], positive: str | None = None, *named: str) -> Scorer:
@@ -78,7 +83,14 @@ class Scorer:
             labels: int, shape (rows,).
             predicted: int, shape (rows,), where it is not the most probable class.
         """
+        if several(labels) and predicted is None:
+            thresholds = self.thresholds or thresholds_by(self.rule, logits, labels)
+            predicted = predict_sets(logits, np.asarray(thresholds))
         return all_outcomes(logits, labels, self.label_names, self.positive, predicted)
+
+    def fixed(self, thresholds: Iterable[float]) -> Scorer:
+        """A scorer of sets by thresholds that were chosen before, on other rows."""
+        return replace(self, thresholds=tuple(map(float, thresholds)))
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> Scores:
         """The scores of predictions: logits of shape (rows, classes), int labels of shape (rows,)."""

@@ -124,14 +124,37 @@ class ClassScores:
     rows: int
 
 
-def score_classes(logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[ClassScores]:
-    """Precision, recall and F1 of each class, in the order of the label names."""
+def score_classes(
+    predicted: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]
+) -> list[ClassScores]:
+    """Precision, recall and F1 of each class, in the order of the label names.
+
+    Args:
+        predicted, labels: numbers of labels; int, shape (rows,).
+    """
     from sklearn.metrics import precision_recall_fscore_support  # not in a trial's process; see `metrics.py`
 
     columns = precision_recall_fscore_support(
-        labels, logits.argmax(axis=1), labels=range(len(label_names)), zero_division=0
+        labels, predicted, labels=range(len(label_names)), zero_division=0
     )
     return [
         ClassScores(name, float(p), float(r), float(f), int(n))
         for name, p, r, f, n in zip(label_names, *columns, strict=True)
+    ]
+
+
+def score_labels(
+    predicted: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]
+) -> list[ClassScores]:
+    """Precision, recall and F1 of each label, where a text may have several, in the order of the label names.
+
+    Args:
+        predicted, labels: uint8, shape (rows, labels).
+    """
+    hits, given, having = (
+        values.sum(axis=0, dtype=np.int64) for values in (predicted & labels, predicted, labels)
+    )
+    return [
+        ClassScores(name, float(h / max(g, 1)), float(h / max(n, 1)), float(2 * h / max(g + n, 1)), int(n))
+        for name, h, g, n in zip(label_names, hits, given, having, strict=True)
     ]

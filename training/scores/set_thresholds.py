@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from lorasweep.training.threshold_rules import BETAS, NONE
+
 ONE_HALF = 0.5
+DEFAULT_RULE = "f1"
 FEWEST = 10
 """Rows with a label from which it gets a threshold of its own: one fitted to fewer is mostly luck."""
+
+
+def thresholds_by(rule: str | None, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The labels' thresholds by a rule; float64, shape (labels,).
+
+    Args:
+        rule: `f1`, `f0.5` or `f2` for the best F-beta on these rows, `none` for one half, or a number for all labels;
+            `f1` if None.
+        logits, labels: as of `fit_thresholds`.
+    """
+    rule = rule or DEFAULT_RULE
+    if rule in BETAS:
+        return fit_thresholds(logits, labels, BETAS[rule])
+    return np.full(logits.shape[1], ONE_HALF if rule == NONE else float(rule))
 
 
 def fit_thresholds(logits: np.ndarray, labels: np.ndarray, beta: float) -> np.ndarray:

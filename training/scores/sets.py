@@ -128,3 +128,13 @@ def micro_f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex
     """F1 over all texts and labels together."""
     both = true.sum() + guessed.sum()
     return complex(2 * hits.sum() / (both if np.real(both) > 0 else 1))
+
+
+def co_occurrence(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Texts that have a label (first axis) and are given a label: int64, shape (labels, labels).
+
+    Args:
+        labels, predicted: uint8, shape (rows, labels).
+    """
+    counts: np.ndarray = labels.T.astype(np.int64) @ predicted.astype(np.int64)
+    return counts

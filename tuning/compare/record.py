@@ -16,6 +16,7 @@ from lorasweep.training.settings import DataSettings, Precision, Settings, Train
 from lorasweep.tuning.record.config import check_name, setting_error
 from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
 from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TestScores
+from lorasweep.tuning.record.words import metric_key
 
 # A comparison's own sweep searches on a part of the training rows; the comparison trains on all of them.
 SEARCH_ROWS = 4000
@@ -169,10 +170,11 @@ class ComparedRow(Costs):
         """Every number of the row, by its name in MLflow; empty if it failed."""
         if self.test is None:
             return {}
-        figures = {f"test/{name}": value for name, value in self.test}
-        figures |= {f"merged_after/{name}": value for name, value in self.merged or ()}
+        figures = {f"test/{metric_key(name)}": value for name, value in self.test.values().items()}
+        merged = self.merged.values() if self.merged else {}
+        figures |= {f"merged_after/{metric_key(name)}": value for name, value in merged.items()}
         for name, (low, high) in self.interval.items():
-            figures |= {f"test/{name}_low": low, f"test/{name}_high": high}
+            figures |= {f"test/{metric_key(name)}_low": low, f"test/{metric_key(name)}_high": high}
         figures |= {name: float(getattr(self, name)) for name in PLAIN_COSTS}
         if self.validation_score is not None:
             figures["score"] = self.validation_score

@@ -14,18 +14,20 @@ from lorasweep.training.data.load import load_dataset
 from lorasweep.training.devices import choose_device
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.training.loop.state import Evaluation
-from lorasweep.training.metrics import ALWAYS
+from lorasweep.training.metrics import misfit
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import bootstrap_intervals
-from lorasweep.training.scores.outcomes import all_outcomes
+from lorasweep.training.scores.scorer import Scorer
+from lorasweep.training.settings import TrainingSettings
 from lorasweep.tuning.compare.process import RowTask, measure_apart
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder, RowPlan
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine, usable_cores
 from lorasweep.tuning.record.results import now
 from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
+from lorasweep.tuning.sweep.judging import check_metric_fits
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def prepare(settings: CompareSettings, folder: ComparisonFolder, sweep: SweepFol
         beside = folder.path / f".data.{os.getpid()}"
         dataset.save(beside)
         beside.rename(folder.data)
+    check_metric_fits(settings.training, dataset)
     _check_held_out(dataset, sweep)
     base = resolve_base_model(settings.base_model)
     training = settings.training
@@ -110,6 +113,10 @@ def run_rows(
     return rows
 
 
+def _scorer(label_names: tuple[str, ...], settings: TrainingSettings) -> Scorer:
+    return Scorer.of(label_names, settings.positive, settings.metric)
+
+
 def _outcome(plan: RowPlan, precision: str) -> tuple[object, ...]:
     """What decides the outcome of a row's training."""
     return plan.hyperparameters, plan.unmerged, precision
@@ -132,6 +139,10 @@ def _run_row(
     if plan.unmerged:
         data = unmerged_data(dataset, data)
     training_settings = settings.training.model_copy(update={"precision": plan.precision})
+    if misfit(training_settings.metric, data.label_names) is not None:  # of labels before they were merged
+        training_settings = training_settings.model_copy(update={"metric": "loss"})
+    scorer = _scorer(data.label_names, training_settings)
+    merged_scorer = _scorer(dataset.label_names, settings.training)
     threads = usable_cores()
     here, started = machine(cuda=device.type == "cuda"), now()
     try:
@@ -142,9 +153,9 @@ def _run_row(
         return ComparedRow(plan=plan, started=started, ended=now(), machine=here, error=str(error))
     return ComparedRow(
         plan=plan,
-        test=score_test(logits, data.test.labels),
-        merged=score_after_merging(dataset, logits) if plan.unmerged else None,
-        interval=bootstrap_intervals(all_outcomes(logits, data.test.labels), ALWAYS),
+        test=score_test(logits, data.test.labels, scorer),
+        merged=score_after_merging(dataset, logits, merged_scorer) if plan.unmerged else None,
+        interval=bootstrap_intervals(scorer.outcomes(logits, data.test.labels), scorer.metrics),
         train_rows=len(dataset.train),
         machine=here,
         started=started,

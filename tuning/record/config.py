@@ -20,6 +20,7 @@ from lorasweep.training.settings import (
     TrainingSettings,
     folder_in_full,
 )
+from lorasweep.training.threshold_rules import Threshold
 
 # Of a search on a part of the rows, unless another number is asked for.
 FINALISTS = 3
@@ -150,6 +151,11 @@ class ChoiceSettings(Settings):
     confirm: str | None = Field(
         None,
         description="Retrain the best K trials on S other seeds, such as 3x3, and choose by their mean score.",
+    )
+    threshold: Threshold | None = Field(
+        None,
+        description="Of two classes: the positive one's threshold; f1, balanced_accuracy or mcc choose it on the "
+        "validation split, or a number.",
     )
     baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
 

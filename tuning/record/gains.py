@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.training.metrics import Metric, higher_is_better, metric_words, unit_of
 from lorasweep.tuning.record.results import Gain, SweepResult
-from lorasweep.tuning.record.words import METRIC_NAMES
 
 NOTHING = "The search found nothing better than its start"
 
@@ -43,7 +42,7 @@ def untuned_gain(result: SweepResult) -> Gain | None:
     if result.over_untuned is not None or result.untuned is None or result.winner is None:
         return result.over_untuned
     metric = result.metric
-    return Gain(difference=getattr(result.winner.test, metric) - getattr(result.untuned.test, metric))
+    return Gain(difference=result.winner.test.by(metric) - result.untuned.test.by(metric))
 
 
 def within_noise(gain: Gain) -> bool:
@@ -58,18 +57,21 @@ def improves(gain: Gain, metric: Metric) -> bool:
 
 def _improvement(gain: Gain, metric: Metric, other: str) -> str:
     """The end of a sentence: adds +1.2 points of accuracy to OTHER (95 % interval -0.1 to +2.5): within noise."""
-    if metric == "loss":
+    words = metric_words(metric)
+    if not higher_is_better(metric):
         ends = gain.interval and (f"{-gain.interval[1]:.4f}", f"{-gain.interval[0]:.4f}")
-        return f"lowers the loss of {other} by {-gain.difference:.4f} nats{_likely(gain, ends)}"
-    return f"adds {_points(gain.difference)} points of {METRIC_NAMES[metric]} to {other}{_likely(gain, _ends(gain))}"
+        return f"lowers the {words} of {other} by {-gain.difference:.4f}{_nats(metric)}{_likely(gain, ends)}"
+    if unit_of(metric) == "share":
+        return f"adds {_points(gain.difference)} points of {words} to {other}{_likely(gain, _ends(gain))}"
+    return f"adds {gain.difference:+.4f} of {words} to {other}{_likely(gain, _digits(gain))}"
 
 
 def _difference(gain: Gain, metric: Metric) -> str:
     """The same where the winner is no better: -0.4 points of accuracy on the test split (95 % interval ...)."""
-    if metric == "loss":
-        ends = gain.interval and (f"{gain.interval[0]:+.4f}", f"{gain.interval[1]:+.4f}")
-        return f"{gain.difference:+.4f} nats of loss on the test split{_likely(gain, ends)}"
-    amount = f"{_points(gain.difference)} points of {METRIC_NAMES[metric]}"
+    if unit_of(metric) != "share":
+        amount = f"{gain.difference:+.4f}{_nats(metric)} of {metric_words(metric)}"
+        return f"{amount} on the test split{_likely(gain, _digits(gain))}"
+    amount = f"{_points(gain.difference)} points of {metric_words(metric)}"
     return f"{amount} on the test split{_likely(gain, _ends(gain))}"
 
 
@@ -82,6 +84,14 @@ def _likely(gain: Gain, ends: tuple[str, str] | None) -> str:
 
 def _ends(gain: Gain) -> tuple[str, str] | None:
     return gain.interval and (_points(gain.interval[0]), _points(gain.interval[1]))
+
+
+def _digits(gain: Gain) -> tuple[str, str] | None:
+    return gain.interval and (f"{gain.interval[0]:+.4f}", f"{gain.interval[1]:+.4f}")
+
+
+def _nats(metric: Metric) -> str:
+    return " nats" if unit_of(metric) == "nats" else ""
 
 
 def _points(share: float) -> str:

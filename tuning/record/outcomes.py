@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from lorasweep.training.scores.outcomes import Outcomes
+from lorasweep.training.scores.set_thresholds import thresholds_by
 
 # Its name in checkpoints of older versions; now a checkpoint has the outcomes beside its logits.
 OUTCOMES_FILE = "outcomes.safetensors"
@@ -65,3 +66,17 @@ def read_outcomes(path: Path, rung: int | None, label_names: tuple[str, ...] = (
     lengths = {len(values) for values in (labels, predicted, losses, *more.values())}
     whole = len(lengths) == 1 and labels.shape == predicted.shape and 0 < len(labels) <= outcomes.of_rows
     return outcomes if whole and np.isfinite(losses).all() else None
+
+
+def checkpoint_thresholds(content: bytes, rule: str | None) -> np.ndarray:
+    """The thresholds of several labels a text, chosen on the validation rows that an evaluation was judged by.
+
+    Args:
+        content: of a checkpoint's file of outcomes.
+        rule: see `set_thresholds.thresholds_by`.
+
+    Returns:
+        float64, shape (labels,).
+    """
+    tensors = load(content)
+    return thresholds_by(rule, tensors["margins"], tensors["labels"])

@@ -6,7 +6,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import ClassScores, score_classes
+from lorasweep.training.scores.thresholds import decide
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Winner
 
@@ -35,4 +37,17 @@ def winner_logits(folder: SweepFolder, data: Dataset, winner: Winner) -> np.ndar
 def winner_class_scores(folder: SweepFolder, data: Dataset, winner: Winner) -> list[ClassScores]:
     """Scores of each class on the test split, in the order of the label names; empty without predictions."""
     logits = winner_logits(folder, data, winner)
-    return [] if isinstance(logits, str) else score_classes(logits, data.test.labels, data.label_names)
+    if isinstance(logits, str):
+        return []
+    predicted = winner_predictions(np.exp(log_softmax(logits)), data, winner)
+    return score_classes(predicted, data.test.labels, data.label_names)
+
+
+def winner_predictions(probabilities: np.ndarray, data: Dataset, winner: Winner) -> np.ndarray:
+    """The winner's labels of the test split, by its thresholds if it has some: int64, shape (rows,).
+
+    Args:
+        probabilities: float, shape (rows, classes).
+    """
+    thresholds = winner.thresholds.values if winner.thresholds else {}
+    return decide(probabilities, data.label_names, thresholds)

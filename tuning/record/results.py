@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better
 from lorasweep.training.settings import Hyperparameters
@@ -195,7 +195,7 @@ class TrialRecord(Record):
 
 
 class TestScores(Record):
-    """Scores on the test split.
+    """Scores on the test split; in JSON all stand side by side.
 
     Attributes:
         accuracy, macro_f1, loss: in [0, 1], [0, 1] and nats.
@@ -209,6 +209,19 @@ class TestScores(Record):
     loss: float
     more: dict[str, float] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, entries: Any) -> Any:
+        if not isinstance(entries, dict):
+            return entries
+        own = {name: value for name, value in entries.items() if name in cls.model_fields}
+        further = {name: value for name, value in entries.items() if name not in own}
+        return {**own, "more": {**own.get("more", {}), **further}}
+
+    @model_serializer
+    def _side_by_side(self) -> dict[str, float]:
+        return self.values()
+
     def by(self, metric: Metric) -> float:
         """The score by one metric; NaN where it is not on record."""
         return float(getattr(self, metric) if metric in ALWAYS else self.more.get(metric, math.nan))
@@ -218,10 +231,28 @@ class TestScores(Record):
         return {**{metric: self.by(metric) for metric in ALWAYS}, **self.more}
 
 
+class Thresholds(Record):
+    """Probabilities from which on labels are predicted, in place of the most probable class.
+
+    Attributes:
+        rule: what they were chosen by on the validation split, or the number that was given.
+        values: label → probability; of two classes the positive one's.
+        test: the winner's test scores with them.
+        interval: 95 % bootstrap interval of each of these, (low, high).
+    """
+
+    rule: str
+    values: dict[str, float]
+    test: TestScores
+    interval: dict[str, tuple[float, float]] = {}
+
+
 class Winner(Record):
     """The chosen trial and its scores on the test split.
 
     Attributes:
+        test: by the most probable class.
+        thresholds: those of `--threshold`, with the test scores that they give.
         score: its best evaluation in the search, by the sweep's metric.
         interval: 95 % bootstrap interval of each test score, (low, high).
         rule: how it was chosen, in words.
@@ -232,6 +263,7 @@ class Winner(Record):
     hyperparameters: RecordedHyperparameters = Field(alias="settings")
     test: TestScores
     interval: dict[str, tuple[float, float]] = {}
+    thresholds: Thresholds | None = None
     rule: str = ""
 
 

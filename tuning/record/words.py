@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,12 @@ from typing import Any
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.search_spaces.fields import short_names
-from lorasweep.training.settings import Hyperparameters, Metric
+from lorasweep.training.metrics import ALWAYS, TWO, Metric, entry_of, label_of, metric_words, unit_of
+from lorasweep.training.settings import Hyperparameters
+from lorasweep.training.threshold_rules import fixed_threshold
 from lorasweep.tuning.record.finalists import finalists, searched_trials
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, TrialState
+from lorasweep.tuning.record.results import SweepResult, TestScores, Thresholds, TrialRecord, TrialState
 
-METRIC_NAMES: dict[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 SHORT_NAMES = short_names()
 # Characters with a meaning in Markdown or in the HTML inside it.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
@@ -38,15 +40,62 @@ def settings_line(hyperparameters: Hyperparameters, searched: Sequence[str]) -> 
 
 
 def score_text(score: float | None, metric: Metric) -> str:
-    """Accuracy and F1 as percentages, loss in nats."""
-    if score is None:
+    """A share in per cent, any other score with four digits."""
+    if score is None or math.isnan(score):
         return "-"
-    return f"{score:.4f}" if metric == "loss" else f"{score:.1%}"
+    return f"{score:.1%}" if unit_of(metric) == "share" else f"{score:.4f}"
+
+
+def amount_text(value: float, metric: Metric) -> str:
+    """A difference or an error of scores: 1.2 points, 0.034 nats, or 0.034."""
+    unit = unit_of(metric)
+    return f"{100 * value:.1f} points" if unit == "share" else f"{value:.4f}{' nats' * (unit == 'nats')}"
+
+
+def threshold_rule(rule: str) -> str:
+    """How a threshold is chosen, in words."""
+    if (number := fixed_threshold(rule)) is not None:
+        return f"{number:g}, as given"
+    return f"the best {'F1' if rule == 'f1' else metric_words(rule)} on the validation split"
+
+
+def threshold_text(thresholds: Thresholds, metric: Metric) -> str:
+    """The winner's thresholds and the test scores with them: 0.31 for spam, the best F1 on ...: ..."""
+    values = ", ".join(f"{value:.4g} for {label}" for label, value in thresholds.values.items())
+    scores = scores_text(thresholds.test, thresholds.interval, metric)
+    return f"{values} ({threshold_rule(thresholds.rule)}): {scores}"
+
+
+def scores_text(test: TestScores, interval: Mapping[str, tuple[float, float]], metric: Metric) -> str:
+    """Accuracy, the sweep's metric, and what is made for two classes, on one line, with their intervals."""
+    texts = []
+    for name in dict.fromkeys(("accuracy", *shown_metrics(test.more, metric))):
+        ends = " to ".join(score_text(end, name) for end in interval.get(name, ()))
+        texts.append(f"{metric_words(name)} {score_text(test.by(name), name)}{f' ({ends})' if ends else ''}")
+    return ", ".join(texts)
+
+
+def metric_key(metric: Metric) -> str:
+    """A metric's name as MLflow takes it: of `f1:LABEL`, a label may have any characters."""
+    return re.sub(r"[^\w.\- ]", "_", metric)[:200]
+
+
+def shown_metrics(scores: Mapping[str, float], metric: Metric) -> list[Metric]:
+    """Metrics that tables of test scores show beside those that are always there: the sweep's own, and of two classes
+    those that are made for them.
+
+    Args:
+        scores: the winner's, by metric.
+    """
+    two = [name for name in scores if entry_of(name).tasks == TWO]
+    # Of several metrics that name a class, the sweep's own, and the positive class's where it has a threshold.
+    wanted = [metric, *(["mcc"] if two else []), *two, *(name for name in scores if label_of(name))]
+    return [name for name in dict.fromkeys(wanted) if name not in ALWAYS and name in scores]
 
 
 def judged_text(metric: Metric, objective: Metric) -> str:
     """By what trials are judged, in words; empty where that is the metric."""
-    return "" if objective == metric else f"judged by {METRIC_NAMES[objective]}"
+    return "" if objective == metric else f"judged by {metric_words(objective)}"
 
 
 def parameters_text(count: int | None) -> str:

@@ -9,9 +9,9 @@ import optuna
 from markupsafe import Markup
 
 from lorasweep.search_spaces.domains import show
-from lorasweep.training.settings import Metric
+from lorasweep.training.metrics import Metric, higher_is_better
 from lorasweep.tuning.record.results import TrialRecord
-from lorasweep.tuning.record.words import SHORT_NAMES, setting_text
+from lorasweep.tuning.record.words import SHORT_NAMES, amount_text, setting_text
 from lorasweep.tuning.report.plots.data import is_number
 from lorasweep.tuning.report.reading import ReportData
 from lorasweep.tuning.report.rows import HINT_TRIALS, mattered
@@ -119,7 +119,7 @@ def _name(finding: Finding) -> str:
 def _outlook(scored: list[TrialRecord], metric: Metric, study: optuna.Study) -> Markup:
     """Whether more trials would pay."""
     bound = regret_bound(study)
-    sign = -1 if metric == "loss" else 1
+    sign = 1 if higher_is_better(metric) else -1
     best = max(scored, key=lambda trial: (sign * (trial.score or 0.0), -trial.number))
     if bound is None:
         after = sum(trial.number > best.number for trial in scored)
@@ -130,20 +130,16 @@ def _outlook(scored: list[TrialRecord], metric: Metric, study: optuna.Study) -> 
             "Whether more trials would pay cannot be estimated from {} (it takes {}); the best is {}, and {}."
         ).format(_trials(len(scored)), OUTLOOK_TRIALS, best.id, since)
     noise = best.standard_error
-    left = _amount(bound, metric)
+    left = amount_text(bound, metric)
     if is_number(noise) and bound <= noise:
         return Markup(
             "More trials in this space would hardly pay: at most about {} are left to find (Optuna’s bound), and a "
             "validation score is known to ± {}."
-        ).format(left, _amount(noise, metric))
-    known = f"; a validation score is known to ± {_amount(noise, metric)}" if is_number(noise) else ""
+        ).format(left, amount_text(noise, metric))
+    known = f"; a validation score is known to ± {amount_text(noise, metric)}" if is_number(noise) else ""
     return Markup("More trials in this space could still find up to about {} (Optuna’s bound){}.").format(
         left, known
     )
-
-
-def _amount(value: float, metric: Metric) -> str:
-    return f"{value:.3f} nats" if metric == "loss" else f"{100 * value:.1f} points"
 
 
 def _trials(count: int, which: str = " with a score") -> str:

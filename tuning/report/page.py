@@ -20,10 +20,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.metrics import metric_words
 from lorasweep.tuning.record.files import write_text
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.starts import start_ids
-from lorasweep.tuning.record.words import METRIC_NAMES, counts_text, duration, judged_text, score_text
+from lorasweep.tuning.record.words import amount_text, counts_text, duration, judged_text, score_text
 from lorasweep.tuning.report.opening import open_report
 from lorasweep.tuning.report.plots.data import is_number
 from lorasweep.tuning.report.plots.settings import score_places
@@ -37,7 +38,9 @@ from lorasweep.tuning.report.rows import (
     mixed_up,
     search_rows,
     shown_text,
+    test_metrics,
     test_rows,
+    threshold_line,
     trial_row,
     winner_rows,
 )
@@ -133,7 +136,7 @@ def _report_page(data: ReportData) -> str:
         result=result,
         opening=open_report(data),
         winner=record.winner,
-        metric=METRIC_NAMES[metric],
+        metric=metric_words(metric),
         judged=judged_text(metric, record.objective),
         started=_date(min(starts)) if starts else "",
         written=_date(datetime.now(UTC).timestamp()),
@@ -143,12 +146,16 @@ def _report_page(data: ReportData) -> str:
         worked=duration(sum(trial.seconds for trial in record.trials)),
         best=score_text(next((t.score for t in data.ranked() if is_number(t.score)), None), metric),
         score=lambda value: score_text(value if is_number(value) else None, metric),
-        spread=lambda value: f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f} points",
+        spread=lambda value: amount_text(value, metric),
         mattered=mattered(data.plots),
         few=len(data.plots.scored) if len(data.plots.scored) < HINT_TRIALS else 0,
         search_rows=search_rows(record),
         winner_rows=winner_rows(record),
         test_rows=test_rows(record),
+        test_metrics=test_metrics(record),
+        words=metric_words,
+        text=score_text,
+        threshold=threshold_line(record),
         added=added(record),
         space=data.space,
         columns=heads(record),

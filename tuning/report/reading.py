@@ -20,7 +20,7 @@ from lorasweep.training.scores.scores import ClassScores, score_classes
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.label_check import LabelCheck, read_label_check
-from lorasweep.tuning.record.predictions import winner_logits
+from lorasweep.tuning.record.predictions import winner_logits, winner_predictions
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plot_data
@@ -35,17 +35,19 @@ class Tested:
 
     Attributes:
         probabilities: float64, shape (rows, classes).
+        predicted: numbers of labels, by the winner's thresholds if it has some; int64, shape (rows,).
         confusion: rows by true class and predicted class, int64, shape (classes, classes).
     """
 
     data: Dataset
     probabilities: np.ndarray
+    predicted: np.ndarray
     classes: list[ClassScores]
     confusion: np.ndarray
 
     def mistakes(self) -> list[dict[str, Any]]:
         """The wrong predictions with the highest probability, the most confident first."""
-        test, names, predicted = self.data.test, self.data.label_names, self.probabilities.argmax(axis=1)
+        test, names, predicted = self.data.test, self.data.label_names, self.predicted
         wrong = np.flatnonzero(predicted != test.labels)
         confident = self.probabilities[wrong, predicted[wrong]]
         worst = wrong[np.argsort(-confident, kind="stable")][:MISTAKES]
@@ -166,5 +168,7 @@ def _tested(record: SweepRecord, missing: list[str]) -> Tested | None:
         missing.append(logits)
         return None
     labels, names = data.test.labels, data.label_names
-    confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(names)))
-    return Tested(data, np.exp(log_softmax(logits)), score_classes(logits, labels, names), confusion)
+    probabilities = np.exp(log_softmax(logits))
+    predicted = winner_predictions(probabilities, data, record.winner)
+    confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
+    return Tested(data, probabilities, predicted, score_classes(predicted, labels, names), confusion)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from lorasweep.training.metrics import ALWAYS, Metric, metric_words
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
@@ -18,7 +19,6 @@ from lorasweep.tuning.record.ran_on import devices_text
 from lorasweep.tuning.record.results import TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
-    METRIC_NAMES,
     SHORT_NAMES,
     counts_text,
     duration,
@@ -28,7 +28,9 @@ from lorasweep.tuning.record.words import (
     score_text,
     setting_text,
     settings_line,
+    shown_metrics,
     state_text,
+    threshold_text,
     unmerged_rows,
 )
 from lorasweep.tuning.report.plots.data import ADAPTER_SETTINGS, PlotData, is_number
@@ -72,7 +74,7 @@ def search_rows(sweep: SweepRecord) -> list[tuple[str, str]]:
         ("early stopping", "none" if early == RULES["none"].label else early),
         (
             "objective",
-            f"trials are {judged}, the winner is chosen by {METRIC_NAMES[sweep.metric]}" if judged else "",
+            f"trials are {judged}, the winner is chosen by {metric_words(sweep.metric)}" if judged else "",
         ),
         (
             "budget",
@@ -147,6 +149,18 @@ def test_rows(sweep: SweepRecord) -> list[dict[str, Any]]:
         rows.append(row("untuned default", result.untuned.test, settings))
     rows += [row(name, test) for name, test in result.baselines.items()]
     return rows + [row(f"{early.id}, the winner of fewer trials", early.test) for early in result.also_tested]
+
+
+def test_metrics(sweep: SweepRecord) -> list[Metric]:
+    """The columns of the table of test scores."""
+    return [*ALWAYS, *(shown_metrics(sweep.winner.test.more, sweep.metric) if sweep.winner else [])]
+
+
+def threshold_line(sweep: SweepRecord) -> str:
+    """The winner's threshold and the test scores with it; empty without one."""
+    if sweep.winner is None or sweep.winner.thresholds is None:
+        return ""
+    return threshold_text(sweep.winner.thresholds, sweep.metric)
 
 
 def added(sweep: SweepRecord) -> list[str]:

@@ -10,9 +10,10 @@ from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Val
 from lorasweep.search_spaces.fields import bounds, check_value
 from lorasweep.search_spaces.space import SearchSpace, without_use
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.metrics import metric_words
 from lorasweep.tuning.record.results import TrialRecord, rank_trials
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, score_text
+from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.search.evidence import EVIDENCE_TRIALS, WIDER, Evidence, Finding, domain_ends, value_at
 
 # Known-good settings that the next search tries first.
@@ -129,7 +130,7 @@ def _head(name: str, evidence: Evidence, changed: Sequence[str]) -> str:
     count, best = len(evidence.ranked), evidence.ranked[:1]
     trials = f"{count} trial{'s' if count != 1 else ''} with a score"
     if best:
-        metric, score = METRIC_NAMES[evidence.metric], score_text(best[0].score, evidence.metric)
+        metric, score = metric_words(evidence.metric), score_text(best[0].score, evidence.metric)
         trials += f", the best validation {metric} {score} ({best[0].id})"
     head = f"The next search after sweep {name}: {trials}."
     if not evidence.enough:

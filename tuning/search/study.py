@@ -16,10 +16,10 @@ from sqlalchemy.engine import make_url
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.loop.early_end import ends_early
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, judged, now, trial_id
-from lorasweep.tuning.record.words import METRIC_NAMES
 
 # Number of trials from a warm start. They come first in the study; the sweep's own count from 0 after them.
 WARM = "lorasweep.warm_start"
@@ -80,7 +80,7 @@ def create_study(
     study = optuna.create_study(storage=storage, study_name=name, direction=direction)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([f"validation {METRIC_NAMES[objective]}"])
+        study.set_metric_names([f"validation {metric_words(objective)}"])
     study.set_user_attr(OBJECTIVE, objective)
     study.set_user_attr(METRIC, metric or objective)
     study.add_trials(earlier)

@@ -16,6 +16,7 @@ from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import OPTIMIZER_FILE, WEIGHTS_FOLDER, TrainingState
 from lorasweep.training.model.classifier import load_weights, save_weights
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.scores.scores import predict_logits, score, score_merged
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
@@ -59,6 +60,21 @@ def predict_test(
     state = start_state(data, setup, hyperparameters, device)
     files = patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
     return predict_logits(state.model, data.test, state.amp), files
+
+
+def predict_validation(
+    hyperparameters: Hyperparameters, checkpoint_path: str, data: EncodedDataset, setup: TrialSetup
+) -> np.ndarray:
+    """Predict the validation split with a trial's best checkpoint: logits, float32, shape (rows, classes).
+
+    Raises:
+        CheckpointError: the checkpoint is gone or broken.
+        NodeError: the storage is away, and has not come back.
+    """
+    device = prepare_worker(setup)
+    state = start_state(data, setup, hyperparameters, device)
+    patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
+    return predict_logits(state.model, data.validation, state.amp)
 
 
 def _load_checkpoint(state: TrainingState, path: str, storage: str | None) -> dict[str, bytes]:
@@ -142,7 +158,8 @@ def _train_to_best(
     data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
     best = Best(setup.training_settings.metric)
-    for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings):
+    scorer = setup.scorer(data.label_names)
+    for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings, scorer=scorer):
         if best.update(evaluation.scores.by(best.metric), evaluation.rung) and weights is not None:
             save_weights(state.model, weights)
         tell(evaluation.rung)
@@ -162,9 +179,9 @@ def test_baselines(dataset: Dataset) -> dict[str, np.ndarray]:
 test_baselines.__test__ = False  # type: ignore[attr-defined]
 
 
-def score_test(logits: np.ndarray, labels: np.ndarray) -> TestScores:
+def score_test(logits: np.ndarray, labels: np.ndarray, scorer: Scorer | None = None) -> TestScores:
     """The recorded scores of predictions; logits of shape (rows, classes)."""
-    return TestScores(**asdict(score(logits, labels)))
+    return TestScores(**asdict(score(logits, labels, scorer)))
 
 
 def unmerged_data(dataset: Dataset, encoded: EncodedDataset) -> EncodedDataset:
@@ -174,10 +191,10 @@ def unmerged_data(dataset: Dataset, encoded: EncodedDataset) -> EncodedDataset:
     return encoded.relabelled(labels, dataset.original_names)
 
 
-def score_after_merging(dataset: Dataset, logits: np.ndarray) -> TestScores:
+def score_after_merging(dataset: Dataset, logits: np.ndarray, scorer: Scorer | None = None) -> TestScores:
     """Test scores of predictions of unmerged classes, mapped to the merged classes.
 
     Args:
         logits: float, shape (rows, unmerged classes).
     """
-    return TestScores(**asdict(score_merged(logits, dataset.test.labels, dataset.merge_index())))
+    return TestScores(**asdict(score_merged(logits, dataset.test.labels, dataset.merge_index(), scorer)))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.training.settings import Metric, higher_is_better
+from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_words, unit_of
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
 from lorasweep.tuning.record.starts import start_ids
-from lorasweep.tuning.record.words import METRIC_NAMES
 
 
 def choose(
@@ -57,10 +56,10 @@ def contenders(trials: Sequence[TrialRecord], config: SweepConfig) -> list[str]:
 def choices(trials: Sequence[TrialRecord], config: SweepConfig) -> dict[str, str]:
     """Rule in words → the trial that wins by it, by the evaluations of the search."""
     winners: dict[str, str] = {}
-    for metric, name in METRIC_NAMES.items():
+    for metric in dict.fromkeys((*ALWAYS, config.training.metric, config.objective)):
         by_metric = (trial.model_copy(update={"score": best_by(trial, metric)}) for trial in trials)
         if ranked := rank_trials(by_metric, metric):
-            winners[name] = ranked[0].id
+            winners[metric_words(metric)] = ranked[0].id
     if ranked := rank_trials(trials, config.training.metric):
         near = within(ranked, config.training.metric, config.choice.margin)
         margin = margin_text(config)
@@ -76,7 +75,7 @@ def rule_text(config: SweepConfig, confirmed: bool, *, bases: bool = False) -> s
         bases: whether the trials have several base models.
     """
     smallest = "smallest model" if bases else "smallest adapter"
-    metric = METRIC_NAMES[config.training.metric]
+    metric = metric_words(config.training.metric)
     seeds = config.choice.confirmed[1]
     score = f"mean {metric} over {seeds} other seeds" if confirmed else f"validation {metric}"
     if config.choice.rule == "best":
@@ -88,7 +87,8 @@ def rule_text(config: SweepConfig, confirmed: bool, *, bases: bool = False) -> s
 def margin_text(config: SweepConfig) -> str:
     """The margin with its unit."""
     margin = config.choice.margin
-    return f"{margin / 100:g} nats" if config.training.metric == "loss" else f"{margin:g} points"
+    unit = unit_of(config.training.metric)
+    return f"{margin:g} points" if unit == "share" else f"{margin / 100:g}{' nats' * (unit == 'nats')}"
 
 
 def _with_checkpoint(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:

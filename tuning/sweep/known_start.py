@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.metrics import ALWAYS
 from lorasweep.training.scores.noise import bootstrap_intervals, paired_interval
-from lorasweep.training.scores.outcomes import all_outcomes
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
@@ -31,12 +30,14 @@ class Comparison:
     Attributes:
         labels: of the test rows; int, shape (rows,).
         predict: a trial's test logits, shape (rows, classes).
+        scorer: scores them.
     """
 
     folder: SweepFolder
     metric: Metric
     labels: np.ndarray
     predict: Callable[[TrialRecord], np.ndarray]
+    scorer: Scorer = field(default_factory=lambda: Scorer(()))
 
     def start(
         self, trials: Sequence[TrialRecord], winner: Winner, earlier: StartReference | None
@@ -65,8 +66,8 @@ class Comparison:
         logits = self.predict(trial)
         self.store(START, logits)
         tested = {
-            "test": score_test(logits, self.labels),
-            "interval": bootstrap_intervals(all_outcomes(logits, self.labels), ALWAYS),
+            "test": score_test(logits, self.labels, self.scorer),
+            "interval": bootstrap_intervals(self.scorer.outcomes(logits, self.labels), self.scorer.metrics),
         }
         return _reference(trial, winner.model_copy(update=tested))
 
@@ -76,13 +77,13 @@ class Comparison:
         if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
             return None
         difference, low, high = paired_interval(
-            all_outcomes(winner, self.labels), all_outcomes(other, self.labels), self.metric
+            *(self.scorer.outcomes(logits, self.labels) for logits in (winner, other)), self.metric
         )
         return Gain(difference=difference, interval=(low, high))
 
     def gain_over(self, name: str, winner: Winner, other: Reference | StartReference) -> Gain:
         """The same; without an interval where an older version has kept no predictions."""
-        difference = getattr(winner.test, self.metric) - getattr(other.test, self.metric)
+        difference = winner.test.by(self.metric) - other.test.by(self.metric)
         return self.gain(name) or Gain(difference=difference)
 
     def store(self, name: str, logits: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.bases import CheckedBases, common_precision, resolve_bases
+from lorasweep.tuning.sweep.judging import check_judging
 from lorasweep.tuning.sweep.node_pace import pace_on_node
 from lorasweep.tuning.sweep.proposals import check_proposals, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
@@ -256,6 +257,8 @@ def plan_sweep(
     amp = common_precision(hardware, training.precision, bases.values())
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
+    splits = {"validation": dataset.validation.labels, "test": dataset.test.labels}
+    check_judging(config, dataset, splits)
     checked = CheckedBases(bases)
     limit = checked.most_tokens
     if "max_length" not in training.model_fields_set and limit is not None and limit < training.max_length:
@@ -274,6 +277,8 @@ def plan_sweep(
     )
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None
+    if part is not None:
+        check_judging(config, dataset, {"part's validation": part.validation.labels})
     share_asked = hardware.cards and wanted.gpus_per_trial is None
     parameters, needs, notes = {}, [], []
     for name in (*checked.others(), own):  # one after the other in memory; the sweep's own stays

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 from lorasweep.search_spaces.domains import Choice, IntRange, Range, show
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.results import TrialRecord, rank_trials, running_best
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import METRIC_NAMES
 from lorasweep.tuning.search.study import STATES
 from lorasweep.tuning.sweep.choice import best_by
 from lorasweep.tuning.sweep.plan import SweepPlan
@@ -70,7 +70,7 @@ def earlier_trials(other: SweepRecord, plan: SweepPlan) -> WarmStart:
         metric,
     )
     if not trials or not ranked:
-        names = " and ".join(METRIC_NAMES[name] for name in dict.fromkeys((objective, metric)))
+        names = " and ".join(metric_words(name) for name in dict.fromkeys((objective, metric)))
         raise SettingsError(
             f"{where}: none of its trials has its validation {names} on record; name another sweep, or leave it out"
         )

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lorasweep.training.errors import TrainingError
-from lorasweep.training.metrics import ALWAYS
+from lorasweep.training.metrics import misfit
 from lorasweep.training.scores.noise import bootstrap_intervals
-from lorasweep.training.scores.outcomes import all_outcomes
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.finalists import searched_trials
@@ -34,6 +34,7 @@ from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import (
     CheckpointError,
     predict_test,
+    predict_validation,
     score_after_merging,
     score_test,
     train_reference,
@@ -47,6 +48,7 @@ from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_s
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.remote import run_alone
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
+from lorasweep.tuning.sweep.thresholds import sweep_scorer, thresholds
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -89,23 +91,31 @@ def choose_winner(
     resources = references.resources
     run = partial(run_alone, config.resources.address)
     setup = trial_setup(plan, resources)
-    labels = plan.dataset.test.labels
+    labels, rule = plan.dataset.test.labels, config.choice.threshold
+    scorer = sweep_scorer(config, plan.dataset.label_names)
     tested = tested_before(earlier)
 
     def scored(best: TrialRecord) -> Winner:
         known = next((entry for entry in tested if entry.id == best.id), None)
-        if known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file():
+        stored = known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file()
+        if known is not None and stored and rule == (known.thresholds.rule if known.thresholds else None):
             return known
         phase(step := f"{phases.SCORING} {best.id} on the test split")
         with step_of(folder, step):
             logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
             write_winner(folder.winner, files, logits)
+
+            def validation() -> tuple[np.ndarray, np.ndarray]:
+                arguments = best.hyperparameters, best.checkpoint, data, setup
+                return run(resources, predict_validation, *arguments), plan.dataset.validation.labels
+
             return Winner(
                 id=best.id,
                 score=best.score or 0.0,
                 hyperparameters=best.hyperparameters,
-                test=score_test(logits, labels),
-                interval=bootstrap_intervals(all_outcomes(logits, labels), ALWAYS),
+                test=score_test(logits, labels, scorer),
+                interval=bootstrap_intervals(scorer.outcomes(logits, labels), scorer.metrics),
+                thresholds=thresholds(rule, scorer, logits, labels, validation) if rule else None,
             )
 
     confirmed = confirm(plan, folder, data, trials, phase, missing)
@@ -125,7 +135,7 @@ def choose_winner(
         "missing": missing,
     }
     won = next(trial for trial in trials if trial.id == winner.id)
-    fields["near"] = near_trials(folder, trials, won, config.training.metric)
+    fields["near"] = near_trials(folder, trials, won, config.training.metric, plan.dataset.label_names)
     yield fields
 
     def predict(trial: TrialRecord) -> np.ndarray:
@@ -133,7 +143,7 @@ def choose_winner(
         logits, _ = run(resources, predict_test, trial.hyperparameters, trial.checkpoint, data, setup)
         return np.asarray(logits)
 
-    comparison = Comparison(folder, config.training.metric, labels, predict)
+    comparison = Comparison(folder, config.training.metric, labels, predict, scorer)
     with optional_step(folder, phases.START, missing):
         start = comparison.start(trials, winner, earlier.start if earlier else None)
         fields["start"] = start
@@ -143,7 +153,9 @@ def choose_winner(
     if references.want_baselines:
         with optional(phases.LINEAR_MODEL):
             predicted = references.baselines()
-            fields["baselines"] = {key: score_test(values, labels) for key, values in predicted.items()}
+            fields["baselines"] = {
+                key: score_test(values, labels, scorer) for key, values in predicted.items()
+            }
         yield fields
     base_model = winner.hyperparameters.base_model
     known_untuned = fields["untuned"]
@@ -158,7 +170,7 @@ def choose_winner(
             fields["untuned"] = Reference(
                 hyperparameters=untuned_settings(plan, base_model),
                 score=reference.validation_score,
-                test=score_test(reference.logits, labels),
+                test=score_test(reference.logits, labels, scorer),
                 seconds=reference.seconds,
             )
         yield fields
@@ -236,17 +248,26 @@ def unmerged_reference(
     data = unmerged_data(dataset, plan.encoded)
     address = plan.config.resources.address
     told = _told(plan, phase, phases.UNMERGED)
+    merged_scorer = sweep_scorer(plan.config, dataset.label_names)
+    setup = _for_labels(setup, dataset.original_names)
     trained = run_alone(address, resources, train_reference, hyperparameters, data, setup, *told)
     reference = UnmergedReference(
         hyperparameters=hyperparameters,
         classes=len(dataset.original_names),
         score=trained.validation_score,
-        test=score_test(trained.logits, data.test.labels),
-        merged=score_after_merging(dataset, trained.logits),
+        test=score_test(trained.logits, data.test.labels, setup.scorer(dataset.original_names)),
+        merged=score_after_merging(dataset, trained.logits, merged_scorer),
         seconds=trained.seconds,
     )
     folder.write_unmerged(reference)
     return reference
+
+
+def _for_labels(setup: TrialSetup, label_names: tuple[str, ...]) -> TrialSetup:
+    """A setup for other labels: where the sweep's metric cannot be made of them, the best evaluation is by loss."""
+    settings = setup.training_settings
+    metric = settings.metric if misfit(settings.metric, label_names) is None else "loss"
+    return replace(setup, training_settings=settings.model_copy(update={"metric": metric}), objective=None)
 
 
 def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], None], ...]:

@@ -18,15 +18,16 @@ from lorasweep.training.data.summary import (
     summary_lines,
     token_line,
 )
+from lorasweep.training.metrics import metric_words
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
-    METRIC_NAMES,
     SHORT_NAMES,
     counts_text,
     judged_text,
     score_text,
     share_text,
+    threshold_rule,
 )
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
@@ -80,6 +81,7 @@ def _short(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     kept = f", each {summary.group_column} in one split" if summary.groups else ""
     yield "data", f"{summary.source}: {rows} rows{', split by date' if summary.dates else kept}"
     yield "columns", f"{_columns(plan)}: {summary.classes} classes"
+    yield from _positive(plan)
     yield from (("", line) for line in [*merged_lines(summary)[:1], *lost_lines(summary)])
     tokens, training = plan.encoded.token_summary(), plan.config.training
     if tokens["truncated"]:
@@ -96,10 +98,20 @@ def _whole(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
     lines.append(token_line(plan.encoded.token_summary(), training.max_length, training.long))
     yield "data", "\n".join(lines)
     yield "columns", _columns(plan)
+    yield from _positive(plan)
     yield "model", _model(plan)
     for choice, names in plan.target_modules.items():
         yield "adapts", f"{choice}: {len(names)} modules, {kinds_of(names)}"
     yield "space", "\n".join([plan.space.name, *(f"{name}: {text}" for name, text in plan.space.describe())])
+
+
+def _positive(plan: SweepPlan) -> Iterator[Row]:
+    """The positive one of two classes."""
+    names, settings = plan.dataset.label_names, plan.config.training
+    if len(names) == 2:
+        yield "positive", f"{settings.positive or names[1]}, for AUROC, average precision and Brier score"
+    if (threshold := plan.config.choice.threshold) is not None:
+        yield "", f"its threshold: {threshold_rule(threshold)}"
 
 
 def _columns(plan: SweepPlan) -> str:
@@ -127,9 +139,9 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     trials = f"{number}{_on_part(plan)}by {SAMPLERS[config.search.sampler].label} for the best"
     if judged := judged_text(metric, config.objective):
         # Both fit one line if it is brief.
-        aim = f"{METRIC_NAMES[metric]}, {judged}; {resources.concurrency} at once, {where} each"
+        aim = f"{metric_words(metric)}, {judged}; {resources.concurrency} at once, {where} each"
     else:
-        aim = f"validation {METRIC_NAMES[metric]}, {resources.concurrency} at once with {where} each"
+        aim = f"validation {metric_words(metric)}, {resources.concurrency} at once with {where} each"
     yield "trials", f"{trials} {aim}"
     if resources.gpus_per_trial:
         cores = f"with {_count(resources.cpus_per_trial, 'core')} each"

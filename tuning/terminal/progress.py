@@ -16,12 +16,12 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
 from lorasweep.tuning.record.words import (
-    METRIC_NAMES,
     counts_text,
     duration,
     score_text,
@@ -106,12 +106,12 @@ class Progress(SweepListener):
         best = self.best()
         if best is None:
             return "none yet"
-        score = f"{score_text(best.score, self._metric)} {METRIC_NAMES[self._metric]}"
+        score = f"{score_text(best.score, self._metric)} {metric_words(self._metric)}"
         return f"{score}, {best.id}: {self.settings(best)}"
 
     def winner_line(self, winner: Winner) -> str:
         """The winner with its test score, on one line."""
-        score = f"{score_text(getattr(winner.test, self._metric), self._metric)} {METRIC_NAMES[self._metric]}"
+        score = f"{score_text(winner.test.by(self._metric), self._metric)} {metric_words(self._metric)}"
         ends = [score_text(end, self._metric) for end in winner.interval.get(self._metric, ())]
         return f"{winner.id}: {score} on the test split" + (f" ({' to '.join(ends)})" if ends else "")
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.training.settings import Metric
+from lorasweep.training.metrics import ALWAYS, Metric, metric_words
 from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
@@ -24,16 +24,19 @@ from lorasweep.tuning.record.results import (
 from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
-    METRIC_NAMES,
     SHORT_NAMES,
+    amount_text,
     counts_text,
     duration,
     judged_text,
     parameters_text,
     part_text,
     score_text,
+    scores_text,
     setting_text,
     settings_line,
+    shown_metrics,
+    threshold_text,
     unmerged_rows,
 )
 from lorasweep.tuning.search.stopping import stopping_rule
@@ -71,7 +74,7 @@ def trials_table(
     shown += [trial for trial in trials if trial.state == "running" and trial.id not in best][: running or 0]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("trial", no_wrap=True)
-    table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
+    table.add_column(metric_words(metric), justify="right", no_wrap=True)
     columns = searched if len(searched) <= MOST_COLUMNS else ()
     if not columns:
         table.add_column("settings", overflow="ellipsis" if live else "fold")
@@ -166,7 +169,7 @@ def bases_table(bases: Sequence[BaseSummary], metric: Metric) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("base", overflow="fold")
     table.add_column("best", no_wrap=True)
-    for column in (METRIC_NAMES[metric], "params", "adapter", "whole", "rows/s"):
+    for column in (metric_words(metric), "params", "adapter", "whole", "rows/s"):
         table.add_column(column, justify="right", no_wrap=True)
 
     def number(value: float | None, unit: str = "") -> str:
@@ -192,7 +195,7 @@ def _confirmed_table(result: SweepResult) -> Table:
     for column in ("mean", "spread", "each"):
         table.add_column(column, justify="right")
     for entry in result.confirmed:
-        spread = f"{entry.spread:.4f}" if result.metric == "loss" else f"{100 * entry.spread:.1f} pts"
+        spread = amount_text(entry.spread, result.metric).replace("points", "pts")
         each = " ".join(score_text(score, result.metric) for score in entry.scores.values())
         table.add_row(entry.id, score_text(entry.mean, result.metric), spread, each)
     return table
@@ -203,14 +206,17 @@ def _test_table(result: SweepResult) -> Table:
     assert result.winner is not None
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("test split", no_wrap=True)
-    for column in ("accuracy", "95 % interval", "macro-F1", "loss"):
-        table.add_column(column, justify="right", no_wrap=True)
+    # The sweep's own metric stands first, where it is none of those that are always there.
+    first, second = ("accuracy", "macro_f1") if result.metric in ALWAYS else (result.metric, "accuracy")
+    for column in (metric_words(first), "95 % interval", metric_words(second), "loss"):
+        table.add_column(escape(column), justify="right", no_wrap=True, max_width=18, overflow="ellipsis")
 
     def row(name: str, test: TestScores, interval: str = "") -> None:
-        table.add_row(name, f"{test.accuracy:.1%}", interval, f"{test.macro_f1:.1%}", f"{test.loss:.3f}")
+        cells = score_text(test.by(first), first), interval, score_text(test.by(second), second)
+        table.add_row(name, *cells, f"{test.loss:.3f}")
 
     def interval(tested: Winner | StartReference) -> str:
-        return " to ".join(f"{end:.1%}" for end in tested.interval.get("accuracy", ()))
+        return " to ".join(score_text(end, first) for end in tested.interval.get(first, ()))
 
     row(f"winner {result.winner.id}", result.winner.test, interval(result.winner))
     if result.start:
@@ -234,6 +240,11 @@ def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableTyp
         rows.append(("otherwise", ", ".join(f"{trial} by {rule}" for rule, trial in others.items())))
     elif result.choices:
         rows.append(("otherwise", "the same trial by every rule"))
+    winner = result.winner
+    if shown_metrics(winner.test.more, result.metric):
+        rows.append(("test split", scores_text(winner.test, winner.interval, result.metric)))
+    if winner.thresholds:
+        rows.append(("threshold", threshold_text(winner.thresholds, result.metric)))
     if result.untuned:
         rows.append(("untuned", settings_line(result.untuned.hyperparameters, searched)))
     if result.near and not result.confirmed:

@@ -109,7 +109,10 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
         "started": date_text(trial.started or None),
         "ended": date_text(trial.ended),
         "start": trial.start,
-        "evaluations": [evaluation.model_dump(exclude_none=True) for evaluation in trial.evaluations],
+        "evaluations": [
+            evaluation.model_dump(exclude_none=True, exclude={"more"}) | evaluation.more
+            for evaluation in trial.evaluations
+        ],
     } | {name: value for name, value in more.items() if value}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
-from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
+from lorasweep.tuning.record.words import SHORT_NAMES, metric_key, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:
@@ -175,6 +175,9 @@ def trial_metrics(
             for key, name in EVALUATION_METRICS.items()
             if is_finite(getattr(evaluation, key))
         }
+        numbers |= {
+            f"val_{metric_key(name)}": value for name, value in evaluation.more.items() if is_finite(value)
+        }
         for name, by in followed.items():
             value = evaluation.by(by)
             if value is not None and is_finite(value):
@@ -200,21 +203,27 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
     ranked = rank_trials(trials, result.metric)
     if result.winner:
         numbers |= _named("test/{}", result.winner.test)
+        if cut := result.winner.thresholds:
+            numbers |= {f"threshold/{metric_key(label)}": value for label, value in cut.values.items()}
+            numbers |= _named("threshold/test_{}", cut.test)
         # Named like the trials' own, so that one column sorts both.
         numbers["score"] = result.winner.score
         for name, (low, high) in result.winner.interval.items():
-            numbers |= {f"test/{name}_low": low, f"test/{name}_high": high}
+            numbers |= {f"test/{metric_key(name)}_low": low, f"test/{metric_key(name)}_high": high}
     elif ranked and ranked[0].score is not None:
         numbers["score"] = ranked[0].score
     if result.start:
         numbers |= _named("start/test_{}", result.start.test) | {"start/score": result.start.score}
         for name, (low, high) in result.start.interval.items():
-            numbers |= {f"start/test_{name}_low": low, f"start/test_{name}_high": high}
+            numbers |= {
+                f"start/test_{metric_key(name)}_low": low,
+                f"start/test_{metric_key(name)}_high": high,
+            }
     for name, gain in (("start", result.over_start), ("untuned", result.over_untuned)):
         if gain is not None:
-            numbers[f"over_{name}/test_{result.metric}"] = gain.difference
+            numbers[f"over_{name}/test_{metric_key(result.metric)}"] = gain.difference
             ends = zip(("low", "high"), gain.interval or (), strict=False)
-            numbers |= {f"over_{name}/test_{result.metric}_{end}": value for end, value in ends}
+            numbers |= {f"over_{name}/test_{metric_key(result.metric)}_{end}": value for end, value in ends}
     if result.untuned:
         numbers |= _named("untuned/test_{}", result.untuned.test) | {"untuned/score": result.untuned.score}
     if result.unmerged:
@@ -230,7 +239,7 @@ def result_metrics(result: SweepResult, trials: Iterable[TrialRecord]) -> dict[s
 
 
 def _named(pattern: str, test: TestScores) -> dict[str, float]:
-    return {pattern.format(name): value for name, value in test.model_dump().items()}
+    return {pattern.format(metric_key(name)): value for name, value in test.values().items()}
 
 
 def git_tags(summary: Mapping[str, Any]) -> dict[str, str | None]:

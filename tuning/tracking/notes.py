@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lorasweep.training.metrics import ALWAYS, metric_words
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.finalists import searched_trials
@@ -11,12 +12,13 @@ from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
-    METRIC_NAMES,
     counts_text,
     escape,
     judged_text,
     score_text,
     setting_text,
+    shown_metrics,
+    threshold_text,
 )
 from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.store import hide_passwords
@@ -92,7 +94,7 @@ def version_note(sweep: SweepRecord, result: SweepResult, source: str) -> str:
     assert result.winner is not None
     trained = f"{_short(base_name(sweep, result.winner.hyperparameters))}, trained on {_short(hide_passwords(source))}"
     about = f"Trial {result.winner.id} of sweep {escape(sweep.name)} ({trained}): {_outcome(sweep, result)}"
-    return f"{about}\n\n{_scores(result)}"
+    return "\n\n".join([about, _scores(result), *_threshold(result)])
 
 
 def trial_name(trial: TrialRecord, sweep: str, rungs: int, *, won: bool = False) -> str:
@@ -136,7 +138,7 @@ def _outcome(sweep: SweepRecord, result: SweepResult) -> str:
     rule = f", chosen by {_short(winner.rule)}" if winner.rule else ""
     judged = judged_text(metric, sweep.objective)
     rule += f"; trials were {judged}" if judged else ""
-    validation = f"Validation {METRIC_NAMES[metric]} {score_text(winner.score, metric)}{rule}"
+    validation = f"Validation {metric_words(metric)} {score_text(winner.score, metric)}{rule}"
     return f"{_against(result)}. {validation}{f': {settings}' if settings else ''}"
 
 
@@ -154,7 +156,7 @@ def _against(result: SweepResult) -> str:
     assert result.winner is not None
     metric = result.metric
     cell = _cell(result.winner.test, metric, result.winner.interval)
-    text = f"test {METRIC_NAMES[metric]} **{cell}**"
+    text = f"test {metric_words(metric)} **{cell}**"
     others = [f"{escape(name)} {_cell(test, metric, {})}" for name, test in _others(result)]
     return f"{text}; {', '.join(others)}" if others else text
 
@@ -169,15 +171,26 @@ def _scores(result: SweepResult) -> str:
     assert result.winner is not None
     rows = [("winner", result.winner.test, result.winner.interval)]
     rows += [(name, test, {}) for name, test in _others(result)]
-    lines = ["| test split | accuracy | macro-F1 | loss |", "|---|---|---|---|"]
+    shown = [*ALWAYS, *shown_metrics(result.winner.test.more, result.metric)]
+    lines = [
+        f"| test split | {' | '.join(escape(metric_words(key)) for key in shown)} |",
+        "|---" * (1 + len(shown)) + "|",
+    ]
     for name, test, interval in rows:
-        cells = [_cell(test, key, interval) for key in METRIC_NAMES]
+        cells = [_cell(test, key, interval) for key in shown]
         lines.append(f"| {escape(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _threshold(result: SweepResult) -> list[str]:
+    """The winner's threshold, and the scores with it."""
+    if result.winner is None or result.winner.thresholds is None:
+        return []
+    return [f"Threshold {_short(threshold_text(result.winner.thresholds, result.metric))}."]
+
+
 def _cell(test: TestScores, metric: Metric, interval: Mapping[str, tuple[float, float]]) -> str:
-    text = score_text(getattr(test, metric), metric)
+    text = score_text(test.by(metric), metric)
     if metric in interval:
         low, high = (score_text(bound, metric) for bound in interval[metric])
         return f"{text} ({low} to {high})"

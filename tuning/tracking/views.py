@@ -11,16 +11,24 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.training.settings import Metric, higher_is_better
-from lorasweep.tuning.record.words import METRIC_NAMES
-from lorasweep.tuning.tracking.entries import BEST_ON_PART, ENDED, FRACTIONS, KIND, METRIC, SIZE, SWEEP
+from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_words
+from lorasweep.tuning.record.words import metric_key
+from lorasweep.tuning.tracking.entries import (
+    BEST_ON_PART,
+    ENDED,
+    FRACTIONS,
+    KIND,
+    METRIC,
+    SIZE,
+    SWEEP,
+)
 from lorasweep.tuning.tracking.store import connect, store_errors
 
 VIEW = "mlflow.sharedViewState."
 # Without this, and `MODE` in the address, MLflow opens the page for experiments with language models' answers.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MODE = "workflowType=machine_learning"
-SWEEPS = "sweeps"
+SWEEPS, TRIALS = "sweeps", "trials-"
 SETTINGS = ("rank", "alpha", "target_modules", "learning_rate")
 FIRST = ("attributes.`Run Name`", "runDateAndNestInfo", "duration")
 # In pixels; the columns of a view fit a window of 1600 whose menu is folded.
@@ -51,10 +59,10 @@ def experiment_tags(metric: Metric) -> dict[str, str]:
             {"orderByKey": "attributes.start_time", "orderByAsc": False},
         ),
         f"{VIEW}{trials_key(metric)}": _view(
-            f"Trials by {METRIC_NAMES[metric]}",
+            f"Trials by {metric_words(metric)}",
             [*_scores(metric), *_settings(SETTINGS), *_columns("tags", (SWEEP,)), *ends],
             # The sweeps' own runs have a score, too.
-            _best_first(metric, f"tags.`{METRIC}` = '{metric}'"),
+            _best_first(metric, f"tags.`{METRIC}` = {_literal(metric)}"),
         ),
     }
 
@@ -76,7 +84,7 @@ def sweep_view(
 
 def trials_key(metric: Metric) -> str:
     """The key of the view on all trials of this metric, the best first."""
-    return f"trials-{metric}"
+    return f"{TRIALS}{metric_key(metric)}"
 
 
 def sweep_key(sweep: str) -> str:
@@ -109,15 +117,18 @@ def view_links(uri: str, experiment: str, address: str) -> list[tuple[str, str]]
         entry = connect(uri).get_experiment_by_name(experiment)
     if entry is None:
         return []
-    views = {SWEEPS: SWEEPS} | {
-        trials_key(metric): f"trials by {name}" for metric, name in METRIC_NAMES.items()
-    }
-    base = address.rstrip("/")
+    base, keys = address.rstrip("/"), [SWEEPS] if VIEW + SWEEPS in entry.tags else []
+    keys += sorted(tag.removeprefix(VIEW) for tag in entry.tags if tag.startswith(VIEW + TRIALS))
+    names = {key: str(json.loads(entry.tags[VIEW + key])["name"]) for key in keys}
     return [
-        (name, f"{base}/{view_page(entry.experiment_id, key)}")
-        for key, name in views.items()
-        if VIEW + key in entry.tags
+        (name[:1].lower() + name[1:], f"{base}/{view_page(entry.experiment_id, key)}")
+        for key, name in names.items()
     ]
+
+
+def _literal(text: str) -> str:
+    """A text in a filter of MLflow's."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _columns(group: str, names: Sequence[str]) -> list[str]:
@@ -131,7 +142,7 @@ def _settings(names: Sequence[str]) -> list[str]:
 
 
 def _scores(metric: Metric) -> list[str]:
-    return _columns("metrics", ("score", *(f"val_{other}" for other in METRIC_NAMES if other != metric)))
+    return _columns("metrics", ("score", *(f"val_{other}" for other in ALWAYS if other != metric)))
 
 
 def _best_first(metric: Metric, condition: str) -> dict[str, Any]:

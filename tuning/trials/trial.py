@@ -34,7 +34,7 @@ from lorasweep.training.model.classifier import build_classifier, model_paramete
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.noise import standard_error
-from lorasweep.training.scores.outcomes import row_outcomes
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
 from lorasweep.tuning.record.ran_on import this_process
 from lorasweep.tuning.record.reported import (
@@ -98,6 +98,11 @@ class TrialSetup:
             )
         return self.bases[name]
 
+    def scorer(self, label_names: tuple[str, ...]) -> Scorer:
+        """Scores predictions of these labels by metric, objective, and all other metrics of the task."""
+        settings = self.training_settings
+        return Scorer.of(label_names, settings.positive, settings.metric, self.objective or settings.metric)
+
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
     """Train one proposal; report the best so far by metric and objective at each rung, with a checkpoint.
@@ -155,13 +160,14 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         "trainable_parameters": trainable_parameters(state.model),
         "parameters": model_parameters(state.model),
     }
+    scorer = setup.scorer(data.label_names)
     place = this_place()
     ran_on = {RAN_ON: this_process(state.amp, place.address).model_dump(), NODE_ID: place.id}
     # A trial killed between an evaluation's record and its checkpoint repeats that evaluation. The recorded one
     # counts: MLflow and Optuna have it, and a GPU may not reproduce it to the last digit.
     recorded = {int(entry["rung"]): EvaluationRecord(**entry) for entry in config.get("evaluations") or ()}
     for evaluation, system in monitored(
-        fine_tune(state, data, hyperparameters, setup.training_settings),
+        fine_tune(state, data, hyperparameters, setup.training_settings, scorer=scorer),
         device if setup.system_metrics else None,
     ):
         on_record = recorded.get(evaluation.rung)
@@ -169,7 +175,7 @@ def _train_and_report(config: dict[str, Any], data: EncodedDataset, setup: Trial
         score, judged = scores.by(best.metric), scores.by(objective.metric)
         assert score is not None
         assert judged is not None
-        outcomes = row_outcomes(evaluation.logits, data.validation.labels)
+        outcomes = scorer.outcomes(evaluation.logits, data.validation.labels).kept()
         best.update(score, evaluation.rung)
         objective.update(judged, evaluation.rung)
         with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:

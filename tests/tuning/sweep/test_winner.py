@@ -40,7 +40,8 @@ class Place:
         self.done: list[str] = []
         config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
         self.folder.create(config)
-        dataset = SimpleNamespace(train="rows", test=SimpleNamespace(labels=LABELS), original_names=())
+        test = SimpleNamespace(labels=LABELS)
+        dataset = SimpleNamespace(train="rows", test=test, label_names=("no", "yes"), original_names=())
         self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={}, bases={})
         self.plan.resources = Resources(2, 0, 1, 0, 2)
         for module in (ending, references):

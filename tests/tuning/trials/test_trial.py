@@ -220,7 +220,7 @@ def test_the_best_of_metric_and_objective_are_reported_apart(
 def test_memory_that_runs_out_anywhere_is_one_line_and_not_tried_again(
     monkeypatch: pytest.MonkeyPatch, tiny_base: Callable[[str], Path], tmp_path: Path, place: str, told: str
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **more: object) -> None:
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`\nmore")
 
     trial.loaded_base.cache_clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from lorasweep.training.errors import DataError, SettingsError, counted, shown
 from lorasweep.training.files.tables import table_of
 from lorasweep.training.files.whole_tables import WHOLE, read_tables
 from lorasweep.training.inference.classifier import Classifier, predict, probabilities
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.scores.calibration import (
     BINS,
     ConfidenceBin,
     confidence_bins,
     expected_calibration_error,
 )
-from lorasweep.training.scores.scorer import Scores
-from lorasweep.training.scores.scores import ClassScores, score, score_classes
+from lorasweep.training.scores.scorer import Scorer, Scores
+from lorasweep.training.scores.scores import ClassScores, score_classes
+from lorasweep.tuning.adapters.apply.evaluate_sets import read_label_sets, score_sets
+from lorasweep.tuning.record.words import score_text
 
 log = logging.getLogger("lorasweep")
 
@@ -54,7 +57,11 @@ class FileEvaluation:
         bins: the bins that it was computed from.
         confusion: rows by true (first axis) and predicted label; int64, shape (classes, classes).
         dropped: reason → rows without a text or a label, or that are not JSON objects.
-        unknown_labels: label that the adapter does not know → its rows, which were not scored.
+        thresholds: label → probability from which on it is predicted; empty for the most probable label.
+        unknown_labels: label that the adapter does not know → its rows, which were not scored. Of several labels a
+            text the rows were scored without it.
+        multi_label: whether a text may have several labels. The confusion then holds the texts that have a label (first
+            axis) and are given one.
     """
 
     adapter: str
@@ -70,6 +77,8 @@ class FileEvaluation:
     confusion: np.ndarray
     dropped: dict[str, int]
     unknown_labels: dict[str, int]
+    thresholds: dict[str, float] = field(default_factory=dict)
+    multi_label: bool = False
 
     def confusions(self) -> list[tuple[str, str, int]]:
         """True label, predicted label and rows of each confusion that occurs, the most frequent first."""
@@ -85,7 +94,8 @@ def evaluate_file(
     *,
     adapter: Path,
     text: tuple[str, ...] = (),
-    label: str | None = None,
+    label: str | tuple[str, ...] | None = None,
+    label_separator: str | None = None,
     columns: tuple[str, ...] = (),
     delimiter: str | None = None,
     encoding: str | None = None,
@@ -97,7 +107,8 @@ def evaluate_file(
         data: rows in memory, or a file: JSON lines, a JSON array, CSV, TSV or Parquet, plain or packed.
         adapter: the classifier's folder, for the record.
         text: the text columns; those the classifier was trained on if left out.
-        label: the label column; recognised if left out.
+        label: the label column; recognised if left out. Several columns of 0 and 1 for several labels a text.
+        label_separator: between several labels in a field; that of the training data if left out.
         columns: names for a CSV or TSV without a header line.
         delimiter: what separates the columns of a CSV or TSV, if not the suffix's comma or tab.
         encoding: of the file's text; found out if left out.
@@ -130,8 +141,23 @@ def evaluate_file(
         name = str(data) if split == WHOLE else table.name
         for note in table.notes:
             log.warning("%s", note)
-    names = find_text(table, text or classifier.text_columns, taken=[label] if label else [])
-    label_column = find_label(table, label, taken=names)
+    given = (label,) if isinstance(label, str) else tuple(label or ())
+    names = find_text(table, text or classifier.text_columns, taken=given)
+    if classifier.multi_label:
+        sets = read_label_sets(table, classifier, given, label_separator, names)
+        scored_sets = score_sets(classifier, table, *texts_and_pairs(table, names), sets)
+        return FileEvaluation(
+            adapter=str(adapter),
+            data=name,
+            text_columns=names,
+            label_names=classifier.label_names,
+            **scored_sets,
+        )
+    if len(given) > 1 or label_separator is not None:
+        raise SettingsError(
+            f"{adapter} gives one label a text; name one column with --label, and leave out --label-separator"
+        )
+    label_column = find_label(table, given[0] if given else None, taken=names)
     if label_column in names:
         raise SettingsError(
             f"--text {shown(names)}, --label {label_column!r} name a column twice; name a different one for each"
@@ -162,8 +188,9 @@ def evaluate_file(
     )
     truth = np.array([index[labels[row]] for row in scored], dtype=np.int64)
     shares = probabilities(logits)
-    classes = len(index)
-    confusion = np.bincount(truth * classes + logits.argmax(axis=1), minlength=classes * classes)
+    classes, predicted = len(index), classifier.decide(shares)
+    confusion = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    scorer = Scorer.of(classifier.label_names, classifier.positive)
     dropped = {
         "not a JSON object": table.unparsable,
         "no text": sum(not text for text in texts),
@@ -176,13 +203,14 @@ def evaluate_file(
         label_column=label_column,
         label_names=classifier.label_names,
         rows=len(scored),
-        scores=score(logits, truth),
-        classes=score_classes(logits, truth, classifier.label_names),
+        scores=scorer.scores(scorer.outcomes(logits, truth, predicted)),
+        classes=score_classes(predicted, truth, classifier.label_names),
         calibration_error=expected_calibration_error(shares, truth),
         bins=confidence_bins(shares, truth),
         confusion=confusion.reshape(classes, classes).astype(np.int64),
         dropped={reason: rows for reason, rows in dropped.items() if rows},
         unknown_labels=dict(unknown.most_common()),
+        thresholds=classifier.thresholds,
     )
 
 
@@ -191,7 +219,8 @@ def evaluation_entries(evaluation: FileEvaluation) -> dict[str, Any]:
     entries = asdict(evaluation)
     entries["confusion"] = evaluation.confusion.tolist()
     entries["confidence_bins"] = entries.pop("bins")
-    entries |= entries.pop("scores")
+    scores = entries.pop("scores")
+    entries |= scores.pop("more") | scores
     return entries
 
 
@@ -206,7 +235,9 @@ def evaluation_text(evaluation: FileEvaluation) -> RenderableType:
         "",
         _classes_table(evaluation),
     ]
-    confusions = evaluation.confusions()
+    confusions = evaluation.confusions() if not evaluation.multi_label else []
+    if evaluation.multi_label and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
+        parts += ["", _matrix_table(evaluation, "has ↓  is given →")]
     if confusions and len(evaluation.label_names) <= MOST_MATRIX_CLASSES:
         parts += ["", _matrix_table(evaluation)]
     elif confusions:
@@ -230,9 +261,26 @@ def _left_out(evaluation: FileEvaluation) -> list[str]:
 def _scores_lines(evaluation: FileEvaluation) -> list[str]:
     mean = sum(entry.rows * entry.confidence for entry in evaluation.bins) / evaluation.rows
     scores = evaluation.scores
+    if evaluation.multi_label:
+        more = scores.more
+        return [
+            f"micro-F1           [bold]{more['micro_f1']:>6.1%}[/bold]",
+            f"macro-F1           {scores.macro_f1:>6.1%}",
+            f"average precision  {more.get('average_precision', float('nan')):>6.1%}  [dim]mean over labels[/dim]",
+            f"subset accuracy    {scores.accuracy:>6.1%}  [dim]texts with exactly their labels[/dim]",
+            f"Hamming loss       {more['hamming_loss']:>6.1%}  [dim]of all texts and labels[/dim]",
+            f"cross entropy      {scores.loss:>6.3f}  [dim]mean over texts and labels, in nats[/dim]",
+            f"calibration error  {evaluation.calibration_error:>6.1%}  "
+            f"[dim]{BINS} bins; over texts and labels[/dim]",
+        ]
+    cuts = [
+        f"threshold          {value:>6.4g}  {escape(label)}" for label, value in evaluation.thresholds.items()
+    ]
     return [
+        *cuts,
         f"accuracy           [bold]{scores.accuracy:>6.1%}[/bold]",
         f"macro-F1           {scores.macro_f1:>6.1%}",
+        *(f"{metric_words(name):<17}  {score_text(value, name):>6}" for name, value in scores.more.items()),
         f"cross entropy      {scores.loss:>6.3f}  [dim]mean, in nats[/dim]",
         f"calibration error  {evaluation.calibration_error:>6.1%}  "
         f"[dim]{BINS} bins; mean confidence {mean:.1%}[/dim]",
@@ -241,23 +289,25 @@ def _scores_lines(evaluation: FileEvaluation) -> list[str]:
 
 def _classes_table(evaluation: FileEvaluation) -> Table:
     """The largest classes first; "-" where no row defines the score."""
-    table = _table(["label"], ["precision", "recall", "F1", "rows"])
+    several = evaluation.multi_label
+    table = _table(["label"], ["precision", "recall", "F1", "rows", *(["threshold"] if several else [])])
     guessed = evaluation.confusion.sum(axis=0)
     for number, entry in sorted(enumerate(evaluation.classes), key=lambda pair: -pair[1].rows):
         table.add_row(
             escape(entry.label),
-            f"{entry.precision:.1%}" if guessed[number] else "-",
+            f"{entry.precision:.1%}" if guessed[number] or several else "-",
             f"{entry.recall:.1%}" if entry.rows else "-",
             f"{entry.f1:.1%}" if entry.rows or guessed[number] else "-",
             f"{entry.rows:,}",
+            *([f"{evaluation.thresholds[entry.label]:.3f}"] if several else []),
         )
     return table
 
 
-def _matrix_table(evaluation: FileEvaluation) -> Table:
+def _matrix_table(evaluation: FileEvaluation, heading: str = "true ↓  predicted →") -> Table:
     """Rows by true and predicted label; a column's number is the one before its label."""
     numbers = [str(number) for number in range(1, len(evaluation.label_names) + 1)]
-    table = _table(["true ↓  predicted →"], numbers, label_width=LABEL_WIDTH - 12)
+    table = _table([heading], numbers, label_width=LABEL_WIDTH - 12)
     for number, counts in enumerate(evaluation.confusion.tolist()):
         cells = [f"[bold]{c}[/bold]" if i == number else str(c) if c else "·" for i, c in enumerate(counts)]
         table.add_row(f"{number + 1} {escape(evaluation.label_names[number])}", *cells)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
@@ -18,10 +20,13 @@ from lorasweep.training.files.formats import TEXT, read_text
 from lorasweep.training.files.tables import SCAN_ROWS, RowStream
 from lorasweep.training.files.unpacked import standard_input
 from lorasweep.training.inference.classifier import Classifier, predict
-from lorasweep.training.inference.classifier import probabilities as softmax
+from lorasweep.training.inference.classifier import probabilities as probabilities_of
 from lorasweep.training.settings import Precision
 
 log = logging.getLogger("lorasweep")
+
+NO_LABEL = "-"
+"""In place of the labels of a text that gets none."""
 
 
 def predict_frame(
@@ -39,24 +44,43 @@ def predict_frame(
         probabilities: add a column `p_<label>` for each label.
 
     Returns:
-        A row for each text: `text`, `pair` where pairs are given, `label`, and `score`, the label's probability.
+        A row for each text: `text`, `pair` where pairs are given, `label`, and `score`, the label's probability. Of a
+        classifier of several labels a text `label` is a list, the most probable label first, and `score` that of
+        their probabilities.
 
     Raises:
         ModelError: two texts a row for a classifier of one.
         SettingsError: a precision that the device does not have.
     """
-    shares = softmax(predict(classifier, texts, pairs, precision))
+    logits = predict(classifier, texts, pairs, precision)
+    shares = probabilities_of(logits, classifier.multi_label)
+    labels, scores = (_sets if classifier.multi_label else _best)(classifier, logits, shares)
     columns = {
         "text": list(map(mended, texts)),
         "pair": list(map(mended, pairs or ())),
-        "label": [classifier.label_names[best] for best in shares.argmax(axis=1)],
-        "score": shares.max(axis=1),
+        "label": labels,
+        "score": scores,
     }
     if pairs is None:
         del columns["pair"]
     if probabilities:
         columns |= {f"p_{label}": shares[:, number] for number, label in enumerate(classifier.label_names)}
     return pd.DataFrame(columns)
+
+
+def _best(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tuple[Any, Any]:
+    chosen = classifier.decide(shares)
+    return [classifier.label_names[number] for number in chosen], shares[np.arange(len(shares)), chosen]
+
+
+def _sets(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tuple[Any, Any]:
+    """The labels of each row and their probabilities, the most probable first."""
+    labels, scores = [], []
+    for row, given in zip(shares, classifier.predicted_sets(logits), strict=True):
+        chosen = sorted(np.flatnonzero(given).tolist(), key=lambda number: -row[number])
+        labels.append([classifier.label_names[number] for number in chosen])
+        scores.append([float(row[number]) for number in chosen])
+    return labels, scores
 
 
 def warn_of_gaps(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None = None) -> None:
@@ -138,5 +162,8 @@ def print_predictions(predictions: pd.DataFrame, console: Console) -> None:
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("text", overflow="ellipsis", no_wrap=True)
     for row in predictions.to_dict("records"):
-        table.add_row(escape(row["label"]), f"{row['score']:.1%}", escape(" ".join(row["text"].split())))
+        several = isinstance(row["label"], list)
+        labels, scores = (row["label"], row["score"]) if several else ([row["label"]], [row["score"]])
+        shown = ", ".join(f"{score:.1%}" for score in scores)
+        table.add_row(escape(", ".join(labels) or NO_LABEL), shown, escape(" ".join(row["text"].split())))
     console.print(table)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from lorasweep.training.data.columns import texts_and_pairs
+from lorasweep.training.data.label_sets import SEPARATOR
 from lorasweep.training.errors import DataError, ExportError, SettingsError, counted, shown
 from lorasweep.training.files.cells import Write
 from lorasweep.training.files.formats import FORMATS
@@ -38,7 +39,7 @@ class FilePredictions:
         out: the file.
         rows: as many as the input has.
         empty: rows without a text, whose label is empty.
-        labels: rows of each predicted label, the most frequent first.
+        labels: rows of each predicted label, the most frequent first; a row may count for several.
         columns: the columns that were added.
         seconds: from the first chunk read to the last written.
     """
@@ -110,8 +111,9 @@ def predict_file(
     check_output(out)
     names = text_columns(rows, classifier, text)
     warn_of_one_text(classifier, len(names))
-    added = added_columns(rows.columns, classifier.label_names, all_probabilities)
+    added = added_columns(rows.columns, classifier.label_names, all_probabilities, _set_type(classifier, out))
     counts: Counter[str] = Counter()
+    separator, filled = _separator(classifier, out), 0
     started = time.perf_counter()
     console = console or Console(stderr=True)
     bar = Progress(
@@ -130,15 +132,19 @@ def predict_file(
         for table in rows.chunks(chunk_rows):
             texts, pairs = texts_and_pairs(table, names)
             predictions = _predict(classifier, texts, pairs, all_probabilities, precision)
+            for given in predictions[0]:
+                if given is not None:
+                    filled += 1
+                    counts.update(given if classifier.multi_label else [given])
+            predictions[:2] = [[_cell(value, separator) for value in column] for column in predictions[:2]]
             write([*(column.tolist() for _, column in table.frame.items()), *predictions])
-            counts.update(label for label in predictions[0] if label is not None)
             progress.advance(task, len(texts))
-        if not counts:
+        if not filled:
             raise no_text(rows, names)
     return FilePredictions(
         out=out,
         rows=rows.rows,
-        empty=rows.rows - counts.total(),
+        empty=rows.rows - filled,
         labels=dict(counts.most_common()),
         columns=tuple(name for name, _ in added),
         seconds=time.perf_counter() - started,
@@ -168,15 +174,40 @@ def open_writer(
     return output.write(file, names, [*rows.types, *(kind for _, kind in added)])
 
 
+def _separator(classifier: Classifier, out: Path) -> str:
+    """What joins the labels of a text in one field; empty for lists, as JSON and Parquet have them.
+
+    A field holds a JSON list where a label holds the separator itself.
+    """
+    if not classifier.multi_label or not FORMATS[out.suffix.lower()].is_delimited:
+        return ""
+    separator = classifier.label_separator or SEPARATOR
+    return "" if any(separator in name for name in classifier.label_names) else separator
+
+
+def _set_type(classifier: Classifier, out: Path) -> bool:
+    """Whether labels and scores are columns of lists."""
+    return classifier.multi_label and not FORMATS[out.suffix.lower()].is_delimited
+
+
+def _cell(value: Any, separator: str) -> Any:
+    return separator.join(map(str, value)) if separator and isinstance(value, list) else value
+
+
 def added_columns(
-    taken: tuple[str, ...], label_names: tuple[str, ...], all_probabilities: bool
+    taken: tuple[str, ...], label_names: tuple[str, ...], all_probabilities: bool, lists: bool = False
 ) -> list[tuple[str, pa.DataType]]:
-    """Name and type of the columns that predictions add; one that the input has already gets a prefix."""
+    """Name and type of the columns that predictions add; one that the input has already gets a prefix.
+
+    Args:
+        lists: a text has a list of labels and of scores.
+    """
     added: dict[str, pa.DataType] = {}
     for name in ["label", "score", *(f"p_{label}" for label in label_names if all_probabilities)]:
         while name in taken or name in added:
             name = COLLISION_PREFIX + name
-        added[name] = pa.float64() if added else pa.string()
+        kind = pa.float64() if added else pa.string()
+        added[name] = pa.list_(kind) if lists and len(added) < 2 else kind
     return list(added.items())
 
 
@@ -193,5 +224,11 @@ def _predict(
     )
     filled = np.array([bool(text) for text in texts])
     # Six digits are more than fp32 logits are good for, and keep files small.
-    numbers = [predictions[name].map("{:.6g}".format).astype(float) for name in predictions.loc[:, "score":]]
+    names = predictions.loc[:, "score":].columns
+    numbers = [
+        predictions[name].map(lambda values: [float(f"{value:.6g}") for value in values])
+        if classifier.multi_label and name == "score"
+        else predictions[name].map("{:.6g}".format).astype(float)
+        for name in names
+    ]
     return [column.astype(object).where(filled, None).tolist() for column in (predictions["label"], *numbers)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,21 +16,30 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.sources import SAMPLE_SOURCE
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.metrics import ALWAYS, Metric, metric_words
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
-from lorasweep.tuning.adapters.card.loading import predict_lines
+from lorasweep.tuning.adapters.card.loading import predicting_lines
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TestScores, TrialRecord, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import counts_text, duration, escape, judged_text, part_text
+from lorasweep.tuning.record.thresholds import thresholds_of
+from lorasweep.tuning.record.words import (
+    counts_text,
+    duration,
+    escape,
+    judged_text,
+    part_text,
+    shown_metrics,
+    threshold_text,
+)
 from lorasweep.tuning.search.stopping import stopping_rule
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-SCORES = ("accuracy", "macro_f1", "loss")
 # Below this F1 a class's mistakes, missed or wrongly given, are more than twice its hits.
 LOW_F1 = 0.5
 # One row more or less moves such a class's scores by five points or more.
@@ -38,21 +48,34 @@ FEW_ROWS = 20
 MOST_NAMED = 15
 
 
-def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: BaseModel, loading: str) -> str:
+def model_card(
+    sweep: SweepRecord,
+    trial: TrialRecord,
+    data: Dataset,
+    base: BaseModel,
+    loading: str,
+    thresholds: Mapping[str, float] | None = None,
+) -> str:
     """The text of README.md: metadata for the hub, how to load it, where it comes from, its scores and limits.
 
     Args:
         trial: the exported one: an adapter, or after full fine-tuning a whole model.
         data: the sweep's prepared rows.
         loading: Python lines that load the folder.
+        thresholds: label → probability from which on it is predicted; the winner's or none if None.
     """
     result, machine = sweep.result, _trained_on(sweep, trial)
     won = sweep.winner is not None and sweep.winner.id == trial.id
     tested = _tested(result, trial)
     test = tested.test if tested else None
     classes = winner_class_scores(sweep.folder, data, tested) if won and tested else []
+    shown = _shown(sweep, trial, tested)
+    thresholds = thresholds_of(sweep, trial, data.label_names) if thresholds is None else thresholds
+    several = data.multi_label
+    cut = next(((data.label_names.index(label), value) for label, value in thresholds.items()), None)
     sample = sweep.config.data.path is None and data.source == SAMPLE_SOURCE
     packages = _mapping(machine, "packages")
+    adapter = trial.hyperparameters.method != "full"
     return _render(
         sweep=sweep,
         config=sweep.config,
@@ -64,15 +87,29 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         base_licence=base_licence(base),
         metadata=Markup(card_metadata(sweep.name, base, trial, data, test, sample=sample)),
         loading=Markup(loading),
-        predicting=Markup(predict_lines(data.text_columns, sweep.config.training.long)),
-        adapter=trial.hyperparameters.method != "full",
+        predicting=Markup(
+            predicting_lines(
+                data.text_columns,
+                sweep.config.training.long,
+                cut,
+                several,
+                "config" if adapter else "model.config",
+            )
+        ),
+        task=_task(data),
+        adapter=adapter,
         sample=sample,
         won=won,
         tested=tested,
-        scores=list(_score_rows(trial, tested, result)),
+        metrics=[metric_words(name) for name in shown],
+        scores=list(_score_rows(trial, tested, result, shown)),
+        thresholds=thresholds,
+        threshold=threshold_text(tested.thresholds, sweep.metric)
+        if tested and tested.thresholds and not several
+        else "",
         added=gain_texts(result) if won and result else [],
         classes=classes,
-        class_rows=_class_rows(data, classes),
+        class_rows=_class_rows(data, classes, thresholds if several else {}),
         left_out=[(name, f"{rows:,}") for name, rows in data.left_out_classes.items()],
         weak=_lowest(
             [(one.f1, one.label, f"{one.f1:.2f}") for one in classes if one.rows and one.f1 < LOW_F1]
@@ -123,35 +160,65 @@ def _tested(result: SweepResult | None, trial: TrialRecord) -> Winner | None:
     return next((entry for entry in looks if entry.id == trial.id), None)
 
 
-def _score_rows(trial: TrialRecord, tested: Winner | None, result: SweepResult | None) -> Iterator[list[str]]:
+def _score_rows(
+    trial: TrialRecord, tested: Winner | None, result: SweepResult | None, shown: Sequence[Metric]
+) -> Iterator[list[str]]:
     """Rows of the table: validation at the exported evaluation, and the test split where it was looked at."""
     if trial.best_evaluation:
-        yield ["this", "validation", *_figures(trial.best_evaluation)]
+        yield ["this", "validation", *_figures(trial.best_evaluation, shown)]
     if tested:
-        yield ["this", "test", *_figures(tested.test)]
+        yield ["this", "test", *_figures(tested.test, shown)]
         if tested.interval:
             ends = {name: f"{low:.4f} to {high:.4f}" for name, (low, high) in tested.interval.items()}
-            yield ["this, 95 % bootstrap interval", "test", *(ends.get(name, "") for name in SCORES)]
+            yield ["this, 95 % bootstrap interval", "test", *(ends.get(name, "") for name in shown)]
     if result and result.start:
-        yield [f"known-good start {result.start.id}", "test", *_figures(result.start.test)]
+        yield [f"known-good start {result.start.id}", "test", *_figures(result.start.test, shown)]
     if result and result.untuned:
-        yield ["untuned settings", "test", *_figures(result.untuned.test)]
+        yield ["untuned settings", "test", *_figures(result.untuned.test, shown)]
     for name, test in result.baselines.items() if result else ():
-        yield [name, "test", *_figures(test)]
+        yield [name, "test", *_figures(test, shown)]
 
 
-def _figures(scores: object) -> list[str]:
-    return [f"{getattr(scores, name):.4f}" for name in SCORES]
+def _figures(scores: EvaluationRecord | TestScores, shown: Sequence[Metric]) -> list[str]:
+    """A cell for each metric, empty where it is not on record."""
+    values = [scores.by(name) for name in shown]
+    return ["" if value is None or math.isnan(value) else f"{value:.4f}" for value in values]
 
 
-def _class_rows(data: Dataset, classes: Sequence[ClassScores]) -> list[list[str]]:
-    """Rows of each class in each split; precision, recall and F1 on the test split where they are known."""
-    counts = [np.bincount(texts.labels, minlength=len(data.label_names)) for texts in data.splits().values()]
+def _shown(sweep: SweepRecord, trial: TrialRecord, tested: Winner | None) -> list[Metric]:
+    """The columns of the table of scores."""
+    best = trial.best_evaluation
+    more = tested.test.more if tested else best.more if best else {}
+    return [*ALWAYS, *shown_metrics(more, sweep.metric)]
+
+
+def _task(data: Dataset) -> str:
+    number = len(data.label_names)
+    return (
+        f"it gives texts any of {number} labels, or none"
+        if data.multi_label
+        else f"it sorts texts into {number} classes"
+    )
+
+
+def _class_rows(
+    data: Dataset, classes: Sequence[ClassScores], thresholds: Mapping[str, float]
+) -> list[list[str]]:
+    """Rows of each class in each split; precision, recall and F1 on the test split, and thresholds, where known."""
+    counts = [
+        texts.labels.sum(axis=0, dtype=np.int64)
+        if data.multi_label
+        else np.bincount(texts.labels, minlength=len(data.label_names))
+        for texts in data.splits().values()
+    ]
     rows = [
         [name, *(f"{split[number]:,}" for split in counts)] for number, name in enumerate(data.label_names)
     ]
     for row, scores in zip(rows, classes, strict=False):
         row += [f"{value:.2f}" for value in (scores.precision, scores.recall, scores.f1)]
+    if thresholds:
+        for row, name in zip(rows, data.label_names, strict=True):
+            row.append(f"{thresholds.get(name, 0.5):.3f}")
     return rows
 
 

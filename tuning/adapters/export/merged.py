@@ -17,7 +17,7 @@ from lorasweep.training.sample_news.sample import sample_news
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import merged_lines
 from lorasweep.tuning.adapters.export.verify import fp32_tolerance, verify_export
-from lorasweep.tuning.adapters.export.weights import reading_entries, write_parts
+from lorasweep.tuning.adapters.export.weights import judged_entries, reading_entries, write_parts
 
 # Made-up rows to compare on, for want of others.
 SAMPLE_ROWS = 60
@@ -48,14 +48,24 @@ def write_merged(folder: Path, stage: Path, name: str, rows: Texts | None = None
     write_classifier_parts(classifier, model.config, stage)
     amp = AmpPolicy("fp32", torch.device("cpu"))
     difference = verify_export(stage, rows, expected, amp, fp32_tolerance(expected))
-    introduction = f"A transformers model that sorts texts into {len(classifier.label_names)} classes."
-    lines = merged_lines(name, classifier.text_columns, classifier.long)
+    introduction = f"A transformers model that {task_words(classifier)}."
+    lines = merged_lines(
+        name, classifier.text_columns, classifier.long, classifier.cut, classifier.multi_label
+    )
     card = converted_card(folder, name, "transformers", introduction, lines)
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return (
         "a whole model; loaded back with plain transformers it predicts what it was made from does on "
         f"{len(expected)} rows (logits differ by at most {difference:.2g} in fp32)"
     )
+
+
+def task_words(classifier: Classifier) -> str:
+    """What a classifier does: "sorts texts into 3 classes"."""
+    number = len(classifier.label_names)
+    if classifier.multi_label:
+        return f"gives texts any of {number} labels, or none"
+    return f"sorts texts into {number} classes"
 
 
 def sample_rows(classifier: Classifier) -> Texts:
@@ -71,4 +81,7 @@ def sample_rows(classifier: Classifier) -> Texts:
 def write_classifier_parts(classifier: Classifier, config: Any, stage: Path) -> None:
     """Write tokenizer and config.json, with labels, text columns and the length that is read."""
     own = reading_entries(classifier.text_columns, classifier.max_length, classifier.long)
-    write_parts(stage, classifier.tokenizer, config, classifier.label_names, own)
+    own |= judged_entries(classifier.positive, classifier.thresholds)
+    if classifier.multi_label:
+        own["label_separator"] = classifier.label_separator
+    write_parts(stage, classifier.tokenizer, config, classifier.label_names, own, classifier.multi_label)

@@ -16,7 +16,7 @@ from lorasweep.training.inference.folder import ONNX_FILE
 from lorasweep.training.model.classifier import merge_adapter
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import onnx_lines
-from lorasweep.tuning.adapters.export.merged import sample_rows, write_classifier_parts
+from lorasweep.tuning.adapters.export.merged import sample_rows, task_words, write_classifier_parts
 from lorasweep.tuning.adapters.export.onnx_check import (
     Agreement,
     Batch,
@@ -90,7 +90,7 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         agreement=agreement,
         size=sum(file.stat().st_size for file in stage.glob(f"{ONNX_FILE}*")),
     )
-    lines = onnx_lines(name, classifier.text_columns, classifier.long)
+    lines = onnx_lines(name, classifier.text_columns, classifier.long, classifier.cut, classifier.multi_label)
     card = converted_card(folder, name, "onnx", _introduction(classifier, report), lines)
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return report
@@ -100,7 +100,7 @@ def _introduction(classifier: Classifier, report: OnnxReport) -> str:
     names = ", ".join(f"`{name}`" for name in report.inputs)
     verified = report.agreement.text()
     return (
-        f"An ONNX model (opset {report.opset}) that sorts texts into {len(classifier.label_names)} classes. "
+        f"An ONNX model (opset {report.opset}) that {task_words(classifier)}. "
         f"Inputs: {names}, int64 of shape (batch, length), both free, at most {classifier.max_length} tokens "
         f"long. Output: `logits`, float32 of shape (batch, {len(classifier.label_names)}), in the order of "
         f"config.json's `id2label`. {verified[0].upper()}{verified[1:]}."

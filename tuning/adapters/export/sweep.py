@@ -28,10 +28,11 @@ from lorasweep.tuning.adapters.export.verify import comparison, verify_export
 from lorasweep.tuning.adapters.export.weights import export_weights, load_arguments
 from lorasweep.tuning.record.bases import base_entry, base_name
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.outcomes import OUTCOMES_FILE
+from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, checkpoint_thresholds
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.thresholds import positive_label, thresholds_of
 from lorasweep.tuning.storage.filesystem import is_local
 from lorasweep.tuning.storage.storage import Storage
 
@@ -116,22 +117,36 @@ def _write(
     arguments = load_arguments(base, data.label_names)
     is_adapter = method != "full"
     loading = loading_lines(out.name, is_adapter, arguments)
+    thresholds = (
+        _set_thresholds(data, checkpoint, config.choice.threshold)
+        if data.multi_label
+        else thresholds_of(sweep, record, data.label_names)
+    )
     export_weights(
         checkpoint / WEIGHTS_FOLDER,
         base,
         data.label_names,
         folder,
         method=method,
-        card=model_card(sweep, record, data, base, loading),
+        card=model_card(sweep, record, data, base, loading, thresholds),
         max_length=config.training.max_length,
         text_columns=data.text_columns,
         long=config.training.long,
+        positive=None if data.multi_label else positive_label(config, data.label_names),
+        thresholds=thresholds,
+        label_separator=data.label_separator if data.multi_label else None,
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)
     rows = _first_rows(data, len(expected), _judged_by(sweep, record, data))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)
+
+
+def _set_thresholds(data: Dataset, checkpoint: Path, rule: str | None) -> dict[str, float]:
+    """The thresholds of the exported evaluation, chosen on the validation rows that it was judged by."""
+    found = checkpoint_thresholds((checkpoint / PROBE_FILE).read_bytes(), rule)
+    return dict(zip(data.label_names, found.tolist(), strict=True))
 
 
 def _judged_by(sweep: SweepRecord, record: TrialRecord, data: Dataset) -> np.ndarray:

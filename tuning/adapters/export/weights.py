@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lorasweep.training.inference.folder import (
     ADAPTER_CONFIG,
     MODEL_CONFIG,
     OWN_ENTRY,
+    SEVERAL_LABELS,
     quiet_loading,
     read_json,
 )
@@ -38,6 +39,9 @@ def export_weights(
     max_length: int,
     text_columns: tuple[str, ...] = (),
     long: Long = "cut",
+    positive: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    label_separator: str | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -50,6 +54,10 @@ def export_weights(
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
         long: how longer texts are read.
+        positive: the positive one of two labels; the second if None.
+        thresholds: label → probability from which on it is predicted; the most probable label is if None.
+        label_separator: where a text may have several labels, what separates them in a field of the data, empty if
+            nothing does; None for one label a text.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -70,10 +78,13 @@ def export_weights(
             f"{weights}: the trial's weights cannot be exported ({first_line(error)}); export another --trial"
         ) from error
     own = reading_entries(text_columns, max_length, long)
+    own |= judged_entries(positive, thresholds)
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
-    write_parts(out, load_tokenizer(base), config, label_names, own)
+    if label_separator is not None:
+        own["label_separator"] = label_separator
+    write_parts(out, load_tokenizer(base), config, label_names, own, label_separator is not None)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
 
 
@@ -83,8 +94,19 @@ def reading_entries(text_columns: Sequence[str], max_length: int, long: Long) ->
     return entries if long == "cut" else entries | {"long": long}
 
 
+def judged_entries(positive: str | None, thresholds: Mapping[str, float] | None) -> dict[str, Any]:
+    """What config.json says of the positive label and of thresholds; nothing where there are none."""
+    entries = {"positive": positive, "thresholds": dict(thresholds or {})}
+    return {name: value for name, value in entries.items() if value}
+
+
 def write_parts(
-    out: Path, tokenizer: Any, config: Any, label_names: tuple[str, ...], own: dict[str, Any]
+    out: Path,
+    tokenizer: Any,
+    config: Any,
+    label_names: tuple[str, ...],
+    own: dict[str, Any],
+    multi_label: bool = False,
 ) -> None:
     """Write tokenizer and config.json.
 
@@ -92,6 +114,7 @@ def write_parts(
         config: the model's, of transformers.
         own: lorasweep's own entry; its `max_length` becomes the tokenizer's limit, so that a plain
             `truncation=True` cuts as the trial did.
+        multi_label: a text may have several labels; transformers' own pipelines then give each its own probability.
     """
     tokenizer.model_max_length = own["max_length"]
     with quiet_loading():
@@ -103,6 +126,10 @@ def write_parts(
         "label2id": names["label2id"],
         OWN_ENTRY: own,
     }
+    # That of the base model says nothing of these labels.
+    entries.pop("problem_type", None)
+    if multi_label:
+        entries["problem_type"] = SEVERAL_LABELS
     (out / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 

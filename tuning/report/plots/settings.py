@@ -10,8 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import higher_is_better
-from lorasweep.tuning.record.words import METRIC_NAMES, score_text
+from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.report.plots.axes import axis_of, axis_place, height, height_ticks, ruler, tick_texts
 from lorasweep.tuning.report.plots.data import PlotData
 from lorasweep.tuning.report.plots.style import (
@@ -185,4 +186,4 @@ def _score_dimension(
     span = ends[1] - ends[0]
     heights = np.clip([(scores[trial] - ends[0]) / span for trial in order], 0, 1).tolist()
     ticks = [(place, score_text(ends[0] + span * place, data.metric)) for place in (0, 0.25, 0.5, 0.75, 1)]
-    return METRIC_NAMES[data.metric], heights, ruler(ticks)
+    return metric_words(data.metric), heights, ruler(ticks)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lorasweep.training.settings import Metric
+from lorasweep.training.metrics import Metric, metric_words, unit_of
 from lorasweep.tuning.record.results import TrialRecord
-from lorasweep.tuning.record.words import METRIC_NAMES, parameters_text, score_text, setting_text
+from lorasweep.tuning.record.words import parameters_text, score_text, setting_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plain
 
 WINNER, COMPLETED = "#e8590c", "#2b6cb0"
@@ -56,7 +56,7 @@ def lay_out(figure: go.Figure, height: int = 420) -> None:
 def score_range(values: Sequence[float] | np.ndarray, metric: Metric) -> tuple[float, float]:
     """Lowest and highest score to draw; a loss beyond three times the median would press the others flat."""
     low, high = float(np.min(values)), float(np.max(values))
-    if metric == "loss":
+    if unit_of(metric) == "nats":
         most = 3 * float(np.median(values))
         high = max((float(value) for value in values if value <= most), default=high)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -64,9 +64,9 @@ def score_range(values: Sequence[float] | np.ndarray, metric: Metric) -> tuple[f
 
 def set_score_axis(figure: go.Figure, metric: Metric, values: Sequence[float]) -> None:
     """Title and unit of the y axis; says so where a diverged loss lies above it (zoom out to see it)."""
-    unit = " (nats)" if metric == "loss" else ""
-    figure.update_yaxes(tickformat="" if metric == "loss" else ".4~p")
-    figure.update_yaxes(title=f"validation {METRIC_NAMES[metric]}{unit}")
+    unit = unit_of(metric)
+    figure.update_yaxes(tickformat=".4~p" if unit == "share" else "")
+    figure.update_yaxes(title=f"validation {metric_words(metric)}{' (nats)' if unit == 'nats' else ''}")
     low, high = score_range(values, metric)
     if high < max(values):
         edge = 0.08 * (high - low)
@@ -85,7 +85,7 @@ def trial_text(trial: TrialRecord, data: PlotData) -> str:
     rung = f" at rung {trial.reached}" if trial.reached else ""
     lines = [f"<b>{plain(trial.id)}</b> {LOOKS[trial.state][0]}{rung}"]
     if is_number(trial.score):
-        lines.append(f"{METRIC_NAMES[data.metric]} {score_text(trial.score, data.metric)}")
+        lines.append(f"{metric_words(data.metric)} {score_text(trial.score, data.metric)}")
     lines += [f"{name} {setting_text(value)}" for name, value in data.values[trial.id].items()]
     if trial.trainable_parameters:
         lines.append(f"{parameters_text(trial.trainable_parameters)} parameters")

@@ -67,7 +67,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
             python_model=str(CODE),
             artifacts={name: str(path) for name, path in parts.items()},
             model_config={"device": "auto", "base_sha256": sha256(base / FULL_WEIGHTS) if base else None},
-            signature=_signature(),
+            signature=_signature(classifier.multi_label),
             input_example=pd.DataFrame([[EXAMPLE] * len(columns)], columns=columns),
             pip_requirements=_requirements(packaged=MINILM in exported.base_names and not self_contained),
         )
@@ -76,7 +76,7 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
         rows = pd.DataFrame([[text, EXAMPLE][: len(columns)] for text in texts], columns=columns)
         given = served.predict(rows, params={"probabilities": True}).iloc[:, 2:].to_numpy()
     logits = predict(classifier, texts, [EXAMPLE] * len(texts) if len(columns) == 2 else None)
-    difference = np.abs(given - probabilities(logits)).max()
+    difference = np.abs(given - probabilities(logits, classifier.multi_label)).max()
     if not difference <= SAME:
         raise ExportError(
             f"{adapter}: packed for MLflow it predicts something else (probabilities differ by up to "
@@ -84,14 +84,17 @@ def pack(adapter: Path, out: Path, *, self_contained: bool = False) -> None:
         )
 
 
-def _signature() -> Any:
+def _signature(several: bool = False) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
 
     # No inputs: MLflow's check of named columns refuses a list of texts, and its check of unnamed ones silently
     # drops every column but the first. The model itself checks both forms.
+    kinds = (DataType.string, DataType.double)
+    label, score = (Array(kind) if several else kind for kind in kinds)
     return ModelSignature(
-        outputs=Schema([ColSpec("string", "label"), ColSpec("double", "score")]),
+        outputs=Schema([ColSpec(label, "label"), ColSpec(score, "score")]),
         params=ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
     )
 

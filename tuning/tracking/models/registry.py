@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.data.dataset import Dataset, fingerprint
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
+from lorasweep.training.metrics import higher_is_better, metric_words
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
-from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.results import RegisteredVersion
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import settings_line
+from lorasweep.tuning.record.words import metric_key, settings_line
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TAG_LENGTH, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.notes import version_note
@@ -146,7 +146,7 @@ def _describe(
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
-    tags |= {TEST_SCORE.format(name): repr(score) for name, score in winner.test.model_dump().items()}
+    tags |= {TEST_SCORE.format(metric_key(name)): repr(score) for name, score in winner.test.values().items()}
     tags[BASE] = base_name(sweep, winner.hyperparameters)
     tags[HYPERPARAMETERS] = settings_line(winner.hyperparameters, sweep.searched)[:TAG_LENGTH]
     tags = {key: value for key, value in tags.items() if value}
@@ -220,13 +220,16 @@ def _decide(client: MlflowClient, entry: ModelVersion, tags: Mapping[str, str]) 
         return CHAMPION, {REASON: entry.tags.get(REASON, "it became so in an interrupted registration")}
     rival = client.get_model_version(entry.name, str(current))
     metric = tags[METRIC]
-    score, rival_score = tags[TEST_SCORE.format(metric)], rival.tags.get(TEST_SCORE.format(metric))
+    score, rival_score = (
+        tags[TEST_SCORE.format(metric_key(metric))],
+        rival.tags.get(TEST_SCORE.format(metric_key(metric))),
+    )
     if rival_score is None or rival.tags.get(TEST_DATA) != tags[TEST_DATA]:
         why = f"version {current}, the champion, was tested on other rows, so the two cannot be compared"
         return CHALLENGER, {REASON: why, RIVAL: str(current)}
     own, other = float(score), float(rival_score)
-    what = metric.replace("macro_f1", "macro-F1")
+    what = metric_words(metric)
     why = f"test {what} {own:.4f}, where version {current}, the champion, had {other:.4f} on the same rows"
-    better = own > other if higher_is_better(metric) else own < other  # type: ignore[arg-type]
+    better = own > other if higher_is_better(metric) else own < other
     decided = {REASON: why, RIVAL: str(current), RIVAL_SCORE: rival_score}
     return CHAMPION if better else CHALLENGER, decided

@@ -59,6 +59,8 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         names = {int(index): name for index, name in config["id2label"].items()}
         self.labels = [names[index] for index in range(len(names))]
         self.columns = tuple(own.get("text_columns") or ())
+        self.several = config.get("problem_type") == "multi_label_classification"
+        self.thresholds: dict[str, float] = dict(own.get("thresholds") or {})
         with _quiet():
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -91,7 +93,8 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             params: `probabilities` (bool) adds a column for each label.
 
         Returns:
-            `label` and `score`, its probability; with the index of the input table.
+            `label` and `score`, its probability; with the index of the input table. Where a text may have several
+            labels, both are lists, the most probable label first.
 
         Raises:
             MlflowException: no column with texts, or a value in it that is no text.
@@ -99,14 +102,37 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         frame = _table(model_input)
         text, pair = self._texts(frame)
         shares = self._probabilities(text, pair)
-        best = shares.argmax(axis=1)
-        labels: list[str] = [self.labels[index] for index in best]
-        predicted = pd.DataFrame({"label": labels, "score": shares.max(axis=1)}, index=frame.index)
+        if self.several:
+            predicted = self._sets(shares, frame.index)
+        else:
+            best = self._decide(shares)
+            labels: list[str] = [self.labels[index] for index in best]
+            scores = shares[np.arange(len(best)), best]
+            predicted = pd.DataFrame({"label": labels, "score": scores}, index=frame.index)
         if (params or {}).get("probabilities"):
             for index, name in enumerate(self.labels):
                 # A label may itself be called "label" or "score".
                 predicted[f"p_{name}" if name in ("label", "score") else name] = shares[:, index]
         return predicted
+
+    def _sets(self, shares: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+        """The labels whose probability is above their threshold, the most probable first."""
+        cuts = np.array([self.thresholds.get(name, 0.5) for name in self.labels])
+        chosen = [
+            [number for number in np.argsort(-row, kind="stable").tolist() if row[number] > cuts[number]]
+            for row in shares
+        ]
+        labels = [[self.labels[number] for number in numbers] for numbers in chosen]
+        scores = [[float(row[n]) for n in numbers] for row, numbers in zip(shares, chosen, strict=True)]
+        return pd.DataFrame({"label": labels, "score": scores}, index=index, dtype=object)
+
+    def _decide(self, shares: np.ndarray) -> np.ndarray:
+        """The label of each row: of two, the one with a threshold from that on; else the most probable."""
+        if len(self.labels) == 2:
+            for label, threshold in self.thresholds.items():
+                number = self.labels.index(label)
+                return np.where(shares[:, number] >= threshold, number, 1 - number)
+        return np.asarray(shares.argmax(axis=1))
 
     def _texts(self, frame: pd.DataFrame) -> tuple[list[str], list[str] | None]:
         """The texts, and the second ones (None for a classifier of one text)."""
@@ -149,7 +175,8 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             batch = {name: self._pad(name, [values[row] for row in rows]) for name, values in encoded.items()}
             found[rows] = self.model(**batch).logits.double().cpu().numpy()
         np.add.at(logits, owners, found / np.bincount(owners)[owners, None])
-        return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
+        pooled = torch.from_numpy(logits)
+        return np.asarray((pooled.sigmoid() if self.several else pooled.softmax(dim=1)).numpy())
 
     def _windows(self, text: list[str], pair: list[str] | None) -> tuple[dict[str, list[Any]], np.ndarray]:
         """What the model reads at once, and the number of each window's row; a row is one window, or several."""
