@@ -71,7 +71,7 @@ def predicting_lines(
     return (
         f"{lines}"
         f"probabilities = {logits}[0].sigmoid().tolist()\n"
-        f'thresholds = {config}.lorasweep.get("thresholds", {})\n'
+        f'thresholds = {config}.lorasweep.get("thresholds", {{}})\n'
         "labels = [model.config.id2label[i] for i in range(len(probabilities))]\n"
         "print([name for name, p in zip(labels, probabilities) if p > thresholds.get(name, 0.5)])"
     )
