@@ -94,9 +94,9 @@ def load_dataset(
             dropped[f"beyond {flag}"] = len(surplus)
             rows = rows.drop(index=surplus)
 
-    if data_settings.corrections is not None:
-        # The splits are those without corrections: scores before and after are of the same test rows.
-        rows, told = correct_labels(rows, data_settings.corrections)
+    # The splits are those without corrections: scores before and after are of the same test rows.
+    for corrections in data_settings.corrections:
+        rows, told = correct_labels(rows, corrections)
         notes += told
     label_names = tuple(sorted_labels(rows["label"].unique().tolist()))
     originals = tuple(sorted_labels(rows["original"].unique().tolist()))
