@@ -100,8 +100,8 @@ class DataSettings(Settings):
     merge_labels: str | None = Field(
         None, description="Merge synonymous labels: `huffpost` or a YAML file of groups."
     )
-    corrections: str | None = Field(
-        None, description="File of corrected labels of training rows, as `lorasweep check-labels` writes it."
+    corrections: Names = Field(
+        (), description="Files of corrected labels of training rows, as `lorasweep check-labels` writes them."
     )
     max_train_rows: int | None = Field(
         None, ge=1, description="Train on at most this many rows, with every class in proportion."

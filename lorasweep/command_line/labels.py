@@ -64,8 +64,11 @@ def check_labels(
 def label_steps(sweep: lorasweep.Sweep, file: Path) -> list[tuple[str, str]]:
     """What to do with the file."""
     what = "write the right labels of wrong rows into the column `correct`, then search again"
+    # Those that the sweep has trained on count as before.
+    files = [*sweep.config.data.corrections, str(file)]
     if sweep.config.data.path == IN_MEMORY:
-        return [(f'lorasweep.run(data, corrections="{file}")', f"{what}, in Python")]
+        return [(f"lorasweep.run(data, corrections={files})", f"{what}, in Python")]
     settings = quote(str(sweep.path / "config.yaml"))
     mlruns = sweep.record.folder.mlruns
-    return [(f"{shell_command(mlruns, 'run')} --config {settings} --corrections {quote(str(file))}", what)]
+    joined = ",".join(f'"{name}"' if "," in name else name for name in files)
+    return [(f"{shell_command(mlruns, 'run')} --config {settings} --corrections {quote(joined)}", what)]

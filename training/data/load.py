@@ -118,9 +118,9 @@ def load_dataset(
             dropped[f"beyond {flag}"] = len(surplus)
             rows = rows.drop(index=surplus)
 
-    if data_settings.corrections is not None:
-        # The splits are those without corrections: scores before and after are of the same test rows.
-        rows, told = correct_labels(rows, data_settings.corrections)
+    # The splits are those without corrections: scores before and after are of the same test rows.
+    for corrections in data_settings.corrections:
+        rows, told = correct_labels(rows, corrections)
         notes += told
     if form is None:
         label_names = tuple(sorted_labels(rows["label"].unique().tolist()))

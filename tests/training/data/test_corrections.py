@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +23,8 @@ def data(tmp_path: Path) -> DataSettings:
     return DataSettings(path=str(tmp_path / "rows.jsonl"))
 
 
-def load(data: DataSettings, file: Path, **more: Any) -> Dataset:
-    return load_dataset(data.model_copy(update={"corrections": str(file), **more}), seed=0)
+def load(data: DataSettings, *files: Path) -> Dataset:
+    return load_dataset(data.model_copy(update={"corrections": tuple(map(str, files))}), seed=0)
 
 
 def write(file: Path, *lines: str, header: str = "text,label,correct", encoding: str = "utf-8") -> Path:
@@ -56,6 +55,13 @@ def test_training_rows_are_corrected_and_splits_stay(data: DataSettings, tmp_pat
     corrected, lost = found.notes
     assert corrected.endswith("a.csv: 1 label of the training rows corrected")
     assert f"2 corrections without a training row of this text: '{held_out}', 'gone'" in lost
+
+
+def test_a_later_file_holds(data: DataSettings, tmp_path: Path) -> None:
+    first, second = load_dataset(data, seed=0).train.text[:2]
+    one = write(tmp_path / "one.csv", f"{first},x,art", f"{second},x,sea")
+    found = load(data, one, write(tmp_path / "two.csv", f"{first},x,law"))
+    assert [found.label_names[label] for label in found.train.labels[:2]] == ["law", "sea"]
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
