@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from lorasweep.training.model.base_model import LoadedBase
 
 
+SETS_METRIC = "micro_f1"
+"""Ranks trials where a text may have several labels, unless another metric is named. Rare labels make macro-F1 a matter
+of few rows, and subset accuracy stays 0 for long."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Seconds that a sweep will take, about.
@@ -232,6 +237,10 @@ def plan_sweep(
     amp = hardware.precision(training.precision, base.model_type)
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
+    if dataset.multi_label and "metric" not in training.model_fields_set:
+        # Nobody has asked for the default, which counts texts with exactly their labels.
+        training = training.model_copy(update={"metric": SETS_METRIC})
+        config = config.model_copy(update={"training": training})
     splits = {"validation": dataset.validation.labels, "test": dataset.test.labels}
     check_judging(config, dataset, splits)
     model, tokenizer = empty_model(base), load_tokenizer(base)
@@ -310,6 +319,7 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         objective=plan.config.objective,
         storage=plan.config.resources.storage,
         system_metrics=plan.config.system_metrics,
+        threshold=plan.config.choice.threshold,
     )
 
 

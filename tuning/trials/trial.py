@@ -6,7 +6,7 @@ import gc
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class TrialSetup:
         objective: what stops trials and guides the sampler; the metric if None.
         storage: checkpoint storage shared by the nodes of a cluster, or None.
         system_metrics: whether to measure resource use.
+        threshold: by what the thresholds of several labels a text are chosen.
     """
 
     base: BaseModel
@@ -78,11 +79,13 @@ class TrialSetup:
     objective: Metric | None = None
     storage: str | None = None
     system_metrics: bool = False
+    threshold: str | None = None
 
     def scorer(self, label_names: tuple[str, ...]) -> Scorer:
         """Scores predictions of these labels by metric, objective, and all other metrics of the task."""
         settings = self.training_settings
-        return Scorer.of(label_names, settings.positive, settings.metric, self.objective or settings.metric)
+        scorer = Scorer.of(label_names, settings.positive, settings.metric, self.objective or settings.metric)
+        return replace(scorer, rule=self.threshold)
 
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:
