@@ -17,7 +17,7 @@ from lorasweep.frames import compared_frame, trials_frame
 from lorasweep.libraries import quietly
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import searched_trials
-from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores
+from lorasweep.tuning.record.results import SweepResult, SweepState, TestScores, Thresholds
 from lorasweep.tuning.record.sweep import SweepRecord
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class SweepWinner:
         interval: 95 % bootstrap interval of each test score, (low, high).
         rule: why it won, in words.
         compared: test scores of the winner and of what it is compared with, a row each.
+        thresholds: those of `--threshold`, with the test scores that they give; None without.
     """
 
     id: str
@@ -51,6 +52,7 @@ class SweepWinner:
     interval: dict[str, tuple[float, float]]
     rule: str
     compared: pd.DataFrame = field(repr=False, compare=False)
+    thresholds: Thresholds | None = None
 
     def _repr_html_(self) -> str:
         settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters)
@@ -126,8 +128,8 @@ class Sweep:
         Example:
             >>> 0 <= sweep.winner.test.accuracy <= 1
             True
-            >>> list(sweep.winner.compared.columns)
-            ['accuracy', 'macro_f1', 'loss']
+            >>> list(sweep.winner.compared.columns[:4])
+            ['accuracy', 'macro_f1', 'loss', 'balanced_accuracy']
         """
         result, winner = self.record.result, self.record.winner
         if result is None or winner is None:
@@ -140,6 +142,7 @@ class Sweep:
             dict(winner.interval),
             winner.rule,
             compared_frame(result),
+            winner.thresholds,
         )
 
     @cached_property

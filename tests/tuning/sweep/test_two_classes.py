@@ -85,10 +85,10 @@ def test_two_classes_from_sweep_to_served_model(tmp_path: Path) -> None:
     # Everything that labels texts uses it.
     frame = pd.DataFrame({"text": data.test.text, "label": [data.label_names[n] for n in data.test.labels]})
     frame.to_csv(tmp_path / "test.csv", index=False)
-    lorasweep(tmp_path, "predict", "best", "--file", "test.csv", "--out", "out.csv")
+    lorasweep(tmp_path, "predict", "--adapter", "best", "--file", "test.csv", "--out", "out.csv")
     labels = pd.read_csv(tmp_path / "out.csv")["predicted_label"].tolist()
     assert labels == np.where(test >= value, "no ham", "ham").tolist()
-    out, _ = lorasweep(tmp_path, "evaluate", "best", "test.csv", "--json")
+    out, _ = lorasweep(tmp_path, "evaluate", "--adapter", "best", "--data", "test.csv", "--json")
     entries = json.loads(out)
     assert entries["thresholds"] == {"no ham": value}
     assert entries["accuracy"] == pytest.approx(winner.thresholds.test.accuracy)
