@@ -44,6 +44,12 @@ def adapter_settings() -> tuple[str, ...]:
     return tuple(name for name, schema in _schema().items() if schema.get("adapter_only"))
 
 
+def goes_with(name: str) -> dict[str, str]:
+    """Values of other hyperparameters without which `name` has no use; empty for most."""
+    needed: dict[str, str] = _schema()[name].get("goes_with", {})
+    return needed
+
+
 def bounds(name: str) -> tuple[float, float]:
     """The lowest and the highest number that the hyperparameter `name` takes, or where it stops taking any."""
     options = _schema()[name].get("anyOf", [_schema()[name]])

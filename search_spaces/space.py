@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 
-from lorasweep.search_spaces.domains import Domain, Value, parse, show
-from lorasweep.search_spaces.fields import check_name, check_value, make_hyperparameters, nearest
+from lorasweep.search_spaces.domains import Choice, Domain, Value, parse, show
+from lorasweep.search_spaces.fields import check_name, check_value, goes_with, make_hyperparameters, nearest
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.starts import Start, check_starts, starts_text, take_starts
 from lorasweep.training.errors import SettingsError
@@ -56,6 +56,10 @@ class SearchSpace:
         if not self.searched:
             raise SettingsError(
                 "nothing to search; give a hyperparameter a domain: rank: {choice: [4, 8, 16]}"
+            )
+        for name, needed in without_use(self.parameters).items():
+            raise SettingsError(
+                f"{name}: goes with {needed}, which no trial of this space has; add that, or leave {name} out"
             )
         check_starts(self.starts, self.parameters)
 
@@ -162,6 +166,17 @@ class SearchSpace:
     def from_yaml(cls, text: str, name: str) -> SearchSpace:
         """A space from YAML text. Raises `SettingsError` with the line, or the key and what is allowed."""
         return cls.from_dict(parse_yaml(text, name), name)
+
+
+def without_use(parameters: Mapping[str, Domain | Value]) -> dict[str, str]:
+    """The hyperparameters that no trial would use, each with what it goes with: `focal_gamma` with `loss: focal`."""
+    found: dict[str, str] = {}
+    for name in parameters:
+        for other, needed in goes_with(name).items():
+            domain = parameters.get(other, Hyperparameters.model_fields[other].default)
+            if needed not in (domain.values if isinstance(domain, Choice) else (domain,)):
+                found[name] = f"{other}: {needed}"
+    return found
 
 
 def _comment(text: str) -> list[str]:

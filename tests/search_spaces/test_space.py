@@ -253,3 +253,50 @@ def test_no_such_space(spec, message):
 def test_a_file_without_the_usual_ending(tmp_path):
     (tmp_path / "space.txt").write_text(TEXT)
     assert load_space(str(tmp_path / "space.txt")).name == "space"
+
+
+KNOBS = {
+    "rank_pattern": {"choice": [None, "query=16,value=8", "attention.*=4"]},
+    "alpha_pattern": "query=32",
+    "init": {"choice": ["default", "pissa", "olora"]},
+    "lora_plus_ratio": {"loguniform": [1, 16]},
+    "head_rate_ratio": {"choice": [0.5, 1.0, 2.0]},
+    "schedule": {"choice": ["linear", "cosine"]},
+    "loss": {"choice": ["cross_entropy", "focal"]},
+    "focal_gamma": {"uniform": [0.5, 5.0]},
+    "sampling": {"choice": ["natural", "balanced"]},
+    "class_weights": {"choice": ["none", "inverse"]},
+}
+START = {
+    "rank_pattern": None, "init": "pissa", "lora_plus_ratio": 4.0, "head_rate_ratio": 1.0, "schedule": "cosine",
+    "loss": "focal", "focal_gamma": 2.0, "sampling": "balanced", "class_weights": "inverse",
+}  # fmt: skip
+
+
+def test_settings_of_words_are_written_and_proposed_as_any_other() -> None:
+    space = SearchSpace.from_dict({**KNOBS, "starts": [START]}, "knobs")
+    assert SearchSpace.from_yaml(space.to_yaml(), "knobs") == space
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(space.start_points()[0])
+    for _ in range(12):
+        trial = study.ask()
+        chosen = space.hyperparameters(space.suggest(trial))
+        assert chosen.alpha_pattern == "query=32"
+        study.tell(trial, 0.5)
+    first = study.trials[0].params
+    assert first == START
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ({"rank_pattern": "query"}, r"rank_pattern: 'query' is not allowed; it takes text \(Other ranks"),
+        ({"rank_pattern": {"query": 8, "value": 4}}, "rank_pattern: query, value is not a domain"),
+        ({"init": "pissa_niter_4"}, "init: 'pissa_niter_4' is not allowed; it takes one of default, pissa, olora"),
+        ({"focal_gamma": 3.0}, "focal_gamma: goes with loss: focal, which no trial of this space has"),
+        ({"lora_plus_ratio": 0}, "lora_plus_ratio: 0 is not allowed; it takes a number, above 0 and at most 1000"),
+    ],
+)  # fmt: skip
+def test_what_no_trial_could_use_is_refused(entries: dict[str, object], problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        SearchSpace.from_dict({"learning_rate": {"choice": [1e-3, 1e-2]}, **entries}, "mine")

@@ -31,13 +31,14 @@ def export_adapter(
     method: Method = "lora",
     seed: int = 1,
     target_modules: str = "query-value",
+    **more: Any,
 ) -> Path:
-    """An exported folder whose weights are all far from where they began."""
+    """An exported folder whose weights are all far from where they began; `more` are hyperparameters."""
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, amp.device)
     model = build_classifier(
-        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, amp
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules, **more), 5, amp
     )
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -123,12 +123,16 @@ class LoadedBase:
         missing: modules that are trained and saved with the adapter: those that the checkpoint lacks (the head, of
             some models the pooler), whose weights are random, and what belongs to the head of other labels.
         frozen: the model's tensors on the device of the trials and in their type; the model itself may stay on the CPU.
+        decomposed: parts of the weights from which adapters began; see `initial.py`.
     """
 
     base: BaseModel
     model: nn.Module
     missing: tuple[str, ...] = field(default=())
     frozen: FrozenTensors = field(default_factory=FrozenTensors, repr=False, compare=False)
+    decomposed: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
 
 def load_base(

@@ -92,7 +92,7 @@ def build_classifier(
     loaded.frozen.put_into(classifier, amp.device, None if hyperparameters.method == "dora" else amp.dtype)
     classifier.to(amp.device)  # the adapter, and buffers
     if hyperparameters.init != "default":
-        begin_from_base(classifier, loaded.model, hyperparameters.init)
+        begin_from_base(classifier, loaded, hyperparameters.init)
     if not any(p.requires_grad and "lora_" not in name for name, p in classifier.named_parameters()):
         raise ModelError(
             f"base model {loaded.base.name}: no classification head is trained beside the adapter; name another model"

@@ -23,40 +23,50 @@ from lorasweep.training.settings import Init
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lorasweep.training.model.base_model import LoadedBase
+
 ADAPTER = "default"
 # Attribute of a layer with A₀, B₀ and the base's own weight W.
 INITIAL = "lorasweep_initial"
+# Rank up to which a decomposition is kept, or the one that was asked for: the next trial may want another.
+KEPT = 64
 
 
-def begin_from_base(classifier: nn.Module, base: nn.Module, init: Init) -> None:
+def begin_from_base(classifier: nn.Module, loaded: LoadedBase, init: Init) -> None:
     """Let all adapters of a PEFT model begin as a part of the base weights, which are replaced in this model alone.
 
     Args:
         classifier: on its device, with frozen weights in their type; its adapters are fresh.
-        base: the base model, with the weights in fp32; it does not change.
+        loaded: the base model, with the weights in fp32, which do not change; it keeps the decompositions for the next
+            trial.
 
     Raises:
         ModelError: a rank is larger than a layer, or its weight is quantised.
     """
     for name, layer in _adapted(classifier):
         module = name.removeprefix("base_model.model.")
-        weight: Any = base.get_submodule(module).weight
-        if not weight.is_floating_point():
+        parameter: Any = loaded.model.get_submodule(module).weight
+        if not parameter.is_floating_point():
             raise ModelError(
                 f"init: {init} needs the weights themselves, and {module} is quantised; use default"
             )
-        rank, scale = int(layer.r[ADAPTER]), float(layer.scaling[ADAPTER])
+        weight, rank = parameter.detach(), int(layer.r[ADAPTER])
         if rank > min(weight.shape):
             raise ModelError(
                 f"init: {init} takes rank {rank} out of {module}, which has only {min(weight.shape)}; lower rank, "
                 "or use init: default"
             )
-        whole = weight.detach()
-        a, b = _decompose(whole.t() if layer.fan_in_fan_out else whole, rank, scale, init)
+        known = loaded.decomposed.get((module, init))
+        if known is None or len(known[0]) < rank:
+            known = _decompose(weight.t() if layer.fan_in_fan_out else weight, max(rank, KEPT), init)
+            loaded.decomposed[module, init] = known
+        # PiSSA's product is the same whatever the scale; as in PEFT, OLoRA's grows with it.
+        shrink = math.sqrt(float(layer.scaling[ADAPTER])) if init == "pissa" else 1.0
+        a, b = known[0][:rank] / shrink, known[1][:, :rank] / shrink
         with torch.no_grad():
             layer.lora_A[ADAPTER].weight.copy_(a)
             layer.lora_B[ADAPTER].weight.copy_(b)
-        _take_out(layer, whole, a, b)
+        _take_out(layer, weight, a, b)
 
 
 def plain_form(
@@ -111,13 +121,15 @@ def from_plain_form(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[
     return weights
 
 
-def _decompose(
-    weight: torch.Tensor, rank: int, scale: float, init: Init
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A₀ of shape (rank, inputs) and B₀ of shape (outputs, rank) of a weight of shape (outputs, inputs)."""
+def _decompose(weight: torch.Tensor, rank: int, init: Init) -> tuple[torch.Tensor, torch.Tensor]:
+    """A₀ of shape (rank, inputs) and B₀ of shape (outputs, rank), for a scale of 1; fewer where the layer is smaller.
+
+    Args:
+        weight: of shape (outputs, inputs).
+    """
     if init == "pissa":
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
-        root = (values[:rank] / scale).sqrt()
+        root = values[:rank].sqrt()
         return root[:, None] * right[:rank], left[:, :rank] * root
     orthogonal, triangular = torch.linalg.qr(weight)
     return triangular[:rank].clone(), orthogonal[:, :rank].clone()

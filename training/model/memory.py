@@ -85,12 +85,15 @@ def measure_row(loaded: LoadedBase, texts: EncodedTexts) -> RowMemory:
     )
 
 
-def trial_bytes(measured: RowMemory, method: Method, rows: int, adapter: int, amp: AmpPolicy) -> int:
+def trial_bytes(
+    measured: RowMemory, method: Method, rows: int, adapter: int, amp: AmpPolicy, own: int = 0
+) -> int:
     """Bytes that a trial allocates on its device, at most and about.
 
     Args:
         rows: of a batch on the device at once.
         adapter: trained numbers of the adapter and the head; not used for the method `full`.
+        own: frozen numbers that the trial has for itself, beside those of the base; not used for the method `full`.
     """
     width = FP32 if amp.dtype is None else amp.dtype.itemsize
     in_amp = width / FP32
@@ -103,6 +106,7 @@ def trial_bytes(measured: RowMemory, method: Method, rows: int, adapter: int, am
         weights = measured.base - measured.linears * (1 - in_amp)
     if method != "full":
         weights += adapter * (TRAINED + (0 if amp.dtype is None else width))
+        weights += own * (FP32 if method == "dora" else width)
     row = measured.row * (1.0 if amp.dtype is None else AMP_SHARE)
     return int(SPARE * (weights + rows * row * (DORA_TIMES if method == "dora" else 1.0)))
 

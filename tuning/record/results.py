@@ -120,7 +120,8 @@ class TrialRecord(Record):
         trainable_parameters: of adapter and head.
         seconds: time spent in the trial itself.
         started, ended: Unix time.
-        stopped_by: `time` where it had to end because the sweep's minutes were over; None for the stopping rule.
+        stopped_by: why it ended before its full budget: `time` where the sweep's minutes were over, `early_end` where
+            its validation loss no longer fell, which completes it; None for the stopping rule.
         error: one line, where it failed.
         checkpoint: of the best evaluation: a path, or a path inside `--storage`.
         last_checkpoint: of the last evaluation; an interrupted trial continues from it.
@@ -145,7 +146,7 @@ class TrialRecord(Record):
     seconds: float = 0.0
     started: float = 0.0
     ended: float | None = None
-    stopped_by: Literal["time"] | None = None
+    stopped_by: Literal["time", "early_end"] | None = None
     error: str | None = None
     checkpoint: str | None = None
     last_checkpoint: str | None = None
@@ -175,6 +176,11 @@ class TrialRecord(Record):
         """Of the score, over the validation rows; None without a score, and in older records."""
         best = self.best_evaluation
         return best.standard_error if best else None
+
+    @property
+    def losses(self) -> tuple[float | None, ...]:
+        """The validation loss at each rung; None where it is not on record."""
+        return tuple(evaluation.loss for evaluation in self.evaluations)
 
     @property
     def unfinished(self) -> bool:

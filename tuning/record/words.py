@@ -146,9 +146,13 @@ def _counts(trials: Sequence[TrialRecord], stopping: str) -> str:
 def state_text(trial: TrialRecord, stopping: str) -> str:
     """A trial's state, and of one that was stopped, by what: the stopping rule, or the end of the sweep's time.
 
+    One that ended because its validation loss no longer fell is completed, and said to have ended early.
+
     Args:
         stopping: label of the sweep's stopping rule.
     """
+    if trial.state == "completed" and trial.stopped_by == "early_end":
+        return "ended early"
     if trial.state != "stopped":
         return trial.state
     return f"stopped by {'the time limit' if trial.stopped_by == 'time' else stopping}"

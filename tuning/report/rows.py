@@ -188,7 +188,8 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
     rule = stopping_rule(sweep.config.search).label
     rows = {True: " on a part of the rows", False: " on all rows"}[sweep.on_part(trial)]
     budget = f"full budget{rows if sweep.config.search.proxy is not None else ''}"
-    ends = {"stopped": f"{state_text(trial, rule)} after rung {trial.reached}", "completed": budget}
+    before = f"{state_text(trial, rule)} after rung {trial.reached}"
+    ends = {"stopped": before, "completed": before if trial.stopped_by == "early_end" else budget}
     unused = ADAPTER_SETTINGS if trial.hyperparameters.method == "full" else ()
     columns = searched_columns(sweep)
     used = [name for name in columns if name not in unused]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Value, show
 from lorasweep.search_spaces.fields import bounds, check_value
-from lorasweep.search_spaces.space import SearchSpace
+from lorasweep.search_spaces.space import SearchSpace, without_use
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.metrics import metric_words
 from lorasweep.tuning.record.results import TrialRecord, rank_trials
@@ -75,20 +75,23 @@ def next_space(name: str, evidence: Evidence, trials: Sequence[TrialRecord]) -> 
     for searched, finding in evidence.findings.items():
         kept = [values[searched] for _, values in best]
         parameters[searched], reasons[searched] = _judged(finding, kept)
+    for useless in without_use(parameters):
+        del parameters[useless], reasons[useless]  # what it goes with has just gone
     if not any(isinstance(domain, Domain) for domain in parameters.values()):
         # A space must search something: what mattered most stays.
-        most = max(space.searched, key=lambda searched: evidence.importances.get(searched, 0.0))
+        judged = [searched for searched in space.searched if searched in parameters]
+        most = max(judged, key=lambda searched: evidence.importances.get(searched, 0.0))
         parameters[most], reasons[most] = space.searched[most], "as before: something has to be searched"
     if not evidence.enough:
         reasons |= dict.fromkeys(space.searched, "as before")
-    left = [searched for searched in space.searched if isinstance(parameters[searched], Domain)]
+    left = [searched for searched in space.searched if isinstance(parameters.get(searched), Domain)]
     starts: dict[str, dict[str, Value]] = {}
     for trial, values in best:
         start = {searched: values[searched] for searched in left}
         if _alike(start, space) not in [_alike(other, space) for other in starts.values()]:
             starts[f"{trial.id} {score_text(trial.score, evidence.metric)}"] = start
     reasons["starts"] = f"the best trials of {name}, tried first: {', '.join(starts)}"
-    changed = [searched for searched, domain in space.searched.items() if parameters[searched] != domain]
+    changed = [searched for searched, domain in space.searched.items() if parameters.get(searched) != domain]
     about = f"the next search after sweep {name}, from what its trials show"
     following = SearchSpace(f"after-{name}", parameters, tuple(starts.values()), about)
     return NextSpace(following, reasons, _head(name, evidence, changed), changed)

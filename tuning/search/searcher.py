@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from lorasweep.search_spaces.space import Space
+from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.reported import AVOID, ERROR, OBJECTIVE, RUNG, SCORE, is_disk_full
@@ -24,12 +25,16 @@ from lorasweep.tuning.search.study import (
     starts_of,
 )
 
+# The validation loss in a result: Ray hands searchers flat ones.
+LOSS = "evaluation/loss"
+
 
 class TruthfulOptunaSearch(OptunaSearch):
     """Ray's `OptunaSearch`, told the running best of the objective, with five differences.
 
     - Every rung is an intermediate value, and a trial that was stopped early is PRUNED. Ray reports such a trial as
-      complete and drops its last value; the study's importances and plots would then mislead.
+      complete and drops its last value; the study's importances and plots would then mislead. A trial that ended
+      because its validation loss no longer fell is COMPLETE: it has reached what it can.
     - Steps are rungs, and a trial has its number in the sweep.
     - The starts, which come first, know their place; a trial's best by the metric is noted beside its value.
     - Trials that an earlier run of the sweep left unfinished, or that are tried again, come first.
@@ -44,6 +49,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         unfinished: Sequence[Unfinished] = (),
         may_start: Callable[[], bool] = lambda: True,
         avoided: Callable[[], Sequence[str]] = tuple,
+        early_end: int | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(space=search_space.suggest, **arguments)
@@ -52,6 +58,8 @@ class TruthfulOptunaSearch(OptunaSearch):
         self._unfinished = list(unfinished)
         self._may_start = may_start
         self._avoided = avoided
+        self._early_end = early_end
+        self._losses: dict[str, list[float | None]] = {}
         self._reported: dict[str, int] = {}
         self._values: dict[str, float] = {}
         self._scores: dict[str, float] = {}
@@ -65,6 +73,7 @@ class TruthfulOptunaSearch(OptunaSearch):
             trial = self._unfinished.pop(0)
             self._ot_trials[trial_id] = attach(self._ot_study, trial.number)
             self._reported[trial_id] = len(trial.scores)
+            self._losses[trial_id] = [evaluation.loss for evaluation in trial.evaluations]
             if trial.scores:
                 self._values[trial_id] = trial.scores[-1]
             if trial.evaluations and trial.evaluations[-1].score is not None:
@@ -105,6 +114,7 @@ class TruthfulOptunaSearch(OptunaSearch):
             self._reported[trial_id] = rung
             self._values[trial_id] = float(result[OBJECTIVE])
             self._scores[trial_id] = float(result[SCORE])
+            self._losses.setdefault(trial_id, []).append(result.get(LOSS))
             self._ot_trials[trial_id].report(self._values[trial_id], rung)
 
     def on_trial_complete(
@@ -123,7 +133,7 @@ class TruthfulOptunaSearch(OptunaSearch):
         rung = self._reported.get(trial_id, 0)
         if error or ERROR in result or not rung:
             self._ot_study.tell(trial, state=TrialState.FAIL)
-        elif rung >= self._rungs:
+        elif rung >= self._rungs or ends_early(self._losses.get(trial_id, ()), self._early_end):
             # A trial that was interrupted after its last rung gets here without another result.
             self._ot_study.tell(trial, self._values[trial_id])
         else:
@@ -144,6 +154,7 @@ def make_searcher(
     unfinished: Sequence[Unfinished] = (),
     may_start: Callable[[], bool] = lambda: True,
     avoided: Callable[[], Sequence[str]] = tuple,
+    early_end: int | None = None,
 ) -> TruthfulOptunaSearch:
     """The searcher of a sweep, on its existing study.
 
@@ -152,6 +163,7 @@ def make_searcher(
         unfinished: trials of an earlier run to continue.
         may_start: whether one more trial may start; asked before each proposal.
         avoided: Ray's ids of the nodes on which a new trial is not to start.
+        early_end: evaluations without a lower validation loss after which a trial ends; None for no such end.
     """
     study = open_study(study_url, study_name)
     return TruthfulOptunaSearch(
@@ -159,6 +171,7 @@ def make_searcher(
         unfinished=unfinished,
         may_start=may_start,
         avoided=avoided,
+        early_end=early_end,
         search_space=space,
         metric=OBJECTIVE,
         mode="max" if higher_is_better(objective) else "min",

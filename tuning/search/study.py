@@ -15,8 +15,9 @@ from sqlalchemy.engine import make_url
 
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.errors import SettingsError
+from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.metrics import metric_words
-from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
+from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, judged, now, trial_id
 
@@ -168,13 +169,16 @@ def try_again(study: Study, space: Space, record: TrialRecord) -> tuple[TrialRec
 
 
 def reconcile(
-    study: Study, space: Space, records: Sequence[TrialRecord]
+    study: Study, space: Space, records: Sequence[TrialRecord], training: TrainingSettings | None = None
 ) -> tuple[list[TrialRecord], list[Unfinished]]:
     """Bring study and records in line after the driver died, at whatever moment.
 
     Ray reports a trial's end to the searcher just before the recorder, and a failure just after it. So copy each
     event that only one side saw, and skip those that both saw. A proposal that never became a record keeps its
     number and its hyperparameters.
+
+    Args:
+        training: tells whether a trial has ended because it no longer learnt; nobody asks if None.
 
     Returns:
         All records by number, some of them changed or new; and the trials to continue.
@@ -195,7 +199,10 @@ def reconcile(
                     error="the driver died as it failed",
                 )
             if record.state == "running":
-                ended = {"state": ENDS[frozen.state], "ended": now()}
+                ended: dict[str, Any] = {"state": ENDS[frozen.state], "ended": now()}
+                if training is not None and frozen.state == TrialState.COMPLETE:
+                    early = record.reached < training.rungs and ends_early(record.losses, training.early_end)
+                    ended["stopped_by"] = "early_end" if early else None
                 by_number[number] = record.model_copy(update=ended)
         elif record is None:
             # Optuna returns the values that the trial was given before.

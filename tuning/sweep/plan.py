@@ -25,7 +25,7 @@ from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.judging import check_judging
-from lorasweep.tuning.sweep.proposals import adapted_modules, largest_trial
+from lorasweep.tuning.sweep.proposals import adapted_modules, check_proposals, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import Resources, check_resources, default_share, resolve_resources
@@ -251,6 +251,7 @@ def plan_sweep(
         config = config.model_copy(update={"training": training.model_copy(update={"max_length": limit})})
     check_fit(model, base, tokenizer, config.training.max_length)
     target_modules = adapted_modules(space, model, base.model_type)
+    check_proposals(space, training, model, target_modules)
     encoded = encode_dataset(dataset, tokenizer, config.training.max_length)
     proxy, labels = config.search.proxy, (encoded.train.labels, encoded.validation.labels)
     part = encoded.take(part_of(*labels, proxy, training.seed)) if proxy is not None else None

@@ -10,10 +10,13 @@ from torch import nn
 from lorasweep.search_spaces.domains import Choice, Domain
 from lorasweep.search_spaces.space import SearchSpace, Space
 from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.memory import adapter_size, measure_row, trial_bytes
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.model.target_modules import resolve_target_modules
+from lorasweep.training.model.target_modules import check_patterns, fitting, resolve_target_modules
+from lorasweep.training.patterns import parse_pattern, rank_pattern
+from lorasweep.training.settings import TrainingSettings
 
 
 def target_module_choices(space: Space) -> list[str]:
@@ -39,6 +42,44 @@ def adapted_modules(space: Space, model: nn.Module, model_type: str) -> dict[str
         choice: max((resolve_target_modules(model, model_type, choice, each) for each in layers), key=len)
         for choice in target_module_choices(space)
     }
+
+
+def check_proposals(
+    space: Space, training: TrainingSettings, model: nn.Module, target_modules: Mapping[str, Sequence[str]]
+) -> None:
+    """See that patterns for ranks and alphas fit the model, and that class weights are asked for in one place.
+
+    Args:
+        target_modules: choice → names of the modules that it adapts.
+
+    Raises:
+        ModelError: a name in a pattern is that of no linear layer.
+        SettingsError: no trial adapts any such layer; or both the sweep and the space speak of class weights.
+    """
+    if not isinstance(space, SearchSpace):
+        return
+    if training.class_weights and "class_weights" in space.parameters:
+        raise SettingsError(
+            f"--class-weights: the space {space.name} has class_weights, too; leave one of them out"
+        )
+    adapted = [name for names in target_modules.values() for name in names]
+    for field in ("rank_pattern", "alpha_pattern") if adapted else ():
+        for choice in choices_of(space, field):
+            check_patterns(model, space.hyperparameters({field: choice}))
+            for key in parse_pattern(choice):
+                if not fitting({key: 0}, adapted):
+                    raise SettingsError(
+                        f"{field}: {key!r} is the name of a layer that no trial adapts; leave it out, or change "
+                        "target_modules"
+                    )
+
+
+def highest_rank(space: SearchSpace) -> int:
+    """The largest rank that a space gives a module, by a pattern or without."""
+    by_pattern = [
+        rank for choice in choices_of(space, "rank_pattern") for rank in rank_pattern(choice).values()
+    ]
+    return max([highest(space, "rank"), *by_pattern])
 
 
 def choices_of(space: SearchSpace, name: str) -> list[Any]:
@@ -79,11 +120,17 @@ def largest_trial(
     except Exception:  # the model's own code, which raises whatever it likes
         return None
     rows = highest(space, "batch_size")
-    rank = highest(space, "rank")
+    rank = highest_rank(space)
     head = sum(p.numel() for name in loaded.missing for p in loaded.model.get_submodule(name).parameters())
     sizes = [adapter_size(loaded.model, names, rank) for names in target_modules.values()]
     trained = head + max(sizes, default=0)
+    own = 0
+    if set(choices_of(space, "init")) != {"default"}:
+        weights: list[Any] = [
+            [loaded.model.get_submodule(name).weight for name in names] for names in target_modules.values()
+        ]
+        own = max((sum(weight.numel() for weight in each) for each in weights), default=0)
     return max(
-        trial_bytes(measured, method, min(rows, micro_batch_size or rows), trained, amp)
+        trial_bytes(measured, method, min(rows, micro_batch_size or rows), trained, amp, own)
         for method in choices_of(space, "method")
     )

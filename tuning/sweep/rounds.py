@@ -125,6 +125,7 @@ def run_search(this: Round, past: list[TrialRecord], unfinished: list[Unfinished
         unfinished=unfinished,
         may_start=limits.may_start,
         avoided=this.nodes.avoided,
+        early_end=settings.early_end,
     )
     scheduler = make_scheduler(config.search, config.objective, settings.rungs, past_scores(past))
     return _run_round(this, past, searcher, scheduler, config.search.trials - ended)
@@ -167,6 +168,7 @@ def _run_round(
         config.search.max_failures,
         this.nodes,
         placed,
+        settings.early_end,
     )
     limits.follow(lambda: this.own(recorder.trials.values()), this.all_started)
     recorder.when_started(count, this.all_started)
@@ -258,7 +260,7 @@ def reconcile_records(
     before = _in_time(folder, storage, limits)
     study = open_study(folder.study_url, folder.name)
     # Optuna knows nothing of finalists: their records alone say how they stand.
-    records, unfinished = reconcile(study, plan.space, searched_trials(before))
+    records, unfinished = reconcile(study, plan.space, searched_trials(before), plan.config.training)
     for index, record in enumerate(records):
         if record.state == "failed" and record.id in retry:
             records[index], again = try_again(study, plan.space, without_lost(storage, record))

@@ -166,6 +166,8 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     if config.search.patience is not None:
         yield "", f"until {config.search.patience} in a row bring nothing beyond noise"
     yield "rungs", f"{budget.rungs} evaluations per full trial; {stopping}"
+    if (early := config.training.early_end) is not None:
+        yield "", f"a trial ends once its loss has not fallen for {_count(early, 'evaluation')}"
     if count or config.choice.rule != "best":
         confirming = f", of the best {count} trials" if count else ""
         yield "winner", f"{rule_text(config, bool(count))}{confirming}"

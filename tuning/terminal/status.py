@@ -92,6 +92,7 @@ def _trial_entries(trial: TrialRecord) -> dict[str, Any]:
     ran_on = trial.best_ran_on or trial.ran_on
     more = {
         "error": trial.error,
+        "stopped_by": trial.stopped_by,
         "finalist_of": trial.finalist_of,
         "ran_on": ran_on and ran_on.model_dump(exclude_none=True),
         "notes": list(trial.notes),

@@ -107,9 +107,10 @@ def trial_tags(
         rungs: evaluations of a full trial.
         stopping: label of the sweep's stopping rule.
     """
+    before = f"{state_text(trial, stopping)} at rung {trial.reached} of {rungs}"
     ends = {
-        "completed": f"completed {rungs} rungs",
-        "stopped": f"{state_text(trial, stopping)} at rung {trial.reached} of {rungs}",
+        "completed": before if trial.stopped_by == "early_end" else f"completed {rungs} rungs",
+        "stopped": before,
         "failed": f"failed after rung {trial.reached} of {rungs}",
     }
     rounded = {

@@ -108,7 +108,8 @@ def trial_name(trial: TrialRecord, sweep: str, rungs: int, *, won: bool = False)
     if won:
         ended = "winner"
     elif trial.state == "completed":
-        ended = "completed"
+        early = trial.stopped_by == "early_end"
+        ended = f"ended early at {trial.reached}/{rungs}" if early else "completed"
     elif trial.state == "running":
         ended = ""
     else:

@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
+from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
@@ -55,6 +56,7 @@ class Recorder(tune.Callback):
         max_failures: restarts of a trial whose process broke by itself.
         nodes: counts failures of nodes, which are tried again apart from these.
         placed: Ray's request for a trial's resources, by its configuration.
+        early_end: evaluations without a lower validation loss after which a trial ends; None for no such end.
 
     Attributes:
         trials: every trial's record by id.
@@ -73,6 +75,7 @@ class Recorder(tune.Callback):
         max_failures: int = 0,
         nodes: NodeWatch | None = None,
         placed: Callable[[dict[str, Any]], Any] | None = None,
+        early_end: int | None = None,
     ) -> None:
         self._folder = folder
         self._rungs = rungs
@@ -83,6 +86,7 @@ class Recorder(tune.Callback):
         self._max_failures = max_failures
         self._nodes = nodes or NodeWatch()
         self._placed = placed
+        self._early_end = early_end
         self._crashes: dict[str, int] = {}
         self._looked = 0.0
         self._storage = Storage.of(folder)
@@ -158,13 +162,15 @@ class Recorder(tune.Callback):
             remove_replaced(self._storage, record, after)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial ended: with its full budget, or earlier by the stopping rule."""
+        """The trial ended: with its full budget or because it no longer learnt, or by the stopping rule."""
         record = self._record(trial)
         if record.state == "failed" or not record.evaluations:
             return
         self.watch.went_well()
         update: dict[str, Any] = {"state": "completed", "ended": now()}
-        if record.reached < self._rungs:
+        if record.reached < self._rungs and ends_early(record.losses, self._early_end):
+            update |= {"stopped_by": "early_end"}
+        elif record.reached < self._rungs:
             update |= {"state": "stopped", "stopped_by": "time" if trial.trial_id in self._cut else None}
         self._end(record.model_copy(update=update))
 

@@ -149,6 +149,19 @@ def test_frozen_weights_take_the_amp_type_and_only_adapted_ones_are_the_trials_o
     bert.frozen.drop()
 
 
+@pytest.mark.parametrize("init", INITS)
+def test_weights_are_decomposed_once(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, init: str
+) -> None:
+    base, other = loaded(tiny_base("bert")), loaded(tiny_base("bert"))
+    build_classifier(base, hyperparameters(init=init, rank=2), 0, FP32)
+    fresh = build_classifier(other, hyperparameters(init=init, rank=7, method="rslora"), 0, FP32)
+    for name in ("svd", "qr"):
+        monkeypatch.delattr(torch.linalg, name)
+    again = build_classifier(base, hyperparameters(init=init, rank=7, method="rslora"), 0, FP32)
+    assert same(copies(again), copies(fresh))
+
+
 def test_a_rank_above_the_layers_is_refused(bert: LoadedBase) -> None:
     with pytest.raises(
         ModelError, match=rf"init: pissa takes rank 40 out of {QUERY}.*which has only 32; lower rank"

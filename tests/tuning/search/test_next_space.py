@@ -274,3 +274,40 @@ def test_a_function_is_not_rewritten(folder: SweepFolder, tmp_path: Path) -> Non
         SettingsError, match=r"^sweep news: searched a Python function, .*; change the function"
     ):
         next_space_after(SweepRecord(folder))
+
+
+KNOBS = SearchSpace(
+    "knobs",
+    {
+        "rank_pattern": Choice((None, "query=16,value=8", "query=4")),
+        "init": Choice(("default", "pissa", "olora")),
+        "loss": Choice(("cross_entropy", "focal")),
+        "focal_gamma": Range(0.5, 5.0),
+        "lora_plus_ratio": Range(1.0, 16.0, log=True),
+    },
+)
+
+
+def test_settings_of_words_are_judged_as_any_other() -> None:
+    """What is left is written and read back, with starts in it; null is a choice like any other."""
+
+    def by_words(chosen: Hyperparameters) -> float:
+        worse = 0.2 * (chosen.rank_pattern == "query=4") + 0.2 * (chosen.init == "olora")
+        return 0.9 - worse - 0.001 * chosen.focal_gamma
+
+    made = after(KNOBS, drawn(KNOBS, 90, by_words))
+    assert made.space.parameters["rank_pattern"] == Choice((None, "query=16,value=8"))
+    assert made.space.parameters["init"] == Choice(("default", "pissa"))
+    assert SearchSpace.from_yaml(made.to_yaml(), made.space.name) == made.space
+    assert all("rank_pattern" in start for start in made.space.starts)
+
+
+def test_what_goes_with_a_choice_goes_when_the_choice_does() -> None:
+    trials = drawn(
+        KNOBS, 60, lambda chosen: 0.3 if chosen.loss == "focal" else 0.9 - 0.01 * (chosen.init == "olora")
+    )
+    made = after(KNOBS, trials)
+    assert made.space.parameters["loss"] == "cross_entropy"
+    assert "focal_gamma" not in made.space.parameters
+    assert "focal_gamma" in made.changed
+    assert SearchSpace.from_yaml(made.to_yaml(), made.space.name) == made.space

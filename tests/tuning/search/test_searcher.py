@@ -51,6 +51,7 @@ def searcher_of(
     metric: Metric = "accuracy",
     unfinished: Sequence[Unfinished] = (),
     may_start: Callable[[], bool] = lambda: True,
+    early_end: int | None = None,
 ) -> TruthfulOptunaSearch:
     """A new searcher on the folder's study, which is made if there is none."""
     if not (folder.path / "study.db").is_file():
@@ -66,6 +67,7 @@ def searcher_of(
         study_url=folder.study_url,
         unfinished=unfinished,
         may_start=may_start,
+        early_end=early_end,
     )
 
 
@@ -92,6 +94,26 @@ def rung(number: int, score: float, objective: float | None = None) -> dict[str,
     """A result as Ray hands it on: with entries of its own."""
     judged = score if objective is None else objective
     return {RUNG: number, SCORE: score, OBJECTIVE: judged, "training_iteration": 77, "done": False}
+
+
+def test_a_trial_that_no_longer_learns_is_complete(folder: SweepFolder) -> None:
+    """With its best value: pruned it would count for less than all others. Also one that goes on, to end at once."""
+    searcher = searcher_of(folder, early_end=1)
+    asked = {key: searcher.suggest(key) for key in ("early", "weak", "late")}
+    for key, losses in (("early", [0.4, 0.5]), ("weak", [0.4, 0.3]), ("late", [0.4, 0.5])):
+        for number, loss in enumerate(losses, 1):
+            searcher.on_trial_result(key, rung(number, 0.6) | {"evaluation/loss": loss})
+        if key != "late":
+            searcher.on_trial_complete(key, rung(2, 0.6) | {"evaluation/loss": losses[-1]})
+    seen = tuple(EvaluationRecord(rung=n, score=0.6, loss=loss) for n, loss in ((1, 0.4), (2, 0.5)))
+    late = asked["late"]
+    assert isinstance(late, dict)
+    going_on = Unfinished(2, Hyperparameters(**late["hyperparameters"]), "c2", seen)
+    again = searcher_of(folder, unfinished=[going_on], early_end=1)
+    assert isinstance(again.suggest("a"), dict)
+    again.on_trial_complete("a", None)
+    ends = [(trial.state.name, trial.value) for trial in study_of(folder).trials[:3]]
+    assert ends == [("COMPLETE", 0.6), ("PRUNED", 0.6), ("COMPLETE", 0.6)]
 
 
 # So Optuna warns of a rung that it is told of twice.

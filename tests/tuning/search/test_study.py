@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
-from lorasweep.training.settings import Hyperparameters
+from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
@@ -108,6 +108,23 @@ def test_study_and_records_are_brought_in_line(url: str, earlier: int) -> None:
     # Nothing more to do: nothing is told twice.
     assert reconcile(study, SPACE, settled)[0] == settled
     assert [trial.state for trial in open_study(url, "demo").trials[earlier:]] == [t.state for t in own]
+
+
+@pytest.mark.parametrize(("losses", "by"), [((0.4, 0.5), "early_end"), ((0.4, 0.3, 0.5), None)])
+def test_a_completed_trial_that_optuna_alone_knows_of_may_have_ended_early(
+    url: str, losses: tuple[float, ...], by: str | None
+) -> None:
+    create_study(url, "demo", "accuracy")
+    study = open_study(url, "demo")
+    study.tell(ask(study), 0.5)
+    running = record(0, "running", *[0.5] * len(losses))
+    seen = tuple(
+        e.model_copy(update={"loss": loss}) for e, loss in zip(running.evaluations, losses, strict=True)
+    )
+    running = running.model_copy(update={"evaluations": seen})
+    training = TrainingSettings(epochs=3, evaluations_per_epoch=1, early_end=1)
+    (ended,), unfinished = reconcile(study, SPACE, [running], training)
+    assert (ended.state, ended.stopped_by, unfinished) == ("completed", by, [])
 
 
 def test_a_trial_that_was_never_asked_for_waits(url: str) -> None:

@@ -13,11 +13,12 @@ import torch
 from lorasweep.search_spaces.domains import Choice, IntRange
 from lorasweep.search_spaces.space import SearchSpace, as_space
 from lorasweep.training.data.encoding import encode_texts
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import ModelError, SettingsError
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import resolve_target_modules
-from lorasweep.tuning.sweep.proposals import adapted_modules, highest, largest_trial
+from lorasweep.training.settings import TrainingSettings
+from lorasweep.tuning.sweep.proposals import adapted_modules, check_proposals, highest, largest_trial
 
 AMP = AmpPolicy("bf16", torch.device("cpu"))
 
@@ -41,6 +42,32 @@ def test_modules_are_those_of_the_most_layers(tiny_base: Callable[[str], Path]) 
         adapted_modules(SearchSpace("mine", {"layers": Choice(("all", "1-2"))}), model, "bert")
     full = SearchSpace("mine", {"method": "full", "layers": "1-2", "learning_rate": Choice((1e-4, 1e-3))})
     assert adapted_modules(full, model, "bert") == {}
+
+
+def test_patterns_are_those_of_layers_that_are_adapted(tiny_base: Callable[[str], Path]) -> None:
+    model = empty_model(resolve_base_model(str(tiny_base("bert"))))
+
+    def check(**parameters: Any) -> None:
+        space = SearchSpace("mine", {"learning_rate": Choice((1e-3, 1e-2)), **parameters})
+        check_proposals(space, TrainingSettings(), model, adapted_modules(space, model, "bert"))
+
+    targets = Choice(("attention", "all-linear"))
+    check(target_modules=targets, rank_pattern=Choice((None, "query=8,intermediate.dense=4")))
+    with pytest.raises(ModelError, match="alpha_pattern: 'querry' is the end of no linear layer's name"):
+        check(alpha_pattern=Choice(("query=8", "querry=8")))
+    with pytest.raises(
+        SettingsError, match="rank_pattern: 'key' is the name of a layer that no trial adapts"
+    ):
+        check(target_modules="query-value", rank_pattern="query=8,key=4")
+    check(method="full", rank_pattern="querry=8")
+
+
+def test_class_weights_are_asked_for_in_one_place(tiny_base: Callable[[str], Path]) -> None:
+    model = empty_model(resolve_base_model(str(tiny_base("bert"))))
+    space = SearchSpace("mine", {"class_weights": Choice(("none", "inverse"))})
+    check_proposals(space, TrainingSettings(), model, {})
+    with pytest.raises(SettingsError, match="--class-weights: the space mine has class_weights, too"):
+        check_proposals(space, TrainingSettings(class_weights=True), model, {})
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +94,8 @@ def test_the_largest_trial_counts(bytes_of: Callable[..., int | None]) -> None:
     for more in (
         {"batch_size": Choice((8, 64))},
         {"rank": IntRange(4, 64)},
+        {"init": Choice(("default", "olora"))},
+        {"rank_pattern": Choice((None, "query=8,value=64"))},
         {"method": Choice(("lora", "dora"))},
     ):
         assert (bytes_of(**more) or 0) > usual

@@ -80,6 +80,7 @@ def test_the_log_has_a_line_for_each_event() -> None:
         trial(2, 0, "failed", error="no [module] of that name " + "x" * 100),
         trial(1, 6, "completed"),
         trial(3, 2, "stopped", score=0.1),
+        trial(4, 3, "completed", score=0.2, stopped_by="early_end"),
     )
     assert lines == [
         "starting",
@@ -89,6 +90,7 @@ def test_the_log_has_a_line_for_each_event() -> None:
         "t002 failed: no [module] of that name " + "x" * 100,
         f"t001 completed: 51.0%; 2 of 4 done, about 1:00 left; best {best}",
         f"t003 stopped by ASHA: 10.0%; 3 of 4 done, about 1:00 left; best {best}",
+        f"t004 ended early: 20.0%; 4 of 4 done, a few seconds left; best {best}",
     ]
 
 

@@ -128,6 +128,28 @@ def test_the_trials_fit_and_their_scores_stay_whole(searched: list[str]) -> None
     assert rows[0].split()[-4:] == ["1.3", "M", "2/6", "1:02"]
 
 
+KNOBS = {
+    "rank_pattern": "attention.self.query=16,attention.self.value=8",
+    "init": "olora",
+    "loss": "cross_entropy",
+    "lora_plus_ratio": 5.6789,
+    "class_weights": "inverse",
+    "sampling": "balanced",
+    "focal_gamma": 2.345,
+}
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_settings_of_words_fit_the_table(count: int) -> None:
+    searched = list(KNOBS)[:count]
+    trials = [trial(0, 0.5, settings=KNOBS), trial(1, 0.4, settings={})]
+    table = trials_table(trials, "accuracy", searched, rungs=6)
+    head, *rows = lines_of(table)
+    assert head.split()[:2] == ["trial", "accuracy"]
+    assert [row.split()[1] for row in rows if row.startswith("t0")] == ["50.0%", "40.0%"]
+    assert "5.679" in "".join(rows)
+
+
 def test_with_many_searched_names_every_value_can_still_be_read() -> None:
     """Ten columns of settings would be cut to nothing: they share one, folded."""
     named = trial(0, 0.5, settings=SETTINGS | {"warmup": 0.06, "label_smoothing": 0.0321})

@@ -192,6 +192,22 @@ def test_a_trial_that_the_time_ended_says_so(folder: SweepFolder) -> None:
     )
 
 
+def test_a_trial_that_no_longer_learns_is_completed_and_says_so(folder: SweepFolder) -> None:
+    """Whoever else would have ended it there; not one of fewer evaluations, nor one of all rungs."""
+    cut = {"ray1"}
+    recorder = Recorder(folder, RUNGS, ["rank"], cut=cut, early_end=1)
+    for number, losses in enumerate([(0.5, 0.6), (0.5, 0.5), (0.5, 0.4), (0.5, 0.4, 0.6)]):
+        for rung, loss in enumerate(losses, 1):
+            entry = {"rung": rung, "loss": loss, "accuracy": 0.5, "seconds": 1.5 * rung}
+            reach(recorder, ray_trial(number), rung, 0.5, 0.5, 1, evaluation=entry)
+        recorder.on_trial_complete(0, [], ray_trial(number))
+    ends = [(trial.state, trial.stopped_by) for trial in folder.trials()]
+    early = ("completed", "early_end")
+    assert ends == [early, early, ("stopped", None), ("completed", None)]
+    assert counts_text(folder.trials(), "ASHA") == "1 completed, 2 ended early, 1 stopped by ASHA"
+    assert not any(trial.unfinished for trial in folder.trials())
+
+
 def test_failures_are_one_line(folder: SweepFolder, tmp_path: Path) -> None:
     """Told by the trial itself, or by Ray; also when its process died before it began."""
     recorder = Recorder(folder, RUNGS, ["rank"])

@@ -225,6 +225,16 @@ def test_the_searched_ranges_are_told(sweep: SweepFolder) -> None:
     assert "range of" not in card_of(sweep)
 
 
+def test_an_adapter_of_twice_the_rank_says_why(sweep: SweepFolder) -> None:
+    assert "twice the ranks" not in card_of(sweep)
+    for record in sweep.trials():
+        chosen = record.hyperparameters.model_copy(update={"init": "pissa"})
+        sweep.write_trial(record.model_copy(update={"hyperparameters": chosen}))
+    assert "| init | pissa |" in card_of(sweep)
+    assert "it has twice the ranks above, on the unchanged base model." in card_of(sweep)
+    assert "twice the ranks" not in card_of(sweep, "t001")  # full fine-tuning
+
+
 def test_its_tables_are_whole(finished: SweepFolder) -> None:
     """Every row of a table has as many cells as its head, and no blank line parts them."""
     for trial in ("t000", "t001"):

@@ -83,6 +83,18 @@ def test_every_family_predicts_the_same_in_batches_of_any_size(exported: Export,
         assert (found.argmax(axis=1) == expected[start:stop].argmax(axis=1)).all()
 
 
+def test_an_adapter_that_began_from_the_base_predicts_the_same(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "onnx"
+    out.mkdir()
+    adapter = export_adapter(tiny_base("bert"), tmp_path / "adapter", init="pissa", alpha_pattern="value=2")
+    write_onnx(adapter, out, "onnx")
+    expected = predict(load_classifier(adapter, "cpu"), TEXT[:20], PAIR[:20])
+    bound = 1e-3 * max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(run(out, TEXT[:20], PAIR[:20]), expected, rtol=0, atol=bound)
+
+
 def test_what_is_in_the_folder(exported: Export) -> None:
     _, out, report = exported("bert")
     assert {path.name for path in out.iterdir()} == {

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,13 +66,15 @@ class Trained:
         return out
 
 
-def train(base_folder: Path, method: Method, weights: Path, target_modules: str = "query-value") -> Trained:
+def train(
+    base_folder: Path, method: Method, weights: Path, target_modules: str = "query-value", **more: Any
+) -> Trained:
     """A trial's weights, all of them moved far from where they began, and its own logits."""
     base = resolve_base_model(str(base_folder))
     with quiet_loading():
         loaded = load_base(base, LABELS, 3, FP32.device)
     model = build_classifier(
-        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, FP32
+        loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules, **more), 5, FP32
     )
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -104,6 +107,21 @@ def test_a_reloaded_folder_predicts_the_same(
         assert (out / "adapter_config.json").exists() == adapter
         assert (out / "model.safetensors").exists() != adapter
         assert AutoConfig.from_pretrained(out).id2label == dict(enumerate(LABELS))
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize(("family", "method"), [("bert", "lora"), ("deberta-v2", "dora"), ("gpt2", "rslora")])
+def test_an_adapter_that_began_from_the_base_predicts_the_same(
+    tiny_base: Callable[[str], Path], tmp_path: Path, family: str, method: Method, init: str
+) -> None:
+    """As a plain adapter on the unchanged base, with ranks and alphas by pattern, and merged."""
+    patterns = {"rank_pattern": ".*0.*=3", "alpha_pattern": ".*1.*=5"}
+    trained = train(tiny_base(family), method, tmp_path / "weights", init=init, **patterns)
+    for merged in (False, True):
+        out = trained.export(tmp_path / f"merged-{merged}", merged)
+        assert verify_export(out, TEXTS, trained.logits, FP32, 1e-3) < 1e-3
+        classifier = load_classifier(out, device="cpu")
+        np.testing.assert_allclose(predict(classifier, TEXTS.text, TEXTS.pair), trained.logits, atol=1e-3)
 
 
 def test_an_adapter_folder_names_its_base_and_holds_no_more(
