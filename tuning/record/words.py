@@ -68,6 +68,8 @@ def threshold_text(thresholds: Thresholds, metric: Metric) -> str:
     if len(thresholds.values) > MOST_THRESHOLDS:
         cuts = sorted(thresholds.values.values())
         values = f"{cuts[0]:.3g} to {cuts[-1]:.3g} for {len(cuts)} labels"
+    if "micro_f1" in thresholds.test.more:  # several labels a text: all scores are by them
+        return f"{values} ({threshold_rule(thresholds.rule)})"
     scores = scores_text(thresholds.test, thresholds.interval, metric)
     return f"{values} ({threshold_rule(thresholds.rule)}): {scores}"
 
