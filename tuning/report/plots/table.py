@@ -96,7 +96,8 @@ PLOTS = (
 
 TOGETHER = (
     "Rows are labels that texts have, columns labels that they get; a cell is the share of the texts with the row's "
-    "label that get the column's. The diagonal is the recall. Other cells are mistakes only where the texts lack that label."
+    "label that get the column's. The diagonal is the recall. Other cells are mistakes only where the texts lack that "
+    "label."
 )
 
 
