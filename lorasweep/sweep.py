@@ -99,8 +99,8 @@ class Sweep:
         Example:
             >>> 0 <= sweep.winner.test.accuracy <= 1
             True
-            >>> list(sweep.winner.compared.columns)
-            ['accuracy', 'macro_f1', 'loss']
+            >>> list(sweep.winner.compared.columns[:4])
+            ['accuracy', 'macro_f1', 'loss', 'balanced_accuracy']
         """
         result, winner = self.record.result, self.record.winner
         if result is None or winner is None:
@@ -113,6 +113,7 @@ class Sweep:
             dict(winner.interval),
             winner.rule,
             compared_frame(result),
+            winner.thresholds,
         )
 
     @cached_property

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.results import TestScores
+from lorasweep.tuning.record.results import TestScores, Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,7 @@ class SweepWinner:
         interval: 95 % bootstrap interval of each test score, (low, high).
         rule: why it won, in words.
         compared: test scores of the winner and of what it is compared with, a row each.
+        thresholds: those of `--threshold`, with the test scores that they give; None without.
     """
 
     id: str
@@ -34,6 +35,7 @@ class SweepWinner:
     interval: dict[str, tuple[float, float]]
     rule: str
     compared: pd.DataFrame = field(repr=False, compare=False)
+    thresholds: Thresholds | None = None
 
     def _repr_html_(self) -> str:
         settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters)

@@ -50,7 +50,7 @@ class MetricEntry:
 METRICS: dict[str, MetricEntry] = {
     "accuracy": MetricEntry(
         "accuracy",
-        "share of rows whose label is predicted; of several labels a text, all of them and no other",
+        "share of rows whose label is predicted; of several labels a text, exactly these",
     ),
     "macro_f1": MetricEntry("macro-F1", "mean F1 of the classes, each counting the same"),
     "loss": MetricEntry("loss", "mean cross entropy in nats", higher=False, unit="nats"),

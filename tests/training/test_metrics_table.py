@@ -8,9 +8,12 @@ from lorasweep.training.metrics import METRICS, MetricEntry
 
 DOCS = Path(__file__).parents[2] / "docs" / "search.md"
 TASKS = {
-    ("two classes", "more classes"): "any",
+    ("two classes", "more classes", "several labels"): "any",
+    ("two classes", "more classes"): "any, one a text",
     ("two classes",): "two",
+    ("two classes", "several labels"): "two, or several labels a text",
     ("more classes",): "more than two",
+    ("several labels",): "several labels a text",
 }
 
 

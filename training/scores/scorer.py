@@ -51,7 +51,7 @@ class Scorer:
     positive: int = 1
     named: tuple[str, ...] = ()
     several: bool = False
-    rule: str | None = "none"
+    rule: str | None = None
     thresholds: tuple[float, ...] = ()
 
     @classmethod
@@ -88,8 +88,12 @@ class Scorer:
             predicted = predict_sets(logits, np.asarray(thresholds))
         return all_outcomes(logits, labels, self.label_names, self.positive, predicted)
 
+    def choose(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+        """The thresholds that the rule gives on these rows; empty for one label a text."""
+        return tuple(thresholds_by(self.rule, logits, labels).tolist()) if several(labels) else ()
+
     def fixed(self, thresholds: Iterable[float]) -> Scorer:
-        """A scorer of sets by thresholds that were chosen before, on other rows."""
+        """The same with thresholds that were chosen before, on other rows; itself without any."""
         return replace(self, thresholds=tuple(map(float, thresholds)))
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> Scores:

@@ -28,6 +28,7 @@ from lorasweep.training.model.classifier import (
 )
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.profile import (
@@ -72,6 +73,7 @@ def measure(
     loaded = load_base(base, data.label_names, seed)
     state = TrainingState.start(build_classifier(loaded, hyperparameters, seed, amp), hyperparameters, amp)
     rates: list[float] = []
+    thresholds: tuple[float, ...] = ()
     best = Best(training_settings.metric)
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         weights = Path(temporary)
@@ -80,6 +82,7 @@ def measure(
             rates.append(evaluation.samples_per_second)
             if best.update(evaluation.scores.by(training_settings.metric), evaluation.rung):
                 save_weights(state.model, weights)
+                thresholds = Scorer(data.label_names).choose(evaluation.logits, data.validation.labels)
         peak, seconds = memory.read(), state.seconds
         load_weights(state.model, weights)
         logits = predict_logits(state.model, data.test, amp)
@@ -103,6 +106,7 @@ def measure(
         latencies=tuple(latencies),
         others_share=others_share,
         operators=tuple(operators or ()),
+        thresholds=thresholds,
     )
 
 

@@ -117,6 +117,7 @@ class Costs(Record):
         peak_bytes: memory added by the training, the model included.
         latencies, operators: without those that memory does not suffice for.
         others_share: of the cores' time while latencies were taken, what other programs used.
+        thresholds: of several labels a text, by the validation rows; empty for one label a text.
     """
 
     precision: str = ""
@@ -130,6 +131,7 @@ class Costs(Record):
     latencies: tuple[Latency, ...] = ()
     others_share: float = 0.0
     operators: tuple[OperatorUse, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
 
 # The costs that are one number each.

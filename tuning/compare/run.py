@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -28,6 +28,7 @@ from lorasweep.tuning.record.machine import machine, usable_cores
 from lorasweep.tuning.record.results import now
 from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
 from lorasweep.tuning.sweep.judging import check_metric_fits
+from lorasweep.tuning.sweep.plan import SETS_METRIC
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,13 @@ def _run_row(
     if plan.unmerged:
         data = unmerged_data(dataset, data)
     training_settings = settings.training.model_copy(update={"precision": plan.precision})
-    if misfit(training_settings.metric, data.label_names) is not None:  # of labels before they were merged
+    if (
+        misfit(training_settings.metric, data.label_names, data.multi_label) is not None
+    ):  # of labels before they were merged
         training_settings = training_settings.model_copy(update={"metric": "loss"})
-    scorer = _scorer(data.label_names, training_settings)
+    if data.multi_label and "metric" not in settings.training.model_fields_set:
+        training_settings = training_settings.model_copy(update={"metric": SETS_METRIC})
+    scorer = replace(_scorer(data.label_names, training_settings), several=data.multi_label)
     merged_scorer = _scorer(dataset.label_names, settings.training)
     threads = usable_cores()
     here, started = machine(cuda=device.type == "cuda"), now()
@@ -151,6 +156,7 @@ def _run_row(
         )
     except LorasweepError as error:
         return ComparedRow(plan=plan, started=started, ended=now(), machine=here, error=str(error))
+    scorer = scorer.fixed(costs.thresholds)
     return ComparedRow(
         plan=plan,
         test=score_test(logits, data.test.labels, scorer),

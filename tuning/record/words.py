@@ -11,14 +11,16 @@ from typing import Any
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.search_spaces.fields import short_names
-from lorasweep.training.metrics import ALWAYS, TWO, Metric, entry_of, label_of, metric_words, unit_of
+from lorasweep.training.metrics import ALWAYS, Metric, entry_of, label_of, metric_words, unit_of
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.training.threshold_rules import fixed_threshold
+from lorasweep.training.threshold_rules import BETAS, NONE, fixed_threshold
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.results import SweepResult, TestScores, Thresholds, TrialRecord, TrialState
 
 SHORT_NAMES = short_names()
 # Characters with a meaning in Markdown or in the HTML inside it.
+# Thresholds that are shown one by one.
+MOST_THRESHOLDS = 3
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 
 
@@ -56,12 +58,21 @@ def threshold_rule(rule: str) -> str:
     """How a threshold is chosen, in words."""
     if (number := fixed_threshold(rule)) is not None:
         return f"{number:g}, as given"
-    return f"the best {'F1' if rule == 'f1' else metric_words(rule)} on the validation split"
+    if rule == NONE:
+        return "one half"
+    if rule in BETAS:
+        return f"the best {rule.upper()} on the validation split"
+    return f"the best {metric_words(rule)} on the validation split"
 
 
 def threshold_text(thresholds: Thresholds, metric: Metric) -> str:
     """The winner's thresholds and the test scores with them: 0.31 for spam, the best F1 on ...: ..."""
     values = ", ".join(f"{value:.4g} for {label}" for label, value in thresholds.values.items())
+    if len(thresholds.values) > MOST_THRESHOLDS:
+        cuts = sorted(thresholds.values.values())
+        values = f"{cuts[0]:.3g} to {cuts[-1]:.3g} for {len(cuts)} labels"
+    if "micro_f1" in thresholds.test.more:  # several labels a text: all scores are by them
+        return f"{values} ({threshold_rule(thresholds.rule)})"
     scores = scores_text(thresholds.test, thresholds.interval, metric)
     return f"{values} ({threshold_rule(thresholds.rule)}): {scores}"
 
@@ -81,13 +92,15 @@ def metric_key(metric: Metric) -> str:
 
 
 def shown_metrics(scores: Mapping[str, float], metric: Metric) -> list[Metric]:
-    """Metrics that tables of test scores show beside those that are always there: the sweep's own, and of two classes
-    those that are made for them.
+    """Metrics that tables of test scores show beside those that are always there: the sweep's own, and of two classes,
+    or of several labels a text, those that are made for them.
 
     Args:
         scores: the winner's, by metric.
     """
-    two = [name for name in scores if entry_of(name).tasks == TWO]
+    two = [
+        name for name in scores if "more classes" not in entry_of(name).tasks and name != "subset_accuracy"
+    ]
     # Of several metrics that name a class, the sweep's own, and the positive class's where it has a threshold.
     wanted = [metric, *(["mcc"] if two else []), *two, *(name for name in scores if label_of(name))]
     return [name for name in dict.fromkeys(wanted) if name not in ALWAYS and name in scores]

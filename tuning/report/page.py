@@ -156,6 +156,8 @@ def _report_page(data: ReportData) -> str:
         words=metric_words,
         text=score_text,
         threshold=threshold_line(record),
+        several=tested is not None and tested.data.multi_label,
+        cuts=record.winner.thresholds.values if record.winner and record.winner.thresholds else {},
         added=added(record),
         space=data.space,
         columns=heads(record),

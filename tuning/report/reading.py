@@ -14,19 +14,23 @@ from sklearn.metrics import confusion_matrix
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
+from lorasweep.training.data.label_sets import labels_of
 from lorasweep.training.errors import DataError, SettingsError, first_line
+from lorasweep.training.inference.classifier import probabilities as probabilities_of
 from lorasweep.training.scores.outcomes import log_softmax
-from lorasweep.training.scores.scores import ClassScores, score_classes
+from lorasweep.training.scores.scores import ClassScores, score_classes, score_labels
+from lorasweep.training.scores.sets import co_occurrence
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.label_check import LabelCheck, read_label_check
-from lorasweep.tuning.record.predictions import winner_logits, winner_predictions
+from lorasweep.tuning.record.predictions import winner_logits, winner_predictions, winner_sets
 from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plot_data
 from lorasweep.tuning.search.study import own_trials
 
 MISTAKES = 10
+NO_LABEL = "none"
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,11 @@ class Tested:
 
     Attributes:
         probabilities: float64, shape (rows, classes).
-        predicted: numbers of labels, by the winner's thresholds if it has some; int64, shape (rows,).
-        confusion: rows by true class and predicted class, int64, shape (classes, classes).
+        predicted: numbers of labels, by the winner's thresholds if it has some; int64, shape (rows,). Of several labels
+            a text: uint8, shape (rows, classes), 1 where a text gets the label.
+        confusion: rows by true class and predicted class, int64, shape (classes, classes). Of several labels a text
+            those that have a label and get a label.
+        mixed_up: those that get a label which they do not have, by label and by that one.
     """
 
     data: Dataset
@@ -44,9 +51,12 @@ class Tested:
     predicted: np.ndarray
     classes: list[ClassScores]
     confusion: np.ndarray
+    mixed_up: np.ndarray
 
     def mistakes(self) -> list[dict[str, Any]]:
         """The wrong predictions with the highest probability, the most confident first."""
+        if self.data.multi_label:
+            return self._set_mistakes()
         test, names, predicted = self.data.test, self.data.label_names, self.predicted
         wrong = np.flatnonzero(predicted != test.labels)
         confident = self.probabilities[wrong, predicted[wrong]]
@@ -62,6 +72,31 @@ class Tested:
                 "probability_of_label": float(self.probabilities[row, test.labels[row]]),
             }
             for row in worst.tolist()
+        ]
+
+    def _set_mistakes(self) -> list[dict[str, Any]]:
+        """Texts with the most confident wrong label, given or missed; `probability` is that of being right about it."""
+        test, names = self.data.test, self.data.label_names
+        wrong = self.predicted != test.labels
+        # What was given counts by its probability, what was missed by that of its absence.
+        confident = np.where(
+            wrong, np.where(self.predicted > 0, self.probabilities, 1 - self.probabilities), -1.0
+        )
+        worst = confident.argmax(axis=1)
+        rows = np.flatnonzero(wrong.any(axis=1))
+        rows = rows[np.argsort(-confident[rows, worst[rows]], kind="stable")][:MISTAKES]
+        true, given = (labels_of(matrix[rows], names) for matrix in (test.labels, self.predicted))
+        return [
+            {
+                "row": row,
+                "text": test.text[row],
+                "pair": test.pair[row] if test.pair is not None else "",
+                "label": ", ".join(true[number]) or NO_LABEL,
+                "predicted": ", ".join(given[number]) or NO_LABEL,
+                "probability": float(confident[row, worst[row]]),
+                "probability_of_label": float(1 - confident[row, worst[row]]),
+            }
+            for number, row in enumerate(rows.tolist())
         ]
 
 
@@ -109,6 +144,8 @@ def read_report_data(folder: SweepFolder) -> ReportData:
     tested = _tested(record, missing)
     if tested is not None:
         plots = replace(plots, confusion=tested.confusion, label_names=tested.data.label_names)
+        if tested.data.multi_label:
+            plots = replace(plots, label_rows=tested.data.test.labels.sum(axis=0, dtype=np.int64))
     labels = _label_check(record, missing)
     domains = space.describe() if space else plots.domains
     return ReportData(record, plots, domains, tested, missing, space, labels)
@@ -168,7 +205,19 @@ def _tested(record: SweepRecord, missing: list[str]) -> Tested | None:
         missing.append(logits)
         return None
     labels, names = data.test.labels, data.label_names
+    if data.multi_label:
+        given = winner_sets(logits, data, record.winner)
+        return Tested(
+            data,
+            probabilities_of(logits, multi_label=True),
+            given,
+            score_labels(given, labels, names),
+            co_occurrence(labels, given),
+            co_occurrence(labels, given & ~labels),
+        )
     probabilities = np.exp(log_softmax(logits))
     predicted = winner_predictions(probabilities, data, record.winner)
     confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
-    return Tested(data, probabilities, predicted, score_classes(predicted, labels, names), confusion)
+    return Tested(
+        data, probabilities, predicted, score_classes(predicted, labels, names), confusion, confusion
+    )

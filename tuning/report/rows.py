@@ -226,12 +226,16 @@ def trial_row(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
 
 
 def mixed_up(tested: Tested) -> list[tuple[str, str, int, float]]:
-    """The most frequent confusions of two classes: (true, predicted, rows, share of the true class)."""
-    matrix, names = tested.confusion, tested.data.label_names
+    """The most frequent confusions of two classes: (true, predicted, rows, share of the true class).
+
+    Of several labels a text: a label that texts have, and one that they get and do not have.
+    """
+    matrix, names = tested.mixed_up, tested.data.label_names
+    totals = tested.data.test.labels.sum(axis=0) if tested.data.multi_label else matrix.sum(axis=1)
     pairs = [(row, column) for row, column in np.argwhere(matrix > 0).tolist() if row != column]
     pairs.sort(key=lambda pair: -matrix[pair])
     return [
-        (names[row], names[column], int(matrix[row, column]), float(matrix[row, column] / matrix[row].sum()))
+        (names[row], names[column], int(matrix[row, column]), float(matrix[row, column] / totals[row]))
         for row, column in pairs[:MIXED_UP]
     ]
 

@@ -40,6 +40,8 @@ class TestedClassifier:
     logits: np.ndarray
     validation_score: float
     seconds: float
+    thresholds: tuple[float, ...] = ()
+    """Of several labels a text, chosen on the validation rows."""
 
 
 def predict_test(
@@ -109,10 +111,11 @@ def train_reference(
         tell: called with each rung.
     """
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
-        state, best = _train_to_best(hyperparameters, data, setup, Path(temporary), tell)
+        state, best, thresholds = _train_to_best(hyperparameters, data, setup, Path(temporary), tell)
         load_weights(state.model, Path(temporary))
         data = data.for_base(hyperparameters.base_model)
-        return TestedClassifier(predict_logits(state.model, data.test, state.amp), best, state.seconds)
+        logits = predict_logits(state.model, data.test, state.amp)
+        return TestedClassifier(logits, best, state.seconds, thresholds)
 
 
 def predict_fold(
@@ -152,35 +155,75 @@ def _train_to_best(
     setup: TrialSetup,
     weights: Path | None,
     tell: Callable[[int], None] = lambda rung: None,
-) -> tuple[TrainingState, float]:
-    """Train to the end; returns the final state and the best validation score, whose weights go to `weights`."""
+) -> tuple[TrainingState, float, tuple[float, ...]]:
+    """Train to the end; returns the final state, and the best validation score with the thresholds that gave it.
+
+    Its weights go to `weights`.
+    """
     device = prepare_worker(setup)
     data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
     best = Best(setup.training_settings.metric)
     scorer = setup.scorer(data.label_names)
+    thresholds: tuple[float, ...] = ()
     for evaluation in fine_tune(state, data, hyperparameters, setup.training_settings, scorer=scorer):
-        if best.update(evaluation.scores.by(best.metric), evaluation.rung) and weights is not None:
-            save_weights(state.model, weights)
+        if best.update(evaluation.scores.by(best.metric), evaluation.rung):
+            if weights is not None:
+                save_weights(state.model, weights)
+            thresholds = scorer.choose(evaluation.logits, data.validation.labels)
         tell(evaluation.rung)
-    return state, best.score
+    return state, best.score, thresholds
 
 
-def test_baselines(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Name → log probabilities of the test rows, from models without a neural network."""
-    from lorasweep.training.scores.baselines import linear_model, majority_class
+@dataclass(frozen=True)
+class BaselineSets:
+    """A baseline's predictions of several labels a text.
+
+    Attributes:
+        logits: of the test rows; float64, shape (rows, labels).
+        thresholds: chosen on the validation rows.
+    """
+
+    logits: np.ndarray
+    thresholds: tuple[float, ...]
+
+
+def test_baselines(
+    dataset: Dataset,
+    rule: str | None = None,  # noqa: PT028
+) -> dict[str, np.ndarray | BaselineSets]:
+    """Name → log probabilities of the test rows, from models without a neural network.
+
+    Args:
+        rule: by which thresholds of several labels a text are chosen.
+    """
+    from lorasweep.training.scores import baselines
+
+    if not dataset.multi_label:
+        return {
+            "majority class": baselines.majority_class(dataset),
+            "TF-IDF + logistic regression": baselines.linear_model(dataset),
+        }
+    scorer, rows = Scorer(dataset.label_names, several=True, rule=rule), len(dataset.validation)
+
+    def judged(logits: np.ndarray) -> BaselineSets:
+        return BaselineSets(logits[rows:], scorer.choose(logits[:rows], dataset.validation.labels))
 
     return {
-        "majority class": majority_class(dataset),
-        "TF-IDF + logistic regression": linear_model(dataset),
+        "label rates": judged(baselines.label_rates(dataset)),
+        "TF-IDF + logistic regression": judged(baselines.linear_models(dataset)),
     }
 
 
 test_baselines.__test__ = False  # type: ignore[attr-defined]
 
 
-def score_test(logits: np.ndarray, labels: np.ndarray, scorer: Scorer | None = None) -> TestScores:
+def score_test(
+    logits: np.ndarray | BaselineSets, labels: np.ndarray, scorer: Scorer | None = None
+) -> TestScores:
     """The recorded scores of predictions; logits of shape (rows, classes)."""
+    if isinstance(logits, BaselineSets):
+        scorer, logits = (scorer or Scorer(())).fixed(logits.thresholds), logits.logits
     return TestScores(**asdict(score(logits, labels, scorer)))
 
 

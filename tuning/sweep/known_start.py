@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file, save
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.scores.noise import bootstrap_intervals, paired_interval
 from lorasweep.training.scores.scorer import Scorer
+from lorasweep.training.scores.set_thresholds import ONE_HALF
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
@@ -18,6 +20,7 @@ from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import Gain, Reference, StartReference, TrialRecord, Winner
 from lorasweep.tuning.record.starts import start_like
 from lorasweep.tuning.sweep.after_trials import score_test
+from lorasweep.tuning.sweep.thresholds import trial_thresholds
 
 # Names of the files of their test predictions.
 START, UNTUNED = "start", "untuned"
@@ -31,6 +34,7 @@ class Comparison:
         labels: of the test rows; int, shape (rows,).
         predict: a trial's test logits, shape (rows, classes).
         scorer: scores them.
+        rule: by which thresholds of several labels a text are chosen.
     """
 
     folder: SweepFolder
@@ -38,6 +42,7 @@ class Comparison:
     labels: np.ndarray
     predict: Callable[[TrialRecord], np.ndarray]
     scorer: Scorer = field(default_factory=lambda: Scorer(()))
+    rule: str | None = None
 
     def start(
         self, trials: Sequence[TrialRecord], winner: Winner, earlier: StartReference | None
@@ -63,11 +68,12 @@ class Comparison:
             raise TrainingError(f"{trial.id} has no score: {trial.error or 'it was not trained'}")
         if trial.checkpoint is None:
             raise TrainingError(f"{trial.id} has no checkpoint")
-        logits = self.predict(trial)
-        self.store(START, logits)
+        logits, thresholds = self.predict(trial), self._thresholds(trial)
+        self.store(START, logits, thresholds)
+        scorer = self.scorer.fixed(thresholds)
         tested = {
-            "test": score_test(logits, self.labels, self.scorer),
-            "interval": bootstrap_intervals(self.scorer.outcomes(logits, self.labels), self.scorer.metrics),
+            "test": score_test(logits, self.labels, scorer),
+            "interval": bootstrap_intervals(scorer.outcomes(logits, self.labels), scorer.metrics),
         }
         return _reference(trial, winner.model_copy(update=tested))
 
@@ -76,8 +82,13 @@ class Comparison:
         winner, other = _logits(self.folder.winner / TEST_FILE), self.stored(name)
         if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
             return None
+        places = self.folder.winner / TEST_FILE, self.folder.compared(name)
         difference, low, high = paired_interval(
-            *(self.scorer.outcomes(logits, self.labels) for logits in (winner, other)), self.metric
+            *(
+                self.scorer.fixed(_stored_thresholds(place)).outcomes(logits, self.labels)
+                for place, logits in zip(places, (winner, other), strict=True)
+            ),
+            self.metric,
         )
         return Gain(difference=difference, interval=(low, high))
 
@@ -86,11 +97,18 @@ class Comparison:
         difference = winner.test.by(self.metric) - other.test.by(self.metric)
         return self.gain(name) or Gain(difference=difference)
 
-    def store(self, name: str, logits: np.ndarray) -> None:
+    def _thresholds(self, trial: TrialRecord) -> tuple[float, ...]:
+        """Of several labels a text, by a trial's validation rows; one half each where these are gone."""
+        if not self.scorer.several:
+            return ()
+        found = trial_thresholds(self.folder, trial, self.rule)
+        return (ONE_HALF,) * len(self.scorer.label_names) if found is None else found
+
+    def store(self, name: str, logits: np.ndarray, thresholds: Sequence[float] = ()) -> None:
         """Keep test predictions: another winner of the extended sweep is compared with them, too."""
         path = self.folder.compared(name)
         path.parent.mkdir(exist_ok=True)
-        write_bytes(path, save({"logits": np.ascontiguousarray(logits)}))
+        write_bytes(path, save(prediction_tensors(logits, thresholds)))
 
     def stored(self, name: str) -> np.ndarray | None:
         """Test predictions that were kept; None where they are missing, broken, or not of these rows."""
@@ -106,6 +124,20 @@ def _reference(trial: TrialRecord, tested: Winner) -> StartReference:
         test=tested.test,
         interval=tested.interval,
     )
+
+
+def prediction_tensors(
+    logits: np.ndarray, thresholds: Sequence[float] | np.ndarray = ()
+) -> dict[str, np.ndarray]:
+    """What a file of test predictions holds: with the thresholds of several labels a text, if there are any."""
+    tensors = {"logits": np.ascontiguousarray(logits)}
+    return tensors | ({"thresholds": np.asarray(thresholds, dtype=np.float64)} if len(thresholds) else {})
+
+
+def _stored_thresholds(path: object) -> tuple[float, ...]:
+    with suppress(Exception):  # older files have none
+        return tuple(load_file(str(path))["thresholds"].tolist())
+    return ()
 
 
 def _logits(path: object) -> np.ndarray | None:

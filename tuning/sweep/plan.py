@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from lorasweep.training.model.base_model import LoadedBase
 
 
+SETS_METRIC = "micro_f1"
+"""Ranks trials where a text may have several labels, unless another metric is named. Rare labels make macro-F1 a matter
+of few rows, and subset accuracy stays 0 for long."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Seconds that a sweep will take, about.
@@ -257,6 +262,10 @@ def plan_sweep(
     amp = common_precision(hardware, training.precision, bases.values())
     if dataset is None:
         dataset = load_dataset(config.data, config.training.seed, frames)
+    if dataset.multi_label and "metric" not in training.model_fields_set:
+        # Nobody has asked for the default, which counts texts with exactly their labels.
+        training = training.model_copy(update={"metric": SETS_METRIC})
+        config = config.model_copy(update={"training": training})
     splits = {"validation": dataset.validation.labels, "test": dataset.test.labels}
     check_judging(config, dataset, splits)
     checked = CheckedBases(bases)
@@ -362,6 +371,7 @@ def trial_setup(plan: SweepPlan, resources: Resources) -> TrialSetup:
         storage=plan.config.resources.storage,
         system_metrics=plan.config.system_metrics,
         bases=plan.bases,
+        threshold=plan.config.choice.threshold,
     )
 
 

@@ -10,7 +10,12 @@ import numpy as np
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import SweepResult
-from lorasweep.tuning.sweep.after_trials import TestedClassifier, test_baselines, train_reference
+from lorasweep.tuning.sweep.after_trials import (
+    BaselineSets,
+    TestedClassifier,
+    test_baselines,
+    train_reference,
+)
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.remote import RemoteCall, run_alone
 from lorasweep.tuning.trials.shares import Resources
@@ -51,7 +56,7 @@ class References:
         if self.want_untuned and len(self._plan.bases) < 2:
             self._calls["untuned"] = RemoteCall(resources, train_reference, *self._untuned(resources))
         if self.want_baselines:
-            self._calls["baselines"] = RemoteCall(self._one_core(), test_baselines, self._plan.dataset)
+            self._calls["baselines"] = RemoteCall(self._one_core(), test_baselines, *self._linear())
 
     @property
     def resources(self) -> Resources:
@@ -71,9 +76,13 @@ class References:
         assert isinstance(trained, TestedClassifier)
         return trained
 
-    def baselines(self) -> dict[str, np.ndarray]:
+    def baselines(self) -> dict[str, np.ndarray | BaselineSets]:
         """Name → log probabilities of the test rows."""
-        return dict(self._result("baselines", self._one_core(), test_baselines, self._plan.dataset))
+        return dict(self._result("baselines", self._one_core(), test_baselines, *self._linear()))
+
+    def _linear(self) -> tuple[Any, ...]:
+        dataset, rule = self._plan.dataset, self._plan.config.choice.threshold
+        return (dataset, rule) if dataset.multi_label else (dataset,)
 
     def _untuned(
         self, resources: Resources, base_model: str | None = None

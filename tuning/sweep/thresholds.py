@@ -11,17 +11,24 @@ from lorasweep.training.metrics import F1_OF
 from lorasweep.training.scores.noise import bootstrap_intervals
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scorer import Scorer
+from lorasweep.training.scores.set_thresholds import DEFAULT_RULE, thresholds_by
 from lorasweep.training.scores.thresholds import best_threshold, decide
 from lorasweep.training.threshold_rules import fixed_threshold
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import TestScores, Thresholds
+from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import read_outcomes
+from lorasweep.tuning.record.results import TestScores, Thresholds, TrialRecord
+
+Intervals = dict[str, tuple[float, float]]
 
 
-def sweep_scorer(config: SweepConfig, label_names: Sequence[str]) -> Scorer:
+def sweep_scorer(config: SweepConfig, label_names: Sequence[str], several: bool = False) -> Scorer:
     """Scores the test split: by metric and objective, all others of the task, and with a threshold by the F1 of the
-    positive class, which that is about.
+    positive class, which that is about. Of `several` labels a text, by their thresholds.
     """
     scorer = Scorer.of(label_names, config.training.positive, config.training.metric, config.objective)
+    if several:
+        return replace(scorer, several=True, rule=config.choice.threshold)
     if config.choice.threshold is None:
         return scorer
     metric = F1_OF.replace("LABEL", scorer.label_names[scorer.positive])
@@ -56,3 +63,27 @@ def thresholds(
     return Thresholds(
         rule=rule, values=values, test=test, interval=bootstrap_intervals(outcomes, scorer.metrics)
     )
+
+
+def set_rule(config: SweepConfig) -> str:
+    """By what the thresholds of several labels a text are chosen."""
+    return config.choice.threshold or DEFAULT_RULE
+
+
+def set_thresholds(rule: str, scorer: Scorer, test: TestScores, intervals: Intervals) -> Thresholds:
+    """The record of thresholds with which several labels a text were scored.
+
+    Args:
+        scorer: has them.
+        test, intervals: the test scores, which are by them.
+    """
+    values = dict(zip(scorer.label_names, scorer.thresholds, strict=True))
+    return Thresholds(rule=rule, values=values, test=test, interval=intervals)
+
+
+def trial_thresholds(folder: SweepFolder, trial: TrialRecord, rule: str | None) -> tuple[float, ...] | None:
+    """Thresholds of several labels by the validation rows of a trial's best evaluation; None where they are gone."""
+    outcomes = read_outcomes(folder.outcomes(trial.id), trial.best_rung)
+    if outcomes is None or outcomes.margins is None:
+        return None
+    return tuple(thresholds_by(rule, outcomes.margins, outcomes.labels).tolist())

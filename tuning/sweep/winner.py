@@ -21,7 +21,9 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.outcomes import checkpoint_thresholds
 from lorasweep.tuning.record.predictions import TEST_FILE
+from lorasweep.tuning.record.reported import PROBE_FILE
 from lorasweep.tuning.record.results import (
     Confirmed,
     Reference,
@@ -42,13 +44,13 @@ from lorasweep.tuning.sweep.after_trials import (
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.confirm import confirm
-from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison
+from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison, prediction_tensors
 from lorasweep.tuning.sweep.noise import near_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.references import References
 from lorasweep.tuning.sweep.remote import run_alone
 from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
-from lorasweep.tuning.sweep.thresholds import sweep_scorer, thresholds
+from lorasweep.tuning.sweep.thresholds import set_rule, set_thresholds, sweep_scorer, thresholds
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -92,7 +94,9 @@ def choose_winner(
     run = partial(run_alone, config.resources.address)
     setup = trial_setup(plan, resources)
     labels, rule = plan.dataset.test.labels, config.choice.threshold
-    scorer = sweep_scorer(config, plan.dataset.label_names)
+    several = plan.dataset.multi_label
+    rule = set_rule(config) if several else rule
+    scorer = sweep_scorer(config, plan.dataset.label_names, several)
     tested = tested_before(earlier)
 
     def scored(best: TrialRecord) -> Winner:
@@ -103,19 +107,28 @@ def choose_winner(
         phase(step := f"{phases.SCORING} {best.id} on the test split")
         with step_of(folder, step):
             logits, files = run(resources, predict_test, best.hyperparameters, best.checkpoint, data, setup)
-            write_winner(folder.winner, files, logits)
+            cuts = checkpoint_thresholds(files[PROBE_FILE], rule) if several else np.zeros(0)
+            write_winner(folder.winner, files, logits, cuts)
+            own = scorer.fixed(cuts)
 
             def validation() -> tuple[np.ndarray, np.ndarray]:
                 arguments = best.hyperparameters, best.checkpoint, data, setup
                 return run(resources, predict_validation, *arguments), plan.dataset.validation.labels
 
+            test = score_test(logits, labels, own)
+            interval = bootstrap_intervals(own.outcomes(logits, labels), own.metrics)
+            found = None
+            if several:
+                found = set_thresholds(rule or "", own, test, interval)
+            elif rule:
+                found = thresholds(rule, scorer, logits, labels, validation)
             return Winner(
                 id=best.id,
                 score=best.score or 0.0,
                 hyperparameters=best.hyperparameters,
-                test=score_test(logits, labels, scorer),
-                interval=bootstrap_intervals(scorer.outcomes(logits, labels), scorer.metrics),
-                thresholds=thresholds(rule, scorer, logits, labels, validation) if rule else None,
+                test=test,
+                interval=interval,
+                thresholds=found,
             )
 
     confirmed = confirm(plan, folder, data, trials, phase, missing)
@@ -143,7 +156,7 @@ def choose_winner(
         logits, _ = run(resources, predict_test, trial.hyperparameters, trial.checkpoint, data, setup)
         return np.asarray(logits)
 
-    comparison = Comparison(folder, config.training.metric, labels, predict, scorer)
+    comparison = Comparison(folder, config.training.metric, labels, predict, scorer, rule)
     with optional_step(folder, phases.START, missing):
         start = comparison.start(trials, winner, earlier.start if earlier else None)
         fields["start"] = start
@@ -166,11 +179,11 @@ def choose_winner(
             fields["untuned"] = None
             told = _told(plan, phase, phases.UNTUNED)
             reference = references.untuned(*told, base_model=base_model)
-            comparison.store(UNTUNED, reference.logits)
+            comparison.store(UNTUNED, reference.logits, reference.thresholds)
             fields["untuned"] = Reference(
                 hyperparameters=untuned_settings(plan, base_model),
                 score=reference.validation_score,
-                test=score_test(reference.logits, labels, scorer),
+                test=score_test(reference.logits, labels, scorer.fixed(reference.thresholds)),
                 seconds=reference.seconds,
             )
         yield fields
@@ -278,11 +291,13 @@ def _told(plan: SweepPlan, phase: Phase, step: str) -> tuple[Callable[[int], Non
     return (lambda rung: phase(f"{step}: {rung} of {rungs} rungs done"),)
 
 
-def write_winner(folder: Path, files: dict[str, bytes], logits: np.ndarray) -> None:
-    """Write the winner's weights and test logits into the sweep's folder, apart from Ray's."""
+def write_winner(
+    folder: Path, files: dict[str, bytes], logits: np.ndarray, thresholds: np.ndarray | None = None
+) -> None:
+    """Write the winner's weights, test logits and thresholds into the sweep's folder, apart from Ray's."""
     shutil.rmtree(folder, ignore_errors=True)  # an earlier winner's, if the sweep was extended
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    save_file({"logits": logits}, folder / TEST_FILE)
+    save_file(prediction_tensors(logits, () if thresholds is None else thresholds), folder / TEST_FILE)

@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class TrialSetup:
         storage: checkpoint storage shared by the nodes of a cluster, or None.
         system_metrics: whether to measure resource use.
         bases: name → base model, where trials choose it.
+        threshold: by what the thresholds of several labels a text are chosen.
     """
 
     base: BaseModel
@@ -80,6 +81,7 @@ class TrialSetup:
     objective: Metric | None = None
     storage: str | None = None
     system_metrics: bool = False
+    threshold: str | None = None
     bases: Mapping[str, BaseModel] = field(default_factory=dict)
 
     def base_of(self, hyperparameters: Hyperparameters) -> BaseModel:
@@ -101,7 +103,8 @@ class TrialSetup:
     def scorer(self, label_names: tuple[str, ...]) -> Scorer:
         """Scores predictions of these labels by metric, objective, and all other metrics of the task."""
         settings = self.training_settings
-        return Scorer.of(label_names, settings.positive, settings.metric, self.objective or settings.metric)
+        scorer = Scorer.of(label_names, settings.positive, settings.metric, self.objective or settings.metric)
+        return replace(scorer, rule=self.threshold)
 
 
 def run_trial(config: dict[str, Any], data: EncodedDataset, setup: TrialSetup) -> None:

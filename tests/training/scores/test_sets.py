@@ -47,7 +47,7 @@ def test_scores_equal_scikit_learns() -> None:
     logits, labels = predictions()
     predicted = logits > 0
     shares = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    scores = Scorer(NAMES).score(logits, labels)
+    scores = Scorer(NAMES, rule="none").score(logits, labels)
     assert scores.accuracy == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-12)
     assert scores.macro_f1 == pytest.approx(reference.f1_score(labels, predicted, average="macro"), abs=1e-12)
     assert scores.loss == pytest.approx(
@@ -92,15 +92,15 @@ def test_a_pairs_error_and_interval_agree() -> None:
 def test_a_label_without_rows_does_not_count() -> None:
     logits, labels = predictions()
     labels[:, 3], logits[:, 3] = 0, -3
-    scores = Scorer(NAMES).score(logits, labels)
-    three = Scorer(NAMES[:3]).score(logits[:, :3], labels[:, :3])
+    scores = Scorer(NAMES, rule="none").score(logits, labels)
+    three = Scorer(NAMES[:3], rule="none").score(logits[:, :3], labels[:, :3])
     assert scores.macro_f1 == pytest.approx(three.macro_f1)
     assert scores.more["average_precision"] == pytest.approx(three.more["average_precision"])
 
 
 def test_sets_of_two_labels_are_no_two_classes() -> None:
     logits, labels = predictions()
-    more = Scorer(NAMES[:2]).score(logits[:, :2], labels[:, :2]).more
+    more = Scorer(NAMES[:2], rule="none").score(logits[:, :2], labels[:, :2]).more
     assert "auroc" not in more
     assert "micro_f1" in more
     assert Scorer(()).metrics == ALWAYS

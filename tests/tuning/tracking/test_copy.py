@@ -873,3 +873,19 @@ def test_the_start_and_what_the_search_adds_to_it(place: Place) -> None:
     again = place.runs()
     assert "lorasweep.added" not in again["demo"].data.tags
     assert "lorasweep.near" not in again["t003"].data.tags
+
+
+def test_every_metric_of_an_evaluation_is_there_by_a_name_that_mlflow_takes() -> None:
+    record = trial(0, [0.5, 0.9])
+    scored = [
+        entry.model_copy(update={"more": {"mcc": value, "f1:arts & more": 0.3}})
+        for entry, value in zip(record.evaluations, (0.4, float("nan")), strict=True)
+    ]
+    metrics = trial_metrics(record.model_copy(update={"evaluations": tuple(scored)}), "f1:arts & more")
+    assert metrics[1]["val_mcc"] == 0.4
+    assert "val_mcc" not in metrics[2]
+    assert (metrics[1]["val_f1_arts _ more"], metrics[2]["score"]) == (0.3, 0.3)
+    tags = experiment_tags("f1:it's")
+    view = json.loads(tags["mlflow.sharedViewState.trials-f1_it_s"])
+    assert view["name"] == "Trials by F1 of it's"
+    assert """tags.`lorasweep.metric` = "f1:it's\"""" in json.loads(view["state"])["searchFilter"]

@@ -46,6 +46,8 @@ class PlotData:
         domains: setting → its domain in words, both as in the space.
         confusion: the winner's, on the test split; int, shape (classes, classes), rows by true class.
         label_names: of these classes.
+        label_rows: texts that have each of them, where a text may have several; int, shape (classes,). The confusion
+            then holds the texts that have a label and get a label.
     """
 
     trials: Sequence[TrialRecord]
@@ -56,6 +58,7 @@ class PlotData:
     domains: list[tuple[str, str]]
     confusion: np.ndarray | None = None
     label_names: Sequence[str] = ()
+    label_rows: np.ndarray | None = None
 
     @cached_property
     def scored(self) -> list[TrialRecord]:

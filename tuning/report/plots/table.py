@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import plotly.graph_objects as go
@@ -94,7 +94,21 @@ PLOTS = (
 )
 
 
+TOGETHER = (
+    "Rows are labels that texts have, columns labels that they get; a cell is the share of the texts with the row's "
+    "label that get the column's. The diagonal is the recall. Other cells are mistakes only where the texts lack that "
+    "label."
+)
+
+
 def draw_plots(data: PlotData) -> dict[Heading, go.Figure]:
     """The plots of `PLOTS` that there is something to draw for, with their figures."""
-    figures = {plot: plot.draw(data) for plot in PLOTS}
+    figures = {_worded(plot, data): plot.draw(data) for plot in PLOTS}
     return {plot: figure for plot, figure in figures.items() if figure is not None}
+
+
+def _worded(plot: Plot, data: PlotData) -> Plot:
+    """The plot with what it says where a text may have several labels."""
+    if data.label_rows is None or plot.draw is not confusion:
+        return plot
+    return replace(plot, title="Labels that go together", caption=TOGETHER)

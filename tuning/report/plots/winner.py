@@ -22,21 +22,24 @@ CELL_WIDTH = 5
 
 
 def confusion(data: PlotData) -> go.Figure | None:
-    """The winner's predictions on the test split, as shares of each true class.
+    """The winner's predictions on the test split, as shares of each true class, or of several labels a text of each.
 
     Returns:
         None without predictions, or with more than `MOST_CLASSES` classes.
     """
     matrix, count = data.confusion, len(data.label_names)
+    several = data.label_rows is not None
+    heads = ("label that they get", "label that texts have") if several else ("predicted", "true")
+    between = "have it and get" if several else "predicted as"
     if matrix is None or not matrix.sum() or count > MOST_CLASSES:
         return None
-    totals = matrix.sum(axis=1)
+    totals = matrix.sum(axis=1) if data.label_rows is None else data.label_rows
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.where(totals[:, None] > 0, matrix / totals[:, None], np.nan)
     names = [plain(name, 32) for name in data.label_names]
     texts = [
         [
-            f"<b>{names[row]}</b> predicted as <b>{names[column]}</b><br>{rows} of {int(totals[row])} rows"
+            f"<b>{names[row]}</b> {between} <b>{names[column]}</b><br>{rows} of {int(totals[row])} rows"
             if rows
             else ""
             for column, rows in enumerate(line)
@@ -61,7 +64,7 @@ def confusion(data: PlotData) -> go.Figure | None:
         hovertext=texts,
         colorbar={
             "orientation": "h",
-            "title": {"text": "share of the true class", "side": "top"},
+            "title": {"text": f"share of the true {'label' if several else 'class'}", "side": "top"},
             "x": 0,
             "xanchor": "left",
             "y": 1,
@@ -77,8 +80,8 @@ def confusion(data: PlotData) -> go.Figure | None:
     places, ticks = list(range(count)), [plain(name, 24) for name in data.label_names]
     size = 12 if count <= 24 else max(7, min(10, cell // 2))
     axis = {"tickvals": places, "ticktext": ticks, "tickfont_size": size, "showgrid": False}
-    figure.update_xaxes(title="predicted", tickangle=-45, **axis)
-    figure.update_yaxes(title="true", autorange="reversed", **axis)
+    figure.update_xaxes(title=heads[0], tickangle=-45, **axis)
+    figure.update_yaxes(title=heads[1], autorange="reversed", **axis)
     # The labels beside the cells, about as wide as their letters.
     beside = 60 + 0.56 * size * max(len(short(name, 24)) for name in data.label_names)
     narrowest = beside + count * (NUMBER_WIDTH if written else CELL_WIDTH)
