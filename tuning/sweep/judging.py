@@ -26,7 +26,8 @@ def check_judging(config: SweepConfig, dataset: Dataset, splits: Mapping[str, np
         SettingError: a metric that the labels do not have, or a positive class that is none.
     """
     check_metric_fits(config.training, dataset)
-    threshold, classes = config.choice.threshold, len(dataset.label_names)
+    threshold = config.choice.threshold
+    classes = len(dataset.label_names)
     if threshold is not None and classes != 2:
         problem = f"goes with two classes, and the data have {classes}; leave it out"
         raise SettingError(("choice", "threshold"), problem, value=threshold)

@@ -76,9 +76,8 @@ class Comparison:
         winner, other = _logits(self.folder.winner / TEST_FILE), self.stored(name)
         if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
             return None
-        difference, low, high = paired_interval(
-            *(self.scorer.outcomes(logits, self.labels) for logits in (winner, other)), self.metric
-        )
+        one, another = (self.scorer.outcomes(logits, self.labels) for logits in (winner, other))
+        difference, low, high = paired_interval(one, another, self.metric)
         return Gain(difference=difference, interval=(low, high))
 
     def gain_over(self, name: str, winner: Winner, other: Reference | StartReference) -> Gain:
