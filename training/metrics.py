@@ -73,12 +73,16 @@ METRICS: dict[str, MetricEntry] = {
     ),
     F1_OF: MetricEntry("F1 of LABEL", "F1 of one class, such as `f1:POLITICS`"),
     "auroc": MetricEntry(
-        "AUROC", "probability that a positive row gets a higher score than another one", tasks=TWO
+        "AUROC",
+        "probability that a positive row gets a higher score than another one",
+        unit="number",
+        tasks=TWO,
     ),
     "average_precision": MetricEntry(
         "average precision",
         "mean precision over the thresholds, weighted by the recall they add; of several labels "
         "the mean over them",
+        unit="number",
         tasks=TWO + SETS,
     ),
     "brier": MetricEntry(

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 # Tags of a version, beside `lorasweep.test_accuracy` and its like.
 DATA, TEST_DATA, METRIC = (f"lorasweep.{name}" for name in ("fingerprint", "test_fingerprint", "metric"))
-WEIGHTS, SELF_CONTAINED = (f"lorasweep.{name}" for name in ("weights", "self_contained"))
+WEIGHTS, SELF_CONTAINED, THRESHOLDS = (
+    f"lorasweep.{name}" for name in ("weights", "self_contained", "thresholds")
+)
 BASE, HYPERPARAMETERS = (f"lorasweep.{name}" for name in ("base_model", "hyperparameters"))
 DECISION, REASON = (f"lorasweep.{name}" for name in ("decision", "reason"))
 RIVAL, RIVAL_SCORE = (f"lorasweep.{name}" for name in ("champion_then", "champion_score"))
@@ -143,6 +145,8 @@ def _describe(
     weights = exported.path / (ADAPTER_WEIGHTS if exported.is_adapter else FULL_WEIGHTS)
     identity = {SWEEP: sweep.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
+    if exported.thresholds:  # with others it labels texts otherwise
+        identity[THRESHOLDS] = json.dumps(exported.thresholds, ensure_ascii=False)
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
