@@ -119,4 +119,5 @@ def mean_by_row(logits: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 def pooled(logits: torch.Tensor, counts: Iterable[int]) -> torch.Tensor:
     """As `mean_by_row`, with gradients, for rows of so many windows each."""
-    return torch.stack([part.mean(dim=0) for part in logits.split(list(counts))])
+    parts = logits.split(list(counts))  # type: ignore[no-untyped-call]
+    return torch.stack([part.mean(dim=0) for part in parts])

@@ -80,7 +80,7 @@ def _sheets(source: Source, book: Any) -> list[str]:
 
 def _named(source: Source, book: Any) -> str:
     """The sheet that is asked for, found as Excel does: case does not count."""
-    names = [sheet.title for sheet in book.worksheets]
+    names: list[str] = [sheet.title for sheet in book.worksheets]
     wanted = source.part.strip().casefold()
     for name in names:
         if name == source.part or name.strip().casefold() == wanted:

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_trials import CPU, FP32, LABELS, dataset, hyperparameters, loaded, settings, start, texts, trained
+from tiny_trials import (
+    CPU,
+    FP32,
+    LABELS,
+    allow_meta,
+    dataset,
+    hyperparameters,
+    loaded,
+    settings,
+    start,
+    texts,
+    trained,
+)
 from torch.nn import functional as F
 
 from lorasweep.training.data.encoding import EncodedTexts
@@ -21,8 +33,9 @@ from lorasweep.training.loop.pooled import PooledSteps
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.loop.steps import make_steps
 from lorasweep.training.model.classifier import build_classifier
+from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.fitting import device_texts
-from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.scores.scores import predict_logits
 
 COUNTS = [1, 3, 2, 1, 5, 1, 1, 2]
@@ -120,6 +133,19 @@ def test_no_more_windows_at_once_than_a_batch_has_rows(
     with pytest.raises(TrainingError, match="out of memory with a single chunk"):
         gradients(state, split, np.arange(8), chosen={"batch_size": 4})
     assert state.notes[0] == "out of memory: micro-batches of 2 chunks, gradients accumulated"
+
+
+def test_a_step_does_not_wait_for_the_device(
+    tiny_base: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device there is nothing to wait for: a value that is asked for raises, as does a mix of devices."""
+    allow_meta(monkeypatch)
+    chosen, meta = hyperparameters(dropout=0.1), torch.device("meta")
+    model: Any = build_classifier(loaded(tiny_base("bert")), chosen, 0, FP32)
+    make_masks_without_waiting(model.get_base_model())
+    state = TrainingState.start(model.to(meta), chosen, AmpPolicy("fp32", meta))
+    steps = make_steps(state, device_texts(model, chunked(), meta), chosen, settings())
+    assert steps(np.arange(8), 1e-3).device == meta
 
 
 def test_texts_of_one_window_each_train_as_without_chunks(tiny_base: Callable[[str], Path]) -> None:

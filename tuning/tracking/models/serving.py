@@ -180,12 +180,13 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
 
     def _windows(self, text: list[str], pair: list[str] | None) -> tuple[dict[str, list[Any]], np.ndarray]:
         """What the model reads at once, and the number of each window's row; a row is one window, or several."""
-        options = {"verbose": False}
+        options: dict[str, Any] = {"verbose": False}
         encoded = dict(self.tokenizer(text, pair, truncation=True, max_length=self.max_length, **options))
         owners: list[int] = []
         windows: dict[str, list[Any]] = {name: [] for name in encoded}
         for row, ids in enumerate(encoded["input_ids"]):
-            values, places = {name: encoded[name][row] for name in encoded}, [slice(None)]
+            values: dict[str, Any] = {name: encoded[name][row] for name in encoded}
+            places: list[Any] = [slice(None)]
             if self.long != "cut" and len(ids) >= self.max_length:
                 # As lists, because an empty second text alone counts as none.
                 second = None if pair is None else [pair[row]]
