@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from lorasweep.training.amp_types import Precision as Precision
 
 Method = Literal["lora", "rslora", "dora", "full"]
+Quantize = Literal["nf4", "int8"]
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
 
@@ -201,6 +202,13 @@ class TrainingSettings(Settings):
     max_length: int = Field(128, ge=4, description="Tokens per text; longer texts are cut off.")
     micro_batch_size: int | None = Field(
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="Store the frozen base model in 4 bits (nf4) or 8 (int8), by bitsandbytes; otherwise as it is.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute each layer again in the backward pass: less memory, a third more time."
     )
     class_weights: bool = Field(False, description="Weight the loss by inverse class frequency.")
     metric: Metric = Field("accuracy", description="Validation score that trials are ranked by.")

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,16 @@ def quiet_loading() -> Iterator[None]:
     verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # It reports a faster kernel that it has not found, and each cast to fp16.
+    quantizing = getLogger("bitsandbytes")
+    before = quantizing.level
+    quantizing.setLevel(ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        quantizing.setLevel(before)
         logging.set_verbosity(verbosity)
         if progress:
             logging.enable_progress_bar()
