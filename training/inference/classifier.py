@@ -24,12 +24,13 @@ from lorasweep.training.inference.folder import (
     read_folder,
     read_json,
 )
-from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.base_model import CPU, LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import set_adapter_weights
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.model.quantized import dequantize
 from lorasweep.training.scores.scores import log_softmax, predict_logits
-from lorasweep.training.settings import Precision
+from lorasweep.training.settings import Precision, Quantize
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Classifier:
         label_names: in the order of the logits.
         max_length: tokens per text; longer texts are truncated.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
+        quantize: how the base model's weights are stored; None where they are as they came.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class Classifier:
     label_names: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...] = ()
+    quantize: Quantize | None = None
 
     @property
     def device(self) -> torch.device:
@@ -56,16 +59,18 @@ class Classifier:
         return next(self.model.parameters()).device
 
 
-def load_classifier(folder: Path, device: str = "auto") -> Classifier:
+def load_classifier(folder: Path, device: str = "auto", *, dequantized: bool = False) -> Classifier:
     """Load an adapter (with its base model) or a whole transformers model from a folder.
 
-    Only safetensors are read, and no code from the folder is run.
+    Only safetensors are read, and no code from the folder is run. A base model that was quantised in training is so
+    here, too.
 
     Args:
         device: as torch names it; `auto` is the GPU with the most free memory if there is one.
+        dequantized: give a quantised base model the fp32 weights that its quantised ones stand for.
 
     Raises:
-        SettingsError: there is no such device.
+        SettingsError: there is no such device, or bitsandbytes is missing for a quantised base model.
         ModelError: no such folder, no adapter or model in it, no label names, weights that are missing, broken or
             do not fit the configuration, an adapter of another kind, or a missing base model.
     """
@@ -74,13 +79,20 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     begin(place)
     with quiet_loading():
         tokenizer = load_tokenizer(BaseModel(str(folder), str(folder), None, ""))
-        model = _load_adapter(exported) if exported.is_adapter else _load_model(folder)
+        kept = exported.quantize is not None and not dequantized
+        # Quantised weights are made where they are used.
+        model = (
+            _load_adapter(exported, place if kept else CPU, dequantized)
+            if exported.is_adapter
+            else _load_model(folder)
+        )
     return Classifier(
-        model=model.to(place).eval(),
+        model=(model if kept else model.to(place)).eval(),
         tokenizer=tokenizer,
         label_names=exported.label_names,
         max_length=exported.max_length(tokenizer.model_max_length),
         text_columns=exported.text_columns,
+        quantize=exported.quantize if kept else None,
     )
 
 
@@ -121,7 +133,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(log_softmax(logits)))
 
 
-def _load_adapter(exported: ExportedFolder) -> nn.Module:
+def _load_adapter(exported: ExportedFolder, device: torch.device, dequantized: bool) -> nn.Module:
     from peft import PeftConfig, get_peft_model
 
     folder = exported.path
@@ -141,7 +153,9 @@ def _load_adapter(exported: ExportedFolder) -> nn.Module:
         raise ModelError(
             f"{folder}: {ADAPTER_CONFIG} does not name its base model as a text; export it again"
         )
-    base = _load_base(exported, config.base_model_name_or_path, config.revision)
+    base = _load_base(exported, config.base_model_name_or_path, config.revision, device)
+    if dequantized and base.quantize is not None:
+        dequantize(base.model)
     config.inference_mode = True
     try:
         model = get_peft_model(base.model, config)
@@ -154,7 +168,9 @@ def _load_adapter(exported: ExportedFolder) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _load_base(exported: ExportedFolder, name: str | None, revision: str | None) -> LoadedBase:
+def _load_base(
+    exported: ExportedFolder, name: str | None, revision: str | None, device: torch.device
+) -> LoadedBase:
     """The adapter's base model; if its folder is gone, the same weights under their other names."""
     first_error: ModelError | None = None
     for candidate in dict.fromkeys(entry for entry in (name, *exported.base_names) if entry):
@@ -162,7 +178,7 @@ def _load_base(exported: ExportedFolder, name: str | None, revision: str | None)
             base = resolve_base_model(candidate)
             if candidate == name and base.hub_id == name:
                 base = replace(base, revision=revision)
-            return load_base(base, exported.label_names, seed=0, device=torch.device("cpu"))
+            return load_base(base, exported.label_names, seed=0, device=device, quantize=exported.quantize)
         except ModelError as error:
             first_error = first_error or error
     if first_error is None:

@@ -21,6 +21,8 @@ from lorasweep.training.model.hub import (
     check_shards,
     other_weights,
 )
+from lorasweep.training.model.quantized import quantize_of
+from lorasweep.training.settings import Quantize
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
@@ -46,6 +48,7 @@ class ExportedFolder:
         config: the contents of config.json.
         text_columns: columns it was trained on, two for pairs; empty if unknown.
         base_names: other names of the base model, noted by the export.
+        quantize: how the base model was stored when the adapter was trained; None where it was as it came.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class ExportedFolder:
     config: dict[str, Any]
     text_columns: tuple[str, ...] = ()
     base_names: tuple[str, ...] = ()
+    quantize: Quantize | None = None
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -96,6 +100,7 @@ def read_folder(path: Path) -> ExportedFolder:
         config=config,
         text_columns=tuple(map(str, own.get("text_columns") or ())),
         base_names=tuple(name for name in names if isinstance(name, str)),
+        quantize=quantize_of(own, path / MODEL_CONFIG),
     )
 
 

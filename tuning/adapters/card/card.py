@@ -67,6 +67,7 @@ def model_card(sweep: SweepRecord, trial: TrialRecord, data: Dataset, base: Base
         loading=Markup(loading),
         inputs=Markup(one_line(examples)),
         adapter=trial.hyperparameters.method != "full",
+        quantize=sweep.config.training.quantize,
         sample=sample,
         won=won,
         tested=tested,

@@ -20,9 +20,10 @@ from lorasweep.training.inference.folder import (
     quiet_loading,
     read_json,
 )
-from lorasweep.training.model.base_model import label_config, load_tokenizer
+from lorasweep.training.model.base_model import empty_model, label_config, load_tokenizer
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
-from lorasweep.training.settings import Method
+from lorasweep.training.model.quantized import Quantization, quantization
+from lorasweep.training.settings import Method, Quantize
 from lorasweep.tuning.adapters.card.converted import CARD_FILE
 
 
@@ -36,6 +37,7 @@ def export_weights(
     card: str,
     max_length: int,
     text_columns: tuple[str, ...] = (),
+    quantize: Quantize | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -47,6 +49,7 @@ def export_weights(
         card: text of README.md.
         max_length: tokens of a text that are read.
         text_columns: columns that it was trained on, two for pairs.
+        quantize: how the base model was stored.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -70,6 +73,9 @@ def export_weights(
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
+    if quantize is not None:
+        # The second is for who loads the folder without lorasweep.
+        own |= {"quantize": quantize, "quantization": dict(quantization(quantize, empty_model(base)))}
     write_parts(out, load_tokenizer(base), config, label_names, own)
     (out / CARD_FILE).write_text(card, encoding="utf-8")
 
@@ -97,19 +103,25 @@ def write_parts(
     (out / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-def load_arguments(base: BaseModel, label_names: tuple[str, ...]) -> dict[str, Any]:
+def load_arguments(
+    base: BaseModel, label_names: tuple[str, ...], quantize: Quantize | None = None
+) -> dict[str, Any]:
     """What `AutoPeftModelForSequenceClassification.from_pretrained` needs for this base beside the labels.
 
     transformers loads a checkpoint in its own type, and in half precision a model predicts otherwise than the trial
     did. A checkpoint that was a classifier of other labels has a head of another size. A decoder has to know what
-    padding is.
+    padding is. An adapter that was trained on quantised weights fits these alone.
+
+    Args:
+        quantize: how the base model was stored.
     """
     from transformers import AutoConfig
 
     config = load_pretrained(AutoConfig, base)
     other_head = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
     sizes = {"ignore_mismatched_sizes": True} if other_head and config.num_labels != len(label_names) else {}
-    return {"dtype": "float32"} | sizes | base.config_entries
+    stored = {} if quantize is None else {"quantization_config": quantization(quantize, empty_model(base))}
+    return {"dtype": "float32"} | sizes | base.config_entries | stored
 
 
 def load_plainly(
@@ -137,6 +149,9 @@ def load_plainly(
 
     if (folder / ADAPTER_CONFIG).is_file():
         config = AutoConfig.from_pretrained(folder)
+        stored = arguments.get("quantization_config")
+        if isinstance(stored, Quantization):
+            arguments = arguments | {"quantization_config": stored.config()}
         model = AutoPeftModelForSequenceClassification.from_pretrained(
             folder, id2label=config.id2label, label2id=config.label2id, **arguments
         )
