@@ -13,7 +13,7 @@ from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import load_base, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, save_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import Hyperparameters, Method
+from lorasweep.training.settings import Hyperparameters, Method, Quantize
 from lorasweep.tuning.adapters.export.weights import export_weights
 
 LABELS = ("business", "film & TV", "score")
@@ -31,11 +31,12 @@ def export_adapter(
     method: Method = "lora",
     seed: int = 1,
     target_modules: str = "query-value",
+    quantize: Quantize | None = None,
 ) -> Path:
     """An exported folder whose weights are all far from where they began."""
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
     with quiet_loading():
-        loaded = load_base(base, LABELS, 3, amp.device)
+        loaded = load_base(base, LABELS, 3, amp.device, quantize)
     model = build_classifier(
         loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules), 5, amp
     )
@@ -46,6 +47,8 @@ def export_adapter(
                 parameter.add_(torch.randn(parameter.shape, generator=random) * 0.2)
     weights = out.with_name(f"{out.name}-weights")
     save_weights(model, weights)
-    options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card"}
+    options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card"} | {
+        "quantize": quantize
+    }
     export_weights(weights, base, LABELS, out, method=method, **options)
     return out
