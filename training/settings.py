@@ -17,6 +17,7 @@ from lorasweep.training.patterns import checked_alphas, checked_ranks
 Method = Literal["lora", "rslora", "dora", "full"]
 Init = Literal["default", "pissa", "olora"]
 Long = Literal["cut", "head-tail", "chunks"]
+Quantize = Literal["nf4", "int8"]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
@@ -271,6 +272,13 @@ class TrainingSettings(Settings):
     )
     micro_batch_size: int | None = Field(
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
+    )
+    quantize: Quantize | None = Field(
+        None,
+        description="Store the frozen base model in 4 bits (nf4) or 8 (int8), by bitsandbytes; otherwise as it is.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute each layer again in the backward pass: less memory, a third more time."
     )
     class_weights: bool = Field(False, description="Weight the loss by inverse class frequency.")
     early_end: int | None = Field(

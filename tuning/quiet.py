@@ -52,6 +52,8 @@ def quiet_environment() -> None:
     """Set the environment variables that silence libraries; call it before they are imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Of a faster inference kernel that it has not found; PEFT imports it whether it is used or not.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def quiet_libraries() -> None:
@@ -69,6 +71,7 @@ def quiet_libraries() -> None:
         "mlflow",
         "alembic",
         "peft",
+        "bitsandbytes",
         "huggingface_hub",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import load_base, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, save_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import Hyperparameters, Long, Method
+from lorasweep.training.settings import Hyperparameters, Long, Method, Quantize
 from lorasweep.tuning.adapters.export.weights import export_weights
 
 LABELS = ("business", "film & TV", "score")
@@ -32,12 +32,13 @@ def export_adapter(
     seed: int = 1,
     target_modules: str = "query-value",
     long: Long = "cut",
+    quantize: Quantize | None = None,
     **more: Any,
 ) -> Path:
     """An exported folder whose weights are all far from where they began; `more` are hyperparameters."""
     base, amp = resolve_base_model(str(base_folder)), AmpPolicy("fp32", torch.device("cpu"))
     with quiet_loading():
-        loaded = load_base(base, LABELS, 3, amp.device)
+        loaded = load_base(base, LABELS, 3, amp.device, quantize)
     model = build_classifier(
         loaded, Hyperparameters(method=method, rank=4, target_modules=target_modules, **more), 5, amp
     )
@@ -48,6 +49,12 @@ def export_adapter(
                 parameter.add_(torch.randn(parameter.shape, generator=random) * 0.2)
     weights = out.with_name(f"{out.name}-weights")
     save_weights(model, weights)
-    options: dict[str, Any] = {"max_length": 12, "text_columns": columns, "card": "a card", "long": long}
+    options: dict[str, Any] = {
+        "max_length": 12,
+        "text_columns": columns,
+        "card": "a card",
+        "long": long,
+        "quantize": quantize,
+    }
     export_weights(weights, base, LABELS, out, method=method, **options)
     return out

@@ -163,9 +163,9 @@ def _check_sets(form: SetForm, data_settings: DataSettings, tables: Mapping[str,
             f"--merge-labels {data_settings.merge_labels} is for one label a text, and column "
             f"{_column_text(form.columns)!r} holds several; leave it out, or rename the labels in the file"
         )
-    if data_settings.corrections is not None:
+    if data_settings.corrections:
         raise DataError(
-            f"--corrections {data_settings.corrections}: is for one label a text, and column "
+            f"--corrections {', '.join(data_settings.corrections)}: is for one label a text, and column "
             f"{_column_text(form.columns)!r} holds several; correct them in the file"
         )
     if form.separator is not None and not any(

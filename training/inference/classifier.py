@@ -24,15 +24,16 @@ from lorasweep.training.inference.folder import (
     read_folder,
     read_json,
 )
-from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
+from lorasweep.training.model.base_model import CPU, LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import set_adapter_weights
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, BaseModel, check_attention
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.model.quantized import dequantize
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.scores.set_thresholds import ONE_HALF, predict_sets
 from lorasweep.training.scores.thresholds import decide
-from lorasweep.training.settings import Long, Precision
+from lorasweep.training.settings import Long, Precision, Quantize
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Classifier:
             where a text may have several.
         multi_label: whether a text may have several labels, or none.
         label_separator: what separated the labels in a field of the training data; empty if nothing did.
+        quantize: how the base model's weights are stored; None where they are as they came.
     """
 
     model: nn.Module
@@ -63,6 +65,7 @@ class Classifier:
     thresholds: dict[str, float] = field(default_factory=dict)
     multi_label: bool = False
     label_separator: str = ""
+    quantize: Quantize | None = None
 
     def predicted_sets(self, logits: np.ndarray) -> np.ndarray:
         """1 where a text gets a label: uint8, of the shape of the logits, (rows, labels)."""
@@ -92,16 +95,18 @@ class Classifier:
         return next(self.model.parameters()).device
 
 
-def load_classifier(folder: Path, device: str = "auto") -> Classifier:
+def load_classifier(folder: Path, device: str = "auto", *, dequantized: bool = False) -> Classifier:
     """Load an adapter (with its base model) or a whole transformers model from a folder.
 
-    Only safetensors are read, and no code from the folder is run.
+    Only safetensors are read, and no code from the folder is run. A base model that was quantised in training is so
+    here, too.
 
     Args:
         device: as torch names it; `auto` is the GPU with the most free memory if there is one.
+        dequantized: give a quantised base model the fp32 weights that its quantised ones stand for.
 
     Raises:
-        SettingsError: there is no such device.
+        SettingsError: there is no such device, or bitsandbytes is missing for a quantised base model.
         ModelError: no such folder, no adapter or model in it, no label names, weights that are missing, broken or
             do not fit the configuration, an adapter of another kind, or a missing base model.
     """
@@ -110,9 +115,15 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     begin(place)
     with quiet_loading():
         tokenizer = load_tokenizer(BaseModel(str(folder), str(folder), None, ""))
-        model = _load_adapter(exported) if exported.is_adapter else _load_model(folder)
+        kept = exported.quantize is not None and not dequantized
+        # Quantised weights are made where they are used.
+        model = (
+            _load_adapter(exported, place if kept else CPU, dequantized)
+            if exported.is_adapter
+            else _load_model(folder)
+        )
     return Classifier(
-        model=model.to(place).eval(),
+        model=(model if kept else model.to(place)).eval(),
         tokenizer=tokenizer,
         label_names=exported.label_names,
         max_length=exported.max_length(tokenizer.model_max_length),
@@ -122,6 +133,7 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
         thresholds=exported.thresholds,
         multi_label=exported.multi_label,
         label_separator=exported.label_separator,
+        quantize=exported.quantize if kept else None,
     )
 
 
@@ -166,7 +178,7 @@ def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
     return np.asarray(np.exp(log_softmax(logits)))
 
 
-def _load_adapter(exported: ExportedFolder) -> nn.Module:
+def _load_adapter(exported: ExportedFolder, device: torch.device, dequantized: bool) -> nn.Module:
     from peft import PeftConfig, get_peft_model
 
     folder = exported.path
@@ -186,7 +198,9 @@ def _load_adapter(exported: ExportedFolder) -> nn.Module:
         raise ModelError(
             f"{folder}: {ADAPTER_CONFIG} does not name its base model as a text; export it again"
         )
-    base = _load_base(exported, config.base_model_name_or_path, config.revision)
+    base = _load_base(exported, config.base_model_name_or_path, config.revision, device)
+    if dequantized and base.quantize is not None:
+        dequantize(base.model)
     config.inference_mode = True
     try:
         model = get_peft_model(base.model, config)
@@ -199,7 +213,9 @@ def _load_adapter(exported: ExportedFolder) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _load_base(exported: ExportedFolder, name: str | None, revision: str | None) -> LoadedBase:
+def _load_base(
+    exported: ExportedFolder, name: str | None, revision: str | None, device: torch.device
+) -> LoadedBase:
     """The adapter's base model; if its folder is gone, the same weights under their other names."""
     first_error: ModelError | None = None
     for candidate in dict.fromkeys(entry for entry in (name, *exported.base_names) if entry):
@@ -207,7 +223,7 @@ def _load_base(exported: ExportedFolder, name: str | None, revision: str | None)
             base = resolve_base_model(candidate)
             if candidate == name and base.hub_id == name:
                 base = replace(base, revision=revision)
-            return load_base(base, exported.label_names, seed=0, device=torch.device("cpu"))
+            return load_base(base, exported.label_names, seed=0, device=device, quantize=exported.quantize)
         except ModelError as error:
             first_error = first_error or error
     if first_error is None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,8 @@ from lorasweep.training.model.hub import (
     check_shards,
     other_weights,
 )
-from lorasweep.training.settings import Long
+from lorasweep.training.model.quantized import quantize_of
+from lorasweep.training.settings import Long, Quantize
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
@@ -55,6 +57,7 @@ class ExportedFolder:
             where a text may have several.
         multi_label: whether a text may have several labels, or none.
         label_separator: what separated the labels in a field of the training data; empty if nothing did.
+        quantize: how the base model was stored when the adapter was trained; None where it was as it came.
     """
 
     path: Path
@@ -68,6 +71,7 @@ class ExportedFolder:
     thresholds: dict[str, float] = field(default_factory=dict)
     multi_label: bool = False
     label_separator: str = ""
+    quantize: Quantize | None = None
 
     def max_length(self, tokenizer_limit: int) -> int:
         """Tokens per text: the tokenizer's limit, or as many as the model has positions."""
@@ -121,6 +125,7 @@ def read_folder(path: Path) -> ExportedFolder:
         thresholds=_thresholds(path, own.get("thresholds"), label_names),
         multi_label=config.get("problem_type") == SEVERAL_LABELS,
         label_separator=str(own.get("label_separator") or ""),
+        quantize=quantize_of(own, path / MODEL_CONFIG),
     )
 
 
@@ -148,11 +153,16 @@ def quiet_loading() -> Iterator[None]:
     verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # It reports a faster kernel that it has not found, and each cast to fp16.
+    quantizing = getLogger("bitsandbytes")
+    before = quantizing.level
+    quantizing.setLevel(ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        quantizing.setLevel(before)
         logging.set_verbosity(verbosity)
         if progress:
             logging.enable_progress_bar()

@@ -66,7 +66,10 @@ def measure_pace(
         Exception: whatever the model's own code raises.
     """
     with _as_a_trial(threads):
-        model = build_classifier(loaded, hyperparameters, training_settings.seed, amp)
+        checkpointing = training_settings.gradient_checkpointing
+        model = build_classifier(
+            loaded, hyperparameters, training_settings.seed, amp, checkpointing=checkpointing
+        )
         state = TrainingState.start(model, hyperparameters, amp)
         train, validation = (
             device_texts(model, texts, amp.device) for texts in (data.train, data.validation)

@@ -43,7 +43,8 @@ def make_steps(
 ) -> Steps:
     """Captured steps where the device and the trial allow them, else eager ones.
 
-    DeBERTa, T5, DoRA, accumulated micro-batches and texts in chunks are eager.
+    DeBERTa, T5, DoRA, accumulated micro-batches, texts in chunks, quantised base models and layers computed twice are
+    eager.
 
     Args:
         weights: of the classes; float32, shape (classes,), on the device.
@@ -54,7 +55,8 @@ def make_steps(
     config: Any = getattr(state.model, "config", None)
     micro = training_settings.micro_batch_size or state.micro_batch_size
     family = MODEL_FAMILIES.get(getattr(config, "model_type", ""))
-    if hyperparameters.method == "dora" or micro or (family is not None and not family.captured):
+    own_way = training_settings.quantize is not None or training_settings.gradient_checkpointing
+    if hyperparameters.method == "dora" or micro or own_way or (family is not None and not family.captured):
         captures = None
     else:
         captures = graphs(state.amp.device)

@@ -27,7 +27,8 @@ from lorasweep.training.model.hub import (
     hub_revision,
     load_pretrained,
 )
-from lorasweep.training.settings import MINILM
+from lorasweep.training.model.quantized import check_package, count, prepare, quantization
+from lorasweep.training.settings import MINILM, Quantize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,6 +123,7 @@ class LoadedBase:
         model: a transformers model for sequence classification, in fp32; not trained itself.
         missing: modules that are trained and saved with the adapter: those that the checkpoint lacks (the head, of
             some models the pooler), whose weights are random, and what belongs to the head of other labels.
+        quantize: how the frozen linear weights are stored; None where they are as they came.
         frozen: the model's tensors on the device of the trials and in their type; the model itself may stay on the CPU.
         decomposed: parts of the weights from which adapters began; see `initial.py`.
     """
@@ -129,6 +131,7 @@ class LoadedBase:
     base: BaseModel
     model: nn.Module
     missing: tuple[str, ...] = field(default=())
+    quantize: Quantize | None = None
     frozen: FrozenTensors = field(default_factory=FrozenTensors, repr=False, compare=False)
     decomposed: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = field(
         default_factory=dict, repr=False, compare=False
@@ -137,11 +140,16 @@ class LoadedBase:
     @property
     def parameters(self) -> int:
         """Number of the model's parameters, with the head."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return sum(count(parameter) for parameter in self.model.parameters())
 
 
 def load_base(
-    base: BaseModel, label_names: tuple[str, ...], seed: int, device: torch.device = CPU
+    base: BaseModel,
+    label_names: tuple[str, ...],
+    seed: int,
+    device: torch.device = CPU,
+    quantize: Quantize | None = None,
+    compute: torch.dtype | None = None,
 ) -> LoadedBase:
     """Load a base model's weights with a fresh classification head.
 
@@ -151,7 +159,9 @@ def load_base(
     Args:
         seed: seed of the modules that the checkpoint lacks.
         device: of the fp32 weights. Trials on a GPU take theirs from the CPU, in the AMP type; there the file is
-            mapped, so the processes of a machine share it.
+            mapped, so the processes of a machine share it. Quantised ones are loaded where they are used.
+        quantize: how to store the frozen linear weights.
+        compute: type of the products with 4-bit weights; fp32 if None.
 
     Raises:
         ModelError: the weights cannot be loaded, or the checkpoint lacks the encoder itself.
@@ -160,6 +170,12 @@ def load_base(
 
     torch.manual_seed(seed)
     check_weights(base)
+    stored: dict[str, Any] = {}
+    plain = None if quantize is None else empty_model(base)
+    if quantize is not None and plain is not None:
+        check_package(quantize)
+        config = quantization(quantize, plain).config(compute)
+        stored = {"quantization_config": config, "device_map": {"": device}}
     try:
         model, info = load_pretrained(
             AutoModelForSequenceClassification,
@@ -172,6 +188,7 @@ def load_base(
             adapter_kwargs={"local_files_only": True},
             **label_config(label_names),
             **base.config_entries,
+            **stored,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if is_out_of_memory(error):
@@ -187,7 +204,8 @@ def load_base(
     mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     lacking = set(info["missing_keys"])
     missing = absent_modules(model, lacking | mismatched)
-    head = label_modules(model)
+    # The shapes of packed weights say nothing.
+    head = label_modules(model if plain is None else plain)
     if not head:
         raise ModelError(
             f"base model {base.name}: nothing in it depends on the number of labels, so nothing could learn them; "
@@ -211,7 +229,8 @@ def load_base(
         missing += [name for name in outside_encoder(model) if name not in head]
     # If part of the head is missing, the whole head is trained.
     trained = [name for name in missing if not f"{name}.".startswith(inside_head)]
-    return LoadedBase(base, model.to(device), tuple(dict.fromkeys((*trained, *head))))
+    model = model.to(device) if quantize is None else prepare(model)
+    return LoadedBase(base, model, tuple(dict.fromkeys((*trained, *head))), quantize)
 
 
 def label_config(label_names: tuple[str, ...]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from lorasweep.training.model.faster.mask import make_masks_without_waiting
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.initial import begin_from_base, from_plain_form, plain_form
 from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.model.quantized import count, shared_parts
 from lorasweep.training.model.target_modules import (
     check_patterns,
     fitting,
@@ -34,7 +35,12 @@ DROPOUT_ATTRIBUTES = ("attention_dropout", "activation_dropout", "dropout", "dro
 
 
 def build_classifier(
-    loaded: LoadedBase, hyperparameters: Hyperparameters, seed: int, amp: AmpPolicy
+    loaded: LoadedBase,
+    hyperparameters: Hyperparameters,
+    seed: int,
+    amp: AmpPolicy,
+    *,
+    checkpointing: bool = False,
 ) -> nn.Module:
     """A model ready to train: frozen base, fresh adapter, trainable head.
 
@@ -43,7 +49,8 @@ def build_classifier(
 
     Args:
         seed: of the adapter's matrices; the head comes with the loaded base.
-        amp: has the device of the classifier, which need not be that of `loaded`.
+        amp: has the device of the classifier, which need not be that of `loaded` unless it is quantised.
+        checkpointing: compute each layer again in the backward pass, in place of keeping what it needs.
 
     Raises:
         ModelError: the target modules or a pattern match nothing in this model, the rank is too high for PiSSA or
@@ -51,6 +58,11 @@ def build_classifier(
     """
     torch.manual_seed(seed)
     full = hyperparameters.method == "full"
+    if full and loaded.quantize is not None:
+        raise ModelError(
+            f"method full: trains all weights, and those of {loaded.base.name} are stored in {loaded.quantize} and "
+            "frozen; leave --quantize out, or the method full out of the space"
+        )
     if full:
         loaded.frozen.drop()  # it needs all the memory there is, and nothing of this
     model = _copy(loaded.model, amp.device) if full else _share(loaded.model)
@@ -61,6 +73,8 @@ def build_classifier(
     if not full or hyperparameters.base_dropout is not None:
         # Dropout in frozen layers costs more than it brings: the adapter has its own.
         _set_dropout(model, hyperparameters.base_dropout or 0.0)
+    if checkpointing:
+        checkpoint_layers(model)
     if full:
         return model.train()
 
@@ -90,7 +104,8 @@ def build_classifier(
     classifier = cast(nn.Module, get_peft_model(model, config))
     # DoRA takes norms of the frozen weights, in fp32.
     loaded.frozen.put_into(classifier, amp.device, None if hyperparameters.method == "dora" else amp.dtype)
-    classifier.to(amp.device)  # the adapter, and buffers
+    if loaded.quantize is None:
+        classifier.to(amp.device)  # the adapter, and buffers; quantised, all is there already
     if hyperparameters.init != "default":
         begin_from_base(classifier, loaded, hyperparameters.init)
     if not any(p.requires_grad and "lora_" not in name for name, p in classifier.named_parameters()):
@@ -109,7 +124,22 @@ def trainable_parameters(model: nn.Module) -> int:
 def model_parameters(model: nn.Module) -> int:
     """Number of all parameters of a model, with its adapter: what the whole classifier has to be stored with."""
     kept = (p for name, p in model.named_parameters() if ".original_module." not in name)
-    return sum(p.numel() for p in kept)
+    return sum(count(p) for p in kept)
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """Let a transformers model compute each layer again in the backward pass, in place.
+
+    Raises:
+        ModelError: its code has no such way.
+    """
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise ModelError(
+            f"--gradient-checkpointing: the code of {type(model).__name__} has no checkpoints; leave it out"
+        )
+    # Not the older, reentrant way, which needs inputs that have gradients.
+    enable: Any = model.gradient_checkpointing_enable
+    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:
@@ -191,7 +221,8 @@ def _share(model: nn.Module) -> nn.Module:
     """A copy of the modules that shares the original's parameters, frozen."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    shared: list[object] = [*model.parameters(), *shared_parts(model)]
+    return copy.deepcopy(model, {id(part): part for part in shared})
 
 
 def _set_dropout(model: nn.Module, rate: float) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from lorasweep.training.data.encoding import EncodedTexts
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.precision import AmpPolicy
+from lorasweep.training.model.quantized import quantized_layers
 from lorasweep.training.model.target_modules import is_conv1d
 from lorasweep.training.settings import Method
 
@@ -39,7 +40,8 @@ class RowMemory:
     Attributes:
         row: kept for the backward pass.
         base: all weights.
-        linears: those of the linear layers, which a trial with an adapter keeps in the AMP type.
+        linears: those of the linear layers, which a trial with an adapter keeps in the AMP type unless they are
+            quantised.
     """
 
     row: int
@@ -65,7 +67,16 @@ def measure_row(loaded: LoadedBase, texts: EncodedTexts) -> RowMemory:
 
     texts = texts.windows  # never more of them at once than a batch has rows
     longest = np.array([texts.lengths.argmax()])
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    frozen = [
+        parameter
+        for parameter in model.parameters()
+        if not parameter.requires_grad and parameter.is_floating_point()
+    ]
+    # An adapter keeps a quantised layer's input, which the layer itself does not.
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: (keep(inputs[0]), None)[1])
+        for module in quantized_layers(model)
+    ]
     try:
         for parameter in frozen:
             parameter.requires_grad_(True)
@@ -74,14 +85,16 @@ def measure_row(loaded: LoadedBase, texts: EncodedTexts) -> RowMemory:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
+        for hook in hooks:
+            hook.remove()
     linears = sum(
         module.weight.numel()
         for module in model.modules()
-        if isinstance(module, nn.Linear) or is_conv1d(module)
+        if (isinstance(module, nn.Linear) and module.weight.is_floating_point()) or is_conv1d(module)
     )
     return RowMemory(
         row=sum(storage.nbytes() for storage in kept.values()),
-        base=FP32 * sum(parameter.numel() for parameter in model.parameters()),
+        base=sum(parameter.nbytes for parameter in model.parameters()),
         linears=FP32 * linears,
     )
 
@@ -114,5 +127,10 @@ def trial_bytes(
 
 def adapter_size(model: nn.Module, target_modules: Sequence[str], rank: int) -> int:
     """Trained numbers of an adapter: A of (rank, inputs) and B of (outputs, rank) for each of its layers."""
-    weights: list[Any] = [model.get_submodule(name).weight for name in target_modules]
-    return sum(rank * sum(weight.shape) for weight in weights)
+    layers: list[Any] = [model.get_submodule(name) for name in target_modules]
+    # The weights of a quantised layer are packed.
+    shapes = (
+        (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else layer.weight.shape
+        for layer in layers
+    )
+    return sum(rank * sum(shape) for shape in shapes)

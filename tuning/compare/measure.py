@@ -18,7 +18,7 @@ from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import Evaluation, TrainingState
-from lorasweep.training.model.base_model import LoadedBase, load_base
+from lorasweep.training.model.base_model import CPU, LoadedBase, load_base
 from lorasweep.training.model.classifier import (
     build_classifier,
     load_weights,
@@ -30,7 +30,7 @@ from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, cast_frozen_linears
 from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.scores.scores import predict_logits
-from lorasweep.training.settings import Hyperparameters, TrainingSettings
+from lorasweep.training.settings import Hyperparameters, Quantize, TrainingSettings
 from lorasweep.tuning.compare.profile import (
     OtherPrograms,
     PeakMemory,
@@ -70,8 +70,11 @@ def measure(
         ModelError: the base model cannot be loaded, or no module matches the target modules.
     """
     seed, memory = training_settings.seed, PeakMemory(amp.device)
-    loaded = load_base(base, data.label_names, seed)
-    state = TrainingState.start(build_classifier(loaded, hyperparameters, seed, amp), hyperparameters, amp)
+    stored = storage_of(hyperparameters, training_settings)
+    loaded = load_base(base, data.label_names, seed, amp.device if stored else CPU, stored, amp.dtype)
+    checkpointing = training_settings.gradient_checkpointing
+    model = build_classifier(loaded, hyperparameters, seed, amp, checkpointing=checkpointing)
+    state = TrainingState.start(model, hyperparameters, amp)
     rates: list[float] = []
     thresholds: tuple[float, ...] = ()
     best = Best(training_settings.metric)
@@ -86,10 +89,10 @@ def measure(
         peak, seconds = memory.read(), state.seconds
         load_weights(state.model, weights)
         logits = predict_logits(state.model, data.test, amp)
-        stored, trained = stored_bytes(weights), trainable_parameters(state.model)
+        size, trained = stored_bytes(weights), trainable_parameters(state.model)
         # The same batch size for every row of a comparison, whatever it was trained with.
         operators = _if_it_fits(amp.device, profile_step, state.model, data.train, amp, BATCHES[-1])
-        del state
+        del state, model
         others = OtherPrograms()
         latencies = _latencies(loaded, hyperparameters, seed, weights, data.test, fast)
         others_share = others.share()
@@ -101,13 +104,18 @@ def measure(
         samples_per_second=speed,
         seconds=seconds,
         trainable_parameters=trained,
-        stored_bytes=stored,
+        stored_bytes=size,
         peak_bytes=peak,
         latencies=tuple(latencies),
         others_share=others_share,
         operators=tuple(operators or ()),
         thresholds=thresholds,
     )
+
+
+def storage_of(hyperparameters: Hyperparameters, training_settings: TrainingSettings) -> Quantize | None:
+    """How a row's base model is stored: full fine-tuning trains its weights, so they are as they came."""
+    return None if hyperparameters.method == "full" else training_settings.quantize
 
 
 def _latencies(
@@ -139,6 +147,8 @@ def _forms(
 
     if hyperparameters.method == "full":
         return [("whole", _in_type(trained(amp), amp))]
+    if loaded.quantize is not None:
+        return [("adapter", trained(amp))]  # merged, it would be another model: see the export
     # Merged in fp32, whatever precision it then runs in.
     merged = merge_adapter(copy.deepcopy(trained(AmpPolicy("fp32", amp.device))))
     return [("adapter", trained(amp)), ("merged", _in_type(merged, amp))]

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lorasweep.search_spaces.bases import base_models
-from lorasweep.search_spaces.space import Space
+from lorasweep.search_spaces.space import SearchSpace, Space
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.model.base_model import empty_model, load_tokenizer, resolve_base_model
+from lorasweep.training.model.classifier import checkpoint_layers
 from lorasweep.training.model.fitting import check_fit, most_tokens
 from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
-from lorasweep.training.settings import Precision
-from lorasweep.tuning.sweep.proposals import adapted_modules
+from lorasweep.training.model.quantized import check_kernels, check_package
+from lorasweep.training.settings import Precision, Quantize
+from lorasweep.tuning.sweep.proposals import adapted_modules, choices_of
 from lorasweep.tuning.trials.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -43,6 +45,30 @@ def common_precision(hardware: Hardware, asked: Precision, bases: Iterable[BaseM
     """
     found = [hardware.precision(asked, base.model_type) for base in bases]
     return next((amp for amp in found if amp.name == "fp32"), found[0])
+
+
+def check_quantize(space: Space, quantize: Quantize | None, hardware: Hardware, address: str | None) -> None:
+    """Refuse a quantised base model where it cannot be trained; in a cluster each node has answered for itself.
+
+    Raises:
+        SettingsError: bitsandbytes is missing or has no kernel for the device, or the space has the method full.
+    """
+    if quantize is None:
+        return
+    check_package(quantize)
+    if isinstance(space, SearchSpace) and "full" in choices_of(space, "method"):
+        raise SettingsError(
+            f"--quantize {quantize}: the base model is frozen, and the space has the method full, which trains it; "
+            "leave one of them out"
+        )
+    if isinstance(space, SearchSpace):
+        for init in sorted({"pissa", "olora"}.intersection(map(str, choices_of(space, "init")))):
+            raise SettingsError(
+                f"--quantize {quantize}: the base model keeps its weights, and the space has the init {init}, which "
+                "changes them; leave one of them out"
+            )
+    if address is None:
+        check_kernels(quantize, hardware.device.type, apart=bool(hardware.cards))
 
 
 class CheckedBases:
@@ -77,6 +103,12 @@ class CheckedBases:
         """Compare each model with its tokenizer and the length that is asked of it; see `check_fit`."""
         for name, base in self.bases.items():
             check_fit(self.models[name], base, self.tokenizers[name], max_length)
+
+    def check_checkpointing(self) -> None:
+        """Raise `ModelError` where a model's code cannot compute its layers again in the backward pass."""
+        for name, model in self.models.items():
+            with self.told(name):
+                checkpoint_layers(model)
 
     def adapted_modules(self, space: Space) -> dict[str, dict[str, list[str]]]:
         """Base model → choice of target modules → names of the modules that it adapts.

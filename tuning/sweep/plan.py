@@ -25,7 +25,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
-from lorasweep.tuning.sweep.bases import CheckedBases, common_precision, resolve_bases
+from lorasweep.tuning.sweep.bases import CheckedBases, check_quantize, common_precision, resolve_bases
 from lorasweep.tuning.sweep.judging import check_judging
 from lorasweep.tuning.sweep.node_pace import pace_on_node
 from lorasweep.tuning.sweep.proposals import check_proposals, largest_trial
@@ -254,7 +254,7 @@ def plan_sweep(
     check_storage(wanted.storage, len(nodes) + bool(coming) if wanted.address is not None else 1)
     bases = resolve_bases(space, own)
     base = bases[own]
-    probed = probe_nodes(wanted, nodes, tuple(bases.values()))
+    probed = probe_nodes(wanted, nodes, tuple(bases.values()), training.quantize)
     if probed.gone:
         nodes = tuple(node for node in nodes if node.id not in probed.gone)
         check_resources(wanted, nodes, coming=coming)
@@ -268,7 +268,10 @@ def plan_sweep(
         config = config.model_copy(update={"training": training})
     splits = {"validation": dataset.validation.labels, "test": dataset.test.labels}
     check_judging(config, dataset, splits)
+    check_quantize(space, training.quantize, hardware, wanted.address)
     checked = CheckedBases(bases)
+    if training.gradient_checkpointing:
+        checked.check_checkpointing()
     limit = checked.most_tokens
     if "max_length" not in training.model_fields_set and limit is not None and limit < training.max_length:
         # Nobody has asked for the default.
@@ -293,7 +296,7 @@ def plan_sweep(
     for name in (*checked.others(), own):  # one after the other in memory; the sweep's own stays
         data = encoded.for_base(name)
         with quiet_loading():
-            loaded = load_base(bases[name], dataset.label_names, config.training.seed)
+            loaded = load_base(bases[name], dataset.label_names, training.seed, quantize=training.quantize)
         check_rows(loaded, checked.tokenizers[name], (data.train, data.validation, data.test))
         parameters[name] = loaded.parameters
         notes += length_notes(checked.models[name], bases[name], int(data.train.windows.lengths.max()))

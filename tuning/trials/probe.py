@@ -17,6 +17,8 @@ from lorasweep.training.errors import LorasweepError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.model.base_model import empty_model, load_tokenizer
 from lorasweep.training.model.hub import BaseModel, check_reachable, check_weights, fingerprint
+from lorasweep.training.model.quantized import check_kernels
+from lorasweep.training.settings import Quantize
 from lorasweep.tuning.record.config import ResourceSettings
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.storage.check import marked, problem_with
@@ -45,6 +47,7 @@ class Question:
         storage: `--storage` with a full path, or None.
         mark: name of a file that the planning process has written there; None without a storage.
         on_gpus: whether trials run on GPUs.
+        quantize: how their frozen base models are stored.
     """
 
     packages: Mapping[str, str]
@@ -52,6 +55,7 @@ class Question:
     storage: str | None
     mark: str | None
     on_gpus: bool
+    quantize: Quantize | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def try_node(question: Question) -> dict[str, Any]:
         importlib.import_module(TRIAL_MODULE)
         for base, files in question.bases:
             _try_base_model(base, files)
+        if question.quantize is not None:
+            check_kernels(question.quantize, "cuda" if question.on_gpus else "cpu")
         if question.storage is not None:
             storage, mark = question.storage, question.mark
             wrong = in_time(lambda: problem_with(storage, mark), STORAGE_SECONDS)
@@ -153,13 +159,19 @@ def in_time(call: Callable[[], Result], seconds: float) -> Result:
 ask: Callable[[Question], dict[str, Any]] = try_node
 
 
-def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], bases: Sequence[BaseModel]) -> Probed:
+def probe_nodes(
+    wanted: ResourceSettings,
+    nodes: Sequence[Node],
+    bases: Sequence[BaseModel],
+    quantize: Quantize | None = None,
+) -> Probed:
     """Try on each node of a cluster that may hold a trial, on all at once, what a trial needs there.
 
     Args:
         wanted: with the address of the cluster, which has been joined; without one nobody is asked.
         nodes: all of them.
         bases: all base models that trials may have.
+        quantize: how they are stored.
 
     Raises:
         SettingsError: the storage cannot be used from here, or a node can hold no trial; one line names it with the
@@ -174,7 +186,7 @@ def probe_nodes(wanted: ResourceSettings, nodes: Sequence[Node], bases: Sequence
     storage = wanted.storage
     with marked(storage) if storage is not None else nullcontext() as mark:
         files = tuple((base, fingerprint(base)) for base in bases)
-        question = Question(packages, files, storage, mark, on_gpus)
+        question = Question(packages, files, storage, mark, on_gpus, quantize)
         answers = _ask_all(asked, question)
     gone = frozenset(node.id for node in asked) - answers.keys()
     asked = tuple(node for node in asked if node.id in answers)

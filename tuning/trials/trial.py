@@ -259,12 +259,14 @@ def start_state(
     weights = f"the weights of {base.name}"
     with no_memory_for(weights):
         try:
-            loaded = loaded_base(base, data.label_names, settings.seed)
+            stored = () if settings.quantize is None else (device, settings.quantize, amp.dtype)
+            loaded = loaded_base(base, data.label_names, settings.seed, *stored)
         except (ModelError, OSError) as error:
             # The plan has read it, elsewhere.
             raise NodeError(f"base model {base.location} cannot be read ({first_line(error)})") from error
     with no_memory_for(f"{weights} on {device}"):
-        model = build_classifier(loaded, hyperparameters, settings.seed, amp)
+        checkpointing = settings.gradient_checkpointing
+        model = build_classifier(loaded, hyperparameters, settings.seed, amp, checkpointing=checkpointing)
     with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
         return TrainingState.start(model, hyperparameters, amp)
 

@@ -141,3 +141,15 @@ def test_a_finalist_is_compared_with_finalists_alone() -> None:
     found = choose(both, config())
     assert found is not None
     assert found.id == "t000-full"
+
+
+def test_of_several_base_models_the_smallest_whole_one_wins() -> None:
+    """A small adapter on a large base model is not small."""
+    trials = [
+        trial(0, 0.9, 900, hyperparameters={"base_model": "small"}).model_copy(update={"parameters": 10_000}),
+        trial(1, 0.9, 100, hyperparameters={"base_model": "large"}).model_copy(update={"parameters": 90_000}),
+    ]
+    found = choose(trials, config(rule="smallest", margin=1))
+    assert found is not None
+    assert found.id == "t000"
+    assert rule_text(config(rule="smallest"), False, bases=True).startswith("smallest model within")

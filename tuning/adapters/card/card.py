@@ -98,6 +98,7 @@ def model_card(
         ),
         task=_task(data),
         adapter=adapter,
+        quantize=sweep.config.training.quantize,
         sample=sample,
         won=won,
         tested=tested,

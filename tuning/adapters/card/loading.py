@@ -30,9 +30,10 @@ def loading_lines(name: str, adapter: bool, arguments: Mapping[str, object]) -> 
             f"tokenizer = AutoTokenizer.from_pretrained({folder})"
         )
     more = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    quantized = ", BitsAndBytesConfig" if "quantization_config" in arguments else ""
     return (
         "from peft import AutoPeftModelForSequenceClassification\n"
-        "from transformers import AutoConfig, AutoTokenizer\n"
+        f"from transformers import AutoConfig, AutoTokenizer{quantized}\n"
         f"config = AutoConfig.from_pretrained({folder})\n"
         f"model = AutoPeftModelForSequenceClassification.from_pretrained({folder}, "
         f"id2label=config.id2label, label2id=config.label2id{more})\n"

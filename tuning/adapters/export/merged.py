@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import torch
 
 from lorasweep.training.data.dataset import Texts
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict
-from lorasweep.training.inference.folder import quiet_loading
+from lorasweep.training.inference.folder import quiet_loading, read_folder
 from lorasweep.training.model.classifier import merge_adapter
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.sample_news.sample import sample_news
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import merged_lines
-from lorasweep.tuning.adapters.export.verify import fp32_tolerance, verify_export
+from lorasweep.tuning.adapters.export.verify import fp32_tolerance, largest_difference, verify_export
 from lorasweep.tuning.adapters.export.weights import judged_entries, reading_entries, write_parts
 
 # Made-up rows to compare on, for want of others.
@@ -39,9 +40,10 @@ def write_merged(folder: Path, stage: Path, name: str, rows: Texts | None = None
         ExportError: the folder, loaded back, predicts otherwise.
         ModelError: `folder` cannot be loaded.
     """
-    classifier = load_classifier(folder, device="cpu")
+    classifier = load_classifier(folder, device="cpu", dequantized=True)
     rows = rows or sample_rows(classifier)
     expected = predict(classifier, rows.text, rows.pair)  # before the merge, which changes the model
+    told = dequantized_text(folder, rows, expected)
     model: Any = merge_adapter(classifier.model)
     with quiet_loading():
         model.save_pretrained(stage)
@@ -49,6 +51,8 @@ def write_merged(folder: Path, stage: Path, name: str, rows: Texts | None = None
     amp = AmpPolicy("fp32", torch.device("cpu"))
     difference = verify_export(stage, rows, expected, amp, fp32_tolerance(expected))
     introduction = f"A transformers model that {task_words(classifier)}."
+    if told:
+        introduction += f" Verified against the adapter{told}."
     lines = merged_lines(
         name, classifier.text_columns, classifier.long, classifier.cut, classifier.multi_label
     )
@@ -56,7 +60,32 @@ def write_merged(folder: Path, stage: Path, name: str, rows: Texts | None = None
     (stage / CARD_FILE).write_text(card, encoding="utf-8")
     return (
         "a whole model; loaded back with plain transformers it predicts what it was made from does on "
-        f"{len(expected)} rows (logits differ by at most {difference:.2g} in fp32)"
+        f"{len(expected)} rows (logits differ by at most {difference:.2g} in fp32){told}"
+    )
+
+
+def dequantized_text(folder: Path, rows: Texts, dequantized: np.ndarray) -> str:
+    """What an adapter on a quantised base model has become by de-quantising, in words; empty for any other folder.
+
+    Args:
+        dequantized: logits of the de-quantised classifier; float32, shape (rows, classes).
+
+    Raises:
+        ExportError: it predicts otherwise than the quantised one.
+    """
+    quantize = read_folder(folder).quantize
+    if quantize is None:
+        return ""
+    logits = predict(load_classifier(folder, device="cpu"), rows.text, rows.pair)
+    tolerance = fp32_tolerance(logits)
+    if quantize == "int8":
+        # It also quantises the inputs of its layers, which a plain model has no way to do: told, but no error.
+        tolerance = math.inf
+    problem = f"de-quantised from {quantize}, the base model does not predict what the quantised one did"
+    difference = largest_difference(logits, dequantized, tolerance, problem, "Export the adapter instead.")
+    return (
+        f"; its base model is de-quantised from {quantize}, so it is as large as any other "
+        f"(logits differ by at most {difference:.2g} from those on the quantised one)"
     )
 
 

@@ -11,12 +11,17 @@ from torch import nn
 
 from lorasweep.training.data.dataset import Texts
 from lorasweep.training.errors import ExportError, first_line
-from lorasweep.training.inference.classifier import Classifier, load_classifier
+from lorasweep.training.inference.classifier import Classifier, load_classifier, predict
 from lorasweep.training.inference.folder import ONNX_FILE
 from lorasweep.training.model.classifier import merge_adapter
 from lorasweep.tuning.adapters.card.converted import CARD_FILE, converted_card
 from lorasweep.tuning.adapters.card.loading import onnx_lines
-from lorasweep.tuning.adapters.export.merged import sample_rows, task_words, write_classifier_parts
+from lorasweep.tuning.adapters.export.merged import (
+    dequantized_text,
+    sample_rows,
+    task_words,
+    write_classifier_parts,
+)
 from lorasweep.tuning.adapters.export.onnx_check import (
     Agreement,
     Batch,
@@ -45,6 +50,7 @@ class OnnxReport:
         attention: the implementation of attention with which the model was traced.
         agreement: the comparison.
         size: bytes of the model's files.
+        dequantized: what has become of a quantised base model, in words.
     """
 
     inputs: tuple[str, ...]
@@ -52,10 +58,12 @@ class OnnxReport:
     attention: str
     agreement: Agreement
     size: int
+    dequantized: str = ""
 
     def text(self) -> str:
         """What to tell the user, after the folder's name."""
-        return f"an ONNX model of {self.size / 1e6:.1f} MB (opset {self.opset}); {self.agreement.text()}"
+        size = f"{self.size / 1e6:.1f} MB (opset {self.opset})"
+        return f"an ONNX model of {size}; {self.agreement.text()}{self.dequantized}"
 
 
 def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) -> OnnxReport:
@@ -75,10 +83,12 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
             otherwise than PyTorch does.
         ModelError: `folder` cannot be loaded.
     """
-    classifier = load_classifier(folder, device="cpu")
-    batches = probe_batches(classifier, rows or sample_rows(classifier))
+    classifier = load_classifier(folder, device="cpu", dequantized=True)
+    rows = rows or sample_rows(classifier)
+    batches = probe_batches(classifier, rows)
     # Before the merge, so that the merge is compared too.
     expected = torch_logits(classifier.model, batches)
+    dequantized = dequantized_text(folder, rows, predict(classifier, rows.text, rows.pair))
     model = merge_adapter(classifier.model)
     attention, opset = _write(model, batches[2], stage / ONNX_FILE)
     agreement = compare(batches, expected, onnx_logits(stage / ONNX_FILE, batches))
@@ -89,6 +99,7 @@ def write_onnx(folder: Path, stage: Path, name: str, rows: Texts | None = None) 
         attention=attention,
         agreement=agreement,
         size=sum(file.stat().st_size for file in stage.glob(f"{ONNX_FILE}*")),
+        dequantized=dequantized,
     )
     lines = onnx_lines(name, classifier.text_columns, classifier.long, classifier.cut, classifier.multi_label)
     card = converted_card(folder, name, "onnx", _introduction(classifier, report), lines)

@@ -19,6 +19,7 @@ from lorasweep.training.errors import ExportError, first_line
 from lorasweep.training.loop.state import OPTIMIZER_FILE, WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.hub import BaseModel
+from lorasweep.training.model.quantized import INT8_TOLERANCE
 from lorasweep.training.settings import Precision
 from lorasweep.tuning.adapters.card.card import model_card
 from lorasweep.tuning.adapters.card.loading import loading_lines
@@ -114,7 +115,9 @@ def _write(
     config = sweep.config
     method = record.hyperparameters.method
     base = _base_model(sweep, record)
-    arguments = load_arguments(base, data.label_names)
+    # Full fine-tuning has a whole model of its own.
+    quantize = None if method == "full" else config.training.quantize
+    arguments = load_arguments(base, data.label_names, quantize)
     is_adapter = method != "full"
     loading = loading_lines(out.name, is_adapter, arguments)
     thresholds = (
@@ -135,9 +138,12 @@ def _write(
         positive=None if data.multi_label else positive_label(config, data.label_names),
         thresholds=thresholds,
         label_separator=data.label_separator if data.multi_label else None,
+        quantize=quantize,
     )
     expected = _probe(checkpoint)
     amp, tolerance = comparison(*_ran_in(checkpoint, sweep, record), expected)
+    if quantize == "int8":
+        tolerance = max(tolerance, INT8_TOLERANCE * float(np.abs(expected).max()))
     rows = _first_rows(data, len(expected), _judged_by(sweep, record, data))
     difference = verify_export(folder, rows, expected, amp, tolerance, arguments, base)
     return ExportReport(out, record.id, is_adapter, amp.name, len(expected), difference)

@@ -15,6 +15,7 @@ from lorasweep.training.errors import ExportError, SettingsError, first_line
 from lorasweep.training.inference.folder import quiet_loading, read_folder
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import AmpPolicy, resolve_precision
+from lorasweep.training.model.quantized import exact_kernels
 from lorasweep.training.scores.scores import predict_logits
 from lorasweep.training.settings import Precision
 from lorasweep.tuning.adapters.export.weights import load_plainly
@@ -94,6 +95,7 @@ def verify_export(
         raise ExportError(
             f"the exported folder cannot be loaded back ({first_line(error)}); nothing was exported. {HINT}"
         ) from error
+    exact_kernels(model)
     encoded = encode_texts(
         tokenizer, rows.text, rows.pair, None, tokenizer.model_max_length, read_folder(folder).long
     )

