@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from whole_sweeps import lorasweep
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.inference.classifier import load_classifier, predict
+from lorasweep.tuning.record.folder import SweepFolder
 
 ROWS = 500
 
@@ -72,3 +74,48 @@ def test_all_formats_give_the_same_labels(place: Path) -> None:
         for other in logits:
             np.testing.assert_allclose(logits[one], logits[other], rtol=0, atol=1e-3)
             assert (logits[one].argmax(axis=1) == logits[other].argmax(axis=1)).all()
+
+
+# A coarse label beside each of the larger categories; the smaller ones have it alone.
+COARSE = {
+    "news": (
+        "POLITICS",
+        "WORLD NEWS",
+        "U.S. NEWS",
+        "CRIME",
+        "MEDIA",
+        "WEIRD NEWS",
+        "ENVIRONMENT",
+        "BUSINESS",
+    ),
+    "culture": ("ENTERTAINMENT", "COMEDY", "STYLE & BEAUTY", "CULTURE & ARTS", "SPORTS"),
+    "people": ("BLACK VOICES", "QUEER VOICES", "LATINO VOICES", "WOMEN", "PARENTING", "RELIGION"),
+}
+
+
+def test_several_labels_are_learnt_and_not_just_their_rates(tmp_path: Path) -> None:
+    """Each record has its category and a coarser label; who knows only how frequent they are is far below."""
+    news = os.environ.get("LORASWEEP_NEWS")
+    if not news:
+        pytest.skip("LORASWEEP_NEWS names no folder with the real HuffPost files")
+    rows = []
+    with gzip.open(f"{news}/News_Category_Dataset_13k.json.gz", "rt") as file:
+        for line in file:
+            row = json.loads(line)
+            coarse = [name for name, categories in COARSE.items() if row["category"] in categories]
+            rows.append(json.dumps({"text": row["headline"], "labels": [row["category"], *coarse]}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    lorasweep(
+        tmp_path, "run", "--name", "sets", "--data", "rows.jsonl", "--base-model", "minilm",
+        "--max-train-rows", "2000", "--trials", "2", "--epochs", "2",
+    )  # fmt: skip
+    result = SweepFolder(tmp_path / "mlruns", "sets").result()
+    assert result is not None
+    assert result.winner is not None
+    assert result.winner.thresholds is not None
+    assert len(set(result.winner.thresholds.values.values())) > 1
+    rates, found = result.baselines["label rates"], result.winner.test
+    assert found.more["average_precision"] >= 2 * rates.more["average_precision"]
+    assert found.more["micro_f1"] >= rates.more["micro_f1"] + 0.1
+    assert found.macro_f1 >= rates.macro_f1 + 0.05
+    assert found.loss < 0.9 * rates.loss
