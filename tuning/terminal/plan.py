@@ -19,6 +19,7 @@ from lorasweep.training.data.summary import (
     token_line,
 )
 from lorasweep.training.metrics import metric_words
+from lorasweep.tuning.record.bases import base_label
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import (
@@ -123,7 +124,14 @@ def _model(plan: SweepPlan) -> str:
     if plan.base.hub_id is None and Path(name).is_relative_to(Path.cwd()):
         # The whole path is kept; a person knows where they are.
         name = str(Path(name).relative_to(Path.cwd()))
-    return f"{name} ({plan.base.model_type}), {plan.amp.name} on {plan.hardware.names}"
+    training = plan.config.training
+    stored = [f"stored in {training.quantize}"] if training.quantize else []
+    stored += ["layers computed twice"] if training.gradient_checkpointing else []
+    how = ", ".join([f"{plan.amp.name} on {plan.hardware.names}", *stored])
+    if len(plan.bases) > 1:
+        each = ", ".join(f"{base_label(key)} ({base.model_type})" for key, base in plan.bases.items())
+        return f"one of {each}; {how}"
+    return f"{name} ({plan.base.model_type}), {how}"
 
 
 def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_bases import make_tiny_base
 from whole_sweeps import RUN, check_study, lorasweep, write_rows
 
 from lorasweep.search_spaces.space import SearchSpace
-from lorasweep.training.errors import LorasweepError, ModelError
+from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.settings import Hyperparameters
@@ -23,6 +25,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.sweep.plan import SweepPlan, plan_sweep, trial_setup, untuned_settings
+from lorasweep.tuning.terminal.plan import plan_text
 
 SPACE = """
 base_model: {choice: [base, rob]}
@@ -109,6 +112,32 @@ def test_a_base_model_that_does_not_fit_is_refused(
     with pytest.raises(LorasweepError, match=message) as refused:
         plan(choices, space, **training)
     assert "\n" not in str(refused.value)
+
+
+def test_a_quantised_base_model_is_never_trained_whole(place: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    message = r"--quantize nf4: the base model is frozen, and the space has the method full, .*; leave one of them out"
+    with pytest.raises(SettingsError, match=message):
+        plan(["base", "rob"], {"method": {"choice": ["lora", "full"]}}, quantize="nf4")
+    found = plan(["base", "rob"], quantize="nf4", gradient_checkpointing=True)
+    setup = trial_setup(found, found.resources)
+    assert (setup.training_settings.quantize, setup.training_settings.gradient_checkpointing) == ("nf4", True)
+    whole = plan(["base", "rob"])
+    assert found.base_parameters == whole.base_parameters, "however they are stored"
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(plan_text(found))
+    shown = console.export_text()
+    assert "one of base (bert), rob (roberta); " in shown
+    assert "stored in nf4, layers computed twice" in shown
+
+
+def test_layers_that_cannot_be_computed_again_are_refused(place: Path) -> None:
+    make_tiny_base("funnel", place / "funnel")
+    space = {"target_modules": ".*[.]attention[.]q_head"}
+    with pytest.raises(
+        ModelError, match=r"--gradient-checkpointing: the code of Funnel.* has no checkpoints"
+    ):
+        plan(["funnel", "base"], space, gradient_checkpointing=True)
 
 
 @pytest.mark.slow
