@@ -29,8 +29,8 @@ def check_judging(config: SweepConfig, dataset: Dataset, splits: Mapping[str, np
     threshold = config.choice.threshold
     classes = len(dataset.label_names)
     if threshold is not None and classes != 2:
-        problem = f"goes with two classes, and the data have {classes}; leave it out"
-        raise SettingError(("choice", "threshold"), problem, value=threshold)
+        said = f"goes with two classes, and the data have {classes}; leave it out"
+        raise SettingError(("choice", "threshold"), said, value=threshold)
     if problem := misfit(config.objective, dataset.label_names):
         raise SettingError(("search", "objective"), problem, value=config.objective)
     settings = {("training", "metric"): config.training.metric, ("search", "objective"): config.objective}
