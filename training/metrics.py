@@ -178,6 +178,11 @@ def _smaller(classes: int) -> str:
     return f"top_{classes - 1}, or a smaller number" if classes > 2 else "another, such as auroc"
 
 
+def metric_key(metric: str) -> str:
+    """A metric's name as MLflow takes it: of `f1:LABEL`, a label may have any characters."""
+    return re.sub(r"[^\w.\- ]", "_", metric)[:200]
+
+
 def task_of(classes: int, several: bool = False) -> Task:
     """The task of a data set with so many classes; `several` says that a text may have more than one."""
     if several:

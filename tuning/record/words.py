@@ -90,11 +90,6 @@ def scores_text(
     return ", ".join(texts)
 
 
-def metric_key(metric: Metric) -> str:
-    """A metric's name as MLflow takes it: of `f1:LABEL`, a label may have any characters."""
-    return re.sub(r"[^\w.\- ]", "_", metric)[:200]
-
-
 def shown_metrics(scores: Mapping[str, float], metric: Metric) -> list[Metric]:
     """Metrics that tables of test scores show beside those that are always there: the sweep's own, and of two classes,
     or of several labels a text, those that are made for them.

@@ -29,14 +29,12 @@ def check_judging(config: SweepConfig, dataset: Dataset, splits: Mapping[str, np
     check_metric_fits(config.training, dataset)
     threshold, classes = config.choice.threshold, len(dataset.label_names)
     if threshold is not None and dataset.multi_label and not fits_sets(threshold):
-        problem = (
-            f"of several labels a text thresholds are chosen by {', '.join(SET_RULES)}, or are one number"
-        )
-        raise SettingError(("choice", "threshold"), problem, value=threshold)
+        said = f"of several labels a text thresholds are chosen by {', '.join(SET_RULES)}, or are one number"
+        raise SettingError(("choice", "threshold"), said, value=threshold)
     if threshold is not None and not dataset.multi_label and (classes != 2 or not fits_two(threshold)):
         kind = f"{classes} classes" if classes != 2 else "one label a text"
-        problem = f"goes with {'two classes' if classes != 2 else 'several'}, and the data have {kind}; leave it out"
-        raise SettingError(("choice", "threshold"), problem, value=threshold)
+        said = f"goes with {'two classes' if classes != 2 else 'several'}, and the data have {kind}; leave it out"
+        raise SettingError(("choice", "threshold"), said, value=threshold)
     if problem := misfit(config.objective, dataset.label_names, dataset.multi_label):
         raise SettingError(("search", "objective"), problem, value=config.objective)
     settings = {("training", "metric"): config.training.metric, ("search", "objective"): config.objective}

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from lorasweep.training.metrics import metric_key
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TestScores
-from lorasweep.tuning.record.words import amount_text, metric_key, score_text, scores_text, shown_metrics
+from lorasweep.tuning.record.words import amount_text, score_text, scores_text, shown_metrics
 
 TWO = {
     "balanced_accuracy": 0.8,

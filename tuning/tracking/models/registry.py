@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.data.dataset import Dataset, fingerprint
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
-from lorasweep.training.metrics import higher_is_better, metric_words
+from lorasweep.training.metrics import higher_is_better, metric_key, metric_words
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.results import RegisteredVersion
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import metric_key, settings_line
+from lorasweep.tuning.record.words import settings_line
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TAG_LENGTH, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.notes import version_note
