@@ -131,6 +131,7 @@ def predict_fold(
     Returns:
         Logits of these rows; float32, shape (rows, classes).
     """
+    data = data.for_base(hyperparameters.base_model)
     others = np.setdiff1d(np.arange(len(data.train)), rows)
     fold = replace(data, train=data.train.take(others), test=data.train.take(rows))
     return train_reference(hyperparameters, fold, setup).logits

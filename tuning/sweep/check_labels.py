@@ -12,7 +12,7 @@ import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.folds import fold_of_rows
-from lorasweep.training.errors import SweepStoppedError, TrainingError
+from lorasweep.training.errors import SettingsError, SweepStoppedError, TrainingError
 from lorasweep.tuning.record.files import hold
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.label_check import (
@@ -46,7 +46,8 @@ def check_labels(
         phase: called with the present step.
 
     Raises:
-        SettingsError: the sweep has not finished, or `folds` does not fit its rows; another process checks it.
+        SettingsError: the sweep has not finished, its texts have several labels each, or `folds` does not fit its rows;
+            another process checks it.
         TrainingError: a fold failed. The others are on record.
         SweepStoppedError: the cluster has lost its head.
     """
@@ -54,6 +55,11 @@ def check_labels(
     _, winner = record.won("check its labels with", finished=True)
     again = folder.command("check-labels", *(["--folds", str(folds)] if folds != 5 else []))
     data = Dataset.load(folder.data)
+    if data.multi_label:
+        raise SettingsError(
+            f"sweep {folder.name}: its texts have several labels each, and a check is of one label a text; see the "
+            f"report's table of labels: {folder.command('report')}"
+        )
     fold = _folds(data, folds, record.config.training.seed)
     settings = CheckSettings(
         trial=winner.id,

@@ -139,3 +139,14 @@ def test_what_cannot_be_is_refused_before_any_work(folder: SweepFolder, tmp_path
     folder.write_result(SweepResult(state="interrupted", metric="accuracy"))
     with pytest.raises(SettingsError, match=r"no winner to check its labels with \(it is interrupted\)"):
         lorasweep.open("news", mlruns=folder.mlruns).check_labels(verbose=False)
+
+
+def test_several_labels_a_text_are_refused(folder: SweepFolder) -> None:
+    data = Dataset.load(folder.data)
+    sets = {
+        name: replace(part, labels=np.eye(2, dtype=np.uint8)[part.labels])
+        for name, part in data.splits().items()
+    }
+    replace(data, **sets, multi_label=True, fingerprint=fingerprint(sets, NAMES)).save(folder.data)
+    with pytest.raises(SettingsError, match="several labels each, and a check is of one label a text"):
+        checking.check_labels(folder)

@@ -53,8 +53,13 @@ def test_no_row_is_predicted_by_a_model_that_has_seen_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(after_trials, "train_reference", keep)
     data, rows = dataset(), np.array([1, 5, 30])
+    other = replace(data, train=replace(data.train, pad_id=7))
     setup: Any = None
     assert len(predict_fold(hyperparameters(), rows, data, setup)) == 3
+    # Of another base model, in its tokens.
+    predict_fold(hyperparameters(base_model="other"), rows, replace(data, by_base={"other": other}), setup)
+    assert [fold.train.pad_id for fold in given] == [data.train.pad_id, 7]
+    assert [len(fold.test) for fold in given] == [3, 3]
     others = [row for row in range(len(data.train)) if row not in rows]
     for part, numbers in ((given[0].test, rows.tolist()), (given[0].train, others)):
         texts_of_part = np.split(part.input_ids, part.offsets[1:-1])
