@@ -21,7 +21,7 @@ import argparse
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
+from lorasweep.training.metrics import ALWAYS
 from lorasweep.training.model.base_model import load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.precision import resolve_precision
@@ -127,10 +128,15 @@ def train(values: dict[str, Any], data: EncodedDataset, base: Any, rows: int) ->
     parts = (slice(None, rows), slice(rows, None))
     try:
         for evaluation in fine_tune(state, data, hyperparameters, SETTINGS):
-            seen, held_out = (asdict(score(evaluation.logits[part], labels[part])) for part in parts)
+            seen, held_out = (_scores(evaluation.logits[part], labels[part]) for part in parts)
             yield rounded(seen) | {"seconds": round(evaluation.seconds, 3), "held_out": rounded(held_out)}
     except TrainingError:
         return
+
+
+def _scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    scores = score(logits, labels)
+    return {name: scores.by(name) for name in ALWAYS}
 
 
 def rounded(scores: dict[str, float]) -> dict[str, float]:

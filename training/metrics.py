@@ -73,12 +73,16 @@ METRICS: dict[str, MetricEntry] = {
     ),
     F1_OF: MetricEntry("F1 of LABEL", "F1 of one class, such as `f1:POLITICS`"),
     "auroc": MetricEntry(
-        "AUROC", "probability that a positive row gets a higher score than another one", tasks=TWO
+        "AUROC",
+        "probability that a positive row gets a higher score than another one",
+        unit="number",
+        tasks=TWO,
     ),
     "average_precision": MetricEntry(
         "average precision",
         "mean precision over the thresholds, weighted by the recall they add; of several labels "
         "the mean over them",
+        unit="number",
         tasks=TWO + SETS,
     ),
     "brier": MetricEntry(
@@ -172,6 +176,11 @@ def misfit(metric: str, label_names: Sequence[str], several: bool = False) -> st
 
 def _smaller(classes: int) -> str:
     return f"top_{classes - 1}, or a smaller number" if classes > 2 else "another, such as auroc"
+
+
+def metric_key(metric: str) -> str:
+    """A metric's name as MLflow takes it: of `f1:LABEL`, a label may have any characters."""
+    return re.sub(r"[^\w.\- ]", "_", metric)[:200]
 
 
 def task_of(classes: int, several: bool = False) -> Task:

@@ -255,12 +255,17 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
     "a word not allowed": (
         lambda place: None,
         ["--metric", "f1"],
-        ["lorasweep: --metric f1: use accuracy, macro_f1 or loss"],
+        ["lorasweep: --metric f1: use accuracy, macro_f1, loss, balanced_accuracy, "],
+    ),
+    "a threshold that is neither a rule nor a number": (
+        lambda place: None,
+        ["--threshold", "half"],
+        ["lorasweep: --threshold half: use f1, balanced_accuracy, mcc, or a number between 0 and 1"],
     ),
     "a word not allowed in the file": (
         lambda place: (place / "sweep.yaml").write_text("training: {metric: f1}\n"),
         ["--config", "sweep.yaml"],
-        ["sweep.yaml: training.metric: 'f1': use accuracy, macro_f1 or loss"],
+        ["sweep.yaml: training.metric: 'f1': use accuracy, macro_f1, loss, balanced_accuracy, "],
     ),
     "a name for what is not to be registered": (
         lambda place: None,

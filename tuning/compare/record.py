@@ -12,11 +12,11 @@ from pydantic import Field, ValidationError, field_validator
 
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
+from lorasweep.training.metrics import metric_key
 from lorasweep.training.settings import DataSettings, Precision, Settings, TrainingSettings
 from lorasweep.tuning.record.config import check_name, setting_error
 from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
 from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TestScores
-from lorasweep.tuning.record.words import metric_key
 
 # A comparison's own sweep searches on a part of the training rows; the comparison trains on all of them.
 SEARCH_ROWS = 4000

@@ -70,22 +70,22 @@ def threshold_text(thresholds: Thresholds, metric: Metric) -> str:
         values = f"{cuts[0]:.3g} to {cuts[-1]:.3g} for {len(cuts)} labels"
     if "micro_f1" in thresholds.test.more:  # several labels a text: all scores are by them
         return f"{values} ({threshold_rule(thresholds.rule)})"
-    scores = scores_text(thresholds.test, thresholds.interval, metric)
+    # Those of the probabilities alone stay as they were.
+    shown = shown_metrics(thresholds.test.more, metric)
+    moved = [name for name in shown if "more classes" in entry_of(name).tasks]
+    scores = scores_text(thresholds.test, thresholds.interval, moved)
     return f"{values} ({threshold_rule(thresholds.rule)}): {scores}"
 
 
-def scores_text(test: TestScores, interval: Mapping[str, tuple[float, float]], metric: Metric) -> str:
-    """Accuracy, the sweep's metric, and what is made for two classes, on one line, with their intervals."""
+def scores_text(
+    test: TestScores, interval: Mapping[str, tuple[float, float]], metrics: Sequence[Metric]
+) -> str:
+    """Accuracy and further scores on one line, with their intervals."""
     texts = []
-    for name in dict.fromkeys(("accuracy", *shown_metrics(test.more, metric))):
+    for name in dict.fromkeys(("accuracy", *metrics)):
         ends = " to ".join(score_text(end, name) for end in interval.get(name, ()))
         texts.append(f"{metric_words(name)} {score_text(test.by(name), name)}{f' ({ends})' if ends else ''}")
     return ", ".join(texts)
-
-
-def metric_key(metric: Metric) -> str:
-    """A metric's name as MLflow takes it: of `f1:LABEL`, a label may have any characters."""
-    return re.sub(r"[^\w.\- ]", "_", metric)[:200]
 
 
 def shown_metrics(scores: Mapping[str, float], metric: Metric) -> list[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import Any
 
 import ray
 
-from lorasweep.training.errors import LorasweepError, SweepStoppedError, first_line
+from lorasweep.training.errors import LorasweepError, ModelError, SweepStoppedError, first_line
+from lorasweep.training.inference.folder import read_folder
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.folder import SweepFolder
@@ -22,6 +24,7 @@ from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.thresholds import thresholds_of
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.estimate import make_limits
@@ -196,14 +199,26 @@ def _best_adapters(
     missing: dict[str, str] = {}
     if result.state != "finished" or result.winner is None:
         return {}, missing
-    kept = [trial for trial in SweepRecord(folder).ranked() if trial.checkpoint]
+    sweep = SweepRecord(folder)
+    kept = [trial for trial in sweep.ranked() if trial.checkpoint]
     best = [trial.id for trial in comparable(kept)][: plan.config.keep]
     adapters: dict[str, Path] = {}
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
         with optional_step(folder, f"exporting {trial_id}", missing):
+            if out.exists() and _other_thresholds(sweep, trial_id, out):
+                shutil.rmtree(out)  # made before the sweep was extended
             if not out.exists():
                 export_sweep(folder, out, trial=trial_id)
             adapters[trial_id] = out
     return adapters, missing
+
+
+def _other_thresholds(sweep: SweepRecord, trial: str, exported: Path) -> bool:
+    """Whether an adapter was exported with other thresholds than its trial has now."""
+    try:
+        before = read_folder(exported)
+    except ModelError:
+        return False
+    return before.thresholds != thresholds_of(sweep, sweep.trial(trial), before.label_names)

@@ -214,8 +214,8 @@ def _winner_lines(result: SweepResult, sweep: SweepRecord) -> list[RenderableTyp
     elif result.choices:
         rows.append(("otherwise", "the same trial by every rule"))
     winner = result.winner
-    if shown_metrics(winner.test.more, result.metric):
-        rows.append(("test split", scores_text(winner.test, winner.interval, result.metric)))
+    if shown := shown_metrics(winner.test.more, result.metric):
+        rows.append(("test split", scores_text(winner.test, winner.interval, shown)))
     if winner.thresholds:
         rows.append(("threshold", threshold_text(winner.thresholds, result.metric)))
     if result.untuned:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.training.metrics import metric_key
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
-from lorasweep.tuning.record.words import SHORT_NAMES, metric_key, parameters_text, setting_text, state_text
+from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_words
-from lorasweep.tuning.record.words import metric_key
+from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_key, metric_words
 from lorasweep.tuning.tracking.entries import (
     BEST_ON_PART,
     ENDED,

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from lorasweep.training.metrics import metric_key
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TestScores
-from lorasweep.tuning.record.words import amount_text, metric_key, score_text, scores_text, shown_metrics
+from lorasweep.tuning.record.words import amount_text, score_text, scores_text, shown_metrics
 
 TWO = {
     "balanced_accuracy": 0.8,
@@ -40,9 +41,9 @@ def test_what_tables_show() -> None:
     assert shown_metrics({"balanced_accuracy": 0.8, "top_3": 0.9}, "top_3") == ["top_3"]
     assert shown_metrics(TWO, "weighted_f1") == ["weighted_f1", "mcc", "auroc", "average_precision", "brier"]
     test = TestScores(accuracy=0.9, macro_f1=0.8, loss=0.3, more=TWO)
-    text = scores_text(test, {"auroc": (0.9, 0.92)}, "loss")
+    text = scores_text(test, {"auroc": (0.9, 0.92)}, shown_metrics(TWO, "loss"))
     assert text == (
-        "accuracy 90.0%, MCC 0.6100, AUROC 91.2% (90.0% to 92.0%), average precision 70.0%, Brier score 0.1000"
+        "accuracy 90.0%, MCC 0.6100, AUROC 0.9120 (0.9000 to 0.9200), average precision 0.7000, Brier score 0.1000"
     )
 
 
@@ -50,7 +51,8 @@ def test_what_tables_show() -> None:
     ("metric", "score", "said"),
     [
         ("mcc", 0.5, "Tuning adds +0.1100 of MCC to the untuned default."),
-        ("auroc", 0.9, "Tuning adds +1.2 points of AUROC to the untuned default."),
+        ("auroc", 0.9, "Tuning adds +0.0120 of AUROC to the untuned default."),
+        ("weighted_f1", 0.79, "Tuning adds +1.0 points of weighted F1 to the untuned default."),
         ("brier", 0.3, "Tuning lowers the Brier score of the untuned default by 0.2000."),
         (
             "brier",

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.data.dataset import Dataset, fingerprint
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.inference.folder import ExportedFolder, read_folder
-from lorasweep.training.metrics import higher_is_better, metric_words
+from lorasweep.training.metrics import higher_is_better, metric_key, metric_words
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.tuning.record.config import MODEL_NAME, MODEL_NAME_RULE
 from lorasweep.tuning.record.results import RegisteredVersion
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.words import metric_key, settings_line
+from lorasweep.tuning.record.words import settings_line
 from lorasweep.tuning.tracking.entries import ID, SWEEP, TAG_LENGTH, TRIAL
 from lorasweep.tuning.tracking.models.packing import pack, sha256
 from lorasweep.tuning.tracking.notes import version_note
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 # Tags of a version, beside `lorasweep.test_accuracy` and its like.
 DATA, TEST_DATA, METRIC = (f"lorasweep.{name}" for name in ("fingerprint", "test_fingerprint", "metric"))
-WEIGHTS, SELF_CONTAINED = (f"lorasweep.{name}" for name in ("weights", "self_contained"))
+WEIGHTS, SELF_CONTAINED, THRESHOLDS = (
+    f"lorasweep.{name}" for name in ("weights", "self_contained", "thresholds")
+)
 BASE, HYPERPARAMETERS = (f"lorasweep.{name}" for name in ("base_model", "hyperparameters"))
 DECISION, REASON = (f"lorasweep.{name}" for name in ("decision", "reason"))
 RIVAL, RIVAL_SCORE = (f"lorasweep.{name}" for name in ("champion_then", "champion_score"))
@@ -142,6 +144,8 @@ def _describe(
     weights = exported.path / (ADAPTER_WEIGHTS if exported.is_adapter else FULL_WEIGHTS)
     identity = {SWEEP: sweep.name, TRIAL: winner.id, WEIGHTS: sha256(weights) or ""}
     identity[SELF_CONTAINED] = str(self_contained).lower()
+    if exported.thresholds:  # with others it labels texts otherwise
+        identity[THRESHOLDS] = json.dumps(exported.thresholds, ensure_ascii=False)
     tags = {METRIC: str(result.metric), DATA: data.fingerprint}
     # Of the test rows alone: sweeps that train on different parts of the data can still be compared.
     tags[TEST_DATA] = fingerprint({"test": data.test}, data.label_names)
