@@ -99,7 +99,8 @@ class Hyperparameters(Settings):
 
     This is the place to add a hyperparameter: a field here, and the code of a trial that uses it. Search spaces,
     tables, cards and plots take its name, limits and description. In `json_schema_extra` it may have a `short` name
-    for narrow tables, and be `adapter_only`: not used in full fine-tuning.
+    for narrow tables, be `adapter_only`, which is not used in full fine-tuning, and have what it `goes_with`: values of
+    others, without which a space may not name it.
 
     The defaults are a good start for LoRA on short texts: every linear layer of the encoder, and a
     learning rate about ten times that of full fine-tuning (Schulman et al., "LoRA Without Regret", 2025).

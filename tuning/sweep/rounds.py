@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -13,6 +14,8 @@ from ray.tune.stopper import CombinedStopper
 
 from lorasweep.training.data.encoding import EncodedDataset
 from lorasweep.training.errors import SweepStoppedError, TrainingError, first_line
+from lorasweep.training.loop.early_end import ends_early
+from lorasweep.training.settings import TrainingSettings
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
@@ -257,7 +260,7 @@ def reconcile_records(
         limits: a trial that has a score ends where it stands if the time for its round is over.
     """
     storage = Storage.of(folder)
-    before = _in_time(folder, storage, limits)
+    before = _in_time(folder, storage, limits, plan.config.training)
     study = open_study(folder.study_url, folder.name)
     # Optuna knows nothing of finalists: their records alone say how they stand.
     records, unfinished = reconcile(study, plan.space, searched_trials(before), plan.config.training)
@@ -277,15 +280,22 @@ def reconcile_records(
     return sorted(records, key=lambda trial: (trial.number, trial.id)), unfinished
 
 
-def _in_time(folder: SweepFolder, storage: Storage, limits: RoundLimits) -> list[TrialRecord]:
-    """All trials on record; those that an earlier run has left, and for which no time is left, as stopped."""
+def _in_time(
+    folder: SweepFolder, storage: Storage, limits: RoundLimits, training: TrainingSettings
+) -> list[TrialRecord]:
+    """All trials on record; those that an earlier run has left, and for which no time is left, as stopped.
+
+    One that would not have gone on anyway has ended early.
+    """
     trials = folder.trials()
     for limit, kind in ((limits.search, searched_trials), (limits.finalists, finalists)):
         limit.follow(partial(kind, trials), lambda: None)
     over = {False: limits.search.time_is_over(), True: limits.finalists.time_is_over()}
     for place, trial in enumerate(trials):
         if trial.state == "running" and trial.evaluations and over[trial.finalist_of is not None]:
-            update = {"state": "stopped", "stopped_by": "time", "ended": now()}
+            update: dict[str, Any] = {"state": "stopped", "stopped_by": "time", "ended": now()}
+            if trial.reached < training.rungs and ends_early(trial.losses, training.early_end):
+                update |= {"state": "completed", "stopped_by": "early_end"}
             trials[place] = trial.model_copy(update=update)
             keep_outcomes(folder, storage, trials[place])
             folder.write_trial(trials[place])

@@ -128,6 +128,34 @@ def test_no_importance_is_made_up() -> None:
     assert "rank" in mixed.data[0].y
 
 
+def test_settings_of_words_have_their_places() -> None:
+    """With null among them, and a choice of words that decides."""
+    kinds = {
+        "rank_pattern": CategoricalDistribution((None, "query=16,value=8")),
+        "init": CategoricalDistribution(("default", "pissa", "olora")),
+        "lora_plus_ratio": FloatDistribution(1, 16, log=True),
+    }
+    trials = [
+        trial(
+            n,
+            [0.9 if n % 3 == 1 else 0.2 + 0.001 * n],
+            rank_pattern=(None, "query=16,value=8")[n % 2],
+            init=("default", "pissa", "olora")[n % 3],
+            lora_plus_ratio=1.0 + n % 7,
+        ).model_copy(update={"searched": tuple(kinds)})
+        for n in range(40)
+    ]
+    data = plot_data(trials, "accuracy", "t001", kinds=kinds)
+    slices, lines = plots.slices(data), plots.parallel_coordinates(data)
+    shares = plots.importances(data)
+    assert slices is not None
+    assert lines is not None
+    assert shares is not None
+    assert slices.layout.xaxis.ticktext == ("null", "query=16,value=8")
+    assert lines.data[0].dimensions[1].ticktext[1:-1] == ("default", "pissa", "olora")
+    assert (shares.data[0].y[-1], shares.data[0].x[-1] > 0.5) == ("init", True)
+
+
 def test_names_of_strangers_are_escaped() -> None:
     """A space's function may call a setting, and a choice, anything: no plot, and none of Optuna's, has markup."""
     choices = ("<b>1</b>", "</script>", "<img src=x>", "%{x}")
