@@ -74,7 +74,8 @@ def threshold_text(thresholds: Thresholds, metric: Metric) -> str:
     if "micro_f1" in thresholds.test.more:  # several labels a text: all scores are by them
         return f"{values} ({threshold_rule(thresholds.rule)})"
     # Those of the probabilities alone stay as they were.
-    moved = [name for name in shown_metrics(thresholds.test.more, metric) if entry_of(name).tasks != TWO]
+    shown = shown_metrics(thresholds.test.more, metric)
+    moved = [name for name in shown if "more classes" in entry_of(name).tasks]
     scores = scores_text(thresholds.test, thresholds.interval, moved)
     return f"{values} ({threshold_rule(thresholds.rule)}): {scores}"
 

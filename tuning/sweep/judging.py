@@ -10,7 +10,7 @@ from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.errors import SettingError, shown
 from lorasweep.training.metrics import Metric, label_of, misfit
 from lorasweep.training.settings import TrainingSettings
-from lorasweep.training.threshold_rules import SET_RULES, fits_sets, fits_two
+from lorasweep.training.threshold_rules import RULES, SET_RULES, fits_sets, fits_two
 from lorasweep.tuning.record.config import SweepConfig
 
 # Undefined where all rows are of one class.
@@ -31,9 +31,11 @@ def check_judging(config: SweepConfig, dataset: Dataset, splits: Mapping[str, np
     if threshold is not None and dataset.multi_label and not fits_sets(threshold):
         said = f"of several labels a text thresholds are chosen by {', '.join(SET_RULES)}, or are one number"
         raise SettingError(("choice", "threshold"), said, value=threshold)
-    if threshold is not None and not dataset.multi_label and (classes != 2 or not fits_two(threshold)):
-        kind = f"{classes} classes" if classes != 2 else "one label a text"
-        said = f"goes with {'two classes' if classes != 2 else 'several'}, and the data have {kind}; leave it out"
+    if threshold is not None and not dataset.multi_label and classes != 2:
+        said = f"goes with two classes, and the data have {classes}; leave it out"
+        raise SettingError(("choice", "threshold"), said, value=threshold)
+    if threshold is not None and not dataset.multi_label and not fits_two(threshold):
+        said = f"goes with several labels a text, and the data have one; use {', '.join(RULES)}, or a number"
         raise SettingError(("choice", "threshold"), said, value=threshold)
     if problem := misfit(config.objective, dataset.label_names, dataset.multi_label):
         raise SettingError(("search", "objective"), problem, value=config.objective)

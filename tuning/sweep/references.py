@@ -81,8 +81,7 @@ class References:
         return dict(self._result("baselines", self._one_core(), test_baselines, *self._linear()))
 
     def _linear(self) -> tuple[Any, ...]:
-        dataset, rule = self._plan.dataset, self._plan.config.choice.threshold
-        return (dataset, rule) if dataset.multi_label else (dataset,)
+        return self._plan.dataset, self._plan.config.choice.threshold
 
     def _untuned(
         self, resources: Resources, base_model: str | None = None

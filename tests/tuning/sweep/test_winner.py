@@ -41,7 +41,9 @@ class Place:
         config = SweepConfig.model_validate({"name": "demo", "compare_untuned": True})
         self.folder.create(config)
         test = SimpleNamespace(labels=LABELS)
-        dataset = SimpleNamespace(train="rows", test=test, label_names=("no", "yes"), original_names=())
+        dataset = SimpleNamespace(
+            train="rows", test=test, label_names=("no", "yes"), original_names=(), multi_label=False
+        )
         self.plan: Any = SimpleNamespace(config=config, dataset=dataset, target_modules={}, bases={})
         self.plan.resources = Resources(2, 0, 1, 0, 2)
         for module in (ending, references):

@@ -266,7 +266,8 @@ def _scores_lines(evaluation: FileEvaluation) -> list[str]:
         return [
             f"micro-F1           [bold]{more['micro_f1']:>6.1%}[/bold]",
             f"macro-F1           {scores.macro_f1:>6.1%}",
-            f"average precision  {more.get('average_precision', float('nan')):>6.1%}  [dim]mean over labels[/dim]",
+            f"average precision  {score_text(more.get('average_precision'), 'average_precision'):>6}  "
+            "[dim]mean over labels[/dim]",
             f"subset accuracy    {scores.accuracy:>6.1%}  [dim]texts with exactly their labels[/dim]",
             f"Hamming loss       {more['hamming_loss']:>6.1%}  [dim]of all texts and labels[/dim]",
             f"cross entropy      {scores.loss:>6.3f}  [dim]mean over texts and labels, in nats[/dim]",
