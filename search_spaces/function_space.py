@@ -172,7 +172,7 @@ class FunctionSpace:
             values = self.suggest(trial)
             distribution = trial.distributions.get(BASE_MODEL)
             if isinstance(distribution, CategoricalDistribution):
-                found |= dict.fromkeys(distribution.choices)  # type: ignore[arg-type]
+                found |= dict.fromkeys(distribution.choices)
             elif BASE_MODEL in values:
                 found[values[BASE_MODEL]] = None
         return tuple(found)
