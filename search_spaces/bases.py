@@ -58,7 +58,7 @@ def settle_bases(space: Space, own: str, given: bool) -> tuple[Space, str]:
     parameters = {
         name: _in_full(value) if name == BASE_MODEL else value for name, value in space.parameters.items()
     }
-    fallback = None if None in choices else own
+    fallback: Value = None if None in choices else own
     starts = tuple(
         {BASE_MODEL: fallback}
         | {name: _full(value) if name == BASE_MODEL else value for name, value in start.items()}

@@ -70,8 +70,8 @@ def measure(
         ModelError: the base model cannot be loaded, or no module matches the target modules.
     """
     seed, memory = training_settings.seed, PeakMemory(amp.device)
-    stored = storage_of(hyperparameters, training_settings)
-    loaded = load_base(base, data.label_names, seed, amp.device if stored else CPU, stored, amp.dtype)
+    quantize = storage_of(hyperparameters, training_settings)
+    loaded = load_base(base, data.label_names, seed, amp.device if quantize else CPU, quantize, amp.dtype)
     checkpointing = training_settings.gradient_checkpointing
     model = build_classifier(loaded, hyperparameters, seed, amp, checkpointing=checkpointing)
     state = TrainingState.start(model, hyperparameters, amp)

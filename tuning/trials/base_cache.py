@@ -32,8 +32,10 @@ class BaseCache:
     def __call__(self, *arguments: Any) -> LoadedBase:
         """A base model: kept, or loaded with these arguments. The others leave the device."""
         loaded = self._kept.pop(arguments, None)
-        for other in self._kept.values():
+        for key, other in list(self._kept.items()):
             other.frozen.drop()
+            if next(other.model.parameters()).device.type != "cpu":
+                del self._kept[key]  # a quantised one lives on the device itself
         if loaded is None:
             while self._kept and (len(self._kept) >= MOST_KEPT or not self._fits()):
                 del self._kept[next(iter(self._kept))]
