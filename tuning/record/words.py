@@ -11,7 +11,7 @@ from typing import Any
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.search_spaces.fields import short_names
-from lorasweep.training.metrics import ALWAYS, TWO, Metric, entry_of, label_of, metric_words, unit_of
+from lorasweep.training.metrics import ALWAYS, Metric, entry_of, label_of, metric_words, unit_of
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.training.threshold_rules import BETAS, NONE, fixed_threshold
 from lorasweep.tuning.record.finalists import finalists, searched_trials
