@@ -83,13 +83,11 @@ class Comparison:
         if winner is None or other is None or winner.shape != other.shape or len(winner) != len(self.labels):
             return None
         places = self.folder.winner / TEST_FILE, self.folder.compared(name)
-        difference, low, high = paired_interval(
-            *(
-                self.scorer.fixed(_stored_thresholds(place)).outcomes(logits, self.labels)
-                for place, logits in zip(places, (winner, other), strict=True)
-            ),
-            self.metric,
+        one, another = (
+            self.scorer.fixed(_stored_thresholds(place)).outcomes(logits, self.labels)
+            for place, logits in zip(places, (winner, other), strict=True)
         )
+        difference, low, high = paired_interval(one, another, self.metric)
         return Gain(difference=difference, interval=(low, high))
 
     def gain_over(self, name: str, winner: Winner, other: Reference | StartReference) -> Gain:

@@ -97,6 +97,7 @@ def test_a_start_without_outcomes_is_not_scored_by_the_test_rows(tmp_path: Path,
         hyperparameters=Hyperparameters(),
         test=TestScores(accuracy=0, macro_f1=0, loss=1),
     )
+    folder.path.mkdir(parents=True)
     comparison = Comparison(folder, "micro_f1", labels, lambda trial: logits, scorer())
     start = comparison.start(trials, winner, None)
     assert start is not None
