@@ -57,10 +57,11 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
         assert trial["trainable_parameters"] > 0
         assert trial["seconds"] > 0
     winner = shown["winner"]
-    assert winner.keys() == {"id", "score", "settings", "test", "interval", "rule"}
+    assert winner.keys() == {"id", "score", "settings", "test", "interval", "thresholds", "rule"}
     for name, (low, high) in winner["interval"].items():
         assert low <= winner["test"][name] <= high
-    assert winner["test"].keys() == {"accuracy", "macro_f1", "loss"}
+    further = {"balanced_accuracy", "weighted_f1", "mcc"}
+    assert winner["test"].keys() == winner["interval"].keys() == {"accuracy", "macro_f1", "loss"} | further
     assert winner["score"] == max(trial["score"] for trial in shown["trials"])
     assert winner["settings"] == next(t["settings"] for t in shown["trials"] if t["id"] == winner["id"])
     listed = json.loads(lorasweep(folder.mlruns.parent, "status", "--json")[0])
