@@ -141,7 +141,7 @@ def label_matrix(sets: Iterable[str], names: Sequence[str]) -> np.ndarray:
 
 def labels_of(matrix: np.ndarray, names: Sequence[str]) -> list[list[str]]:
     """The labels of each row of a matrix, in the order of the columns."""
-    return [[names[number] for number in np.flatnonzero(row)] for row in matrix]
+    return [[names[number] for number in np.flatnonzero(row).tolist()] for row in matrix]
 
 
 def _holds_lists(table: Table, column: str) -> bool:

@@ -82,4 +82,4 @@ def predict_sets(logits: np.ndarray, thresholds: np.ndarray | None = None) -> np
         return (logits > 0).astype(np.uint8)
     with np.errstate(divide="ignore"):
         cuts = np.log(thresholds) - np.log1p(-thresholds)
-    return (logits > cuts).astype(np.uint8)
+    return np.asarray(logits > cuts, dtype=np.uint8)

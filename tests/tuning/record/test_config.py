@@ -13,7 +13,7 @@ from lorasweep.tuning.record.config import SweepConfig, merge, read_config_file
 
 FULL: dict[str, Any] = {
     "name": "news-1",
-    "data": {"path": "news.jsonl", "text": ["headline", "short é"], "label": "category"},
+    "data": {"path": "news.jsonl", "text": ["headline", "short é"], "label": ["category"]},
     "base_model": "some/model",
     "training": {"epochs": 5, "metric": "macro_f1", "precision": "bf16"},
     "search": {"space": "spaces.py:space", "trials": 40, "asha": False},

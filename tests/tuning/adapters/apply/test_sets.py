@@ -169,7 +169,7 @@ def test_scores_are_those_of_the_rows(
     assert 0 < found.calibration_error < 1
     entries = json.loads(json.dumps(evaluation_entries(found)))
     assert entries["thresholds"] == dict(classifier.thresholds)
-    assert entries["more"]["hamming_loss"] == pytest.approx((truth != given).mean())
+    assert entries["hamming_loss"] == pytest.approx((truth != given).mean())
 
 
 def test_the_report_shows_labels_and_thresholds(

@@ -122,7 +122,7 @@ def test_the_cards_lines_run(
     folder, out, report = exported(family)
     card = (out / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
-    assert len(code.split("\n\n")[1].splitlines()) == 5  # after the imports
+    assert len(code.split("\n\n")[1].splitlines()) == 6  # after the imports
     assert "lorasweep" not in code
     assert f"{report.agreement.max_difference:.2g}" in card
     monkeypatch.chdir(out.parent)
