@@ -116,7 +116,9 @@ def cluster(cards: Sequence[Card], monkeypatch: pytest.MonkeyPatch) -> Hardware:
     found = Hardware(nodes, tuple(cards), precisions)
     monkeypatch.setattr(module, "find_nodes", lambda address: nodes)
     monkeypatch.setattr(module, "find_hardware", lambda address, nodes, gpus_per_trial, known: found)
-    monkeypatch.setattr(module, "probe_nodes", lambda wanted, nodes, base: Probed(notes=("nodes differ",)))
+    monkeypatch.setattr(
+        module, "probe_nodes", lambda wanted, nodes, bases, quantize: Probed(notes=("nodes differ",))
+    )
     return found
 
 

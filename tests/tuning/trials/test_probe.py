@@ -67,7 +67,8 @@ def assert_line(pattern: str, text: str) -> None:
 
 
 def test_another_lorasweep_is_refused_before_anything_of_it_is_used(base: BaseModel) -> None:
-    other = replace(question(base), packages={"lorasweep": "0.0.1"}, base=replace(base, location="/gone"))
+    gone = ((replace(base, location="/gone"), ""),)
+    other = replace(question(base), packages={"lorasweep": "0.0.1"}, bases=gone)
     here = package_versions().get("lorasweep")
     assert try_node(other)["problem"] == (
         f"it has lorasweep {here}, and this machine 0.0.1; install the same there"
