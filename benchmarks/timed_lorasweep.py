@@ -44,7 +44,7 @@ WORKER_SPANS = {
     "lorasweep.tuning.trials.trial.prepare_worker": Cause.STARTING,
     "lorasweep.tuning.trials.trial.start_state": Cause.LOADING,
     "lorasweep.training.loop.fine_tune.predict_logits": Cause.EVALUATION,
-    "lorasweep.training.loop.fine_tune.score": Cause.EVALUATION,
+    "lorasweep.training.scores.scorer.Scorer.score": Cause.EVALUATION,
     "lorasweep.tuning.trials.trial.write_checkpoint": Cause.CHECKPOINTS,
     "ray.tune.report": Cause.REPORTING,
     "ray.train._internal.storage.StorageContext.persist_current_checkpoint": Cause.CHECKPOINTS,
@@ -57,8 +57,8 @@ WINNER = "lorasweep.tuning.sweep.run.choose_winner"
 # What is timed around the trials. MLflow has its own thread, for which the command waits at the end.
 DRIVER_SPANS = {
     "lorasweep.tuning.sweep.plan.load_dataset": Cause.DATA,
-    "lorasweep.tuning.sweep.plan.encode_dataset": Cause.ENCODING,
-    "lorasweep.tuning.sweep.plan.load_tokenizer": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.encode_for_bases": Cause.ENCODING,
+    "lorasweep.tuning.sweep.plan.CheckedBases": Cause.LOADING,
     "lorasweep.tuning.sweep.plan.load_base": Cause.LOADING,
     "lorasweep.tuning.sweep.plan.check_rows": Cause.LOADING,
     "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,

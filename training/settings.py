@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.amp_types import Precision as Precision
-from lorasweep.training.metrics import METRICS
 from lorasweep.training.metrics import Metric as Metric
 from lorasweep.training.metrics import higher_is_better as higher_is_better
 from lorasweep.training.patterns import checked_alphas, checked_ranks
@@ -68,8 +67,7 @@ class DataSettings(Settings):
     )
     label: LabelColumns = Field(
         (),
-        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given. "
-        "Several columns of 0 and 1 give a text several labels.",
+        description="Label column, recognised if called `label` or alike; or a column of 0 and 1 for each label.",
     )
     label_separator: str | None = Field(
         None, description="What separates the labels in a field, such as ';', where a text has several."
@@ -285,7 +283,8 @@ class TrainingSettings(Settings):
         None, ge=1, description="End a trial whose validation loss has not fallen for this many evaluations."
     )
     metric: Metric = Field(
-        "accuracy", description=f"Validation score that trials are ranked by: {', '.join(METRICS)}."
+        "accuracy",
+        description="Validation score that trials are ranked by, such as macro_f1, auroc or top_3.",
     )
     positive: str | None = Field(
         None,

@@ -10,7 +10,6 @@ import typer
 
 import lorasweep
 from lorasweep.command_line.options import MLRUNS, Mlruns, SweepName
-from lorasweep.driving import IN_MEMORY
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import console, next_steps
 
@@ -41,6 +40,7 @@ def check_labels(
 
     The winner's settings are trained on folds of the training rows, and predict the rows that they have not seen.
     """
+    from lorasweep.driving import IN_MEMORY
     from lorasweep.tuning.terminal.label_check import label_check_text
 
     sweep = lorasweep.open(name, mlruns=mlruns)

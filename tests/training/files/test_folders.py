@@ -186,7 +186,7 @@ def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "nyu-mll/glue:sst2, test has no labels and is left out",
     )
     assert [len(texts) for texts in dataset.splits().values()] == [48, 6, 6]
-    assert "--encoding are for files; leave them out" in refusal("owner/name", encoding="cp1252")
+    assert "--encoding and --sheet are for files; leave them out" in refusal("owner/name", encoding="cp1252")
     # What is there goes before the hub.
     made(2).save_to_disk(tmp_path / "owner" / "name")
     assert list(read_tables("owner/name")) == [WHOLE]

@@ -62,7 +62,7 @@ def plan_of(
     entries = {"name": "newer", "training": training, "search": {"objective": objective}}
     config = SweepConfig.model_validate(entries)
     summary = {"data": {"fingerprint": fingerprint}}
-    return SimpleNamespace(space=space, config=config, summary=lambda: summary)
+    return SimpleNamespace(space=space, config=config, bases={}, summary=lambda: summary)
 
 
 def test_more_trials_and_nothing_else(folder: SweepFolder) -> None:

@@ -239,8 +239,8 @@ def test_what_a_trial_notes_reaches_its_record(
         if module.training and len(inputs["input_ids"]) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def build(*arguments: Any) -> torch.nn.Module:
-        model = build_classifier(*arguments)
+    def build(*arguments: Any, **more: Any) -> torch.nn.Module:
+        model = build_classifier(*arguments, **more)
         model.register_forward_pre_hook(little, with_kwargs=True)
         return model
 
