@@ -201,8 +201,8 @@ class EncodedDataset:
         """
         if self.multi_label:
             positive = np.maximum(self.train.labels.sum(axis=0, dtype=np.int64), 1)
-            weights = (len(self.train) - positive) / positive
-            return np.maximum(weights, 1 / len(self.train), dtype=np.float32, casting="same_kind")
+            weights = np.maximum((len(self.train) - positive) / positive, 1 / len(self.train))
+            return np.asarray(weights, dtype=np.float32)
         counts = np.bincount(self.train.labels, minlength=len(self.label_names))
         return (len(self.train) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 

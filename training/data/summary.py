@@ -108,7 +108,7 @@ def _majority_accuracy(dataset: Dataset) -> float:
 def _of_sets(dataset: Dataset) -> dict[str, Any]:
     labels = np.concatenate([texts.labels for texts in dataset.splits().values()])
     sizes = labels.sum(axis=1, dtype=np.int64)
-    always = dataset.train.labels.all(axis=0).tolist()
+    always = dataset.train.labels.min(axis=0).tolist()
     return {
         "labels_per_text": float(sizes.mean()),
         "sets": len(np.unique(labels, axis=0)),
