@@ -40,7 +40,6 @@ def check_labels(
 
     The winner's settings are trained on folds of the training rows, and predict the rows that they have not seen.
     """
-    from lorasweep.driving import IN_MEMORY
     from lorasweep.tuning.terminal.label_check import label_check_text
 
     sweep = lorasweep.open(name, mlruns=mlruns)
@@ -63,6 +62,8 @@ def check_labels(
 
 def label_steps(sweep: lorasweep.Sweep, file: Path) -> list[tuple[str, str]]:
     """What to do with the file."""
+    from lorasweep.driving import IN_MEMORY
+
     what = "write the right labels of wrong rows into the column `correct`, then search again"
     # Those that the sweep has trained on count as before.
     files = [*sweep.config.data.corrections, str(file)]
