@@ -47,14 +47,15 @@ def adapted_modules(space: Space, model: nn.Module, model_type: str) -> dict[str
 def check_proposals(
     space: Space, training: TrainingSettings, model: nn.Module, target_modules: Mapping[str, Sequence[str]]
 ) -> None:
-    """See that patterns for ranks and alphas fit the model, and that class weights are asked for in one place.
+    """See that ranks and patterns fit the model, and that class weights are asked for in one place.
 
     Args:
         target_modules: choice → names of the modules that it adapts.
 
     Raises:
         ModelError: a name in a pattern is that of no linear layer.
-        SettingsError: no trial adapts any such layer; or both the sweep and the space speak of class weights.
+        SettingsError: no trial adapts any such layer; a rank is larger than a layer of which PiSSA or OLoRA takes it;
+            or both the sweep and the space speak of class weights.
     """
     if not isinstance(space, SearchSpace):
         return
@@ -72,6 +73,15 @@ def check_proposals(
                         f"{field}: {key!r} is the name of a layer that no trial adapts; leave it out, or change "
                         "target_modules"
                     )
+    inits = [init for init in choices_of(space, "init") if init != "default"]
+    if inits and adapted:
+        sides = {name: min(model.get_parameter(f"{name}.weight").shape) for name in adapted}
+        narrowest, rank = min(sides, key=sides.__getitem__), highest_rank(space)
+        if rank > sides[narrowest]:
+            raise SettingsError(
+                f"init: {inits[0]} takes the space's rank {rank} out of {narrowest}, which has only "
+                f"{sides[narrowest]}; lower rank, or leave out {inits[0]}"
+            )
 
 
 def highest_rank(space: SearchSpace) -> int:

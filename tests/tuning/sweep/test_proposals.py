@@ -118,3 +118,22 @@ def test_a_model_whose_code_fails_costs_the_estimate_and_not_the_plan(
 
     monkeypatch.setattr("lorasweep.tuning.sweep.proposals.measure_row", fail)
     assert bytes_of() is None
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_a_rank_is_at_most_the_narrowest_layer_of_which_it_is_taken(
+    init: str, tiny_base: Callable[[str], Path]
+) -> None:
+    model = empty_model(resolve_base_model(str(tiny_base("bert"))))
+    entries = {
+        "init": {"choice": ["default", init]},
+        "rank": {"choice": [4, 33]},
+        "target_modules": "all-linear",
+    }
+    space = SearchSpace.from_dict(entries, "mine")
+    with pytest.raises(
+        SettingsError, match=rf"init: {init} takes the space's rank 33 out of .*, which has only 32"
+    ):
+        check_proposals(space, TrainingSettings(), model, adapted_modules(space, model, "bert"))
+    fitting = SearchSpace.from_dict(entries | {"rank": {"choice": [4, 32]}}, "mine")
+    check_proposals(fitting, TrainingSettings(), model, adapted_modules(fitting, model, "bert"))
