@@ -260,7 +260,9 @@ SETTINGS_CASES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]]
     "a threshold that is neither a rule nor a number": (
         lambda place: None,
         ["--threshold", "half"],
-        ["lorasweep: --threshold half: use f1, balanced_accuracy, mcc, or a number between 0 and 1"],
+        [
+            "lorasweep: --threshold half: use f1, balanced_accuracy, mcc, f0.5, f2, none, or a number between 0 and 1"
+        ],
     ),
     "a word not allowed in the file": (
         lambda place: (place / "sweep.yaml").write_text("training: {metric: f1}\n"),
