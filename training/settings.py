@@ -52,8 +52,7 @@ class DataSettings(Settings):
     )
     label: LabelColumns = Field(
         (),
-        description="Label column; one called `label`, `category`, `class` or alike is recognised if none is given. "
-        "Several columns of 0 and 1 give a text several labels.",
+        description="Label column, recognised if none is given; several of 0 and 1 where a text has several labels.",
     )
     label_separator: str | None = Field(
         None, description="What separates the labels in a field, such as ';', where a text has several."
