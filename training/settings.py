@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.amp_types import Precision as Precision
+from lorasweep.training.metrics import METRICS
 from lorasweep.training.metrics import Metric as Metric
 from lorasweep.training.metrics import higher_is_better as higher_is_better
 from lorasweep.training.patterns import checked_alphas, checked_ranks
@@ -243,8 +244,7 @@ class TrainingSettings(Settings):
         None, ge=1, description="End a trial whose validation loss has not fallen for this many evaluations."
     )
     metric: Metric = Field(
-        "accuracy",
-        description="Validation score that trials are ranked by, such as accuracy, macro_f1, mcc or loss.",
+        "accuracy", description=f"Validation score that trials are ranked by: {', '.join(METRICS)}."
     )
     positive: str | None = Field(
         None,
