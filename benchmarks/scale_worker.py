@@ -84,13 +84,13 @@ def parts_of_a_trial(references: list[Any]) -> tuple[dict[str, float], dict[str,
     from lorasweep.training.model.classifier import build_classifier
     from lorasweep.training.model.precision import resolve_precision
     from lorasweep.training.scores.scores import predict_logits
-    from lorasweep.tuning.trials.trial import _loaded_base, prepare_worker
+    from lorasweep.tuning.trials.trial import loaded_base, prepare_worker
 
     done("beside the imports: what they leave")
     data, setup, hyperparameters = ray.get(references[0])
     device = prepare_worker(setup)
     amp = resolve_precision(setup.training_settings.precision, device, setup.base.model_type)
-    loaded = _loaded_base(setup.base, data.label_names, setup.training_settings.seed)
+    loaded = loaded_base(setup.base, data.label_names, setup.training_settings.seed)
     done("base model")
     model = build_classifier(loaded, hyperparameters, setup.training_settings.seed, amp)
     state = TrainingState.start(model, hyperparameters, amp)

@@ -21,6 +21,8 @@ from lorasweep.training.settings import Hyperparameters, TrainingSettings
 
 # Timed steps at most, and the seconds after which no further one begins.
 STEPS, SECONDS = 8, 1.0
+# Steps on a GPU before one of the same batch is timed: by then its shape is a graph, as in nearly all of a training.
+GRAPH_STEPS = 6
 # Predicted rows at most.
 ROWS = 32
 
@@ -50,12 +52,13 @@ def measure_pace(
     threads: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pace:
-    """Train a few steps on the CPU, and predict one batch; the model is thrown away.
+    """Train a few steps, and predict one batch; the model is thrown away.
 
     Seconds are shared among a batch's padded tokens, of which other batches may have more or fewer.
 
     Args:
         loaded: the base model; it stays as it is.
+        amp: with the device.
         threads: of a trial.
         clock: in seconds.
 
@@ -74,8 +77,11 @@ def measure_pace(
         step = make_steps(state, train, hyperparameters, training_settings)
         seconds: list[float] = []
         tokens: list[int] = []
+        graphs = amp.device.type == "cuda"
         while len(seconds) <= STEPS and sum(seconds) < SECONDS:
             rows = batches[len(seconds) % len(batches)]
+            for _ in range(GRAPH_STEPS if graphs else 0):
+                float(step(rows, 0.0))
             begun = clock()
             float(step(rows, 0.0))
             seconds.append(clock() - begun)
@@ -89,8 +95,12 @@ def measure_pace(
         evaluations = list(evaluation_batches(validation.lengths, *evaluation_size(amp.device)))
         rows = evaluations[len(evaluations) // 2][:ROWS]
         with torch.inference_mode(), amp.autocast():
+            if graphs:
+                float(model(**validation.batch(rows)).logits.sum())
             begun = clock()
-            model(**validation.batch(rows))
+            logits = model(**validation.batch(rows)).logits
+            if graphs:
+                float(logits.sum())  # waits for the device
             each = (clock() - begun) / validation.shape(rows).tokens
         predicted = each * sum(validation.shape(rows).tokens for rows in evaluations)
     return Pace(trained, predicted / len(validation))

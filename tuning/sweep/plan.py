@@ -25,6 +25,7 @@ from lorasweep.tuning.record.machine import git_state, machine
 from lorasweep.tuning.search.stopping import Budget, plan_budget, stopping_rule
 from lorasweep.tuning.storage.check import check_storage
 from lorasweep.tuning.sweep.judging import check_judging
+from lorasweep.tuning.sweep.node_pace import pace_on_node
 from lorasweep.tuning.sweep.proposals import adapted_modules, check_proposals, largest_trial
 from lorasweep.tuning.trials.hardware import Hardware, coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
@@ -69,7 +70,7 @@ class SweepPlan:
         target_modules: choice of target modules → names of the modules that it adapts at most.
         share_reason: why a trial gets its share of a GPU, on one line; empty where the user has named one.
         before: the precision of the sweep's earlier trials, if there are any.
-        pace: seconds that a row takes, from a few steps; None where trials run on GPUs or in a cluster.
+        pace: seconds that a row takes, from a few steps; None where no node has room for a trial yet.
         estimate: seconds that the sweep takes by that pace.
         part: the part of the rows on which the search runs; None for all rows.
         length_notes: what to know of texts that are longer than the base model is used to.
@@ -287,12 +288,18 @@ def plan_sweep(
 
 
 def _pace(plan: SweepPlan, loaded: LoadedBase) -> Pace | None:
-    """Seconds that a row takes in a trial of the space's start; None on GPUs, which this process leaves alone."""
-    if plan.hardware.cards or plan.config.resources.address is not None:
-        return None
+    """Seconds that a row takes in a trial of the space's start; None where nothing can tell.
+
+    On GPUs, which this process leaves alone, and in a cluster a Ray worker finds out.
+    """
     starts = plan.space.start_points()
     hyperparameters = plan.space.hyperparameters(starts[0]) if starts else untuned_settings(plan)
-    training, threads = plan.config.training, plan.resources.cpus_per_trial
+    address, resources = plan.config.resources.address, plan.resources
+    if address is not None or plan.hardware.cards:
+        if not resources.fit(plan.hardware.nodes):
+            return None
+        return pace_on_node(address, resources, plan.encoded, trial_setup(plan, resources), hyperparameters)
+    training, threads = plan.config.training, resources.cpus_per_trial
     try:
         with quiet_loading():
             return measure_pace(loaded, plan.encoded, hyperparameters, training, plan.amp, threads)

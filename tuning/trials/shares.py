@@ -42,6 +42,10 @@ class Resources:
     gpus_per_trial: float
     concurrency: int
 
+    def fit(self, nodes: Sequence[Node]) -> bool:
+        """Whether a node has room for a trial; a cluster that grows may have none yet."""
+        return _slots(nodes, self.cpus_per_trial, self.gpus_per_trial) > 0
+
     def growth_note(self, nodes: Sequence[Node]) -> str | None:
         """A sentence on a cluster that holds fewer trials than may run at once; None where it holds them all."""
         now = _slots(nodes, self.cpus_per_trial, self.gpus_per_trial)

@@ -235,7 +235,7 @@ def start_state(
     weights = f"the weights of {setup.base.name}"
     with no_memory_for(weights):
         try:
-            loaded = _loaded_base(setup.base, data.label_names, settings.seed)
+            loaded = loaded_base(setup.base, data.label_names, settings.seed)
         except (ModelError, OSError) as error:
             # The plan has read it, elsewhere.
             raise NodeError(
@@ -271,12 +271,15 @@ def prepare_worker(setup: TrialSetup) -> torch.device:
 def leave_worker(gpu_share: float) -> None:
     """Give back what a training has taken of a GPU, where its process lives on; a base model on the CPU stays."""
     if gpu_share > 0:
-        _loaded_base.cache_clear()
+        loaded_base.cache_clear()
         gc.collect()  # models refer to themselves
         release(choose_device("auto", 0))
 
 
 @lru_cache(maxsize=1)
-def _loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int) -> LoadedBase:
-    # The worker process reuses it from trial to trial. It stays on the CPU, where the processes of a machine share it.
+def loaded_base(base: BaseModel, label_names: tuple[str, ...], seed: int) -> LoadedBase:
+    """The base model, which the worker process reuses from trial to trial.
+
+    It stays on the CPU, where the processes of a machine share it.
+    """
     return load_base(base, label_names, seed)

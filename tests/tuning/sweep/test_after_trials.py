@@ -64,7 +64,7 @@ def test_memory_that_runs_out_while_the_winner_is_scored_is_one_line(
     save_weights(start_state(data, setup, chosen, CPU).model, tmp_path / WEIGHTS_FOLDER)
     logits, _ = predict_test(chosen, str(tmp_path), data, setup)
     assert logits.shape == (len(data.test), 3)
-    trial._loaded_base.cache_clear()
+    trial.loaded_base.cache_clear()
     if place == "forward":
         monkeypatch.setattr(BertForSequenceClassification, "forward", full)
     else:

@@ -55,6 +55,7 @@ def test_a_sweep_trains_on_the_nodes_in_one_precision(address: str, place: Path)
         "concurrency": 2,
     }
     assert plan["precision"] in ("bf16", "fp32")
+    assert plan["estimate"]["total"] > 0, "by steps that a node has timed"
     assert [trial.state for trial in trials] == ["completed"] * 2
     for trial in trials:
         ran_in = json.loads((Path(str(trial.checkpoint)) / "best.json").read_text())

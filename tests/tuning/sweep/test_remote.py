@@ -114,7 +114,7 @@ def test_this_process_keeps_nothing_of_a_gpu(
     device = torch.device("cuda", 0)
     monkeypatch.setattr(trial, "choose_device", lambda kind, index: device)
     monkeypatch.setattr(trial, "release", lambda given: freed.append(str(given)))
-    monkeypatch.setattr(trial._loaded_base, "cache_clear", lambda: freed.append("base"))
+    monkeypatch.setattr(trial.loaded_base, "cache_clear", lambda: freed.append("base"))
     resources = Resources(2, 1.0, 1, gpus, 1)
 
     def train(value: int) -> int:

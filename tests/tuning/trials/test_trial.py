@@ -106,7 +106,7 @@ def test_what_a_node_lacks_is_no_failure_of_the_trial(
 ) -> None:
     """Nothing is reported: Ray starts the trial again, elsewhere."""
     base = tiny_base("bert")
-    trial._loaded_base.cache_clear()
+    trial.loaded_base.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(trial, "load_base", broken(ModelError("no weights")))
         with pytest.raises(NodeFailedError, match=r"\[\] .*: base model .* cannot be read \(no weights\)$"):
@@ -223,7 +223,7 @@ def test_memory_that_runs_out_anywhere_is_one_line_and_not_tried_again(
     def full(*arguments: object, **more: object) -> None:
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`\nmore")
 
-    trial._loaded_base.cache_clear()
+    trial.loaded_base.cache_clear()
     monkeypatch.setattr(f"lorasweep.tuning.trials.trial.{place}", full)
     # An error that was raised would make Ray try the trial again, with the same end.
     (result,) = run(monkeypatch, tiny_base("bert"), tmp_path)
