@@ -86,3 +86,9 @@ def test_rungs_of_a_full_trial() -> None:
 def test_the_untuned_choice_is_the_usual_one() -> None:
     assert (UNTUNED.method, UNTUNED.rank, UNTUNED.alpha) == ("lora", 8, 16)
     assert (UNTUNED.target_modules, UNTUNED.learning_rate) == ("query-value", 2e-5)
+
+
+def test_older_records_name_one_label_column_or_none() -> None:
+    assert DataSettings.model_validate({"label": "category"}).label == ("category",)
+    assert DataSettings.model_validate({"label": None}).label == ()
+    assert DataSettings.model_validate({"label": ["a", "b"]}).label == ("a", "b")
