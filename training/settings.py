@@ -67,7 +67,7 @@ class DataSettings(Settings):
     )
     label: LabelColumns = Field(
         (),
-        description="Label column, recognised if called `label` or alike; or a column of 0 and 1 for each label.",
+        description="Label column, recognised if none is given; several of 0 and 1 where a text has several labels.",
     )
     label_separator: str | None = Field(
         None, description="What separates the labels in a field, such as ';', where a text has several."

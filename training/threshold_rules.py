@@ -10,6 +10,7 @@ RULES = ("f1", "balanced_accuracy", "mcc")
 """Scores that the threshold of two classes may be chosen by."""
 BETAS = {"f1": 1.0, "f0.5": 0.5, "f2": 2.0}
 """F-beta scores that the thresholds of several labels a text may be chosen by → how much more recall counts."""
+DEFAULT_RULE = "f1"
 NONE = "none"
 """One half for each of several labels."""
 SET_RULES = (*BETAS, NONE)

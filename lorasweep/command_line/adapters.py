@@ -163,7 +163,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score an exported adapter on labelled texts: accuracy, per class, calibration, confusions."""
-    from lorasweep.tuning.adapters.apply.evaluate import evaluation_entries, evaluation_text
+    from lorasweep.tuning.adapters.apply.evaluate import evaluation_entries
+    from lorasweep.tuning.adapters.apply.evaluation_text import evaluation_text
 
     with console.status("predicting"):
         evaluation = lorasweep.load(adapter).evaluate(

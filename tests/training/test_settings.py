@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from lorasweep.training.metrics import METRICS
 from lorasweep.training.settings import UNTUNED, DataSettings, Hyperparameters, Settings, TrainingSettings
 
 
@@ -62,6 +63,8 @@ def test_unknown_names_are_refused(tree: type[Hyperparameters] | type[TrainingSe
 @pytest.mark.parametrize("tree", [DataSettings, Hyperparameters, TrainingSettings])
 def test_every_field_is_explained_in_a_sentence(tree: type[Settings]) -> None:
     helps = {name: field.description or "" for name, field in tree.model_fields.items()}
+    if "metric" in helps:  # names all metrics
+        helps["metric"] = helps["metric"].replace(f": {', '.join(METRICS)}", "")
     assert [name for name, text in helps.items() if not re.fullmatch(r"[A-Z][^\n]{9,99}\.", text)] == []
 
 
@@ -83,3 +86,9 @@ def test_rungs_of_a_full_trial() -> None:
 def test_the_untuned_choice_is_the_usual_one() -> None:
     assert (UNTUNED.method, UNTUNED.rank, UNTUNED.alpha) == ("lora", 8, 16)
     assert (UNTUNED.target_modules, UNTUNED.learning_rate) == ("query-value", 2e-5)
+
+
+def test_older_records_name_one_label_column_or_none() -> None:
+    assert DataSettings.model_validate({"label": "category"}).label == ("category",)
+    assert DataSettings.model_validate({"label": None}).label == ()
+    assert DataSettings.model_validate({"label": ["a", "b"]}).label == ("a", "b")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lorasweep.training.threshold_rules import BETAS, NONE
+from lorasweep.training.threshold_rules import BETAS, DEFAULT_RULE, NONE
 
 ONE_HALF = 0.5
-DEFAULT_RULE = "f1"
 FEWEST = 10
 """Rows with a label from which it gets a threshold of its own: one fitted to fewer is mostly luck."""
 

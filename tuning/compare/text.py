@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from lorasweep.training.metrics import Metric, metric_words
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings
 from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.record.words import duration, parameters_text
@@ -42,8 +43,13 @@ class Rows(NamedTuple):
 def tables(rows: Sequence[ComparedRow]) -> list[Rows]:
     """All measurements, in tables of at most 80 columns."""
     done = [row for row in rows if row.error is None and row.same_as is None]
+    lead = leading_metric(done)
     return [
-        Rows("test split", ("", "accuracy", "95 % interval", "macro-F1", "loss"), list(_scores(done))),
+        Rows(
+            "test split",
+            ("", metric_words(lead), "95 % interval", "macro-F1", "loss"),
+            list(_scores(done, lead)),
+        ),
         Rows(
             "training",
             ("", "epoch", "texts/s", "trained", "stored", "memory"),
@@ -57,13 +63,19 @@ def tables(rows: Sequence[ComparedRow]) -> list[Rows]:
     ]
 
 
-def _scores(rows: Sequence[ComparedRow]) -> Iterator[list[str]]:
+def leading_metric(rows: Sequence[ComparedRow]) -> Metric:
+    """The metric that rows are told apart by: of several labels a text micro-F1, else accuracy."""
+    several = any(row.test is not None and "micro_f1" in row.test.more for row in rows)
+    return "micro_f1" if several else "accuracy"
+
+
+def _scores(rows: Sequence[ComparedRow], lead: Metric) -> Iterator[list[str]]:
     def cells(test: TestScores, interval: str) -> list[str]:
-        return [f"{test.accuracy:.2%}", interval, f"{test.macro_f1:.2%}", f"{test.loss:.3f}"]
+        return [f"{test.by(lead):.2%}", interval, f"{test.macro_f1:.2%}", f"{test.loss:.3f}"]
 
     for row in rows:
         assert row.test is not None
-        low, high = row.interval["accuracy"]
+        low, high = row.interval[lead]
         yield [name(row), *cells(row.test, f"{low:.1%} to {high:.1%}")]
         if row.merged is not None:
             yield ["  and merged afterwards", *cells(row.merged, "")]

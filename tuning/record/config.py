@@ -154,8 +154,8 @@ class ChoiceSettings(Settings):
     )
     threshold: Threshold | None = Field(
         None,
-        description="Of two classes: the positive one's threshold; f1, balanced_accuracy or mcc choose it on the "
-        "validation split, or a number.",
+        description="Threshold of the positive one of two classes, or of several labels a text: a score that chooses "
+        "it on the validation split (f1, mcc, f2 and others), none, or a number.",
     )
     baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
 

@@ -11,9 +11,9 @@ from lorasweep.training.metrics import F1_OF
 from lorasweep.training.scores.noise import bootstrap_intervals
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.training.scores.scorer import Scorer
-from lorasweep.training.scores.set_thresholds import DEFAULT_RULE, thresholds_by
+from lorasweep.training.scores.set_thresholds import thresholds_by
 from lorasweep.training.scores.thresholds import best_threshold, decide
-from lorasweep.training.threshold_rules import fixed_threshold
+from lorasweep.training.threshold_rules import DEFAULT_RULE, fixed_threshold
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import read_outcomes

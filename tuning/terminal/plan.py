@@ -19,6 +19,7 @@ from lorasweep.training.data.summary import (
     token_line,
 )
 from lorasweep.training.metrics import metric_words
+from lorasweep.training.threshold_rules import DEFAULT_RULE
 from lorasweep.tuning.record.bases import base_label
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.sweep import SweepRecord
@@ -107,8 +108,11 @@ def _whole(plan: SweepPlan, summary: Summary) -> Iterator[Row]:
 
 
 def _positive(plan: SweepPlan) -> Iterator[Row]:
-    """The positive one of two classes."""
+    """The positive one of two classes, and how thresholds are chosen."""
     names, settings = plan.dataset.label_names, plan.config.training
+    if plan.dataset.multi_label:
+        yield "thresholds", threshold_rule(plan.config.choice.threshold or DEFAULT_RULE)
+        return
     if len(names) == 2:
         yield "positive", f"{settings.positive or names[1]}, for AUROC, average precision and Brier score"
     if (threshold := plan.config.choice.threshold) is not None:

@@ -61,8 +61,9 @@ def test_a_threshold_is_a_rule_or_a_number() -> None:
         "0.3",
     ]
     assert (fixed_threshold("0.3"), fixed_threshold("f1"), fixed_threshold(None)) == (0.3, None, None)
-    for wrong in ("f2", "1", "0", "nan", 1.5, "accuracy", ""):
+    for wrong in ("f3", "1", "0", "nan", 1.5, "accuracy", ""):
         with pytest.raises(
-            ValidationError, match="use f1, balanced_accuracy, mcc, or a number between 0 and 1"
+            ValidationError,
+            match=r"use f1, balanced_accuracy, mcc, f0\.5, f2, none, or a number between 0 and 1",
         ):
             adapter.validate_python(wrong)

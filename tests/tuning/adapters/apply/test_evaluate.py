@@ -23,8 +23,8 @@ from lorasweep.tuning.adapters.apply.evaluate import (
     FileEvaluation,
     evaluate_file,
     evaluation_entries,
-    evaluation_text,
 )
+from lorasweep.tuning.adapters.apply.evaluation_text import evaluation_text
 
 ROWS = [f"{text} {other}" for text in TEXTS for other in TEXTS]
 

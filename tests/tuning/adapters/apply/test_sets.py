@@ -19,7 +19,8 @@ from tiny_adapters import LABELS, TEXTS, make_folder
 from lorasweep.training.errors import LorasweepError, ModelError
 from lorasweep.training.files.tables import open_table
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
-from lorasweep.tuning.adapters.apply.evaluate import evaluate_file, evaluation_entries, evaluation_text
+from lorasweep.tuning.adapters.apply.evaluate import evaluate_file, evaluation_entries
+from lorasweep.tuning.adapters.apply.evaluation_text import evaluation_text
 from lorasweep.tuning.adapters.apply.predict import predict_frame, print_predictions
 from lorasweep.tuning.adapters.apply.predict_file import predict_file
 

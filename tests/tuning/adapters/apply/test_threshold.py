@@ -21,7 +21,8 @@ from lorasweep.training.errors import ModelError
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
 from lorasweep.training.inference.folder import read_folder
 from lorasweep.training.scores.thresholds import decide
-from lorasweep.tuning.adapters.apply.evaluate import evaluate_file, evaluation_entries, evaluation_text
+from lorasweep.tuning.adapters.apply.evaluate import evaluate_file, evaluation_entries
+from lorasweep.tuning.adapters.apply.evaluation_text import evaluation_text
 from lorasweep.tuning.adapters.apply.predict import predict_frame
 from lorasweep.tuning.adapters.card.loading import merged_lines, onnx_lines, torch_decision
 from lorasweep.tuning.tracking.models.serving import TextClassifier
