@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lorasweep.training.amp_types import Precision as Precision
+from lorasweep.training.metrics import METRICS
 from lorasweep.training.metrics import Metric as Metric
 from lorasweep.training.metrics import higher_is_better as higher_is_better
 from lorasweep.training.patterns import checked_alphas, checked_ranks
@@ -284,7 +285,7 @@ class TrainingSettings(Settings):
     )
     metric: Metric = Field(
         "accuracy",
-        description="Validation score that trials are ranked by, such as macro_f1, auroc or top_3.",
+        description=f"Validation score that trials are ranked by: {', '.join(METRICS)}.",
     )
     positive: str | None = Field(
         None,

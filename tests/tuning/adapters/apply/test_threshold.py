@@ -94,7 +94,9 @@ def test_the_served_model_and_the_cards_lines_do_the_same(classifier: Classifier
         place["model"].eval = lambda: lambda: SimpleNamespace(logits=torch.from_numpy(logits).double())
         exec(torch_decision((number, value)), place)
         assert place["chosen"].tolist() == expected
-        (line,) = [line for line in onnx_lines("x", (), (number, value)).splitlines() if "chosen =" in line]
+        (line,) = [
+            line for line in onnx_lines("x", (), cut=(number, value)).splitlines() if "chosen =" in line
+        ]
         exec(line, place)
         assert place["chosen"].tolist() == expected
     assert "argmax" in merged_lines("x", ())
