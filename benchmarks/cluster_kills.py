@@ -33,7 +33,7 @@ from common import finish, table
 from lorasweep.tuning.adapters.export.sweep import export_sweep
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.study import open_study, own_trials
 from lorasweep.tuning.storage.storage import Storage
 

@@ -19,8 +19,9 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.machine import usable_cores
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep.plan import plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder

@@ -14,8 +14,9 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import duration
 from lorasweep.tuning.terminal.console import console
 from lorasweep.tuning.terminal.progress import LiveDisplay, Progress, make_display

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.metrics import ALWAYS
 from lorasweep.tuning.record.finalists import searched_trials
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import unmerged_rows
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import psutil
 from forked_programs import ForkedProcess, fork_program
 
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.study import open_study, own_trials, start_of
 
 Process = subprocess.Popen[str] | ForkedProcess

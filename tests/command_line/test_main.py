@@ -19,7 +19,8 @@ from lorasweep.search_spaces.space import SHIPPED, SearchSpace, load_space
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.trials.head import LostClusterError
 
 WORDS = {

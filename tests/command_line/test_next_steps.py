@@ -10,7 +10,8 @@ import lorasweep
 from lorasweep.command_line.main import sweep_steps
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Confirmed, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import Confirmed, SweepResult
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 
 @pytest.fixture

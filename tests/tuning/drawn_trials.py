@@ -9,7 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lorasweep.training.settings import Hyperparameters, Metric
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.report.plots.data import PlotData, plot_data
 
 KINDS: dict[str, BaseDistribution] = {

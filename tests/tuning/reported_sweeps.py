@@ -18,7 +18,8 @@ from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.page import report_files
 from lorasweep.tuning.sweep.winner import TEST_FILE
 

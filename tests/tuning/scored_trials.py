@@ -9,7 +9,7 @@ import optuna
 
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, trial_id
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord, trial_id
 
 
 def scored(

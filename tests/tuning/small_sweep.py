@@ -22,7 +22,8 @@ from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.settings import UNTUNED, DataSettings, Hyperparameters, Method, TrainingSettings
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Reference, SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import Reference, SweepResult, TestScores, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 SETTINGS = TrainingSettings(epochs=1, evaluations_per_epoch=2, max_length=16, precision="fp32")
 # Names that Markdown, YAML or a template would read as more than names.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder
-from lorasweep.tuning.record.results import now
+from lorasweep.tuning.record.trial_records import now
 from lorasweep.tuning.tracking.entries import ERROR, NOTES, STATE, params_of
 from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of
 from lorasweep.tuning.tracking.store import (

@@ -16,7 +16,8 @@ from lorasweep.training.metrics import metric_key
 from lorasweep.training.settings import DataSettings, Precision, Settings, TrainingSettings
 from lorasweep.tuning.record.config import check_name, setting_error
 from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
-from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TestScores
+from lorasweep.tuning.record.results import TestScores
+from lorasweep.tuning.record.trial_records import Record, RecordedHyperparameters
 
 # A comparison's own sweep searches on a part of the training rows; the comparison trains on all of them.
 SEARCH_ROWS = 4000

@@ -25,7 +25,7 @@ from lorasweep.tuning.compare.process import RowTask, measure_apart
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, ComparisonFolder, RowPlan
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine, usable_cores
-from lorasweep.tuning.record.results import now
+from lorasweep.tuning.record.trial_records import now
 from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
 from lorasweep.tuning.sweep.judging import check_metric_fits
 from lorasweep.tuning.sweep.plan import SETS_METRIC

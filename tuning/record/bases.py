@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 if TYPE_CHECKING:
     from lorasweep.tuning.record.sweep import SweepRecord

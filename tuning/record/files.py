@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from lorasweep.training.errors import SettingsError
-from lorasweep.tuning.record.results import Record
+from lorasweep.tuning.record.trial_records import Record
 
 RecordT = TypeVar("RecordT", bound=Record)
 

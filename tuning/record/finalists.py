@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lorasweep.training.settings import Metric
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 
 def on_same_rows(one: TrialRecord, other: TrialRecord) -> bool:

@@ -38,13 +38,9 @@ from lorasweep.training.files.yaml_file import read_yaml
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.files import hold, is_held, read_record, sqlite_url, write_text
-from lorasweep.tuning.record.results import (
-    SweepResult,
-    SweepState,
-    TrialRecord,
-    UnmergedReference,
-)
+from lorasweep.tuning.record.results import SweepResult, SweepState, UnmergedReference
 from lorasweep.tuning.record.stopwatch import read_runs
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 
 class SweepFolder:

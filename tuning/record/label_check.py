@@ -19,7 +19,7 @@ from lorasweep.training.scores.label_errors import find_label_errors
 from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.tuning.record.files import read_record, write_bytes, write_text
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Record, RecordedHyperparameters, TrialId
+from lorasweep.tuning.record.trial_records import Record, RecordedHyperparameters, TrialId
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lorasweep.training.errors import first_line
-from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 log = logging.getLogger("lorasweep")
 

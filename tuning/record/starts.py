@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lorasweep.tuning.record.finalists import on_same_rows
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 
 def start_ids(trials: Iterable[TrialRecord]) -> list[str]:

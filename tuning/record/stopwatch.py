@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lorasweep.tuning.record.files import write_text
-from lorasweep.tuning.record.results import now
+from lorasweep.tuning.record.trial_records import now
 
 RUNS_FILE = "runs.json"
 # Between two writes. A killed run loses at most this.

@@ -11,7 +11,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
-from lorasweep.tuning.record.results import SweepResult, SweepState, TrialRecord, Winner, rank_trials
+from lorasweep.tuning.record.results import SweepResult, SweepState, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 
 class SweepRecord:

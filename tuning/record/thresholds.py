@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lorasweep.training.threshold_rules import fixed_threshold
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 
 def positive_label(config: SweepConfig, label_names: Sequence[str]) -> str | None:

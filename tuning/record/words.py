@@ -15,7 +15,8 @@ from lorasweep.training.metrics import ALWAYS, Metric, entry_of, label_of, metri
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.training.threshold_rules import BETAS, NONE, fixed_threshold
 from lorasweep.tuning.record.finalists import finalists, searched_trials
-from lorasweep.tuning.record.results import SweepResult, TestScores, Thresholds, TrialRecord, TrialState
+from lorasweep.tuning.record.results import SweepResult, TestScores, Thresholds
+from lorasweep.tuning.record.trial_records import TrialRecord, TrialState
 
 SHORT_NAMES = short_names()
 # Characters with a meaning in Markdown or in the HTML inside it.

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.training.metrics import Metric, higher_is_better
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, amount_text, setting_text
 from lorasweep.tuning.report.plots.data import is_number
 from lorasweep.tuning.report.reading import ReportData

@@ -24,8 +24,8 @@ from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.label_check import LabelCheck, read_label_check
 from lorasweep.tuning.record.predictions import winner_logits, winner_predictions, winner_sets
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plot_data
 from lorasweep.tuning.search.study import own_trials
 

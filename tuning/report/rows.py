@@ -16,8 +16,9 @@ from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.ran_on import devices_text
-from lorasweep.tuning.record.results import TestScores, TrialRecord
+from lorasweep.tuning.record.results import TestScores
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import (
     SHORT_NAMES,
     counts_text,

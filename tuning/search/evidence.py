@@ -21,7 +21,7 @@ from lorasweep.search_spaces.domains import Choice, Domain, IntRange, Range, Val
 from lorasweep.search_spaces.fields import adapter_settings
 from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.settings import Metric, higher_is_better
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 # With fewer scores than these, an importance is noise.
 IMPORTANCE_TRIALS = 4

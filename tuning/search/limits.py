@@ -13,7 +13,7 @@ from ray import tune
 from lorasweep.training.settings import Metric, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.reported import ERROR, RUNG
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 Reason = Literal["time", "patience"]
 

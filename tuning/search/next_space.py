@@ -11,8 +11,8 @@ from lorasweep.search_spaces.fields import bounds, check_value
 from lorasweep.search_spaces.space import SearchSpace, without_use
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.metrics import metric_words
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.search.evidence import EVIDENCE_TRIALS, WIDER, Evidence, Finding, domain_ends, value_at
 

@@ -19,7 +19,7 @@ from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings, higher_is_better
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, judged, now, trial_id
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord, judged, now, trial_id
 
 # Number of trials from a warm start. They come first in the study; the sweep's own count from 0 after them.
 WARM = "lorasweep.warm_start"

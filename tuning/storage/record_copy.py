@@ -27,8 +27,9 @@ from pydantic import ValidationError
 from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import Record, SweepResult, TrialRecord, now
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.stopwatch import RUNS_FILE
+from lorasweep.tuning.record.trial_records import Record, TrialRecord, now
 from lorasweep.tuning.storage.storage import Storage
 
 log = logging.getLogger("lorasweep")

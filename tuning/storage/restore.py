@@ -16,8 +16,8 @@ from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.record.config import SweepConfig, merge
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import now
 from lorasweep.tuning.record.stopwatch import RUNS_FILE, read_runs
+from lorasweep.tuning.record.trial_records import now
 from lorasweep.tuning.storage.check import check_storage, refuse_credentials
 from lorasweep.tuning.storage.filesystem import filesystem_at, without_credentials
 from lorasweep.tuning.storage.record_copy import BEAT_SECONDS, RECORD, STUDY, Driver, read_driver

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from lorasweep.training.errors import SettingsError, first_line
 from lorasweep.tuning.record.files import read_record, write_bytes, write_text
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Record, now
+from lorasweep.tuning.record.trial_records import Record, now
 from lorasweep.tuning.storage.filesystem import filesystem_at, is_local, without_credentials
 
 OWNER_FILE = "owner.json"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_words, unit_of
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.finalists import comparable
-from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import Confirmed
 from lorasweep.tuning.record.starts import start_ids
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 
 def choose(

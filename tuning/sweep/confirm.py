@@ -8,7 +8,8 @@ from typing import Any
 
 from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import Confirmed, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import Confirmed
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import train_again
 from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup

@@ -9,8 +9,8 @@ from typing import Any
 from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig, merge
 from lorasweep.tuning.record.finalists import comparable, searched_trials
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 # Settings that may change; any other change would make it a different search.
 CHANGEABLE = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import choose_finalists, finalist_id, finalists
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep.plan import SweepPlan
 
 

@@ -17,8 +17,9 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
-from lorasweep.tuning.record.results import Gain, Reference, StartReference, TrialRecord, Winner
+from lorasweep.tuning.record.results import Gain, Reference, StartReference, Winner
 from lorasweep.tuning.record.starts import start_like
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep.after_trials import score_test
 from lorasweep.tuning.sweep.thresholds import trial_thresholds
 

@@ -10,7 +10,7 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.finalists import on_same_rows
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import read_outcomes
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 
 def near_trials(

@@ -20,7 +20,7 @@ from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
 from lorasweep.tuning.record.reported import is_disk_full
-from lorasweep.tuning.record.results import TrialRecord, now
+from lorasweep.tuning.record.trial_records import TrialRecord, now
 from lorasweep.tuning.search.fixed import FixedSearch
 from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.searcher import make_searcher

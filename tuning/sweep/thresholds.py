@@ -17,7 +17,8 @@ from lorasweep.training.threshold_rules import DEFAULT_RULE, fixed_threshold
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import read_outcomes
-from lorasweep.tuning.record.results import TestScores, Thresholds, TrialRecord
+from lorasweep.tuning.record.results import TestScores, Thresholds
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 Intervals = dict[str, tuple[float, float]]
 

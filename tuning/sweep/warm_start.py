@@ -13,8 +13,8 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Hyperparameters, Metric
-from lorasweep.tuning.record.results import TrialRecord, rank_trials, running_best
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials, running_best
 from lorasweep.tuning.search.study import STATES
 from lorasweep.tuning.sweep.choice import best_by
 from lorasweep.tuning.sweep.plan import SweepPlan

@@ -24,14 +24,8 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import checkpoint_thresholds
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.reported import PROBE_FILE
-from lorasweep.tuning.record.results import (
-    Confirmed,
-    Reference,
-    SweepResult,
-    TrialRecord,
-    UnmergedReference,
-    Winner,
-)
+from lorasweep.tuning.record.results import Confirmed, Reference, SweepResult, UnmergedReference, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.after_trials import (
     CheckpointError,

@@ -20,7 +20,8 @@ from lorasweep.training.metrics import metric_words
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner, rank_trials
+from lorasweep.tuning.record.results import SweepResult, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import (
     counts_text,
     duration,

@@ -13,16 +13,10 @@ from lorasweep.training.metrics import ALWAYS, Metric, metric_words
 from lorasweep.tuning.record.bases import BaseSummary, base_summaries
 from lorasweep.tuning.record.finalists import finalists
 from lorasweep.tuning.record.gains import gain_texts
-from lorasweep.tuning.record.results import (
-    StartReference,
-    SweepResult,
-    TestScores,
-    TrialRecord,
-    Winner,
-    rank_trials,
-)
+from lorasweep.tuning.record.results import StartReference, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import (
     SHORT_NAMES,
     amount_text,

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from lorasweep.tuning.record.bases import base_entries
 from lorasweep.tuning.record.finalists import searched_trials
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import score_text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lorasweep.tuning.record.finalists import expected_finalists, finalists, searched_trials
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import duration
 
 # How far a training is, in the text of its phase. Of several that run at once, the count of those done tells little.

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from lorasweep.training.errors import first_line
 from lorasweep.tuning.record.gains import start_text
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, now
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord, now
 from lorasweep.tuning.search.stopping import stopping_rule
 from lorasweep.tuning.tracking.entries import (
     ADDED,

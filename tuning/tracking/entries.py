@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.metrics import metric_key
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import SweepResult, TestScores
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import SHORT_NAMES, parameters_text, setting_text, state_text
 from lorasweep.tuning.tracking.store import hide_passwords
 

@@ -9,8 +9,9 @@ from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.bases import base_name
 from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord
+from lorasweep.tuning.record.results import SweepResult, TestScores
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import (
     counts_text,
     escape,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.training.errors import LorasweepError, SettingsError
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, now
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord, now
 from lorasweep.tuning.tracking.copy import copy_sweep
 from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of
 from lorasweep.tuning.tracking.store import artifact_root, hide_passwords, quiet, reason

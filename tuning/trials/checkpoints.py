@@ -22,7 +22,7 @@ from lorasweep.tuning.record.files import write_bytes
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, has_outcomes, outcome_bytes
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, OBJECTIVE, PRECISION, PROBE_FILE, RUNG, SCORE
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.storage.filesystem import filesystem_at, is_uri
 from lorasweep.tuning.storage.storage import Storage
 

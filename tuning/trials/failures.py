@@ -10,7 +10,7 @@ from ray import tune
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.finalists import finalists, searched_trials
 from lorasweep.tuning.record.reported import DISK_FULL, NODE_FAILED
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 # After this many in a row the next one would most likely fail, too.
 FAILURES_IN_A_ROW = 3

@@ -31,7 +31,7 @@ from lorasweep.tuning.record.reported import (
     SCORE,
     is_disk_full,
 )
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord, now, trial_id
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord, now, trial_id
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.checkpoints import keep_outcomes, prune, remove_left, remove_replaced
 from lorasweep.tuning.trials.failures import FailureWatch

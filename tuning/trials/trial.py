@@ -49,7 +49,7 @@ from lorasweep.tuning.record.reported import (
     SCORE,
     is_disk_full,
 )
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord
 from lorasweep.tuning.storage.filesystem import filesystem_at
 from lorasweep.tuning.trials.base_cache import BaseCache
 from lorasweep.tuning.trials.checkpoints import open_checkpoint, write_checkpoint

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.bases import base_entry, base_name, base_summaries
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 
 def trial(number: int, score: float | None, base: str | None, **more: Any) -> TrialRecord:

@@ -15,7 +15,7 @@ from lorasweep.tuning.record.finalists import (
     searched_trials,
 )
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord, rank_trials
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.record.words import counts_text
 
 

@@ -17,7 +17,8 @@ from filelock import FileLock
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep, list_sweeps
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
 HOLD_LOCK = """
 import sys, time

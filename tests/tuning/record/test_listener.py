@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.listener import Listeners, StoreCopy, SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 TRIAL = TrialRecord(id="t000", number=0)
 WINNER = Winner.model_validate(

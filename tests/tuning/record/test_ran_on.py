@@ -14,8 +14,8 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine
 from lorasweep.tuning.record.ran_on import RanOn, devices_text, node_name, this_process
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.rows import search_rows
 from lorasweep.tuning.tracking.entries import trial_tags
 

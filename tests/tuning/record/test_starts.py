@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.starts import start_ids, start_like
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 
 def trial(number: int, start: int | None = None, finalist_of: str | None = None) -> TrialRecord:

@@ -11,9 +11,10 @@ import pytest
 
 from lorasweep.tuning.record import stopwatch as stopwatch_module
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.stopwatch import RUNS_FILE, read_runs, stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import counts_text
 
 RUN = """

@@ -8,7 +8,8 @@ import pytest
 
 from lorasweep.training.metrics import metric_key
 from lorasweep.tuning.record.gains import gain_texts
-from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TestScores
+from lorasweep.tuning.record.results import SweepResult, TestScores
+from lorasweep.tuning.record.trial_records import EvaluationRecord
 from lorasweep.tuning.record.words import amount_text, score_text, scores_text, shown_metrics
 
 TWO = {

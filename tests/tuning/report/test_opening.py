@@ -17,7 +17,7 @@ from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.opening import Opening, open_report
 from lorasweep.tuning.report.reading import read_report_data
 

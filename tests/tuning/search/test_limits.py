@@ -10,7 +10,7 @@ import pytest
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import OPEN_TRIALS, SearchSettings
 from lorasweep.tuning.record.reported import ERROR, RUNG
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.limits import Limits, Reason, rung_seconds, standard_error, trials_without_gain
 
 RUNGS = 6

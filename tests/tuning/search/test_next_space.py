@@ -18,8 +18,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.evidence import Evidence
 from lorasweep.tuning.search.next_space import NextSpace, next_space, next_space_after
 

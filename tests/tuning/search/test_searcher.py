@@ -16,7 +16,7 @@ from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import DISK_FULL, ERROR, OBJECTIVE, RUNG, SCORE
-from lorasweep.tuning.record.results import EvaluationRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord
 from lorasweep.tuning.search.searcher import TruthfulOptunaSearch, make_searcher
 from lorasweep.tuning.search.study import START, Unfinished, create_study
 

@@ -14,7 +14,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 from lorasweep.training.settings import Metric
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.reported import OBJECTIVE, RUNG
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
 from lorasweep.tuning.search.asha import RecallingASHA
 from lorasweep.tuning.search.stopping import (

@@ -15,7 +15,7 @@ from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.study import (
     attach,
     create_study,

@@ -18,8 +18,9 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.stopwatch import stopwatch
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.storage import record_copy, restore
 from lorasweep.tuning.storage.record_copy import RecordCopy, read_driver
 from lorasweep.tuning.storage.restore import latest_folder, sweep_there

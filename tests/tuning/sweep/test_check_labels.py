@@ -18,7 +18,8 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.files import hold
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep import check_labels as checking
 from lorasweep.tuning.sweep import start
 

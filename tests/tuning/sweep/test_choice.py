@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import Confirmed, TrialRecord
+from lorasweep.tuning.record.results import Confirmed
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep.choice import choices, choose, contenders, rule_text, within
 
 

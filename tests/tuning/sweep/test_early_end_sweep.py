@@ -10,7 +10,7 @@ from whole_sweeps import RUN, check_study, kill_when, lorasweep
 
 from lorasweep.training.loop.early_end import ends_early
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 pytestmark = pytest.mark.slow
 

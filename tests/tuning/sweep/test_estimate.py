@@ -10,7 +10,7 @@ import pytest
 
 from lorasweep.training.loop.pace import Pace
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.stopping import Budget, plan_budget
 from lorasweep.tuning.sweep.estimate import START_SECONDS, UNKNOWN_TRIALS, make_limits, with_estimate
 from lorasweep.tuning.sweep.phases import Step

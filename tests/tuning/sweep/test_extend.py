@@ -15,8 +15,9 @@ from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.reported import SCORE
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.study import create_study, open_study
 from lorasweep.tuning.sweep.extend import confirmed_config, extended_config, trials_of
 from lorasweep.tuning.sweep.warm_start import SOURCE, differences, earlier_trials

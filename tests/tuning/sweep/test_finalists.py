@@ -15,8 +15,9 @@ from lorasweep.training.data.part import part_of
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.record.finalists import choose_finalists, finalist_id, finalists, searched_trials
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from lorasweep.training.errors import TrainingError
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
-from lorasweep.tuning.record.results import Reference, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import Reference, TestScores, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep.after_trials import score_test
 from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison
 

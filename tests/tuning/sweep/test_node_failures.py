@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from whole_sweeps import check_study, ending, new_interpreter, wait_for
 
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 MODEL = "acme/tiny"
 # The command with short pauses: three tries more, the last after six seconds.

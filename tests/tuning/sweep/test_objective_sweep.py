@@ -11,7 +11,7 @@ import yaml
 from whole_sweeps import RUN, check_study, kill_when, lorasweep
 
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.study import open_study
 
 pytestmark = pytest.mark.slow

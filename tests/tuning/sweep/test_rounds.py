@@ -14,7 +14,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings, SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import SweepListener
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.search.limits import Limits
 from lorasweep.tuning.search.study import create_study, open_study
 from lorasweep.tuning.sweep import rounds

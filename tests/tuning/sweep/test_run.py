@@ -23,7 +23,7 @@ from whole_sweeps import RUN, SOON, WORDS, check_study, lorasweep, started, wait
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.inference.classifier import load_classifier, predict
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 ROOT = Path(__file__).parents[3]
 # What a function may choose is known only as it chooses, so its trials find the modules that are not there.

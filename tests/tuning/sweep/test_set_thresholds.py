@@ -17,7 +17,8 @@ from lorasweep.training.settings import DataSettings, Hyperparameters
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import checkpoint_thresholds, outcome_bytes, read_outcomes
 from lorasweep.tuning.record.predictions import TEST_FILE, winner_class_scores, winner_logits
-from lorasweep.tuning.record.results import TestScores, Thresholds, TrialRecord, Winner
+from lorasweep.tuning.record.results import TestScores, Thresholds, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import shown_metrics, threshold_text
 from lorasweep.tuning.sweep.after_trials import BaselineSets, score_test, test_baselines
 from lorasweep.tuning.sweep.known_start import START, Comparison

@@ -13,7 +13,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import StoreCopy, SweepListener
-from lorasweep.tuning.record.results import SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep import estimate as estimating
 from lorasweep.tuning.sweep import plan as planning
 from lorasweep.tuning.sweep import run as running

@@ -15,7 +15,8 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
-from lorasweep.tuning.record.results import EvaluationRecord, Gain, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import Gain, SweepResult
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.sweep import confirm as confirming
 from lorasweep.tuning.sweep import references
 from lorasweep.tuning.sweep import winner as ending

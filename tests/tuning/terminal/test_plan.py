@@ -21,7 +21,8 @@ from lorasweep.training.data.part import Part
 from lorasweep.training.devices import Card
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, rank_trials
+from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 from lorasweep.tuning.sweep.plan import Estimate, SweepPlan, plan_sweep
 from lorasweep.tuning.terminal.plan import minutes_text, plan_text
 from lorasweep.tuning.terminal.progress import LogDisplay

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.results import SweepResult, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.sweep.phases import Step
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display

@@ -23,11 +23,11 @@ from lorasweep.tuning.record.results import (
     StartReference,
     SweepResult,
     TestScores,
-    TrialRecord,
     UnmergedReference,
     Winner,
 )
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import counts_text, duration, parameters_text, score_text, setting_text
 from lorasweep.tuning.terminal.console import console, next_steps
 from lorasweep.tuning.terminal.plan import kinds_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SearchSettings
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.terminal.time_left import TimeLeft, about
 

@@ -16,17 +16,9 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import (
-    EvaluationRecord,
-    Gain,
-    Reference,
-    StartReference,
-    SweepResult,
-    TestScores,
-    TrialRecord,
-    Winner,
-)
+from lorasweep.tuning.record.results import Gain, Reference, StartReference, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.tracking.copy import copy_sweep
 from lorasweep.tuning.tracking.entries import sweep_params, trial_metrics
 from lorasweep.tuning.tracking.runs import EXPERIMENT, SweepRuns, identity_of

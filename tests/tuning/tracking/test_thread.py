@@ -13,8 +13,9 @@ import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TrialRecord
+from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.tracking.thread import MLflowCopy
 
 RESULT = SweepResult(state="finished", metric="accuracy")

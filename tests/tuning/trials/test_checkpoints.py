@@ -21,7 +21,7 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, outcome_bytes, read_outcomes
 from lorasweep.tuning.record.reported import PROBE_FILE
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.checkpoints import (
     keep_outcomes,

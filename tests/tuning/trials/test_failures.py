@@ -9,7 +9,7 @@ import pytest
 
 from lorasweep.training.loop.fine_tune import NOT_FINITE
 from lorasweep.tuning.record.reported import DISK_FULL, is_disk_full
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.trials.failures import FailureWatch, worth_another_try
 
 REASON = "target_modules: 'x' matches no module (3 tried)"

@@ -18,7 +18,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.listener import Listeners, SweepListener
 from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.reported import BEST_RUNG, ERROR, OBJECTIVE, RUNG, SCORE
-from lorasweep.tuning.record.results import EvaluationRecord, TrialRecord
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import counts_text
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.trials.failures import worth_another_try

@@ -25,9 +25,10 @@ from lorasweep.tuning.record.finalists import searched_trials
 from lorasweep.tuning.record.gains import gain_texts
 from lorasweep.tuning.record.machine import package_versions
 from lorasweep.tuning.record.predictions import winner_class_scores
-from lorasweep.tuning.record.results import EvaluationRecord, SweepResult, TestScores, TrialRecord, Winner
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.thresholds import thresholds_of
+from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
 from lorasweep.tuning.record.words import (
     counts_text,
     duration,

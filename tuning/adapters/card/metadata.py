@@ -16,7 +16,8 @@ from lorasweep.training.files.formats import FORMATS
 from lorasweep.training.files.unpacked import table_format
 from lorasweep.training.model.base_model import MINILM_HUB_ID
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.tuning.record.results import TestScores, TrialRecord
+from lorasweep.tuning.record.results import TestScores
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import one_line
 
 TASK = "text-classification"

@@ -31,9 +31,9 @@ from lorasweep.tuning.record.bases import base_entry, base_name
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import OUTCOMES_FILE, checkpoint_thresholds
 from lorasweep.tuning.record.reported import BEST_FILE, DEVICE, PRECISION, PROBE_FILE
-from lorasweep.tuning.record.results import TrialRecord
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.thresholds import positive_label, thresholds_of
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.storage.filesystem import is_local
 from lorasweep.tuning.storage.storage import Storage
 

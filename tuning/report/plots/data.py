@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lorasweep.search_spaces.domains import from_distribution, show
 from lorasweep.search_spaces.fields import adapter_settings
 from lorasweep.training.settings import Hyperparameters, Metric, higher_is_better
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import SHORT_NAMES, one_line
 from lorasweep.tuning.search.evidence import setting_importances
 

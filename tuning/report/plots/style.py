@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lorasweep.training.metrics import Metric, metric_words, unit_of
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import parameters_text, score_text, setting_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number, plain
 

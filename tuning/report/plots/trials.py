@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from lorasweep.search_spaces.domains import show
 from lorasweep.training.settings import higher_is_better
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import score_text
 from lorasweep.tuning.report.plots.data import PlotData, is_number
 from lorasweep.tuning.report.plots.style import (

@@ -10,7 +10,7 @@ from drawn_trials import KINDS, TRIALS, drawn, trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from lorasweep.tuning.record.results import TrialRecord
+from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.plots.data import plot_data
 from lorasweep.tuning.report.reading import own_trials
 from lorasweep.tuning.search.study import WARM
