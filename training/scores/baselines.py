@@ -7,8 +7,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from lorasweep.training.data.dataset import Dataset, Texts
+from lorasweep.training.scores.outcomes import set_losses
 from lorasweep.training.scores.scores import score
-from lorasweep.training.scores.sets import row_losses
 
 # Inverse strengths of the ridge penalty; the better one on the validation split is used.
 STRENGTHS = (1.0, 10.0)
@@ -81,7 +81,7 @@ def linear_models(dataset: Dataset) -> np.ndarray:
             model = LogisticRegression(C=strength, max_iter=300).fit(train, labels[:, number])
             logits[:, number] = model.decision_function(others)
         found.append(logits)
-    return min(found, key=lambda logits: row_losses(logits[seen], dataset.validation.labels).mean())
+    return min(found, key=lambda logits: set_losses(logits[seen], dataset.validation.labels).mean())
 
 
 def _joined(texts: Texts) -> list[str]:

@@ -86,8 +86,6 @@ def all_outcomes(
         predicted: int, shape (rows,), where it is not the most probable class.
     """
     if several(labels):
-        from lorasweep.training.scores.sets import set_outcomes
-
         return set_outcomes(logits, labels, label_names, predicted)
     rows = np.arange(len(labels))
     own = logits[rows, labels][:, None]
@@ -105,6 +103,34 @@ def all_outcomes(
         positive=positive,
         label_names=label_names,
     )
+
+
+def set_outcomes(
+    logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], predicted: np.ndarray | None
+) -> Outcomes:
+    """The outcomes of predictions of several labels a text.
+
+    Args:
+        logits: float, shape (rows, labels).
+        labels: 1 where a row has the label; uint8, shape (rows, labels).
+        predicted: such a matrix, where it is not what a threshold of one half gives.
+    """
+    return Outcomes(
+        labels=labels,
+        predicted=(logits > 0).astype(np.uint8) if predicted is None else predicted,
+        losses=set_losses(logits, labels),
+        of_rows=len(labels),
+        margins=logits.astype(np.float64),
+        label_names=label_names,
+    )
+
+
+def set_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Binary cross entropy of each row in nats, the mean over its labels; float64, shape (rows,)."""
+    scores = logits.astype(np.float64)
+    # log(1 + e^x) - y·x, which overflows for no x.
+    losses = np.logaddexp(0, scores) - labels * scores
+    return np.asarray(losses.mean(axis=1))
 
 
 def row_outcomes(

@@ -1,47 +1,16 @@
-"""Several labels a text: outcomes of each text and label, and the scores made from them, equal to scikit-learn's."""
+"""Several labels a text: scores made from the outcomes of each text and label, equal to scikit-learn's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lorasweep.training.metrics import label_of
+from lorasweep.training.scores.measures import OfCounts, OrderMeasure, gradient
 from lorasweep.training.scores.outcomes import Outcomes
-
-if TYPE_CHECKING:
-    from lorasweep.training.scores.metrics import OfCounts, OrderMeasure
-
-
-def set_outcomes(
-    logits: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], predicted: np.ndarray | None
-) -> Outcomes:
-    """The outcomes of predictions.
-
-    Args:
-        logits: float, shape (rows, labels).
-        labels: 1 where a row has the label; uint8, shape (rows, labels).
-        predicted: such a matrix, where it is not what a threshold of one half gives.
-    """
-    return Outcomes(
-        labels=labels,
-        predicted=(logits > 0).astype(np.uint8) if predicted is None else predicted,
-        losses=row_losses(logits, labels),
-        of_rows=len(labels),
-        margins=logits.astype(np.float64),
-        label_names=label_names,
-    )
-
-
-def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Binary cross entropy of each row in nats, the mean over its labels; float64, shape (rows,)."""
-    scores = logits.astype(np.float64)
-    # log(1 + e^x) - y·x, which overflows for no x.
-    losses = np.logaddexp(0, scores) - labels * scores
-    return np.asarray(losses.mean(axis=1))
 
 
 def row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:
@@ -56,7 +25,7 @@ def row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class SetCountMeasure:
-    """A function of the labels' counts; see `metrics.Measure`."""
+    """A function of the labels' counts; see `measures.Measure`."""
 
     outcomes: Outcomes
     function: OfCounts
@@ -67,8 +36,6 @@ class SetCountMeasure:
 
     def contributions(self) -> np.ndarray:
         """What each row adds to the score."""
-        from lorasweep.training.scores.metrics import gradient
-
         labels, predicted = self.outcomes.labels, self.outcomes.predicted
         hits, true, guessed = gradient(self.function, np.array(self._counts(None))) * len(labels)
         influence = (labels & predicted) @ hits + labels @ true + predicted @ guessed
@@ -82,7 +49,7 @@ class SetCountMeasure:
 
 @dataclass(frozen=True)
 class MeanOrderMeasure:
-    """The mean of a measure of each label's order, over the labels that have rows; see `metrics.Measure`."""
+    """The mean of a measure of each label's order, over the labels that have rows; see `measures.Measure`."""
 
     parts: tuple[OrderMeasure, ...]
 
