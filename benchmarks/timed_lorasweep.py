@@ -56,11 +56,11 @@ TRAINING = "lorasweep.tuning.trials.trial.fine_tune"
 WINNER = "lorasweep.tuning.sweep.run.choose_winner"
 # What is timed around the trials. MLflow has its own thread, for which the command waits at the end.
 DRIVER_SPANS = {
-    "lorasweep.tuning.sweep.plan.load_dataset": Cause.DATA,
-    "lorasweep.tuning.sweep.plan.encode_for_bases": Cause.ENCODING,
-    "lorasweep.tuning.sweep.plan.CheckedBases": Cause.LOADING,
-    "lorasweep.tuning.sweep.plan.load_base": Cause.LOADING,
-    "lorasweep.tuning.sweep.plan.check_rows": Cause.LOADING,
+    "lorasweep.tuning.sweep.planning.load_dataset": Cause.DATA,
+    "lorasweep.tuning.sweep.planning.encode_for_bases": Cause.ENCODING,
+    "lorasweep.tuning.sweep.planning.CheckedBases": Cause.LOADING,
+    "lorasweep.tuning.sweep.planning.load_base": Cause.LOADING,
+    "lorasweep.tuning.sweep.planning.check_rows": Cause.LOADING,
     "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,
     "lorasweep.tuning.sweep.run.start_ray": Cause.RAY_START,
     "ray.tune.Tuner.fit": Cause.TRIALS,

@@ -1,4 +1,4 @@
-"""What a metric gives of the rows of a split: the score, with weights for a bootstrap, and each row's influence on it."""
+"""What a metric gives of the rows of a split: the score, by weights for a bootstrap, and each row's influence on it."""
 
 from __future__ import annotations
 

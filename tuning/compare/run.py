@@ -28,7 +28,7 @@ from lorasweep.tuning.record.machine import machine, usable_cores
 from lorasweep.tuning.record.trial_records import now
 from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
 from lorasweep.tuning.sweep.judging import check_metric_fits
-from lorasweep.tuning.sweep.plan import SETS_METRIC
+from lorasweep.tuning.sweep.planning import SETS_METRIC
 
 
 @dataclass(frozen=True)

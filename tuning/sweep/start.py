@@ -97,7 +97,7 @@ def prepare(
     config, joined = in_job(config)
     _set_up(config)
     from lorasweep.tuning.sweep.estimate import with_estimate
-    from lorasweep.tuning.sweep.plan import plan_sweep
+    from lorasweep.tuning.sweep.planning import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
     plan = with_estimate(plan_sweep(config, space=space, frames=frames, timed=True))
@@ -278,7 +278,7 @@ def existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
     from lorasweep.tuning.sweep.estimate import with_estimate
-    from lorasweep.tuning.sweep.plan import plan_sweep
+    from lorasweep.tuning.sweep.planning import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
     going_on = with_estimate(plan.going_on(folder.plan()), folder.result())

@@ -16,9 +16,8 @@ from lorasweep.tuning.record.listener import StoreCopy, SweepListener
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep import estimate as estimating
-from lorasweep.tuning.sweep import plan as planning
+from lorasweep.tuning.sweep import planning, start
 from lorasweep.tuning.sweep import run as running
-from lorasweep.tuning.sweep import start
 
 CONFIG = SweepConfig.model_validate({"name": "demo", "search": {"trials": 3}})
 MORE = SweepConfig.model_validate({"name": "demo", "search": {"trials": 5}})
