@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
 
 CLASSES = 41

@@ -30,7 +30,7 @@ from gpu_training import (
 )
 
 from lorasweep.training.data.batches import epoch_batches
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.model.classifier import save_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import predict_logits

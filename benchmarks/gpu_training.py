@@ -17,7 +17,7 @@ from gpu_bases import load, load_plainly
 from torch import nn
 
 from lorasweep.training import devices
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.graph import graphs_for
 from lorasweep.training.loop.state import Evaluation, TrainingState

@@ -27,7 +27,8 @@ import torch
 from common import HEADLINES, finish, news_file, spread, table
 from rows import fixed_shape, take
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts, encode_dataset
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState

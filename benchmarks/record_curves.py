@@ -32,7 +32,8 @@ import torch
 
 from lorasweep.search_spaces.space import load_space
 from lorasweep.training.data.dataset import Texts
-from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.encoded import EncodedDataset
+from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.fine_tune import fine_tune

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 
 # Of each random row.
 TOKENS = 32

@@ -17,7 +17,8 @@ import numpy as np
 from common import spread, table
 from scale_process import MEGABYTE, aim, forget_peak, in_fresh_process, peak, progress, resident
 
-from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.encoded import EncodedDataset
+from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.files.tables import Table
 from lorasweep.training.files.whole_tables import read_tables

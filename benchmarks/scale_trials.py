@@ -18,7 +18,7 @@ from ray import tune
 from scale_costs import Costs, drive
 from scale_process import let_workers_import
 
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.model.classifier import trainable_parameters

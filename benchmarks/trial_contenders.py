@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 from trial_task import Contender, Task
 
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.classifier import build_classifier

@@ -13,7 +13,7 @@ import torch
 from gemm import wait
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.scores.scores import score

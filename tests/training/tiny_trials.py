@@ -16,7 +16,7 @@ import torch
 from tiny_bases import SPECIAL_TOKENS, WORDS
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.errors import ModelError
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model

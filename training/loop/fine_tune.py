@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lorasweep.training.data.batches import epoch_batches
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.loop.out_of_memory import no_memory_for

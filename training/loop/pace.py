@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from lorasweep.training.data.batches import epoch_batches, evaluation_batches, evaluation_size
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.loop.state import TrainingState
 from lorasweep.training.loop.steps import make_steps
 from lorasweep.training.model.base_model import LoadedBase

@@ -23,7 +23,7 @@ from lorasweep.training.model.hub import BaseModel
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lorasweep.training.data.encoding import EncodedTexts
+    from lorasweep.training.data.encoded import EncodedTexts
 
 # Names that transformers gives to tables with a row for each position. Relative positions have other names.
 POSITION_TABLES = (

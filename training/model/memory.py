@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.quantized import quantized_layers

@@ -10,7 +10,7 @@ from torch import nn
 
 from lorasweep.training.data.batches import evaluation_batches, evaluation_size
 from lorasweep.training.data.device_texts import DeviceTexts
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.data.long_texts import mean_by_row
 from lorasweep.training.devices import empty_cache, is_out_of_memory
 from lorasweep.training.errors import TrainingError

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lorasweep.training import devices
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.state import Evaluation, TrainingState

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lorasweep.training import devices
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.errors import LorasweepError, TrainingError, first_line
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.hub import BaseModel

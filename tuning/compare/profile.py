@@ -16,7 +16,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.nn import functional as F
 
 from lorasweep.training import devices
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.data.labels import several
 from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS

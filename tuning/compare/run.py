@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from lorasweep.training.data.dataset import Dataset, Texts
-from lorasweep.training.data.encoding import EncodedDataset, encode_dataset
+from lorasweep.training.data.encoded import EncodedDataset
+from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.devices import choose_device
 from lorasweep.training.errors import LorasweepError, SettingsError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.errors import ModelError, TrainingError, first_line
 from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
 from lorasweep.training.model.precision import resolve_precision

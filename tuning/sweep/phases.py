@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.references import beside_trials

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.search_spaces.space import Space
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.data.summary import data_notes, describe, token_notes
 from lorasweep.training.loop.pace import Pace
 from lorasweep.training.model.hub import BaseModel

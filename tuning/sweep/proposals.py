@@ -9,7 +9,7 @@ from torch import nn
 
 from lorasweep.search_spaces.domains import Choice, Domain
 from lorasweep.search_spaces.space import SearchSpace, Space
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.model.base_model import LoadedBase
 from lorasweep.training.model.memory import adapter_size, measure_row, trial_bytes

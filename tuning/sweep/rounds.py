@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import CombinedStopper
 
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.errors import SweepStoppedError, TrainingError, first_line
 from lorasweep.training.loop.early_end import ends_early
 from lorasweep.training.settings import TrainingSettings

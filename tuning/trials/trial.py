@@ -16,7 +16,7 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.devices import (
     begin,
     choose_device,

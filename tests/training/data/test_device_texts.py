@@ -11,7 +11,7 @@ from tiny_trials import CPU, texts
 
 from lorasweep.training.data.batches import evaluation_batches
 from lorasweep.training.data.device_texts import DeviceTexts, is_unpadded, padded_length
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 
 CUDA, META = torch.device("cuda"), torch.device("meta")
 

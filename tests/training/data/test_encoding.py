@@ -12,12 +12,8 @@ from tiny_bases import WORDS, tiny_tokenizer
 from tiny_trials import CPU, dataset
 
 from lorasweep.training.data.dataset import Dataset, Texts
-from lorasweep.training.data.encoding import (
-    EncodedDataset,
-    count_unknown,
-    encode_dataset,
-    encode_texts,
-)
+from lorasweep.training.data.encoded import EncodedDataset
+from lorasweep.training.data.encoding import count_unknown, encode_dataset, encode_texts
 from lorasweep.training.data.part import Part
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 

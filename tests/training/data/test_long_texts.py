@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny_bases import WORDS, tiny_tokenizer
 
-from lorasweep.training.data.encoding import EncodedTexts, count_unknown, encode_texts
+from lorasweep.training.data.encoded import EncodedTexts
+from lorasweep.training.data.encoding import count_unknown, encode_texts
 from lorasweep.training.data.long_texts import members, pooled, window_places
 from lorasweep.training.errors import SettingsError
 from lorasweep.training.settings import Long

@@ -17,7 +17,7 @@ from tiny_trials import CPU, LABELS, dataset, hyperparameters, loaded, settings,
 from torch.nn import functional as F
 
 from lorasweep.training.data.batches import balanced_rows
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.loop import fine_tune as fine_tune_module
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.label_losses import binary_losses

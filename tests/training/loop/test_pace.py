@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.loop.pace import STEPS, Pace, measure_pace
 from lorasweep.training.model.base_model import LoadedBase, load_base, resolve_base_model
 from lorasweep.training.model.precision import AmpPolicy

@@ -25,7 +25,7 @@ from tiny_trials import (
 )
 from torch.nn import functional as F
 
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.eager import EagerSteps
 from lorasweep.training.loop.fine_tune import fine_tune

@@ -14,7 +14,8 @@ from tiny_bases import ALIKE, FAMILIES, make_tiny_base
 from tiny_trials import CPU, LABELS, hyperparameters, loaded, texts
 from torch import nn
 
-from lorasweep.training.data.encoding import EncodedTexts, encode_texts
+from lorasweep.training.data.encoded import EncodedTexts
+from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.model.base_model import load_tokenizer
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.families import MODEL_FAMILIES

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_bases import make_tiny_base
 from tiny_trials import CPU, LABELS, loaded, texts
 
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.errors import LorasweepError, ModelError, SettingsError
 from lorasweep.training.model.base_model import empty_model, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.fitting import check_fit, check_rows, length_notes, most_tokens

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lorasweep.training.amp_types import Precision
-from lorasweep.training.data.encoding import EncodedTexts, encode_texts
+from lorasweep.training.data.encoded import EncodedTexts
+from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.model.base_model import LoadedBase, load_base, load_tokenizer, resolve_base_model
 from lorasweep.training.model.classifier import build_classifier, trainable_parameters
 from lorasweep.training.model.memory import SPARE, RowMemory, adapter_size, measure_row, trial_bytes

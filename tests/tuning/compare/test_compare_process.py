@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import resolve_base_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorasweep.training.data.encoding import EncodedDataset, EncodedTexts
+from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.sweep import node_pace

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_trials import dataset, hyperparameters, settings, texts
 
-from lorasweep.training.data.encoding import EncodedDataset
+from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.training.data.folds import fold_of_rows
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.scores.label_errors import find_label_errors

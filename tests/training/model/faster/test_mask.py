@@ -12,7 +12,7 @@ from tiny_trials import CPU, FP32, allow_meta, hyperparameters, loaded, texts
 from torch import nn
 
 from lorasweep.training.data.device_texts import DeviceTexts
-from lorasweep.training.data.encoding import EncodedTexts
+from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.model.classifier import build_classifier
 from lorasweep.training.model.faster.mask import make_masks_without_waiting, takes_unpadded
 from lorasweep.training.model.fitting import device_texts
