@@ -14,6 +14,7 @@ from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.sweep import node_pace
 from lorasweep.tuning.sweep.node_pace import ROWS, pace_on_node
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
+from lorasweep.tuning.trials.ray_access import MODE
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 
@@ -27,9 +28,12 @@ def texts(rows: int) -> EncodedTexts:
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    start_ray(None, 2)
-    yield
-    stop_ray()
+    with pytest.MonkeyPatch.context() as patch:
+        # Unset, Ray sets it to "token", and what a later test starts asks for a token that its commands do not have.
+        patch.setenv(MODE, "disabled")
+        start_ray(None, 2)
+        yield
+        stop_ray()
 
 
 def pace_of(base: Path, data: EncodedDataset, batch_size: int = 4) -> object:
