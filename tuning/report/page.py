@@ -23,6 +23,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.metrics import metric_words
 from lorasweep.tuning.record.files import write_text
 from lorasweep.tuning.record.folder import SweepFolder
+from lorasweep.tuning.record.results import SweepState
 from lorasweep.tuning.record.starts import start_ids
 from lorasweep.tuning.record.words import amount_text, counts_text, duration, judged_text, score_text
 from lorasweep.tuning.report.opening import open_report
@@ -80,7 +81,9 @@ def report_files(folder: SweepFolder) -> dict[str, bytes]:
         SettingsError: the sweep's own records cannot be read.
     """
     data = read_report_data(folder)
-    files = {"report.html": _report_page(data)} | csv_tables(data)
+    # The process that ends the sweep still holds it: it would be called running for good.
+    ended = data.record.result.state if data.record.result else None
+    files = {"report.html": _report_page(data, ended)} | csv_tables(data)
     return {f"report/{name}": text.encode(errors="replace") for name, text in files.items()}
 
 
@@ -121,7 +124,7 @@ def _hash(code: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
-def _report_page(data: ReportData) -> str:
+def _report_page(data: ReportData, state: SweepState | None = None) -> str:
     record, tested = data.record, data.tested
     metric, result = record.metric, record.result
     starts = [trial.started for trial in record.trials if trial.started]
@@ -132,7 +135,7 @@ def _report_page(data: ReportData) -> str:
         record.name,
         draw_plots(data.plots),
         "page.html",
-        state=record.state,
+        state=state or record.state,
         result=result,
         opening=open_report(data),
         winner=record.winner,

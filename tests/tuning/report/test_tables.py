@@ -17,7 +17,9 @@ from lorasweep.tuning.report.page import report_files
 
 def test_the_pieces_for_mlflow(finished: SweepFolder) -> None:
     """Fixed names; tables that a program can read and a spreadsheet does not run."""
-    files = report_files(finished)
+    with finished.lock():  # as the process does that ends the sweep
+        files = report_files(finished)
+    assert b'<span class="state finished">' in files["report/report.html"]
     assert set(files) == {
         "report/report.html",
         "report/trials.csv",
