@@ -12,6 +12,8 @@ from scipy.stats import spearmanr
 from surrogate import Curve, load_curves
 
 FINALISTS = (1, 2, 3, 5)
+# Settings recorded at both sizes, below which nothing is said of how well one tells the other.
+FEWEST = 5
 
 
 def proxy_parts(folder: Path) -> Iterator[str]:
@@ -20,7 +22,9 @@ def proxy_parts(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.jsonl")):
         name = re.fullmatch(r"(\w+)-\d+", path.stem)
         if name and (folder / f"{name[1]}.jsonl").is_file():
-            pairs[path.stem] = (load_curves(folder / f"{name[1]}.jsonl"), load_curves(path))
+            curves = load_curves(path)
+            if len(curves) >= FEWEST:
+                pairs[path.stem] = (load_curves(folder / f"{name[1]}.jsonl"), curves)
     if pairs:
         yield from agreement(pairs)
     yield from ladders(folder)

@@ -106,6 +106,8 @@ def test_the_best_rate_of_a_ladder_lies_between_its_rates(tmp_path: Path) -> Non
 def test_nothing_is_said_of_sizes_that_were_not_recorded(tmp_path: Path) -> None:
     write(tmp_path / "trec.jsonl", curves())
     assert list(search_proxy.proxy_parts(tmp_path)) == []
+    write(tmp_path / "trec-4252.jsonl", curves()[:4])  # too few to tell
+    assert list(search_proxy.proxy_parts(tmp_path)) == []
 
 
 def test_the_printed_starts_belong_into_the_default_space(
