@@ -34,6 +34,7 @@ from lorasweep.tuning.record.words import (
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
 from lorasweep.tuning.sweep.choice import rule_text
+from lorasweep.tuning.sweep.finalists import rate_factor
 from lorasweep.tuning.sweep.plan import SweepPlan
 from lorasweep.tuning.sweep.warm_start import WarmStart
 
@@ -161,7 +162,8 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
     if plan.part is not None:
         yield (
             "",
-            f"then {_finalists(plan)} on all {len(plan.dataset.train):,} rows; the winner is one of them",
+            f"then {_finalists(plan)} on all {len(plan.dataset.train):,} rows{_lower_rate(plan)}; the winner is one of "
+            "them",
         )
     rule = stopping_rule(config.search)
     if done is not None:
@@ -240,6 +242,13 @@ def _on_part(plan: SweepPlan) -> str:
         return ""
     rows, of = len(plan.part.train), len(plan.dataset.train)
     return f"on {share_text(rows / of)} of the rows ({rows:,}) "
+
+
+def _lower_rate(plan: SweepPlan) -> str:
+    """How much lower the finalists' learning rate is, as part of a sentence; empty where it is not searched."""
+    if plan.part is None or "learning_rate" not in plan.space.searched:
+        return ""
+    return f", at {rate_factor(len(plan.part.train), len(plan.dataset.train)):.2f} of their rate"
 
 
 def _finalists(plan: SweepPlan) -> str:

@@ -18,6 +18,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.trial_records import TrialRecord
+from lorasweep.tuning.sweep.finalists import finalist_settings
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,10 @@ def test_nothing_is_lost_and_nothing_done_twice(killed: tuple[SweepFolder, list[
     for trial in last:
         origin = next(other for other in search if other.id == trial.finalist_of)
         assert (trial.id, trial.number) == (finalist_id(origin), origin.number)
-        assert (trial.hyperparameters, trial.start) == (origin.hyperparameters, origin.start)
+        assert (trial.hyperparameters, trial.start) == (finalist_settings(origin, 24, 48), origin.start)
+        factor = 1 if origin.start == 1 else 0.5 ** (1 / 3)
+        rate = origin.hyperparameters.learning_rate * factor
+        assert trial.hyperparameters.learning_rate == pytest.approx(rate, rel=5e-3)
         # Steps tell the rows that were trained on: 24 and 48.
         size = trial.hyperparameters.batch_size
         assert origin.evaluations[-1].step == -(-24 // size) * RUNGS

@@ -92,8 +92,18 @@ def test_finalists_that_are_missing_or_have_not_ended(plan: Any) -> None:
     assert finalists_to_train(plan, [*SEARCH, last_of(1), last_of(0, "failed")]) == []
 
 
-def test_the_settings_of_a_finalist_are_those_of_its_trial() -> None:
-    assert finalist_settings(SEARCH[0].hyperparameters, 12, 48) == SEARCH[0].hyperparameters
+def test_a_finalist_has_the_settings_of_its_trial_and_a_rate_for_more_steps() -> None:
+    """A rate that was not searched stays, and so does the known-good start."""
+    assert finalist_settings(SEARCH[1], 6, 48) == SEARCH[1].hyperparameters
+    searched = SEARCH[1].model_copy(update={"searched": ("rank", "learning_rate")})
+    found = finalist_settings(searched, 6, 48)
+    assert found.learning_rate == pytest.approx(searched.hyperparameters.learning_rate / 2)
+    same = {"learning_rate": searched.hyperparameters.learning_rate}
+    assert found.model_copy(update=same) == searched.hyperparameters
+    assert finalist_settings(searched, 48, 48) == searched.hyperparameters
+    assert finalist_settings(searched.model_copy(update={"start": 2}), 6, 48) == found
+    start = searched.model_copy(update={"start": 1})
+    assert finalist_settings(start, 6, 48) == start.hyperparameters
 
 
 def test_the_winner_is_one_of_the_finalists(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,5 +286,8 @@ def test_a_search_on_a_part_says_what_follows_on_all_rows(plan: SweepPlan) -> No
         "trials  8 on 25 % of the rows (12) by TPE for the best validation accuracy, 2",
         "        at once with 1 core each",
     ]
-    assert lines[6] == "        then the best 2 and the start on all 48 rows; the winner is one of them"
+    assert lines[6:8] == [
+        "        then the best 2 and the start on all 48 rows, at 0.63 of their rate;",
+        "        the winner is one of them",
+    ]
     assert lines[-1] == "cost    about 9.3 of 16 epochs of 12 rows, 6 of all 48 rows for the finalists"
