@@ -37,6 +37,9 @@ from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 COMMANDS = (
     "for name in headlines records ag_news trec subj movie_reviews; do\n"
     "        python benchmarks/record_curves.py FOLDER --set $name; done\n"
+    "    for size in '--set trec' '--set trec --train-rows 300' '--set trec --train-rows 4252' \\\n"
+    "            '--set records' '--set records --train-rows 150'; do\n"
+    "        python benchmarks/record_curves.py FOLDER $size --rates 2.5e-4 5e-4 1e-3 2e-3 4e-3 8e-3; done\n"
     "    python benchmarks/search.py --write"
 )
 LIBRARIES = ("optuna", "ray", "numpy", "scikit-learn", "matplotlib", "torch", "peft")
