@@ -185,7 +185,9 @@ def try_broken_node(asked: Question) -> dict[str, Any]:
     if lacks == "package":
         raise ModuleNotFoundError("No module named 'lorasweep'")
     if lacks == "model":
-        asked = replace(asked, base=replace(asked.base, location="/nowhere"))
+        asked = replace(
+            asked, bases=tuple((replace(base, location="/nowhere"), files) for base, files in asked.bases)
+        )
     return try_node(asked)
 
 
