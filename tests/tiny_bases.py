@@ -46,6 +46,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1}),
     "camembert": ("camembert", {"pad_token_id": 1}),
+    "nomic_bert": ("nomic_bert", {}),
     "mt5": ("mt5", FAMILIES["t5"][1] | {"feed_forward_proj": "gated-gelu"}),
     "mistral": ("mistral", {"num_key_value_heads": 2, "sliding_window": 4}),
     "qwen2": ("qwen2", {"num_key_value_heads": 2}),

@@ -46,6 +46,7 @@ MODELS = {
     "deberta-v3": ("deberta-v2", RELATIVE | {"share_att_key": True, "position_buckets": 8}),
     "modernbert": ("modernbert", COMMON | SPECIAL_TOKENS),
     "mpnet": ("mpnet", COMMON),
+    "nomic_bert": ("nomic_bert", COMMON | SPECIAL_TOKENS),
     "albert": ("albert", COMMON | {"embedding_size": 16, "num_hidden_groups": 2}),
     "t5": ("t5", COMMON | T5 | {"feed_forward_proj": "relu"}),
     "t5 v1.1": ("t5", COMMON | T5 | {"feed_forward_proj": "gated-gelu"}),
@@ -219,6 +220,7 @@ EXPECTED = {
             ],
         },
     ),
+    "nomic_bert": ("nomic_bert.layers", LLAMA_PRESETS),
     "albert": (
         "albert.encoder.albert_layer_groups.{}.albert_layers.0",
         {
