@@ -140,8 +140,6 @@ MODEL_FAMILIES = {
         attention=("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
         feed_forward=("intermediate.dense", "output.dense"),
     ),
-    # An encoder with Llama's layers.
-    "nomic_bert": replace(LLAMA, prefix=r"nomic_bert[.]layers[.]\d+[.]", decoder=False),
     # One layer stands for all of a group, and so does its adapter.
     "albert": Family(
         prefix=r"albert[.]encoder[.]albert_layer_groups[.]\d+[.]albert_layers[.]\d+[.]",
@@ -159,6 +157,8 @@ MODEL_FAMILIES = {
     "gemma": LLAMA,
     "gemma2": LLAMA,
     "gemma3_text": LLAMA,
+    # An encoder with Llama's layers.
+    "nomic_bert": replace(LLAMA, prefix=r"nomic_bert[.]layers[.]\d+[.]", decoder=False),
     "opt": replace(
         LLAMA,
         prefix=r"model[.]decoder[.]layers[.]\d+[.]",
