@@ -96,7 +96,7 @@ def ladders(folder: Path) -> Iterator[str]:
     for name, ladder in curves.items():
         cells = [f"{curve.best('loss'):.3f} / {100 * curve.worth():.1f}" for curve in ladder]
         rows.append([name, *cells, f"{peak(ladder):.1e}"])
-    yield table(["", *(f"{rate:.0e}" for rate in rates), "peak"], rows)
+    yield table(["", *(f"{rate:.1e}" for rate in rates), "peak"], rows)
 
 
 def peak(ladder: Sequence[Curve]) -> float:
