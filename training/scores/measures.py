@@ -66,10 +66,15 @@ class CountMeasure:
 
     def contributions(self) -> np.ndarray:
         """See `Measure`."""
+        derivatives = gradient(self.function, np.array(self._counts())) * len(self.outcomes.labels)
+        return np.asarray(self.value() + self._influence(*derivatives))
+
+    def _influence(self, hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> np.ndarray:
+        """How much each row moves the score, by what one more of each count does; shape (rows,)."""
         labels, predicted = self.outcomes.labels, self.outcomes.predicted
-        hits, true, guessed = gradient(self.function, np.array(self._counts())) * len(labels)
-        influence = true[labels] + guessed[predicted] + np.where(labels == predicted, hits[labels], 0.0)
-        return np.asarray(self.value() + influence)
+        return np.asarray(
+            true[labels] + guessed[predicted] + np.where(labels == predicted, hits[labels], 0.0)
+        )
 
     def _counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         labels, predicted = self.outcomes.labels, self.outcomes.predicted

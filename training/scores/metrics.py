@@ -26,18 +26,19 @@ from lorasweep.training.scores.outcomes import Outcomes
 
 def measure(outcomes: Outcomes, metric: str) -> Measure:
     """Any metric of outcomes. Raises `ValueError` where they lack what it is made from, as older records do."""
-    if several(outcomes.labels):
-        if (values := sets.row_values(outcomes, metric)) is not None:
-            return RowMean(values)
-        precision = partial(OrderMeasure, function=_average_precision)
-        return sets.set_measure(outcomes, metric, COUNTED, _class_f1, precision)
-    if (values := _row_values(outcomes, metric)) is not None:
+    of_sets = several(outcomes.labels)
+    values = sets.row_values(outcomes, metric) if of_sets else _row_values(outcomes, metric)
+    if values is not None:
         return RowMean(values)
-    if metric in ORDERED:
-        return OrderMeasure(*_ordered(outcomes, metric), ORDERED[metric])
+    if (order := ORDERED.get(metric)) is not None:
+        if of_sets:
+            return sets.MeanOrderMeasure(
+                tuple(OrderMeasure(*each, order) for each in sets.label_orders(outcomes))
+            )
+        return OrderMeasure(*_ordered(outcomes, metric), order)
     label = label_of(metric)
     function = COUNTED[metric] if label is None else partial(_class_f1, outcomes.label_names.index(label))
-    return CountMeasure(outcomes, function)
+    return (sets.SetCountMeasure if of_sets else CountMeasure)(outcomes, function)
 
 
 def _row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:

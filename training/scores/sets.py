@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from lorasweep.training.metrics import label_of
-from lorasweep.training.scores.measures import OfCounts, OrderMeasure, gradient
+from lorasweep.training.scores.measures import CountMeasure, OrderMeasure
 from lorasweep.training.scores.outcomes import Outcomes
 
 
@@ -23,25 +21,14 @@ def row_values(outcomes: Outcomes, metric: str) -> np.ndarray | None:
     return np.asarray(wrong.mean(axis=1)) if metric == "hamming_loss" else None
 
 
-@dataclass(frozen=True)
-class SetCountMeasure:
-    """A function of the labels' counts; see `measures.Measure`."""
+class SetCountMeasure(CountMeasure):
+    """A function of the labels' counts."""
 
-    outcomes: Outcomes
-    function: OfCounts
-
-    def value(self, weights: np.ndarray | None = None) -> float:
-        """The score, with a weight for each row."""
-        return float(np.real(self.function(*self._counts(weights))))
-
-    def contributions(self) -> np.ndarray:
-        """What each row adds to the score."""
+    def _influence(self, hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> np.ndarray:
         labels, predicted = self.outcomes.labels, self.outcomes.predicted
-        hits, true, guessed = gradient(self.function, np.array(self._counts(None))) * len(labels)
-        influence = (labels & predicted) @ hits + labels @ true + predicted @ guessed
-        return np.asarray(self.value() + influence)
+        return np.asarray((labels & predicted) @ hits + labels @ true + predicted @ guessed)
 
-    def _counts(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         labels, predicted = self.outcomes.labels, self.outcomes.predicted
         weights = np.ones(len(labels)) if weights is None else weights
         return weights @ (labels & predicted), weights @ labels, weights @ predicted
@@ -65,30 +52,12 @@ class MeanOrderMeasure:
         return np.asarray(np.mean(parts, axis=0))
 
 
-def set_measure(
-    outcomes: Outcomes,
-    metric: str,
-    counted: dict[str, OfCounts],
-    class_f1: Callable[..., complex],
-    ordered: Callable[[np.ndarray, np.ndarray], OrderMeasure],
-) -> SetCountMeasure | MeanOrderMeasure:
-    """A metric of sets that is no mean of rows.
-
-    Args:
-        counted: name → function of the labels' counts.
-        class_f1: F1 of one label by its number and the counts.
-        ordered: makes average precision of one label from who has it and the scores.
-    """
-    if metric == "average_precision":
-        margins = outcomes.margins
-        if margins is None:
-            raise ValueError("these outcomes have no margins")
-        columns = range(outcomes.labels.shape[1])
-        return MeanOrderMeasure(tuple(ordered(outcomes.labels[:, n] > 0, margins[:, n]) for n in columns))
-    label = label_of(metric)
-    if label is not None:
-        return SetCountMeasure(outcomes, partial(class_f1, outcomes.label_names.index(label)))
-    return SetCountMeasure(outcomes, counted[metric])
+def label_orders(outcomes: Outcomes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each label, which rows have it and their scores; both of shape (rows,)."""
+    margins = outcomes.margins
+    if margins is None:
+        raise ValueError("these outcomes have no margins")
+    return ((outcomes.labels[:, n] > 0, margins[:, n]) for n in range(outcomes.labels.shape[1]))
 
 
 def micro_f1(hits: np.ndarray, true: np.ndarray, guessed: np.ndarray) -> complex:
