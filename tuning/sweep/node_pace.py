@@ -15,7 +15,7 @@ from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.sweep.remote import RemoteCall
 from lorasweep.tuning.trials.cluster import start_ray
-from lorasweep.tuning.trials.trial import TrialSetup, leave_worker, loaded_base, prepare_worker
+from lorasweep.tuning.trials.trial import TrialSetup, leave_worker, prepare_worker, worker_base
 
 if TYPE_CHECKING:
     from lorasweep.tuning.trials.shares import Resources
@@ -49,7 +49,7 @@ def pace_on_node(
     import ray
 
     start_ray(address, resources.cpus, resources.gpus)
-    call = RemoteCall(replace(resources, concurrency=1), time_steps, _some_rows(data), setup, hyperparameters)
+    call = RemoteCall(resources, time_steps, _some_rows(data), setup, hyperparameters)
     done, _ = ray.wait([call.task], timeout=ANSWER_SECONDS)
     if not done:
         ray.cancel(call.task, force=True)
@@ -69,15 +69,17 @@ def time_steps(data: EncodedDataset, setup: TrialSetup, hyperparameters: Hyperpa
         settings = setup.training_settings
         amp = resolve_precision(settings.precision, device, setup.base.model_type)
         with quiet_loading():
-            loaded = loaded_base(setup.base, data.label_names, settings.seed)
+            loaded = worker_base(setup.base, data.label_names, settings, amp)
             return measure_pace(loaded, data, hyperparameters, settings, amp, setup.threads)
     finally:
         leave_worker(setup.gpu_share)
 
 
 def _some_rows(data: EncodedDataset) -> EncodedDataset:
-    """Evenly spaced rows of training and validation; all where they are few."""
-    return replace(data, train=_some(data.train), validation=_some(data.validation), test=_some(data.test))
+    """Evenly spaced rows of each split, all where they are few, in the tokens of the sweep's own base model."""
+    return replace(
+        data, train=_some(data.train), validation=_some(data.validation), test=_some(data.test), by_base={}
+    )
 
 
 def _some(texts: EncodedTexts) -> EncodedTexts:

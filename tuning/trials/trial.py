@@ -29,10 +29,10 @@ from lorasweep.training.loop.best import Best
 from lorasweep.training.loop.fine_tune import fine_tune
 from lorasweep.training.loop.out_of_memory import no_memory_for
 from lorasweep.training.loop.state import TrainingState
-from lorasweep.training.model.base_model import load_base
+from lorasweep.training.model.base_model import LoadedBase, load_base
 from lorasweep.training.model.classifier import build_classifier, model_parameters, trainable_parameters
 from lorasweep.training.model.hub import BaseModel
-from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.model.precision import AmpPolicy, resolve_precision
 from lorasweep.training.scores.noise import standard_error
 from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import Hyperparameters, Metric, TrainingSettings
@@ -259,8 +259,7 @@ def start_state(
     weights = f"the weights of {base.name}"
     with no_memory_for(weights):
         try:
-            stored = () if settings.quantize is None else (device, settings.quantize, amp.dtype)
-            loaded = loaded_base(base, data.label_names, settings.seed, *stored)
+            loaded = worker_base(base, data.label_names, settings, amp)
         except (ModelError, OSError) as error:
             # The plan has read it, elsewhere.
             raise NodeError(f"base model {base.location} cannot be read ({first_line(error)})") from error
@@ -269,6 +268,14 @@ def start_state(
         model = build_classifier(loaded, hyperparameters, settings.seed, amp, checkpointing=checkpointing)
     with no_memory_for(f"gradients and moments of {trainable_parameters(model):,} trained weights"):
         return TrainingState.start(model, hyperparameters, amp)
+
+
+def worker_base(
+    base: BaseModel, label_names: tuple[str, ...], settings: TrainingSettings, amp: AmpPolicy
+) -> LoadedBase:
+    """The base model as the trials of this process share it: as they store it, kept from one to the next."""
+    stored = () if settings.quantize is None else (amp.device, settings.quantize, amp.dtype)
+    return loaded_base(base, label_names, settings.seed, *stored)
 
 
 def prepare_worker(setup: TrialSetup) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def test_a_worker_times_a_few_steps(
 
 def test_few_rows_travel() -> None:
     data = EncodedDataset(texts(2 * ROWS + 1), texts(ROWS), texts(8), ("a", "b"))
-    some = node_pace._some_rows(data)
+    some = node_pace._some_rows(replace(data, by_base={"other": data}))
+    assert not some.by_base, "the sweep's own base model is timed"
     assert (len(some.train), len(some.validation), len(some.test)) == (3334, ROWS, 8)
     assert some.train.lengths.tolist() == [4] * 3334
