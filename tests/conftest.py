@@ -24,6 +24,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_store_is_left_set() -> Iterator[None]:
+    """A test that leaves MLflow's store set fails itself; else one that runs long after it does."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before, "mlflow.set_tracking_uri(None) is missing"
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_base(family)`: folder of a 2-layer random encoder of a family of `FAMILIES`, with a tokenizer.

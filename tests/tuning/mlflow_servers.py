@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PASSWORD = "correct-horse"
 
 
@@ -44,6 +46,20 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[Any], what: s
         assert process.poll() is None, f"{what} has ended with {process.returncode}"
         assert time.monotonic() < deadline, f"{what} does not answer"
         time.sleep(0.1)
+
+
+def loaded_model(store: str, model: str) -> Any:
+    """A model of a store, as somebody loads it who has set MLflow's store."""
+    import mlflow
+
+    # Set, it stands in the environment too, where later tests and what they start would read it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        mlflow.set_tracking_uri(store)
+        try:
+            return mlflow.pyfunc.load_model(model, suppress_warnings=True)
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 class MlflowServer:

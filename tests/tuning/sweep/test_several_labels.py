@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow_servers import loaded_model
 from tiny_bases import make_tiny_base
 from whole_sweeps import RUN, WORDS, check_study, lorasweep
 
@@ -114,10 +115,7 @@ def test_several_labels_from_csv_to_served_model(tmp_path: Path) -> None:
     assert 0 < scored["micro_f1"] <= 1
 
     # MLflow's registered model, served without lorasweep, gives the same.
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-    served = mlflow.pyfunc.load_model("models:/demo@champion", suppress_warnings=True)
+    served = loaded_model(f"sqlite:///{tmp_path}/mlruns/mlflow.db", "models:/demo@champion")
     found = served.predict(pd.DataFrame({"text": texts[:20]}))
     assert [sorted(labels) for labels in found["label"]] == expected[:20]
 

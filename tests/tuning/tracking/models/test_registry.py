@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exported_adapters import COLUMNS, LABELS, PAIR, TEXT, export_adapter
+from mlflow_servers import loaded_model
 from whole_sweeps import lorasweep
 
 from lorasweep.training.data.dataset import Dataset, Texts, fingerprint
@@ -154,20 +155,6 @@ def quick(
     return make
 
 
-def load(place: Place, uri: str) -> Any:
-    """As somebody does who has set MLflow's store."""
-    import mlflow
-
-    # Set, it stands in the environment too, where later tests and what they start would read it.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        mlflow.set_tracking_uri(place.uri)
-        try:
-            return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
-        finally:
-            mlflow.set_tracking_uri(None)
-
-
 def labels(adapter: Path) -> list[str]:
     logits = predict(load_classifier(adapter, "cpu"), TEXT)
     return [LABELS[index] for index in logits.argmax(axis=1)]
@@ -222,8 +209,8 @@ def test_the_first_version_is_the_champion_and_predicts(
         f"models:/{output.model_id}",
         f"runs:/{run}/classifier",
     ):
-        assert load(place, uri).predict(TEXT)["label"].tolist() == labels(adapter)
-    assert load(place, f"models:/{NAME}@champion").metadata.run_id == run
+        assert loaded_model(place.uri, uri).predict(TEXT)["label"].tolist() == labels(adapter)
+    assert loaded_model(place.uri, f"models:/{NAME}@champion").metadata.run_id == run
     stored = [path.suffix for path in place.mlruns.joinpath("artifacts").rglob("*") if path.is_file()]
     assert not {".pkl", ".bin", ".pt", ".pickle"} & set(stored)
 
@@ -565,7 +552,9 @@ def test_a_server_keeps_the_registry(
     second = register(SweepRecord(two), uri, NAME, adapter, other_run)
     assert (first.version, first.alias, second.version, second.alias) == ("1", "champion", "2", "champion")
     assert place.aliases() == {"champion": "2"}
-    assert load(place, f"models:/{NAME}@champion").predict(TEXT)["label"].tolist() == labels(adapter)
+    assert loaded_model(place.uri, f"models:/{NAME}@champion").predict(TEXT)["label"].tolist() == labels(
+        adapter
+    )
     assert labels(fetch_adapter(f"models:/{NAME}@champion", uri, tmp_path / "out")) == labels(adapter)
     place.client.log_artifacts(run, str(adapter), "adapter")
     assert labels(fetch_adapter(f"runs:/{run}", uri, tmp_path / "run")) == labels(adapter)
