@@ -9,8 +9,9 @@ An evaluation has accuracy, macro-F1 and loss (plain cross entropy, in nats) of 
 decides, and of held-out rows, which say what its decision is worth: 1,000 rows of the test split, or as many as it
 has; `seconds` of training and evaluating so far. One JSON line a curve; curves that the file has already are not
 trained again. A curve took about 45 s of a core on TREC and 150 s on AG News (Intel Xeon, two recorders at once,
-beside other work). `--train-rows` records another size of the same set, into a file of its own; `--rates` records the
-start at these learning rates instead, into another one.
+beside other work). `--train-rows` records another size of the same set, into a file of its own. Two options record
+other settings, each into another file: `--rates`, the start at these learning rates; `--finalists 5`, the five best
+settings of the set's own size by validation accuracy, their rates lowered as `lorasweep run --proxy` lowers them.
 
 The curves in `results/curves/` are older: their held-out rows are the rest of the validation split.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from surrogate import Curve, load_curves
 
 from lorasweep.search_spaces.space import load_space
 from lorasweep.training.data.dataset import Texts
@@ -45,6 +47,7 @@ from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.scores.scores import score
 from lorasweep.training.settings import MINILM, DataSettings, Hyperparameters, TrainingSettings
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
+from lorasweep.tuning.sweep.finalists import rate_factor
 
 SPACE = "lora_cpu"
 HELD_OUT_ROWS = 1000
@@ -88,6 +91,16 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
     yield dict(START)
     for _ in range(count - 1):
         yield space.suggest(study.ask())
+
+
+def lowered(part: Sequence[Curve], count: int, factor: float) -> dict[int, dict[str, Any]]:
+    """The best settings on a part of the rows by validation accuracy, with lower rates; best first, by their numbers.
+
+    The start is none of them: it is trained on all rows in any case, as it is.
+    """
+    best = sorted(range(1, len(part)), key=lambda number: -part[number].best())[:count]
+    rates = {number: factor * part[number].settings["learning_rate"] for number in best}
+    return {number: {**part[number].settings, "learning_rate": rates[number]} for number in best}
 
 
 def encoded(folder: Path, chosen: CurveSet, train_rows: int, tokenizer: Any) -> EncodedDataset:
@@ -154,15 +167,21 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--curves", type=int, default=40)
     parser.add_argument("--train-rows", type=int)
-    parser.add_argument("--rates", type=float, nargs="+", metavar="RATE")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--rates", type=float, nargs="+", metavar="RATE")
+    others.add_argument("--finalists", type=int, metavar="K")
     options = parser.parse_args()
     chosen = SETS[options.set]
     train_rows = options.train_rows or chosen.train_rows
     name = options.set if train_rows == chosen.train_rows else f"{options.set}-{train_rows}"
-    wanted = list(proposals(options.curves))
+    wanted = dict(enumerate(proposals(options.curves)))
     if options.rates:
         name += "-rates"
-        wanted = [START | {"learning_rate": rate} for rate in options.rates]
+        wanted = {number: START | {"learning_rate": rate} for number, rate in enumerate(options.rates)}
+    if options.finalists:
+        name += "-finalists"
+        part = load_curves(CURVES / f"{options.set}.jsonl")
+        wanted = lowered(part, options.finalists, rate_factor(chosen.train_rows, train_rows))
     out = CURVES / f"{name}.jsonl"
     out.parent.mkdir(exist_ok=True)
     quiet_libraries()
@@ -172,9 +191,7 @@ def main() -> None:
     data = encoded(options.folder, chosen, train_rows, load_tokenizer(base))
     loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
     recorded = len(out.read_text().splitlines()) if out.is_file() else 0
-    for number, values in enumerate(wanted):
-        if number < recorded:
-            continue
+    for number, values in list(wanted.items())[recorded:]:
         evaluations = list(train(values, data, loaded, chosen.validation_rows))
         curve = {"number": number, "settings": values, "train_rows": len(data.train)}
         curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}
@@ -182,7 +199,7 @@ def main() -> None:
         with out.open("a") as file:
             file.write(json.dumps(curve) + "\n")
         best = max((entry["accuracy"] for entry in evaluations), default=0.0)
-        print(f"{number + 1}/{len(wanted)}  {best:.1%}  {values}", flush=True)
+        print(f"{number}: {best:.1%}  {values}", flush=True)
 
 
 if __name__ == "__main__":

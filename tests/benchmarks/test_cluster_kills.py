@@ -12,4 +12,4 @@ from cluster_kills import Findings, main
 def test_nothing_is_lost_doubled_or_mixed_up() -> None:
     seed = secrets.randbelow(10**6)
     print(f"seed {seed}")
-    assert main(["--rounds", "1", "--seed", str(seed)]) == [Findings()]
+    assert main(["--rounds", "1", "--trials", "4", "--seed", str(seed)]) == [Findings()]

@@ -8,6 +8,7 @@ from pathlib import Path
 import fit_portfolio
 import numpy as np
 import pytest
+import record_curves
 import search
 import search_curves
 import search_proxy
@@ -94,6 +95,22 @@ def test_the_proxy_is_judged_on_the_settings_that_have_both_sizes(tmp_path: Path
     assert row[0] == "5"
     assert row[-2:] == ["90.0", "1.00"]
     assert float(row[1].split(" / ")[0]) < 1
+
+
+def test_lower_rates_are_held_against_the_same_settings(tmp_path: Path) -> None:
+    """The whole's best rate is below both: half of each is nearer to it."""
+    place = folder(tmp_path)
+    write(place / "trec-4252-finalists.jsonl", [curve(rate / 2, 6e-4) for rate in (1.2e-3, 2e-3)], first=2)
+    write(place / "trec-4252.jsonl", curves(6e-4)[:5])
+    row = cells(list(search_proxy.proxy_parts(place))[3], "trec-4252")
+    assert row == ["2", "0.50", "76.3 (72.6)", "1.237", "86.3 (82.6)", "1.137", "+10.0 ± 0.0"]
+
+
+def test_finalists_are_the_best_of_the_part_with_lower_rates() -> None:
+    wanted = record_curves.lowered(curves(1.2e-3), 2, 0.5)
+    assert list(wanted) == [2, 3]
+    assert [values["learning_rate"] for values in wanted.values()] == [6e-4, 1e-3]
+    assert all(values["rank"] == 16 for values in wanted.values())
 
 
 def test_the_best_rate_of_a_ladder_lies_between_its_rates(tmp_path: Path) -> None:
