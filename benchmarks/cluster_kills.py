@@ -1,6 +1,6 @@
 """Node, head and driver of a cluster, killed at random moments: is anything lost, done twice or mixed up?
 
-    python benchmarks/cluster_kills.py [--rounds 10] [--seed 0] [--write]
+    python benchmarks/cluster_kills.py [--rounds 10] [--kill node head driver] [--seed 0] [--write]
 
 Each round is a sweep of 8 trials of the demonstration's rows on a cluster of this machine: a head without cores and
 three nodes of one core. In random order, each at a random moment of the trials, a node, the head and the driver are
@@ -42,7 +42,7 @@ TRIALS, RUNGS, NODES = 8, 8, 3
 KINDS = ("node", "head", "driver")
 NAME = "killed"
 # Small enough that a kill is what takes the time of a round.
-ROWS = ("--max-train-rows", "240", "--max-validation-rows", "120", "--no-compare-untuned", "--no-baselines")
+ROWS = ("--max-train-rows", "96", "--max-validation-rows", "64", "--no-compare-untuned", "--no-baselines")
 BUDGET = ("--epochs", "2", "--evaluations-per-epoch", "4", "--gpus-per-trial", "0", "--precision", "fp32")
 # Ray's processes give up a head after this time, a minute by default.
 PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
@@ -150,10 +150,11 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> bo
     return True
 
 
-def run_round(machines: Machines, place: Path, storage: Path, chance: random.Random) -> tuple[str, Findings]:
+def run_round(
+    machines: Machines, place: Path, storage: Path, kinds: list[str], chance: random.Random
+) -> tuple[str, Findings]:
     """One sweep and its kills; what was killed when, in words, and what was wrong at the end."""
     folder = SweepFolder(place / "mlruns", NAME)
-    kinds = list(KINDS)
     chance.shuffle(kinds)
     told: list[str] = []
     seen: list[list[TrialRecord]] = []
@@ -237,6 +238,7 @@ def main(words: Sequence[str] | None = None) -> list[Findings]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--kill", nargs="+", choices=KINDS, default=KINDS, help="what dies in each round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="into results/cluster_kills.md")
     options = parser.parse_args(words)
@@ -252,7 +254,7 @@ def main(words: Sequence[str] | None = None) -> list[Findings]:
                 begun, place = time.monotonic(), root / f"round-{number}"
                 place.mkdir()
                 prints = [fingerprint(folder) for folder in folders]
-                told, found = run_round(machines, place, root / "storage", chance)
+                told, found = run_round(machines, place, root / "storage", list(options.kill), chance)
                 changed = [i for i, folder in enumerate(folders) if fingerprint(folder) != prints[i]]
                 found.mixed += [f"the files of round {number} were changed" for number in changed]
                 folders.append(SweepFolder(place / "mlruns", NAME))

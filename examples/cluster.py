@@ -27,7 +27,7 @@ try:
         address=address,
         storage=storage,  # a folder that all nodes share, or a URI such as s3://bucket/lorasweep
         gpus_per_trial=0,  # leave it out to take a GPU per trial; 0.25 runs four trials on each
-        trials=4,
+        trials=3,
         epochs=1,
         max_train_rows=300,
     )

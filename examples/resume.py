@@ -15,7 +15,7 @@ NAME = "interrupted"
 mlruns = tempfile.mkdtemp()
 
 # A sweep in a process of its own, as a terminal or a job would run it.
-command = f"run --name {NAME} --mlruns {mlruns} --trials 5 --epochs 1 --max-train-rows 300"
+command = f"run --name {NAME} --mlruns {mlruns} --trials 5 --epochs 1 --max-train-rows 200"
 process = subprocess.Popen([sys.executable, "-m", "lorasweep", *command.split()])
 
 # Stop it with Ctrl-C's signal after its first trial. A sweep that was killed resumes as well.

@@ -46,10 +46,10 @@ def curves(best_rate: float = 2e-3) -> list[Curve]:
     return [curve(rate, best_rate) for rate in RATES]
 
 
-def write(path: Path, made: list[Curve]) -> Path:
-    """As `record_curves.py` writes them."""
+def write(path: Path, made: list[Curve], first: int = 0) -> Path:
+    """As `record_curves.py` writes them, numbered from `first` on."""
     lines = []
-    for each in made:
+    for number, each in enumerate(made, first):
         evaluations = [
             {
                 **{name: values[rung] for name, values in each.validation.items()},
@@ -58,6 +58,6 @@ def write(path: Path, made: list[Curve]) -> Path:
             }
             for rung in range(len(each))
         ]
-        lines.append(json.dumps({"settings": each.settings, "evaluations": evaluations}))
+        lines.append(json.dumps({"number": number, "settings": each.settings, "evaluations": evaluations}))
     path.write_text("\n".join(lines) + "\n")
     return path

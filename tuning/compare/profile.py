@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,14 +17,12 @@ from torch.nn import functional as F
 from lorasweep.training import devices
 from lorasweep.training.data.encoded import EncodedTexts
 from lorasweep.training.data.labels import several
+from lorasweep.training.inference.latency import prediction_times
 from lorasweep.training.loop.label_losses import binary_losses
 from lorasweep.training.model.hub import ADAPTER_WEIGHTS, FULL_WEIGHTS
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.compare.record import Latency, OperatorUse
 
-WARM_UP = 5
-# Chunks of long texts that are predicted at once, or as many as there are texts.
-WINDOWS = 32
 # Part of a transformer → its operators as torch's profiler names them, backward passes included; the first match
 # counts.
 OPERATORS = {
@@ -41,28 +38,11 @@ OTHER = "other"
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@torch.inference_mode()
 def measure_latency(
     model: nn.Module, texts: EncodedTexts, amp: AmpPolicy, batch: int, form: str = "whole", repeats: int = 50
 ) -> Latency:
-    """Time predictions of random rows, each batch padded to its own longest text, as a server would.
-
-    Tokenisation is left out: it is the same for all models with one tokenizer. Texts in chunks are predicted whole, a
-    few chunks at once.
-    """
-    windows, at_once = texts.windows, max(batch, WINDOWS)
-    model.eval()
-    random = np.random.default_rng(0)
-    times: list[float] = []
-    for repeat in range(WARM_UP + repeats):
-        rows = random.choice(len(texts), size=min(batch, len(texts)), replace=False)
-        started = time.perf_counter()
-        with amp.autocast():
-            for start in range(0, len(numbers := texts.window_numbers(rows)), at_once):
-                logits = model(**windows.batch(numbers[start : start + at_once], amp.device)).logits
-        logits.float().cpu()  # waits for the device
-        if repeat >= WARM_UP:
-            times.append(1000 * (time.perf_counter() - started))
+    """Median and 95th percentile of `prediction_times`."""
+    times = prediction_times(model, texts, amp, batch, repeats)
     median, p95 = np.percentile(times, (50, 95)).tolist()
     return Latency(form=form, precision=amp.name, batch=batch, median=median, p95=p95)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.training.metrics import Metric
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
 
@@ -32,6 +33,8 @@ class BaseSummary:
         adapter_mb, merged_mb: megabytes of its weights, exported as an adapter, and as a whole model. After full
             fine-tuning both are the whole model's.
         samples_per_second: training rows a second of the best trial.
+        latency_ms: milliseconds to predict one text, with the best trial's adapter beside the base model, as it was
+            trained; None before the sweep's end.
     """
 
     name: str
@@ -43,6 +46,7 @@ class BaseSummary:
     adapter_mb: float | None = None
     merged_mb: float | None = None
     samples_per_second: float | None = None
+    latency_ms: float | None = None
 
     @property
     def label(self) -> str:
@@ -74,13 +78,7 @@ def base_summaries(sweep: SweepRecord) -> list[BaseSummary]:
     bases = sweep.plan.get("bases")
     if not isinstance(bases, Mapping) or len(bases) < 2:
         return []
-    own = sweep.config.base_model
-    found = [
-        _summary(
-            name, entry, [t for t in sweep.trials if (t.hyperparameters.base_model or own) == name], sweep
-        )
-        for name, entry in bases.items()
-    ]
+    found = [_summary(name, entry, sweep) for name, entry in bases.items()]
     order = [trial.id for trial in sweep.ranked()]
     return sorted(found, key=lambda base: order.index(base.best) if base.best else len(order))
 
@@ -90,23 +88,38 @@ def base_entries(sweep: SweepRecord) -> list[dict[str, Any]]:
     return [asdict(base) for base in base_summaries(sweep)]
 
 
-def _summary(
-    name: str, entry: Mapping[str, Any], trials: Sequence[TrialRecord], sweep: SweepRecord
-) -> BaseSummary:
+def trials_of_base(name: str, trials: Sequence[TrialRecord], own: str) -> list[TrialRecord]:
+    """The trials of one base model.
+
+    Args:
+        own: the sweep's own base model, which trials have that name none.
+    """
+    return [trial for trial in trials if (trial.hyperparameters.base_model or own) == name]
+
+
+def best_of_base(name: str, trials: Sequence[TrialRecord], own: str, metric: Metric) -> TrialRecord | None:
+    """The best trial of one base model; None where none has a score."""
+    found = trials_of_base(name, trials, own)
     # Scores of finalists and of trials on a part of the rows do not compare.
-    last = [trial for trial in trials if trial.finalist_of is not None]
-    ranked = rank_trials(last, sweep.metric) or rank_trials(trials, sweep.metric)
+    last = [trial for trial in found if trial.finalist_of is not None]
+    ranked = rank_trials(last, metric) or rank_trials(found, metric)
+    return ranked[0] if ranked else None
+
+
+def _summary(name: str, entry: Mapping[str, Any], sweep: SweepRecord) -> BaseSummary:
+    own = sweep.config.base_model
+    trials = len(trials_of_base(name, sweep.trials, own))
+    best = best_of_base(name, sweep.trials, own, sweep.metric)
     parameters = entry.get("parameters")
-    if not ranked:
-        return BaseSummary(name, len(trials), parameters=parameters)
-    best = ranked[0]
+    if best is None:
+        return BaseSummary(name, trials, parameters=parameters)
     speeds = [e.samples_per_second for e in best.evaluations if e.samples_per_second]
     full = best.hyperparameters.method == "full"
     whole = parameters and BYTES * parameters / 1e6
     adapter = best.trainable_parameters and BYTES * best.trainable_parameters / 1e6
     return BaseSummary(
         name,
-        len(trials),
+        trials,
         best.id,
         best.score,
         parameters,
@@ -114,4 +127,5 @@ def _summary(
         whole if full else adapter,
         whole,
         median(speeds) if speeds else None,
+        sweep.result.latency_ms.get(name) if sweep.result else None,
     )

@@ -131,6 +131,7 @@ class SweepResult(Record):
         baselines: name → test scores of models without a neural network.
         confirmed: the best trials on other seeds, best mean first.
         choices: rule → the trial that would have won by it.
+        latency_ms: base model → milliseconds to predict one text, where trials chose among several.
         also_tested: earlier winners, from before the sweep was extended, with their test scores.
         missing: steps after the trials that failed → why. `resume` tries them again.
         published: MLflow's copy is complete.
@@ -151,6 +152,7 @@ class SweepResult(Record):
     baselines: dict[str, TestScores] = Field(default_factory=dict)
     confirmed: tuple[Confirmed, ...] = ()
     choices: dict[str, str] = Field(default_factory=dict)
+    latency_ms: dict[str, float] = Field(default_factory=dict)
     also_tested: tuple[Winner, ...] = ()
     missing: dict[str, str] = Field(default_factory=dict)
     published: bool = False

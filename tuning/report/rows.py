@@ -183,6 +183,7 @@ def _base_text(sweep: SweepRecord) -> Callable[[BaseSummary], str]:
         size += [f"{base.merged_mb:,.0f} MB as a whole model"] if base.merged_mb else []
         size += [f"{base.adapter_mb:,.1f} MB as an adapter"] if base.adapter_mb else []
         size += [f"{base.samples_per_second:,.0f} rows/s"] if base.samples_per_second else []
+        size += [f"{base.latency_ms:.3g} ms for one text"] if base.latency_ms else []
         score = f"{score_text(base.score, sweep.metric)} ({base.best})" if base.best else "no score"
         return f"{base.label}: {', '.join([score, *size])}"
 

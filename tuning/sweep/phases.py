@@ -19,6 +19,7 @@ SCORING = "scoring"
 START = f"{SCORING} the known-good start"
 LINEAR_MODEL = "training a linear model for comparison"
 UNTUNED = "training the untuned settings for comparison"
+LATENCY = "timing one text with each base model"
 UNMERGED = "training the winner's settings on the unmerged labels"
 EXPORTING = "exporting the best adapters"
 PUBLISHING = "publishing to MLflow"
@@ -78,6 +79,8 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
         steps.append(Step(LINEAR_MODEL, seconds=2 + train / 1000, beside=beside))
     if config.compare_untuned and not (earlier and earlier.untuned):
         steps.append(Step(UNTUNED, full, beside=beside))
+    if len(plan.bases) > 1:
+        steps.append(Step(LATENCY, seconds=2 * len(plan.bases)))
     if dataset.original_names:
         steps.append(Step(UNMERGED, training))
     steps += [Step(EXPORTING, seconds=1.5 * config.keep), Step(PUBLISHING, seconds=4)]

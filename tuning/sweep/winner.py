@@ -39,6 +39,7 @@ from lorasweep.tuning.sweep.after_trials import (
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.confirm import confirm
 from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison, prediction_tensors
+from lorasweep.tuning.sweep.latency import best_of_bases, text_milliseconds
 from lorasweep.tuning.sweep.noise import near_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
 from lorasweep.tuning.sweep.references import References
@@ -133,6 +134,7 @@ def choose_winner(
         ),
         "confirmed": confirmed,
         "choices": choices(trials, config),
+        "latency_ms": earlier.latency_ms if earlier else {},
         "also_tested": tuple(entry for entry in tested if entry.id != winner.id),
         "start": None,
         "over_start": None,
@@ -185,6 +187,10 @@ def choose_winner(
         fields["over_untuned"] = comparison.gain_over(UNTUNED, winner, fields["untuned"])
     resources = alone(plan)
     setup = trial_setup(plan, resources)
+    if len(plan.bases) > 1:
+        with optional(phases.LATENCY):
+            fields["latency_ms"] = run(resources, text_milliseconds, best_of_bases(plan, trials), data, setup)
+        yield fields
     with optional_step(folder, phases.UNMERGED, missing):
         fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)
     yield fields

@@ -159,11 +159,11 @@ def _trials_beside(sweep: SweepRecord, all_trials: bool) -> list[RenderableType]
 
 
 def bases_table(bases: Sequence[BaseSummary], metric: Metric) -> Table:
-    """The base models that trials chose among: the best trial of each, and its size and speed."""
+    """The base models that trials chose among: the best trial of each, its size, its speed in training, and latency."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("base", overflow="fold")
     table.add_column("best", no_wrap=True)
-    for column in (metric_words(metric), "params", "adapter", "whole", "rows/s"):
+    for column in (metric_words(metric), "params", "adapter", "whole", "rows/s", "ms/text"):
         table.add_column(column, justify="right", no_wrap=True)
 
     def number(value: float | None, unit: str = "") -> str:
@@ -178,6 +178,7 @@ def bases_table(bases: Sequence[BaseSummary], metric: Metric) -> Table:
             number(base.adapter_mb, " MB"),
             number(base.merged_mb, " MB"),
             number(base.samples_per_second),
+            "-" if base.latency_ms is None else f"{base.latency_ms:.3g}",
         )
     return table
 

@@ -26,11 +26,16 @@ def trial(number: int, score: float | None, base: str | None, **more: Any) -> Tr
     )
 
 
-def sweep(trials: list[TrialRecord], bases: dict[str, Any]) -> Any:
+def sweep(
+    trials: list[TrialRecord], bases: dict[str, Any], latency_ms: dict[str, float] | None = None
+) -> Any:
     plan = {"bases": bases, "base_model": {"hub_id": "own"}}
     ranked = lambda: rank_trials(trials, "accuracy")  # noqa: E731
     config = SimpleNamespace(base_model="/models/small")
-    return SimpleNamespace(plan=plan, trials=trials, ranked=ranked, config=config, metric="accuracy")
+    result = SimpleNamespace(latency_ms=latency_ms) if latency_ms else None
+    return SimpleNamespace(
+        plan=plan, trials=trials, ranked=ranked, config=config, metric="accuracy", result=result
+    )
 
 
 BASES = {
@@ -45,7 +50,8 @@ def test_the_best_of_each_with_its_size_and_speed() -> None:
         trial(1, 0.8, "/models/small"),
         trial(2, 0.9, "a/large", settings={"method": "full"}),
     ]
-    large, small = base_summaries(sweep(trials, BASES))
+    large, small = base_summaries(sweep(trials, BASES, {"/models/small": 4.5}))
+    assert (small.latency_ms, large.latency_ms) == (4.5, None)
     assert (large.name, large.best, large.trials, large.score) == ("a/large", "t002", 1, 0.9)
     assert (small.label, small.best, small.trials) == ("small", "t001", 2), "None is the sweep's own"
     assert (large.adapter_mb, large.merged_mb) == (36.0, 36.0), "all of it is trained"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,9 +160,11 @@ def test_a_sweep_over_two_base_models(tmp_path: Path) -> None:
         "a start's, or the sweep's"
     )
     assert all((record.parameters or 0) > (record.trainable_parameters or 0) for record in records)
-    assert "base  best" in out
+    assert re.search(r"^base  best .* rows/s  ms/text *$", out, re.M)
     result = SweepRecord(folder).result
     assert result is not None
+    assert result.latency_ms.keys() == {base, rob}
+    assert all(milliseconds > 0 for milliseconds in result.latency_ms.values())
     assert result.winner is not None
     assert result.untuned is not None
     won = result.winner.hyperparameters.base_model

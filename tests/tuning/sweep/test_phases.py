@@ -21,7 +21,7 @@ UNTUNED = "training the untuned settings for comparison"
 UNMERGED = "training the winner's settings on the unmerged labels"
 
 
-def plan_of(merged: bool = False, gpus: float = 0, part: Any = None, **settings: Any) -> Any:
+def plan_of(merged: bool = False, gpus: float = 0, part: Any = None, bases: int = 1, **settings: Any) -> Any:
     """What is read of a plan: two trials at once, of two epochs and six rungs each."""
     names = ("a", "b", "c") if merged else ()
     return SimpleNamespace(
@@ -30,12 +30,15 @@ def plan_of(merged: bool = False, gpus: float = 0, part: Any = None, **settings:
         budget=SimpleNamespace(rungs=6),
         resources=SimpleNamespace(concurrency=2, cpus=4, gpus_per_trial=gpus),
         part=part,
+        bases=dict.fromkeys(range(bases)),
         finalists=4 if part else 0,
     )
 
 
 def test_the_steps_that_the_settings_ask_for() -> None:
     assert [step.text for step in steps_after_trials(plan_of())] == PLAIN
+    several = [step.text for step in steps_after_trials(plan_of(bases=2))]
+    assert several == [*PLAIN[:2], "timing one text with each base model", *PLAIN[2:]]
     more = plan_of(merged=True, compare_untuned=True, choice={"confirm": "3x3"}, registry={"enabled": False})
     steps = [step.text for step in steps_after_trials(more)]
     assert steps == ["confirming the best", *PLAIN[:2], UNTUNED, UNMERGED, *PLAIN[2:4]]
