@@ -21,12 +21,14 @@ class Winner(Record):
         test: by the most probable class.
         thresholds: those of `--threshold`, with the test scores that they give.
         score: its best evaluation in the search, by the sweep's metric.
+        rung: of that evaluation, whose weights were scored; None in results of older versions.
         interval: 95 % bootstrap interval of each test score, (low, high).
         rule: how it was chosen, in words.
     """
 
     id: TrialId
     score: float
+    rung: int | None = None
     hyperparameters: RecordedHyperparameters = Field(alias="settings")
     test: TestScores
     interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -63,11 +65,13 @@ class StartReference(Record):
 
     Attributes:
         id: of its trial; the winner's where the search found nothing better.
+        rung: of the evaluation whose weights were scored; None in results of older versions.
         score: its best evaluation, by the sweep's metric.
         interval: 95 % bootstrap interval of each test score, (low, high).
     """
 
     id: TrialId
+    rung: int | None = None
     hyperparameters: RecordedHyperparameters = Field(alias="settings")
     score: float
     test: TestScores

@@ -74,6 +74,7 @@ def predict_validation(
         NodeError: the storage is away, and has not come back.
     """
     device = prepare_worker(setup)
+    data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
     patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
     return predict_logits(state.model, data.validation, state.amp)

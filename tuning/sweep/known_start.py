@@ -63,7 +63,7 @@ class Comparison:
             raise TrainingError(trial)
         if trial.id == winner.id:
             return _reference(trial, winner)
-        if earlier is not None and earlier.id == trial.id and self.stored(START) is not None:
+        if earlier is not None and same_weights(earlier, trial) and self.stored(START) is not None:
             return earlier
         if trial.score is None:
             raise TrainingError(f"{trial.id} has no score: {trial.error or 'it was not trained'}")
@@ -115,9 +115,17 @@ class Comparison:
         return logits if logits is not None and len(logits) == len(self.labels) else None
 
 
+def same_weights(tested: Winner | StartReference, trial: TrialRecord) -> bool:
+    """Whether test scores are of what a trial is now: one that had failed may have gone on since."""
+    if tested.rung is None:
+        return tested.id == trial.id and tested.score == trial.score
+    return (tested.id, tested.rung) == (trial.id, trial.best_rung)
+
+
 def _reference(trial: TrialRecord, tested: Winner) -> StartReference:
     return StartReference(
         id=trial.id,
+        rung=trial.best_rung,
         hyperparameters=trial.hyperparameters,
         score=trial.score or 0.0,
         test=tested.test,

@@ -41,4 +41,5 @@ def text_milliseconds(
         own = data.for_base(chosen.base_model)
         state = start_state(own, setup, chosen, device)
         found[name] = float(np.median(prediction_times(state.model, own.test, state.amp, batch=1)))
+        del state  # else its memory is missing while the next one is made
     return found

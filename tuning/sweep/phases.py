@@ -78,7 +78,8 @@ def steps_after_trials(plan: SweepPlan, earlier: SweepResult | None = None) -> l
     if config.choice.baselines and not (earlier and earlier.baselines):
         steps.append(Step(LINEAR_MODEL, seconds=2 + train / 1000, beside=beside))
     if config.compare_untuned and not (earlier and earlier.untuned):
-        steps.append(Step(UNTUNED, full, beside=beside))
+        # Where trials choose the base model, it waits for the winner's.
+        steps.append(Step(UNTUNED, full, beside=beside and len(plan.bases) < 2))
     if len(plan.bases) > 1:
         steps.append(Step(LATENCY, seconds=2 * len(plan.bases)))
     if dataset.original_names:

@@ -100,6 +100,8 @@ def run_trials(
         return trials
     last = Round(plan, folder, listener, limits.finalists, all_started, plan.encoded, nodes, finalists)
     trials = run_finalists(last, trials)
+    if limits.finalists.reason is None and finalists_to_train(plan, trials):
+        return []  # it was stopped before all of them had begun
     # Without a score there is no finalist, and no winner among the others either.
     return [] if _running(trials) else finalists(trials) or trials
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import ray
 
-from lorasweep.training.errors import LorasweepError, ModelError, SweepStoppedError, first_line
-from lorasweep.training.inference.folder import read_folder
+from lorasweep.training.errors import LorasweepError, SweepStoppedError, first_line
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.finalists import comparable
 from lorasweep.tuning.record.folder import SweepFolder
@@ -24,7 +23,6 @@ from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, SweepState
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.record.thresholds import thresholds_of
 from lorasweep.tuning.storage.storage import Storage
 from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.estimate import make_limits
@@ -130,13 +128,12 @@ def run_sweep(
             others = [listener for listener in listeners if listener not in copies]
             adapters: dict[str, Path] = {}
             try:
-                _write_end(folder, ended)
                 if ended.state == "finished":
+                    # Its winner is on record. Until the exports are there, too, it can go on.
                     everyone.phase(phases.EXPORTING)
-                adapters, missing = _best_adapters(plan, folder, ended)
-                if missing:
+                    adapters, missing = _best_adapters(plan, folder, ended)
                     ended = ended.model_copy(update={"missing": ended.missing | missing})
-                    _write_end(folder, ended)
+                _write_end(folder, ended)
                 everyone.phase(phases.PUBLISHING)
                 Listeners(copies).end(ended, adapters)
                 for copy in copies:
@@ -197,8 +194,7 @@ def _best_adapters(
     from lorasweep.tuning.adapters.export.sweep import export_sweep
 
     missing: dict[str, str] = {}
-    if result.state != "finished" or result.winner is None:
-        return {}, missing
+    assert result.winner is not None
     sweep = SweepRecord(folder)
     kept = [trial for trial in sweep.ranked() if trial.checkpoint]
     best = [trial.id for trial in comparable(kept)][: plan.config.keep]
@@ -207,18 +203,8 @@ def _best_adapters(
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
         with optional_step(folder, f"exporting {trial_id}", missing):
-            if out.exists() and _other_thresholds(sweep, trial_id, out):
-                shutil.rmtree(out)  # made before the sweep was extended
-            if not out.exists():
-                export_sweep(folder, out, trial=trial_id)
+            # Made before the sweep went on. Its trial may have gone on since, and its card says who has won.
+            shutil.rmtree(out, ignore_errors=True)
+            export_sweep(folder, out, trial=trial_id)
             adapters[trial_id] = out
     return adapters, missing
-
-
-def _other_thresholds(sweep: SweepRecord, trial: str, exported: Path) -> bool:
-    """Whether an adapter was exported with other thresholds than its trial has now."""
-    try:
-        before = read_folder(exported)
-    except ModelError:
-        return False
-    return before.thresholds != thresholds_of(sweep, sweep.trial(trial), before.label_names)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.training.errors import SettingsError
+from lorasweep.training.errors import SettingError, SettingsError
 from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
@@ -111,8 +111,22 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
 
     Args:
         config: from `extended_config`.
+
+    Raises:
+        SettingError: other thresholds of several labels a text, by which its trials were judged.
     """
-    return existing(folder, config)
+    prepared, before = existing(folder, config), folder.config()
+    if prepared.plan.dataset.multi_label:
+        from lorasweep.tuning.sweep.thresholds import set_rule
+
+        if set_rule(config) != set_rule(before):
+            raise SettingError(
+                ["choice", "threshold"],
+                f"the trials of sweep {folder.name} were judged by {set_rule(before)}; leave that out to add trials to "
+                "it, or choose another --name",
+                value=config.choice.threshold,
+            )
+    return prepared
 
 
 def resume(

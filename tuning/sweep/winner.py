@@ -38,7 +38,13 @@ from lorasweep.tuning.sweep.after_trials import (
 )
 from lorasweep.tuning.sweep.choice import choices, choose, rule_text
 from lorasweep.tuning.sweep.confirm import confirm
-from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison, prediction_tensors
+from lorasweep.tuning.sweep.known_start import (
+    START,
+    UNTUNED,
+    Comparison,
+    prediction_tensors,
+    same_weights,
+)
 from lorasweep.tuning.sweep.latency import best_of_bases, text_milliseconds
 from lorasweep.tuning.sweep.noise import near_trials
 from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
@@ -95,7 +101,7 @@ def choose_winner(
     tested = tested_before(earlier)
 
     def scored(best: TrialRecord) -> Winner:
-        known = next((entry for entry in tested if entry.id == best.id), None)
+        known = next((entry for entry in tested if same_weights(entry, best)), None)
         stored = known is not None and known is tested[-1] and (folder.winner / TEST_FILE).is_file()
         if known is not None and stored and rule == (known.thresholds.rule if known.thresholds else None):
             return known
@@ -120,6 +126,7 @@ def choose_winner(
             return Winner(
                 id=best.id,
                 score=best.score or 0.0,
+                rung=best.best_rung,
                 hyperparameters=best.hyperparameters,
                 test=test,
                 interval=interval,
@@ -189,7 +196,9 @@ def choose_winner(
     setup = trial_setup(plan, resources)
     if len(plan.bases) > 1:
         with optional(phases.LATENCY):
-            fields["latency_ms"] = run(resources, text_milliseconds, best_of_bases(plan, trials), data, setup)
+            fields["latency_ms"] = run(
+                resources, text_milliseconds, best_of_bases(plan, folder.trials()), data, setup
+            )
         yield fields
     with optional_step(folder, phases.UNMERGED, missing):
         fields["unmerged"] = unmerged_reference(plan, folder, winner.hyperparameters, resources, setup, phase)

@@ -187,7 +187,7 @@ def _search(plan: SweepPlan, done: SweepRecord | None, warm: WarmStart | None) -
         yield "", f"a trial ends once its loss has not fallen for {_count(early, 'evaluation')}"
     if count or config.choice.rule != "best":
         confirming = f", of the best {count} trials" if count else ""
-        yield "winner", f"{rule_text(config, bool(count))}{confirming}"
+        yield "winner", f"{rule_text(config, bool(count), bases=len(plan.bases) > 1)}{confirming}"
     yield "cost", _cost(plan, done)
 
 

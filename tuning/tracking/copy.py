@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lorasweep.training.errors import first_line
@@ -93,7 +94,8 @@ def copy_sweep(
         _copy_report(sweep, runs, parent, result)
     for trial_id, folder in (adapters or {}).items():
         trial = sweep.trial(trial_id)
-        runs.send_adapter(runs.trial(trial_id, trial.started or now()), folder, f"of rung {trial.best_rung}")
+        run = runs.trial(trial_id, trial.started or now())
+        runs.send_adapter(run, folder, f"of rung {trial.best_rung}, {_described(folder)}")
 
 
 def _copy_plan(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun) -> None:
@@ -165,6 +167,15 @@ def _copy_result(
     )
     runs.send_note(parent, note[:TAG_LENGTH])
     runs.set_status(parent, SWEEP_STATUS[result.state], ended)
+
+
+def _described(folder: Path) -> str:
+    """Tells an adapter folder from one of the same weights with other thresholds or another card."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "README.md"):
+        with suppress(OSError):  # whoever sends the folder says that it is gone
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _copy_report(sweep: SweepRecord, runs: SweepRuns, parent: TrackedRun, result: SweepResult) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_trials import CPU, dataset, hyperparameters, settings
@@ -15,7 +17,7 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import save_weights
-from lorasweep.tuning.sweep.after_trials import CheckpointError, predict_test
+from lorasweep.tuning.sweep.after_trials import CheckpointError, predict_test, predict_validation
 from lorasweep.tuning.trials import node_watch, trial
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.faults import NodeError
@@ -50,6 +52,21 @@ def test_a_winner_is_not_passed_over_for_a_storage_that_is_away(
     monkeypatch.setattr("lorasweep.tuning.sweep.after_trials.open_checkpoint", unreachable_at_first)
     logits, _ = predict_test(hyperparameters(), checkpoint, dataset(), setup)
     assert len(logits) == len(dataset().test)
+
+
+def test_rows_are_read_with_the_tokens_of_the_trials_own_base_model(
+    tiny_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Of the validation rows, too, from which a threshold comes."""
+    base = resolve_base_model(str(tiny_base("bert")))
+    setup = TrialSetup(base, settings(), threads=1, gpu_share=0, bases={"other": base})
+    own, chosen = dataset(), hyperparameters(base_model="other")
+    tokens = dataset(60)
+    other = replace(own, validation=tokens.test.take(np.arange(5)), test=tokens.validation.take(np.arange(7)))
+    data = replace(own, by_base={"other": other})
+    save_weights(start_state(own, setup, chosen, CPU).model, tmp_path / WEIGHTS_FOLDER)
+    test, _ = predict_test(chosen, str(tmp_path), data, setup)
+    assert (len(predict_validation(chosen, str(tmp_path), data, setup)), len(test)) == (5, 7)
 
 
 @pytest.mark.parametrize("place", ["load_base", "build_classifier", "TrainingState.start", "forward"])

@@ -48,7 +48,7 @@ def ended(folder: SweepFolder) -> tuple[SweepResult, Winner]:
 
 @pytest.fixture(scope="module")
 def killed(place: Path) -> tuple[SweepFolder, list[list[TrialRecord]]]:
-    """A finished sweep that was killed in its search and among its finalists; and its records at each kill.
+    """A finished sweep that was killed in its search, among its finalists and its exports; its records at each kill.
 
     In between, the first trial of the search that had ended was exported to `early-trial`.
     """
@@ -68,6 +68,10 @@ def killed(place: Path) -> tuple[SweepFolder, list[list[TrialRecord]]]:
     assert f"trial {first.id} as an adapter; loaded back with plain PEFT" in out
     kill_when(place, ["resume", "part"], folder, among_finalists)
     seen.append(folder.trials())
+    # Its winner is chosen then, and the first adapter is being exported.
+    kill_when(place, ["resume", "part"], folder, (folder.path / "best").is_dir)
+    seen.append(folder.trials())
+    assert folder.state() == "interrupted"
     lorasweep(place, "resume", "part")
     return folder, seen
 

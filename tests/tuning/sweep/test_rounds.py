@@ -138,11 +138,18 @@ def test_the_winner_is_one_of_the_finalists(plan: Any, monkeypatch: pytest.Monke
     assert run([], [*SEARCH[:2], last_of(1)], []) == []
     # Its time was over before it had all trials; those of the search that run have still to end.
     limits = limits_of(over="search")
-    assert run([], SEARCH[:2], [last_of(1)]) == ["t001-full"]
+    assert run([], SEARCH[:2], [last_of(1), last_of(0)]) == ["t001-full", "t000-full"]
     assert run([], [SEARCH[1].model_copy(update={"state": "running"})], []) == []
+    # Stopped before all of them had begun, as by Ctrl-C.
+    limits = limits_of()
+    assert run([], SEARCH, []) == []
+    assert run([], SEARCH, [last_of(1)]) == []
+    limits = limits_of(over="finalists")
+    assert run([], SEARCH, [last_of(1)]) == ["t001-full"]
     limits = limits_of()
     # No trial has a score: whoever chooses among them says so.
-    assert run([], SEARCH, []) == ["t000", "t001", "t002"]
+    without = [trial.model_copy(update={"state": "failed", "score": None}) for trial in SEARCH]
+    assert run([], without, []) == ["t000", "t001", "t002"]
     plan.part = None
     assert run([], SEARCH, []) == ["t000", "t001", "t002"]
     assert calls == ["search"]

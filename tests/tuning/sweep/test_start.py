@@ -39,7 +39,10 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def plan(*arguments: Any, **more: Any) -> Any:
         calls.append(arguments)
-        made = SimpleNamespace(config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[])
+        rows = SimpleNamespace(multi_label=arguments[0].data.label_separator is not None)
+        made = SimpleNamespace(
+            config=arguments[0], summary=lambda: {"budget": {"trials": 5}}, notes=[], dataset=rows
+        )
         made.going_on = lambda earlier: made
         return made
 
@@ -155,6 +158,20 @@ def test_an_extension_is_written_when_it_begins(
     start.begin(start.extend(folder, MORE.model_copy(update={"keep": 7})))
     assert folder.config().keep == 7
     assert (folder.result() or FINISHED).stopped_by == "time"
+
+
+def test_several_labels_keep_the_thresholds_that_trials_were_judged_by(
+    folder: SweepFolder, planned: list[Any]
+) -> None:
+    """Of two classes a threshold is the winner's alone, and may change."""
+    other = MORE.model_copy(update={"choice": MORE.choice.model_copy(update={"threshold": "none"})})
+    start.extend(folder, other)
+    several = CONFIG.data.model_copy(update={"label_separator": ";"})
+    folder.write_config(CONFIG.model_copy(update={"data": several}))
+    same = MORE.model_copy(update={"data": several})
+    start.extend(folder, same)
+    with pytest.raises(SettingsError, match=r"the trials of sweep demo were judged by f1; leave that out"):
+        start.extend(folder, other.model_copy(update={"data": several}))
 
 
 def test_a_new_sweep_is_made_with_its_warm_start(

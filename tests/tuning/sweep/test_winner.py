@@ -127,6 +127,23 @@ def test_a_winner_whose_checkpoint_is_lost_gives_way_to_the_next_best(
         place.end(result)
 
 
+def test_a_trial_that_has_gone_on_is_scored_again(place: Place) -> None:
+    """It had failed after it had the best score; tried again, it has other weights."""
+    evaluations = tuple(EvaluationRecord(rung=rung, accuracy=0.9, score=0.9) for rung in (1, 2))
+    failed = TRIALS[1].model_copy(update={"state": "failed", "best_rung": 1, "evaluations": evaluations[:1]})
+    result = place.end(trials=[TRIALS[0], failed])
+    assert result.winner is not None
+    assert (result.winner.id, result.winner.rung) == ("t001", 1)
+    done = len(place.done)
+    assert place.end(result, [TRIALS[0], failed]).winner == result.winner
+    assert place.done[done:] == []
+    more = {"state": "completed", "best_rung": 2, "evaluations": evaluations, "score": 0.95}
+    again = place.end(result, [TRIALS[0], failed.model_copy(update=more)])
+    assert again.winner is not None
+    assert (again.winner.id, again.winner.rung, again.winner.score) == ("t001", 2, 0.95)
+    assert place.done[done:] == ["c1"]
+
+
 def test_a_winner_that_cannot_be_scored_is_told_on_one_line(place: Place) -> None:
     """Another trial would not do better, so it is not asked."""
     place.errors["c1"] = IndexError("index out of range in self")

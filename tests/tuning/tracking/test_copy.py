@@ -592,6 +592,12 @@ def test_a_better_adapter_of_a_trial_replaces_the_older(place: Place) -> None:
     place.copy().end(RESULT, {"t000": adapter(place, "new")})
     (uploaded,) = place.mlruns.glob("artifacts/lorasweep/*/artifacts/adapter/adapter_model.safetensors")
     assert uploaded.read_text() == "new"
+    # The same weights with another card: who has won may have changed.
+    newer = adapter(place, "newer")
+    (newer / "README.md").write_text("the winner")
+    place.copy().end(RESULT, {"t000": newer})
+    assert uploaded.read_text() == "newer"
+    place.copy().end(RESULT, {"t000": newer})
 
 
 def test_a_new_sweep_of_an_old_name_gets_runs_of_its_own(place: Place) -> None:
