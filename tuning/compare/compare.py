@@ -138,10 +138,11 @@ def compare_sweep(
         data=_row_data(config, given.get("max_train_rows"), own=sweep is not None and not all_rows),
         base_model=config.base_model,
         training=_rows_config(config, given).training,
+        threshold=config.choice.threshold,
         **baselines,
     )
     folder = ComparisonFolder(mlruns, name)
-    folder.open(settings)
+    settings = folder.open(settings)
     with folder.lock():
         searched = find_sweep(mlruns, sweep) if sweep else find_or_run(config, mlruns, run_sweep)
         best = SweepRecord(searched).won("compare", finished=True)[1].hyperparameters
@@ -195,7 +196,9 @@ def _rows_config(config: SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
     """
     own = (("training", "epochs"), ("data", "max_train_rows"))
     entries = {group: {name: given[name]} for group, name in own if name in given}
-    return SweepConfig.build(merge(config.model_dump(mode="json"), entries), "settings")
+    # Of several labels a text, a metric that nobody has asked for gives way to another.
+    own_and_given = merge(config.model_dump(mode="json", exclude_unset=True), entries)
+    return SweepConfig.build(own_and_given, "settings")
 
 
 def _row_data(config: SweepConfig, max_train_rows: int | None, own: bool) -> DataSettings | None:

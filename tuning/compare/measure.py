@@ -49,6 +49,7 @@ def measure(
     data: EncodedDataset,
     hyperparameters: Hyperparameters,
     training_settings: TrainingSettings,
+    scorer: Scorer,
     amp: AmpPolicy,
     fast: AmpPolicy,
     listen: Callable[[Evaluation], None] = lambda evaluation: None,
@@ -57,6 +58,7 @@ def measure(
 
     Args:
         training_settings: the budget; their precision is ignored.
+        scorer: scores the validation rows, and chooses thresholds of several labels a text by its rule.
         amp: precision of training and test.
         fast: precision in which latency is measured beside fp32.
         listen: called at each evaluation.
@@ -80,12 +82,12 @@ def measure(
     best = Best(training_settings.metric)
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as temporary:
         weights = Path(temporary)
-        for evaluation in fine_tune(state, data, hyperparameters, training_settings):
+        for evaluation in fine_tune(state, data, hyperparameters, training_settings, scorer=scorer):
             listen(evaluation)
             rates.append(evaluation.samples_per_second)
             if best.update(evaluation.scores.by(training_settings.metric), evaluation.rung):
                 save_weights(state.model, weights)
-                thresholds = Scorer(data.label_names).choose(evaluation.logits, data.validation.labels)
+                thresholds = scorer.choose(evaluation.logits, data.validation.labels)
         peak, seconds = memory.read(), state.seconds
         load_weights(state.model, weights)
         logits = predict_logits(state.model, data.test, amp)

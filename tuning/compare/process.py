@@ -16,6 +16,7 @@ from lorasweep.training.errors import LorasweepError, TrainingError, first_line
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.model.precision import resolve_precision
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.measure import measure
 from lorasweep.tuning.compare.record import Costs
@@ -32,6 +33,7 @@ class RowTask(NamedTuple):
     data: EncodedDataset
     hyperparameters: Hyperparameters
     training_settings: TrainingSettings
+    scorer: Scorer
     threads: int
     device: torch.device
 
@@ -83,13 +85,13 @@ def _work(task: RowTask, pipe: Connection) -> None:
 
     quiet_environment()
     quiet_libraries()
-    base, data, hyperparameters, training_settings, threads, device = task
+    base, data, hyperparameters, training_settings, scorer, threads, device = task
     torch.set_num_threads(threads)
     try:
         devices.begin(device)
         amp = resolve_precision(training_settings.precision, device, base.model_type)
         fast = resolve_precision("auto", device, base.model_type)
-        pipe.send(measure(base, data, hyperparameters, training_settings, amp, fast, pipe.send))
+        pipe.send(measure(base, data, hyperparameters, training_settings, scorer, amp, fast, pipe.send))
     except LorasweepError as error:
         pipe.send(error)
     except Exception as error:  # goes into the row's own record: the other rows go on

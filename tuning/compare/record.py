@@ -14,6 +14,7 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.training.files.yaml_file import dump_yaml, read_yaml
 from lorasweep.training.metrics import metric_key
 from lorasweep.training.settings import DataSettings, Precision, Settings, TrainingSettings
+from lorasweep.training.threshold_rules import Threshold
 from lorasweep.tuning.record.config import check_name, setting_error
 from lorasweep.tuning.record.files import hold, read_record, write_bytes, write_text
 from lorasweep.tuning.record.results import TestScores
@@ -31,6 +32,9 @@ class CompareSettings(Settings):
     data: DataSettings | None = Field(None, description="Data to train on; none = the sweep's prepared rows.")
     base_model: str
     training: TrainingSettings
+    threshold: Threshold | None = Field(
+        None, description="The sweep's, by which thresholds of several labels a text are chosen in every row."
+    )
     batch_size: int = Field(32, ge=1, description="Batch size of untuned rows.")
     full_rate: float = Field(1e-4, gt=0, description="Learning rate of full fine-tuning.")
     lora_rate: float = Field(2e-5, gt=0, description="Learning rate of untuned LoRA.")
@@ -203,8 +207,12 @@ class ComparisonFolder:
         """Folder of the prepared data."""
         return self.path / "data"
 
-    def open(self, settings: CompareSettings) -> None:
+    def open(self, settings: CompareSettings) -> CompareSettings:
         """Create the folder, or check that it has the same settings.
+
+        Returns:
+            The settings to go on with: those given, but of a comparison that an older version has begun, without a
+            threshold, as its rows were judged without.
 
         Raises:
             SettingsError: a comparison of this name has other settings, or the folder cannot be written.
@@ -212,6 +220,8 @@ class ComparisonFolder:
         path = self.path / "settings.yaml"
         if path.is_file():
             before = self.settings()
+            if "threshold" not in before.model_fields_set:
+                settings = settings.model_copy(update={"threshold": None})
             differing = [
                 k for k in CompareSettings.model_fields if getattr(before, k) != getattr(settings, k)
             ]
@@ -220,7 +230,7 @@ class ComparisonFolder:
                     f"comparison {self.name}: was begun with other settings ({', '.join(differing)}); choose "
                     "another --name, or repeat the first settings to continue it"
                 )
-            return
+            return settings
         try:
             (self.path / "rows").mkdir(parents=True, exist_ok=True)
             write_text(path, dump_yaml(settings.model_dump(mode="json")))
@@ -228,6 +238,7 @@ class ComparisonFolder:
             raise SettingsError(
                 f"{self.path}: cannot be written ({error.strerror}); name another folder with --mlruns"
             ) from error
+        return settings
 
     def settings(self) -> CompareSettings:
         """The settings it was begun with.

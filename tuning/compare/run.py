@@ -147,13 +147,16 @@ def _run_row(
         training_settings = training_settings.model_copy(update={"metric": "loss"})
     if data.multi_label and "metric" not in settings.training.model_fields_set:
         training_settings = training_settings.model_copy(update={"metric": SETS_METRIC})
-    scorer = replace(_scorer(data.label_names, training_settings), several=data.multi_label)
+    scorer = _scorer(data.label_names, training_settings)
+    if data.multi_label:
+        scorer = replace(scorer, several=True, rule=settings.threshold)
     merged_scorer = _scorer(dataset.label_names, settings.training)
     threads = usable_cores()
     here, started = machine(cuda=device.type == "cuda"), now()
     try:
         logits, costs = measure_apart(
-            RowTask(prepared.base, data, plan.hyperparameters, training_settings, threads, device), listen
+            RowTask(prepared.base, data, plan.hyperparameters, training_settings, scorer, threads, device),
+            listen,
         )
     except LorasweepError as error:
         return ComparedRow(plan=plan, started=started, ended=now(), machine=here, error=str(error))

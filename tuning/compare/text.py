@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.training.metrics import Metric, metric_words
+from lorasweep.training.threshold_rules import DEFAULT_RULE
 from lorasweep.tuning.compare.record import ComparedRow, CompareSettings
 from lorasweep.tuning.record.results import TestScores
-from lorasweep.tuning.record.words import duration, parameters_text
+from lorasweep.tuning.record.words import duration, parameters_text, threshold_rule
 
 # Operators with a column of their own, and its head.
 OPERATORS = {
@@ -184,6 +185,8 @@ def _facts(rows: Sequence[ComparedRow], settings: CompareSettings) -> Iterator[s
     hardware = ", ".join(here.get("gpus") or [here.get("cpu", "")])
     packages = ", ".join(f"{package} {version}" for package, version in here.get("packages", {}).items())
     yield f"- training rows: {done.train_rows:,}"
+    if done.thresholds:
+        yield f"- thresholds: {threshold_rule(settings.threshold or DEFAULT_RULE)}"
     yield f"- machine: {hardware}, {here.get('cores', '?')} cores"
     yield f"- software: Python {here.get('python', '?')}, {packages}"
     yield f"- time: {duration(sum(row.ended - row.started for row in rows))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lorasweep.training.metrics import ALWAYS, Metric, higher_is_better, metric_words, unit_of
 from lorasweep.tuning.record.config import SweepConfig
@@ -27,7 +27,9 @@ def choose(
     if not ranked:
         return None
     near = within(ranked, metric, config.choice.margin)
-    chosen = {"best": ranked[0], "smallest": _smallest(near), "fastest": _fastest(near)}[config.choice.rule]
+    chosen = {"best": ranked[0], "smallest": _smallest(near, trials), "fastest": _fastest(near)}[
+        config.choice.rule
+    ]
     # As recorded, without the mean in place of the score.
     return next(trial for trial in trials if trial.id == chosen.id)
 
@@ -44,10 +46,13 @@ def contenders(trials: Sequence[TrialRecord], config: SweepConfig) -> list[str]:
     metric = config.training.metric
     ranked = comparable(_with_checkpoint(trials, metric))
     candidates = ranked[: max(config.keep, config.choice.confirmed[0])]
-    if ranked and config.choice.rule != "best":
-        near = within(ranked, metric, config.choice.margin)
-        # One of each is enough: a later trial can only take its place.
-        candidates += [_smallest(near), _fastest(near)]
+    # Score and speed of a running trial still change, and it keeps its checkpoint anyway.
+    ended = [trial for trial in ranked if not trial.unfinished]
+    if ended and config.choice.rule != "best":
+        near = within(ended, metric, config.choice.margin)
+        # When the best score rises, the worst of these leave the margin, and the next smallest or fastest can win. By
+        # both sizes: the other one counts once a trial has another base model.
+        candidates += [trial for cost in (_added, _whole, _pace) for trial in _front(near, cost)]
     # What the search adds is told against the known-good start, however it scores.
     starts = start_ids(trials)
     candidates += [trial for trial in ranked if trial.id in starts]
@@ -64,7 +69,7 @@ def choices(trials: Sequence[TrialRecord], config: SweepConfig) -> dict[str, str
     if ranked := rank_trials(trials, config.training.metric):
         near = within(ranked, config.training.metric, config.choice.margin)
         margin = margin_text(config)
-        winners[f"smallest within {margin}"] = _smallest(near).id
+        winners[f"smallest within {margin}"] = _smallest(near, trials).id
         winners[f"fastest within {margin}"] = _fastest(near).id
     return winners
 
@@ -102,14 +107,35 @@ def best_by(trial: TrialRecord, metric: Metric) -> float | None:
     return (max if higher_is_better(metric) else min)(scores, default=None)
 
 
-def _smallest(near: Sequence[TrialRecord]) -> TrialRecord:
-    # Adapters of one base model are told apart by what they add to it, those of several with it. `near` is sorted: of
-    # equal sizes the better score wins.
-    if len({trial.hyperparameters.base_model for trial in near}) > 1:
-        return min(near, key=lambda trial: trial.parameters or trial.trainable_parameters or 0)
-    return min(near, key=lambda trial: trial.trainable_parameters or 0)
+def _front(near: Sequence[TrialRecord], cost: Callable[[TrialRecord], float]) -> list[TrialRecord]:
+    """Of trials from the best on, those that cost less than every better one."""
+    front: list[TrialRecord] = []
+    for trial in near:
+        if not front or cost(trial) < cost(front[-1]):
+            front.append(trial)
+    return front
+
+
+def _smallest(near: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> TrialRecord:
+    # Adapters of one base model are told apart by what they add to it, those of several with it. All trials tell which,
+    # as those near the best that have lost their checkpoint are missing here. `near` is sorted: of equal sizes the
+    # better score wins.
+    several = len({trial.hyperparameters.base_model for trial in trials}) > 1
+    return min(near, key=_whole if several else _added)
 
 
 def _fastest(near: Sequence[TrialRecord]) -> TrialRecord:
+    return min(near, key=_pace)
+
+
+def _added(trial: TrialRecord) -> int:
+    return trial.trainable_parameters or 0
+
+
+def _whole(trial: TrialRecord) -> int:
+    return trial.parameters or _added(trial)
+
+
+def _pace(trial: TrialRecord) -> float:
     # Time per rung: a trial that was stopped early is not faster for that.
-    return min(near, key=lambda trial: trial.seconds / max(1, len(trial.evaluations)))
+    return trial.seconds / max(1, len(trial.evaluations))

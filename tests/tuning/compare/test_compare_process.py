@@ -22,6 +22,7 @@ from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.errors import ModelError, TrainingError
 from lorasweep.training.loop.state import Evaluation
 from lorasweep.training.model.base_model import resolve_base_model
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
 from lorasweep.tuning.compare.process import RowTask, _work, measure_apart
 
@@ -37,7 +38,8 @@ def task(base: Path, **settings: object) -> RowTask:
     data = EncodedDataset(texts(16), texts(6), texts(6), ("a", "b"))
     chosen = {"rank": 2, "alpha": 4, "target_modules": "query-value", "batch_size": 8} | settings
     hyperparameters = Hyperparameters.model_validate(chosen)
-    return RowTask(resolve_base_model(str(base)), data, hyperparameters, SETTINGS, 1, torch.device("cpu"))
+    scorer, device = Scorer.of(data.label_names), torch.device("cpu")
+    return RowTask(resolve_base_model(str(base)), data, hyperparameters, SETTINGS, scorer, 1, device)
 
 
 def test_measurements_and_evaluations_come_back(

@@ -39,6 +39,23 @@ def test_a_row_of_an_older_version_is_read(tmp_path: Path) -> None:
     assert folder.rows() == {"full-fp32": row}
 
 
+def test_a_comparison_that_an_older_version_began_goes_on(tmp_path: Path) -> None:
+    """Without the sweep's threshold: its rows were judged without, and all rows compare."""
+    folder = ComparisonFolder(tmp_path, "demo")
+    settings = SETTINGS.model_copy(update={"threshold": "f2"})
+    assert folder.open(settings) == settings
+    assert folder.open(settings) == settings
+    with pytest.raises(SettingsError, match=r"other settings \(threshold\)"):
+        folder.open(SETTINGS)
+    path = folder.path / "settings.yaml"
+    entries = path.read_text()
+    path.write_text(entries.replace("threshold: f2\n", ""))
+    assert path.read_text() != entries
+    assert folder.open(settings) == SETTINGS
+    with pytest.raises(SettingsError, match=r"other settings \(full_rate\)"):
+        folder.open(settings.model_copy(update={"full_rate": 1e-5}))
+
+
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
     folder = ComparisonFolder(tmp_path, "demo")
     folder.open(SETTINGS)

@@ -15,21 +15,25 @@ from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.data.encoding import encode_dataset
 from lorasweep.training.errors import TrainingError
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
+from lorasweep.training.scores.scorer import Scorer
 from lorasweep.training.settings import TrainingSettings
 from lorasweep.tuning.compare.process import RowTask
-from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.compare.record import ComparisonFolder, Costs
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.compare.run import Prepared, run_rows
+from lorasweep.tuning.sweep.after_trials import score_test
 
 TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 
 
-def small(folder: Path) -> Prepared:
+def small(folder: Path, sets: bool = False) -> Prepared:
     base = resolve_base_model(str(folder))
-    part = Texts(["good news", "bad news"] * 8, None, np.array([0, 1] * 8))
+    labels = np.array([[0, 1], [1, 1]] * 8, np.uint8) if sets else np.array([0, 1] * 8)
+    part = Texts(["good news", "bad news"] * 8, None, labels)
     dataset = Dataset(
         train=part, validation=part, test=part, label_names=("bad", "good"), text_columns=("text",),
         label_column="label", source="made", fingerprint="x", rows_read=48, dropped={}, left_out_classes={},
+        multi_label=sets,
     )  # fmt: skip
     return Prepared(dataset, encode_dataset(dataset, load_tokenizer(base), 8), base)
 
@@ -84,3 +88,41 @@ def test_all_rows_train_on_the_gpu_with_the_most_free_memory(
     rows = run_rows(plans, settings, folder, small(tiny_base("bert")), lambda line: None)
     assert [task.device for task in tasks] == [torch.device("cuda", 1)] * 2
     assert {tuple(row.machine["gpus"]) for row in rows} == {("full", "free")}
+
+
+@pytest.mark.parametrize(
+    ("sets", "threshold", "scorer"),
+    [
+        (True, "f2", Scorer(("bad", "good"), named=("micro_f1",), several=True, rule="f2")),
+        (True, None, Scorer(("bad", "good"), named=("micro_f1",), several=True)),
+        # Of two classes every row takes the more probable one.
+        (False, "mcc", Scorer(("bad", "good"), positive=0, named=("accuracy",))),
+    ],
+)
+def test_rows_are_judged_as_their_sweep_is(
+    tiny_base: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: bool,
+    threshold: str | None,
+    scorer: Scorer,
+) -> None:
+    """By its rule for thresholds, its metric and its positive class; the test split by the thresholds so chosen."""
+    tasks: list[RowTask] = []
+    logits = np.log(np.array([[0.3, 0.9], [0.7, 0.6]] * 8) / np.array([[0.7, 0.1], [0.3, 0.4]] * 8))
+
+    def note(task: RowTask, listen: object) -> tuple[np.ndarray, Costs]:
+        tasks.append(task)
+        return logits, Costs(precision="fp32", thresholds=(0.2, 0.5) if sets else ())
+
+    monkeypatch.setattr("lorasweep.tuning.compare.run.measure_apart", note)
+    training = TRAINING if sets else TRAINING.model_copy(update={"positive": "bad"})
+    settings = SETTINGS.model_copy(update={"training": training, "threshold": threshold})
+    folder = ComparisonFolder(tmp_path, "demo")
+    folder.open(settings)
+    prepared = small(tiny_base("bert"), sets)
+    (row,) = run_rows(row_plans(settings, WINNER)[:1], settings, folder, prepared, lambda line: None)
+    assert row.error is None
+    assert [task.scorer for task in tasks] == [scorer]
+    assert tasks[0].training_settings.metric == scorer.named[0]
+    assert row.test == score_test(logits, prepared.dataset.test.labels, scorer.fixed(row.thresholds))

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared import SETTINGS, failed, rows
+from compared import SETTINGS, WINNER, failed, rows
 
 import lorasweep
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.tuning.compare.compare import Comparison, compare_sweep, find_or_run
-from lorasweep.tuning.compare.record import ComparisonFolder
+from lorasweep.tuning.compare.record import CompareSettings, ComparisonFolder
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.record.results import SweepResult
+from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
+from lorasweep.tuning.record.trial_records import TrialRecord
 
 CONFIG = SweepConfig(name="demo-sweep")
 
@@ -95,6 +96,45 @@ def test_the_comparisons_own_sweep_searches_on_a_part_of_the_rows(tmp_path: Path
     }
     assert configured(tmp_path, {"max_train_rows": 500})["max_train_rows"] == 500
     assert configured(tmp_path, {"max_train_rows": 500}, search_rows=100)["max_train_rows"] == 100
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_rows_take_over_how_the_sweep_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    """Its threshold, unless an older version has begun without; and a metric that nobody has asked for stays open."""
+    opened: list[CompareSettings] = []
+
+    def prepare(settings: CompareSettings, *arguments: object) -> None:
+        opened.append(settings)
+        raise StopError
+
+    monkeypatch.setattr("lorasweep.tuning.compare.run.prepare", prepare)
+    config = SweepConfig.build({"name": "demo-sweep", "choice": {"threshold": "f2"}}, "settings")
+    folder = SweepFolder(tmp_path, config.name)
+    folder.create(config)
+    winner = Winner(
+        id="t000", score=0.5, hyperparameters=WINNER, test=TestScores(accuracy=0.5, macro_f1=0.5, loss=1.0)
+    )
+    folder.write_trial(TrialRecord(id="t000", number=0, state="completed", score=0.5))
+    folder.write_result(SweepResult(state="finished", metric="accuracy", winner=winner))
+    path = tmp_path / "comparisons" / "demo" / "settings.yaml"
+
+    def compare() -> CompareSettings:
+        with pytest.raises(StopError):
+            compare_sweep(
+                {"epochs": 1}, name="demo", mlruns=tmp_path, configure=lambda options: config,
+                run_sweep=lambda config: folder, report=lambda line: None,
+            )  # fmt: skip
+        return opened[-1]
+
+    settings = compare()
+    if older:
+        path.write_text(path.read_text().replace("threshold: f2\n", ""))
+        settings = compare()
+    assert settings.threshold == (None if older else "f2")
+    assert settings.training.epochs == 1
+    assert "metric" not in settings.training.model_fields_set
 
 
 def test_options_of_a_finished_sweep_are_refused(tmp_path: Path) -> None:

@@ -111,3 +111,12 @@ def test_the_page_shows_what_accuracy_costs() -> None:
     assert "default-src 'none'" in page
     assert 'id="plot-costs"' in page
     assert "<b>tuned" not in page
+
+
+def test_the_page_says_by_what_thresholds_were_chosen() -> None:
+    """Of several labels a text alone."""
+    found, settings = rows(), SETTINGS.model_copy(update={"threshold": "f2"})
+    assert "- thresholds" not in comparison_markdown(found, settings)
+    found[0] = found[0].model_copy(update={"thresholds": (0.3, 0.4)})
+    assert "- thresholds: the best F2 on the validation split\n" in comparison_markdown(found, settings)
+    assert "- thresholds: the best F1 on the validation split\n" in comparison_markdown(found, SETTINGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -87,16 +89,77 @@ def test_nothing_to_choose_from() -> None:
 
 
 def test_who_can_still_win() -> None:
-    """The best by count, those to be confirmed, and where size or speed decides one of each."""
+    """The best by count, those to be confirmed, and where size or speed decides those that may win by it."""
     assert contenders(TRIALS, config(keep=2)) == ["t001", "t002"]
     assert contenders(TRIALS, config(confirm="3x2")) == ["t001", "t002", "t000"]
-    assert contenders(TRIALS, config(rule="smallest", margin=20)) == ["t001", "t003"]
+    assert contenders(TRIALS, config(rule="smallest", margin=20)) == ["t001", "t002", "t003"]
     # Whoever wins by a rule is among the contenders.
     for rule in ("best", "smallest", "fastest"):
         settings = config(rule=rule, margin=0.3)
         found = choose(TRIALS, settings)
         assert found is not None
         assert found.id in contenders(TRIALS, settings)
+
+
+def pruned(trials: Sequence[TrialRecord], settings: SweepConfig) -> list[TrialRecord]:
+    """The trials after they have ended one after the other, with the checkpoints that were left each time."""
+    kept: list[TrialRecord] = []
+    for ended in trials:
+        kept.append(ended)
+        left = contenders(kept, settings)
+        kept = [
+            entry if entry.id in left else entry.model_copy(update={"checkpoint": None}) for entry in kept
+        ]
+    return kept
+
+
+def test_the_next_smallest_still_has_its_checkpoint_when_the_best_score_rises() -> None:
+    """The last trial puts the smallest one out of the margin, and the one before it in its place."""
+    sizes = [(0.900, 800), (0.899, 800), (0.898, 800), (0.8965, 200), (0.8955, 100), (0.901, 900)]
+    trials = [trial(number, *entry) for number, entry in enumerate(sizes)]
+    settings = config(keep=3, rule="smallest")
+    found = choose(pruned(trials, settings), settings)
+    assert found is not None
+    assert found.id == "t003"
+
+
+@pytest.mark.parametrize("rule", ["best", "smallest", "fastest"])
+def test_the_winner_is_that_of_all_checkpoints(rule: str) -> None:
+    """Whatever the order in which trials end, also where they choose among base models."""
+    random = Random(0)
+    for _ in range(300):
+        trials = [
+            trial(
+                number,
+                round(random.uniform(0.88, 0.90), 3),
+                random.choice([100, 200, 300, 400]),
+                random.choice([4.0, 8.0, 12.0, 16.0]),
+                hyperparameters={"base_model": random.choice("aaab")},
+            ).model_copy(update={"parameters": random.choice([1000, 2000, 3000])})
+            for number in range(12)
+        ]
+        settings = config(rule=rule, margin=1.0)
+        found, wanted = choose(pruned(trials, settings), settings), choose(trials, settings)
+        assert found is not None
+        assert wanted is not None
+        assert found.id == wanted.id
+
+
+def test_a_running_trial_puts_no_other_out() -> None:
+    """Its speed may fall yet."""
+    quick = trial(1, 0.901, 100, 1, state="running")
+    assert "t000" in contenders([trial(0, 0.900, 100, 8), quick], config(rule="fastest"))
+    done = quick.model_copy(update={"state": "completed"})
+    assert contenders([trial(0, 0.900, 100, 8), done], config(rule="fastest")) == ["t001"]
+
+
+def test_no_more_checkpoints_are_kept_than_can_win() -> None:
+    """By size one for each size; none that a better trial is as small and as fast as."""
+    random = Random(1)
+    near = [trial(n, round(random.uniform(0.8, 0.9), 4), random.choice([1, 2, 3]) * 100) for n in range(60)]
+    assert len(contenders(near, config(rule="smallest", margin=100))) <= 3
+    falling = [trial(number, 0.9 - number / 1000, 100 + number, 10 + number) for number in range(9)]
+    assert contenders(falling, config(rule="smallest", margin=100)) == ["t000"]
 
 
 def test_who_would_have_won() -> None:

@@ -12,13 +12,12 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Undefined
 from markupsafe import Markup
 
-from lorasweep.search_spaces.space import SearchSpace
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.sources import SAMPLE_SOURCE
-from lorasweep.training.errors import SettingsError
 from lorasweep.training.metrics import ALWAYS, Metric, metric_words
 from lorasweep.training.model.hub import BaseModel
 from lorasweep.training.scores.scores import ClassScores
+from lorasweep.tuning.adapters.card.found import budget_text, ranges, setting_rows
 from lorasweep.tuning.adapters.card.loading import predicting_lines
 from lorasweep.tuning.adapters.card.metadata import base_licence, card_metadata
 from lorasweep.tuning.record.finalists import searched_trials
@@ -123,7 +122,11 @@ def model_card(
         most_named=MOST_NAMED,
         # A space may be a file of this machine: its name says enough.
         space=Path(sweep.config.search.space).name,
-        ranges=_ranges(sweep),
+        ranges=ranges(sweep),
+        budget=budget_text(sweep),
+        rule=sweep.winner.rule if won and sweep.winner else "",
+        judged_by=metric_words(sweep.metric),
+        settings=setting_rows(trial),
         part=part_text(sweep.plan),
         searched=len(searched_trials(sweep.trials)),
         counts=counts_text(sweep.trials, stopping_rule(sweep.config.search).label),
@@ -239,15 +242,6 @@ def _no_worse(result: SweepResult | None, test: TestScores | None) -> list[tuple
         better = [f"{score} {there:.4f} against {here:.4f}" for score, there, here in pairs if there >= here]
         equals += [(name, better)] if better else []
     return equals
-
-
-def _ranges(sweep: SweepRecord) -> list[tuple[str, str]]:
-    """What each setting might have been. A space that is a function is not run for this."""
-    path = sweep.folder.path / "space.yaml"
-    try:
-        return SearchSpace.from_yaml(path.read_text(encoding="utf-8"), path.stem).describe()
-    except (OSError, UnicodeDecodeError, SettingsError):
-        return []
 
 
 def _trained_on(sweep: SweepRecord, trial: TrialRecord) -> Mapping[str, Any]:

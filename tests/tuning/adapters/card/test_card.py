@@ -18,7 +18,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from huggingface_hub.utils import validate_repo_id
 from small_sweep import LABELS, copy_sweep, finished_sweep
 
-from lorasweep.search_spaces.space import load_space
+from lorasweep.search_spaces.space import SearchSpace, load_space
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.load import load_dataset
 from lorasweep.training.model.base_model import MINILM_HUB_ID, resolve_base_model
@@ -192,7 +192,7 @@ def test_it_tells_where_it_comes_from(finished: SweepFolder) -> None:
         "- rows: train 144, validation 18, test 18",
         "- licence: not known here; look it up before you pass this on",
         "- search space: lora\\_cpu",
-        "- budget: 3 trials of at most 1 passes over the rows",
+        "- budget: 3 trials of at most 1 pass over the rows\n",
         "- trials: 3 (2 completed, 1 failed)",
         "- this trial: 1:05 with its evaluations",
         "- all 3 trials: 2:10, added up",
@@ -206,10 +206,69 @@ def test_it_tells_where_it_comes_from(finished: SweepFolder) -> None:
 
 
 def test_what_judged_the_trials_is_told(sweep: SweepFolder) -> None:
-    assert "- sampler: tpe, ASHA\n- chosen by: validation accuracy" in card_of(sweep)
+    assert "- sampler: tpe, ASHA\n- validation accuracy of this trial: 0." in card_of(sweep)
     config = sweep.config()
     sweep.write_config(config.model_copy(update={"search": SearchSettings(objective="loss", trials=3)}))
-    assert "- sampler: tpe, ASHA; trials judged by loss\n- chosen by: validation accuracy" in card_of(sweep)
+    assert "- sampler: tpe, ASHA; trials judged by loss\n- validation accuracy of" in card_of(sweep)
+
+
+@pytest.mark.parametrize(
+    ("search", "stopped_by", "told"),
+    [
+        ({"max_minutes": 30}, "time", "trials of at most 2 passes over the rows, in 30 minutes"),
+        (
+            {"max_minutes": 1.5, "trials": 8}, None,
+            "8 trials of at most 2 passes over the rows, in 1.5 minutes at most",
+        ),
+        (
+            {"trials": 8, "patience": 5}, "patience",
+            "8 trials of at most 2 passes over the rows, until 5 in a row brought nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_the_budget_is_what_was_asked_for(
+    sweep: SweepFolder, search: dict[str, Any], stopped_by: str | None, told: str
+) -> None:
+    """A sweep by minutes alone has a number of trials that nobody has named."""
+    config, result = sweep.config(), sweep.result()
+    assert result is not None
+    training = config.training.model_copy(update={"epochs": 2})
+    changed = {"search": SearchSettings.model_validate(search), "training": training}
+    sweep.write_config(config.model_copy(update=changed))
+    sweep.write_result(result.model_copy(update={"stopped_by": stopped_by}))
+    assert f"- budget: {told}\n" in card_of(sweep)
+
+
+def test_how_the_winner_was_chosen_is_told_of_the_winner(sweep: SweepFolder) -> None:
+    """After `--confirm` and `--choose` it is not the best score; another trial was not chosen at all."""
+    assert "- chosen by" not in card_of(sweep)  # an older version has not recorded it
+    result = sweep.result()
+    assert result is not None
+    assert result.winner is not None
+    rule = "smallest adapter within 0.5 points of the best mean accuracy over 2 other seeds"
+    sweep.write_result(result.model_copy(update={"winner": result.winner.model_copy(update={"rule": rule})}))
+    score = result.winner.score
+    assert f"- chosen by: {rule}\n- validation accuracy of this trial: {score:.4f}\n" in card_of(sweep)
+    other = card_of(sweep, "t001")
+    assert "- chosen by" not in other
+    assert "- validation accuracy of this trial: 0." in other
+
+
+def test_folders_of_base_models_are_told_without_their_paths(sweep: SweepFolder) -> None:
+    """A card goes to the hub. Folders of one name are no mistake there."""
+    folders = ["/home/alice/models/x", "/home/alice/more/x", "google-bert/bert-base-uncased"]
+    for trial in sweep.trials():
+        chosen = trial.hyperparameters.model_copy(update={"base_model": folders[0]})
+        searched = ("base_model", "rank")
+        sweep.write_trial(trial.model_copy(update={"hyperparameters": chosen, "searched": searched}))
+    space = {"base_model": {"choice": folders}, "rank": {"choice": [2, 4]}}
+    start = {"base_model": folders[0], "rank": 2}
+    sweep.write_space(SearchSpace.from_dict(space | {"starts": [start]}))
+    card = card_of(sweep)
+    assert "alice" not in card
+    assert "- range of base\\_model: x, x, google-bert/bert-base-uncased\n" in card
+    assert "- range of rank: 2, 4\n" in card
+    assert "| base\\_model | x |\n" in card
 
 
 def test_the_searched_ranges_are_told(sweep: SweepFolder) -> None:
