@@ -56,6 +56,7 @@ class Adapter:
         """Label texts.
 
         Args:
+            texts: a list, an array or a column of a DataFrame; a missing text is an empty one.
             pairs: the second text of each row, for an adapter that was trained on pairs.
             probabilities: also give the probability of every label, as a column `p_<label>` each.
             precision: `bf16` halves the time on a processor that has it.
@@ -66,14 +67,16 @@ class Adapter:
 
         Raises:
             ModelError: two texts a row for an adapter that was trained on one.
+            SettingsError: a single text in place of a list.
 
         Example:
             >>> adapter = lorasweep.load("best-adapter")
             >>> list(adapter.predict(["Markets rally as inflation cools"]).columns)
             ['text', 'label', 'score']
         """
-        from lorasweep.tuning.adapters.apply.predict import predict_frame, warn_of_gaps
+        from lorasweep.tuning.adapters.apply.predict import as_texts, predict_frame, warn_of_gaps
 
+        texts, pairs = as_texts(texts), None if pairs is None else as_texts(pairs)
         warn_of_gaps(self.classifier, texts, pairs)
         return predict_frame(self.classifier, texts, pairs, probabilities=probabilities, precision=precision)
 

@@ -146,7 +146,8 @@ class Sweep:
         data: str | Path | pd.DataFrame,
         *,
         text: str | Sequence[str] = (),
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        label_separator: str | None = None,
         columns: Sequence[str] = (),
         delimiter: str | None = None,
         encoding: str | None = None,
@@ -159,7 +160,14 @@ class Sweep:
             60
         """
         return self.adapter.evaluate(
-            data, text=text, label=label, columns=columns, delimiter=delimiter, encoding=encoding, sheet=sheet
+            data,
+            text=text,
+            label=label,
+            label_separator=label_separator,
+            columns=columns,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
         )
 
     def export(

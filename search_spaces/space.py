@@ -12,7 +12,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 
 from lorasweep.search_spaces.domains import Choice, Domain, Value, parse, show
-from lorasweep.search_spaces.fields import check_name, check_value, goes_with, make_hyperparameters, nearest
+from lorasweep.search_spaces.fields import (
+    adapter_settings,
+    check_name,
+    check_value,
+    goes_with,
+    make_hyperparameters,
+    nearest,
+)
 from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.starts import Start, check_starts, starts_text, take_starts
 from lorasweep.training.errors import SettingsError
@@ -61,6 +68,12 @@ class SearchSpace:
             raise SettingsError(
                 f"{name}: goes with {needed}, which no trial of this space has; add that, or leave {name} out"
             )
+        if self.parameters.get("method") == "full":
+            unused = [name for name in self.searched if name in adapter_settings()]
+            if unused:
+                raise SettingsError(
+                    f"{', '.join(unused)}: full fine-tuning has no use for it; leave it out, or search the method, too"
+                )
         check_starts(self.starts, self.parameters)
 
     @property

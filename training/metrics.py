@@ -1,7 +1,7 @@
 """The table of metrics: the place to add one. It imports nothing heavy, as the command line reads it.
 
 A metric is an entry of `METRICS` and its function in `training/scores/metrics.py`. What a setting may name, what is
-recorded, the words and formats of every table and page, and the table in `docs/results.md` come from the entry.
+recorded, the words and formats of every table and page, and the table in `docs/search.md` come from the entry.
 """
 
 from __future__ import annotations

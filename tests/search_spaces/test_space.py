@@ -294,6 +294,7 @@ def test_settings_of_words_are_written_and_proposed_as_any_other() -> None:
         ({"rank_pattern": {"query": 8, "value": 4}}, "rank_pattern: query, value is not a domain"),
         ({"init": "pissa_niter_4"}, "init: 'pissa_niter_4' is not allowed; it takes one of default, pissa, olora"),
         ({"focal_gamma": 3.0}, "focal_gamma: goes with loss: focal, which no trial of this space has"),
+        ({"method": "full", "rank": {"choice": [4, 8]}}, "rank: full fine-tuning has no use for it; leave it out"),
         ({"lora_plus_ratio": 0}, "lora_plus_ratio: 0 is not allowed; it takes a number, above 0 and at most 1000"),
     ],
 )  # fmt: skip

@@ -107,9 +107,13 @@ def texts_and_pairs(table: Table, columns: tuple[str, ...]) -> tuple[list[str], 
     texts = strings(table, columns[0], "--text")
     if len(columns) == 1:
         return texts, None
-    seconds = strings(table, columns[1], "--text")
-    pairs = [second if first else "" for first, second in zip(texts, seconds, strict=True)]
-    return [first or second for first, second in zip(texts, seconds, strict=True)], pairs
+    return first_of_two(texts, strings(table, columns[1], "--text"))
+
+
+def first_of_two(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Two texts a row, as a model reads them: where the first is empty, the second takes its place."""
+    seconds = [pair if text else "" for text, pair in zip(texts, pairs, strict=True)]
+    return [text or pair for text, pair in zip(texts, pairs, strict=True)], seconds
 
 
 def as_text(value: Any, table: Table, column: str, row: int) -> str:

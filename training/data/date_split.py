@@ -15,6 +15,7 @@ from lorasweep.training.data.splits import (
     VALIDATION,
     Division,
     at_least_two,
+    differing_sets,
     distinct,
 )
 from lorasweep.training.errors import DataError, shown
@@ -47,6 +48,8 @@ def divide_by_date(rows: pd.DataFrame, where: str, sets: bool = False) -> Divisi
     unknown = by_class.loc[~by_class["label"].isin(trained), "label"]
     left_out = {str(label): int(count) for label, count in unknown.value_counts().sort_index().items()}
     rows = without(rows, left_out) if sets else rows.drop(index=unknown.index)
+    if sets:
+        differing_sets(rows[rows["split"] == TRAIN])
     for name in (VALIDATION, TEST):
         if not (rows["split"] == name).any():
             raise DataError(

@@ -80,6 +80,8 @@ def divide(
     if group is not None:
         check_groups(rows, group, len(carved))
     rows = distinct(rows, given, dropped)
+    if group is not None:
+        check_groups(rows, group, len(carved))  # a group may have had copies of other texts alone
     for split in (TRAIN, *given):
         if not (rows["split"] == split).any():
             raise DataError(
@@ -127,11 +129,8 @@ def divide(
         left_out |= {label: int(uncarved[label]) for label in missing}
         rows = without(rows, missing) if sets else rows[~rows["label"].isin(missing)]
         at_least_two(list(set(by_class["label"]) - set(missing)), left_out)
-    if sets and rows["label"].nunique() == 1:
-        raise DataError(
-            f"every text has the same labels ({shown(set_of(rows['label'].iloc[0]))}); a classifier needs texts that "
-            "differ in them"
-        )
+    if sets:
+        differing_sets(rows)
     unit = "rows" if group is None else "groups"
     for split in carved:
         if not (rows["split"] == split).any():
@@ -235,3 +234,12 @@ def at_least_two(labels: list[str], left_out: dict[str, int]) -> None:
     after = f" once classes too small to split are left out ({shown(list(left_out), 8)})" if left_out else ""
     found = f"the only label is {shown(labels)}" if labels else "no label remains"
     raise DataError(f"{found}{after}; a classifier needs rows of at least two classes")
+
+
+def differing_sets(rows: pd.DataFrame) -> None:
+    """Raise `DataError` where all texts have the same labels."""
+    if rows["label"].nunique() == 1:
+        raise DataError(
+            f"every text has the same labels ({shown(set_of(rows['label'].iloc[0]))}); a classifier needs texts that "
+            "differ in them"
+        )

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from lorasweep.training.data.columns import first_of_two
 from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.devices import begin, named_device
 from lorasweep.training.errors import ModelError, first_line
@@ -150,7 +151,7 @@ def predict(
     Raises:
         ModelError: two texts per row for a classifier of one.
     """
-    if not text:
+    if len(text) == 0:
         return np.zeros((0, len(classifier.label_names)), dtype=np.float32)
     if pair is not None and len(classifier.text_columns) == 1:
         raise ModelError(
@@ -159,10 +160,14 @@ def predict(
         )
     if pair is None and len(classifier.text_columns) == 2:
         pair = [""] * len(text)
+    firsts = [_clean(line) for line in text]
+    seconds = None if pair is None else [_clean(line) for line in pair]
+    if seconds is not None:
+        firsts, seconds = first_of_two(firsts, seconds)
     encoded = encode_texts(
         classifier.tokenizer,
-        [_clean(line) for line in text],
-        [_clean(line) for line in pair] if pair is not None else None,
+        firsts,
+        seconds,
         None,
         classifier.max_length,
         classifier.long,

@@ -14,7 +14,7 @@ class Best:
 
     Attributes:
         metric: says whether a higher score is better.
-        score: NaN before the first evaluation.
+        score: NaN before the first evaluation, and as long as no evaluation had a number.
         rung: counts from 1; 0 before the first evaluation.
     """
 
@@ -28,7 +28,8 @@ class Best:
         Of equal scores the later one counts, as Ray keeps the later of two equal checkpoints.
         """
         better = score >= self.score if higher_is_better(self.metric) else score <= self.score
-        if better or not self.rung:
+        first_number = math.isnan(self.score) and not math.isnan(score)
+        if better or first_number or not self.rung:
             self.score, self.rung = score, rung
             return True
         return False

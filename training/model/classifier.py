@@ -73,9 +73,9 @@ def build_classifier(
     if not full or hyperparameters.base_dropout is not None:
         # Dropout in frozen layers costs more than it brings: the adapter has its own.
         _set_dropout(model, hyperparameters.base_dropout or 0.0)
-    if checkpointing:
-        checkpoint_layers(model)
     if full:
+        if checkpointing:
+            checkpoint_layers(model)
         return model.train()
 
     from peft import LoraConfig, TaskType, get_peft_model
@@ -102,6 +102,8 @@ def build_classifier(
         revision=loaded.base.revision,
     )
     classifier = cast(nn.Module, get_peft_model(model, config))
+    if checkpointing:
+        checkpoint_layers(model)  # not before: PEFT would ask for gradients of the inputs, too
     # DoRA takes norms of the frozen weights, in fp32.
     loaded.frozen.put_into(classifier, amp.device, None if hyperparameters.method == "dora" else amp.dtype)
     if loaded.quantize is None:
@@ -140,6 +142,10 @@ def checkpoint_layers(model: nn.Module) -> None:
     # Not the older, reentrant way, which needs inputs that have gradients.
     enable: Any = model.gradient_checkpointing_enable
     enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # Told of an adapter, transformers asks for gradients of the inputs, which that older way needs. With them every
+    # layer below the first adapted one would be computed again and gone through for nothing.
+    disable: Any = model.disable_input_require_grads
+    disable()
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:

@@ -43,7 +43,8 @@ def fit_thresholds(logits: np.ndarray, labels: np.ndarray, beta: float) -> np.nd
     cuts = np.full(logits.shape[1], common)
     for label in np.flatnonzero(labels.sum(axis=0, dtype=np.int64) >= FEWEST):
         cuts[label] = max(common, best_cut(logits[:, label], labels[:, label] > 0, beta))
-    return np.asarray(1 / (1 + np.exp(-cuts)))
+    # Never 1: at such a threshold no logit would be high enough.
+    return np.asarray(np.minimum(1 / (1 + np.exp(-cuts)), np.nextafter(1.0, 0.0)))
 
 
 def best_cut(scores: np.ndarray, positive: np.ndarray, beta: float) -> float:

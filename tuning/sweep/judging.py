@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lorasweep.training.data.dataset import Dataset
-from lorasweep.training.errors import SettingError, shown
+from lorasweep.training.errors import DataError, SettingError, shown
 from lorasweep.training.metrics import Metric, label_of, misfit
 from lorasweep.training.settings import TrainingSettings
 from lorasweep.training.threshold_rules import RULES, SET_RULES, fits_sets, fits_two
@@ -25,8 +25,14 @@ def check_judging(config: SweepConfig, dataset: Dataset, splits: Mapping[str, np
 
     Raises:
         SettingError: a metric that the labels do not have, or a positive class that is none.
+        DataError: of several labels a text, a split has none.
     """
     check_metric_fits(config.training, dataset)
+    for split, labels in splits.items():
+        if dataset.multi_label and not labels.any():
+            raise DataError(
+                f"the {split} split has no text with a label, and cannot be scored; add rows to it, or split otherwise"
+            )
     threshold, classes = config.choice.threshold, len(dataset.label_names)
     if threshold is not None and dataset.multi_label and not fits_sets(threshold):
         said = f"of several labels a text thresholds are chosen by {', '.join(SET_RULES)}, or are one number"

@@ -57,12 +57,13 @@ def check_proposals(
         SettingsError: no trial adapts any such layer; a rank is larger than a layer of which PiSSA or OLoRA takes it;
             or both the sweep and the space speak of class weights.
     """
-    if not isinstance(space, SearchSpace):
-        return
-    if training.class_weights and "class_weights" in space.parameters:
+    named = space.parameters if isinstance(space, SearchSpace) else space.searched
+    if training.class_weights and "class_weights" in named:
         raise SettingsError(
             f"--class-weights: the space {space.name} has class_weights, too; leave one of them out"
         )
+    if not isinstance(space, SearchSpace):
+        return
     adapted = [name for names in target_modules.values() for name in names]
     for field in ("rank_pattern", "alpha_pattern") if adapted else ():
         for choice in choices_of(space, field):

@@ -202,6 +202,15 @@ def test_a_class_that_training_does_not_see_is_left_out(tmp_path: Path) -> None:
     assert set(range(len(dataset.label_names))) == set(dataset.train.labels.tolist())
 
 
+def test_a_group_of_copies_is_none(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(30)]
+    rows = [(text, "abc"[number % 3], author) for author in "xyz" for number, text in enumerate(texts)]
+    path = tmp_path / "a.csv"
+    pd.DataFrame(rows, columns=["text", "label", "author"]).to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"--group author: the rows to split have 1 group \('x'\)"):
+        load_dataset(DataSettings(path=str(path), group="author", keep_small_classes=True), 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -184,13 +184,17 @@ def label_means(given: list[list[str]]) -> np.ndarray:
 
 
 def test_a_label_that_only_newer_rows_have_is_left_out() -> None:
-    given = [["old", "all"] if n < 90 else ["new", "all"] if n % 2 else ["old"] for n in range(100)]
+    older = [["old", "all"] if n % 3 else ["all"] for n in range(90)]
+    given = older + [["new", "all"] if n % 2 else ["old"] for n in range(10)]
     dates = pd.date_range("2024-01-01", periods=100).strftime("%Y-%m-%d")
     frame = pd.DataFrame({"text": texts(100), "labels": given, "date": dates})
     dataset = load_dataset(DataSettings(split_by="date"), 0, {"train": frame})
     assert dataset.label_names == ("all", "old")
     assert dataset.left_out_classes == {"new": 5}
     assert rows_of(dataset)["text 99"] == ["all"]
+    frame["labels"] = [["old", "all"]] * 90 + given[90:]
+    with pytest.raises(LorasweepError, match=r"every text has the same labels \('all', 'old'\)"):
+        load_dataset(DataSettings(split_by="date"), 0, {"train": frame})
 
 
 @pytest.mark.parametrize(

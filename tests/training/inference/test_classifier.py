@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fake_cuda import FakeCuda
@@ -102,6 +103,16 @@ def test_a_lone_text_is_a_pair_with_an_empty_second(copy: Callable[[str], Path])
     paired = predict(classifier, TEXTS, [""] * len(TEXTS))
     np.testing.assert_array_equal(predict(classifier, TEXTS), paired)
     assert np.abs(by_transformers(folder, TEXTS, None) - paired).max() > 0.01
+
+
+def test_a_second_text_alone_is_read_as_the_first(copy: Callable[[str], Path]) -> None:
+    """As in training, and whatever holds the texts."""
+    folder = copy("adapter")
+    edit(folder / "config.json", lorasweep={"text_columns": ["title", "text"]})
+    classifier = load_classifier(folder, "cpu")
+    blank = pd.Series(["", *TEXTS[1:]])
+    expected = predict(classifier, [PAIRS[0], *TEXTS[1:]], ["", *PAIRS[1:]])
+    np.testing.assert_array_equal(predict(classifier, blank, np.array(PAIRS)), expected)
 
 
 def test_a_pair_for_a_classifier_of_one_text(copy: Callable[[str], Path]) -> None:

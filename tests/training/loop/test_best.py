@@ -33,3 +33,12 @@ def test_a_best_evaluation_that_is_resumed() -> None:
     assert not kept.update(0.6, 3)
     assert kept.update(0.5, 4)
     assert (kept.score, kept.rung) == (0.5, 4)
+
+
+def test_no_number_gives_way_to_any() -> None:
+    best = Best("macro_f1")
+    assert best.update(math.nan, 1)
+    assert not best.update(math.nan, 2)
+    assert best.update(0.2, 3)
+    assert not best.update(math.nan, 4)
+    assert (best.score, best.rung) == (0.2, 3)

@@ -214,6 +214,26 @@ def test_layers_computed_again_give_the_same_gradient(
     assert again.is_gradient_checkpointing  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("quantize", [None, "nf4"])
+def test_frozen_layers_below_the_adapter_are_not_computed_again(
+    quantize: Quantize | None, tiny_base: Callable[[str], Path]
+) -> None:
+    """Nothing below the first adapted layer has a gradient."""
+    model = build_classifier(
+        loaded(tiny_base("bert"), quantize), hyperparameters(layers="upper-half"), 0, FP32, checkpointing=True
+    )
+    calls = [0, 0]
+    for number in (0, 1):
+        layer = model.get_submodule(f"base_model.model.bert.encoder.layer.{number}.attention")
+
+        def count(*_: object, number: int = number) -> None:
+            calls[number] += 1
+
+        layer.register_forward_hook(count)
+    loss_and_gradient(model)
+    assert calls == [1, 2]
+
+
 def test_what_is_missing_or_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(call: Callable[[], object]) -> str:
         with pytest.raises(LorasweepError) as refused:

@@ -75,3 +75,12 @@ def test_sets_are_predicted_by_probabilities() -> None:
     assert predict_sets(logits).tolist() == [[1, 0], [0, 1]]
     assert predict_sets(logits, np.array([0.6, 0.2])).tolist() == [[0, 1], [0, 1]]
     assert predict_sets(logits, np.array([1.0, 0.0])).tolist() == [[0, 1], [0, 1]]
+
+
+def test_a_threshold_never_forbids_a_label() -> None:
+    """The sigmoid of a cut this high is 1 in double precision."""
+    logits = np.array([[41.0]] * 12 + [[39.0]] * 12 + [[-5.0]] * 12)
+    labels = np.array([[1]] * 12 + [[0]] * 24, dtype=np.uint8)
+    thresholds = fit_thresholds(logits, labels, 1.0)
+    assert thresholds[0] < 1
+    assert predict_sets(logits, thresholds)[:12].all()

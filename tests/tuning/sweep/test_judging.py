@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lorasweep.training.data.dataset import Dataset, Texts
-from lorasweep.training.errors import SettingError
+from lorasweep.training.errors import DataError, SettingError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.sweep.judging import check_judging
 
@@ -110,3 +111,14 @@ def test_more_classes_do_not_have_these(settings: dict[str, Any], place: str, sa
 def test_two_classes_do_not_have_these(settings: dict[str, Any], test: np.ndarray, said: str) -> None:
     with pytest.raises(SettingError, match=re.escape(said)):
         check(SPAM, ("ham", "spam"), test, **settings)
+
+
+def test_a_split_of_sets_without_any_label_is_refused() -> None:
+    labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.uint8)
+    config = SweepConfig.model_validate({"name": "demo"})
+    dataset = replace(data(("arts", "money"), labels), multi_label=True)
+    check_judging(config, dataset, {"validation": labels, "test": labels[2:]})
+    with pytest.raises(
+        DataError, match="the test split has no text with a label, and cannot be scored; add rows"
+    ):
+        check_judging(config, dataset, {"validation": labels, "test": labels[3:]})

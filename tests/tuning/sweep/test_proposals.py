@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lorasweep.search_spaces.domains import Choice, IntRange
+from lorasweep.search_spaces.function_space import FunctionSpace
 from lorasweep.search_spaces.space import SearchSpace, as_space
 from lorasweep.training.data.encoding import encode_texts
 from lorasweep.training.errors import ModelError, SettingsError
@@ -66,8 +67,10 @@ def test_class_weights_are_asked_for_in_one_place(tiny_base: Callable[[str], Pat
     model = empty_model(resolve_base_model(str(tiny_base("bert"))))
     space = SearchSpace("mine", {"class_weights": Choice(("none", "inverse"))})
     check_proposals(space, TrainingSettings(), model, {})
-    with pytest.raises(SettingsError, match="--class-weights: the space mine has class_weights, too"):
-        check_proposals(space, TrainingSettings(class_weights=True), model, {})
+    function = "def weighed(trial):\n    trial.suggest_categorical('class_weights', ['none', 'inverse'])\n"
+    for each in (space, FunctionSpace(Path("mine.py"), "weighed", function)):
+        with pytest.raises(SettingsError, match=r"--class-weights: the space .* has class_weights, too"):
+            check_proposals(each, TrainingSettings(class_weights=True), model, {})
 
 
 @pytest.fixture(scope="module")

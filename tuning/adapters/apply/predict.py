@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,18 @@ def _sets(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tup
         labels.append([classifier.label_names[number] for number in chosen])
         scores.append([float(row[number]) for number in chosen])
     return labels, scores
+
+
+def as_texts(values: Iterable[Any]) -> list[str]:
+    """Texts of a list, an array or a column of a table; what is missing becomes "".
+
+    Raises:
+        SettingsError: a single text.
+    """
+    if isinstance(values, str):
+        raise SettingsError("texts: a single text is given; put it into a list")
+    # A missing value is None, or unequal to itself.
+    return ["" if value is None or value is pd.NA or value != value else str(value) for value in values]
 
 
 def warn_of_gaps(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None = None) -> None:

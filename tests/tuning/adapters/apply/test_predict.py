@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from tiny_adapters import LABELS, TEXTS, make_folder
@@ -17,7 +18,7 @@ from lorasweep.adapter import Adapter
 from lorasweep.training.errors import DataError, ModelError, SettingsError
 from lorasweep.training.files.tables import open_table
 from lorasweep.training.inference.classifier import Classifier, load_classifier, predict, probabilities
-from lorasweep.tuning.adapters.apply.predict import predict_frame, print_predictions, read_inputs
+from lorasweep.tuning.adapters.apply.predict import as_texts, predict_frame, print_predictions, read_inputs
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,14 @@ def test_a_frame_of_no_text_and_of_odd_ones(classifier: Classifier) -> None:
     assert (len(empty), empty.shape[1]) == (0, 6)
     # Half a surrogate pair is no text that a DataFrame or a terminal can hold.
     assert predict_frame(classifier, ["film \ud83d star", ""])["text"].tolist() == ["film \ufffd star", ""]
+
+
+def test_texts_of_a_table_and_missing_ones() -> None:
+    column = pd.Series(["film", None, float("nan"), pd.NA, 5])
+    assert as_texts(column) == ["film", "", "", "", "5"]
+    assert as_texts(np.array(["a", "b"])) == ["a", "b"]
+    with pytest.raises(SettingsError, match="a single text is given; put it into a list"):
+        as_texts("film")
 
 
 def test_a_frame_of_pairs(classifier: Classifier, pair_classifier: Classifier) -> None:
