@@ -53,7 +53,12 @@ METRICS: dict[str, MetricEntry] = {
         "share of rows whose label is predicted; of several labels a text, exactly these",
     ),
     "macro_f1": MetricEntry("macro-F1", "mean F1 of the classes, each counting the same"),
-    "loss": MetricEntry("loss", "mean cross entropy in nats", higher=False, unit="nats"),
+    "loss": MetricEntry(
+        "loss",
+        "mean cross entropy in nats; of several labels the binary one, mean over them",
+        higher=False,
+        unit="nats",
+    ),
     "balanced_accuracy": MetricEntry("balanced accuracy", "mean recall of the classes", tasks=ONE),
     "weighted_f1": MetricEntry("weighted F1", "mean F1 of the classes, weighted by their rows"),
     "mcc": MetricEntry(

@@ -68,35 +68,35 @@ class DataSettings(Settings):
     )
     label: LabelColumns = Field(
         (),
-        description="Label column, recognised if none is given; several of 0 and 1 where a text has several labels.",
+        description="Label column, by default recognised by its name; or a 0/1 column for each label if texts have "
+        "several.",
     )
     label_separator: str | None = Field(
-        None, description="What separates the labels in a field, such as ';', where a text has several."
+        None, description="Character between several labels in one field, such as ';'."
     )
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
     delimiter: str | None = Field(
         None,
-        description="What separates the columns of a CSV or TSV file, such as ';' or tab; otherwise its suffix tells.",
+        description="Column separator of a CSV or TSV file, such as ';' or tab; by default comma for .csv and tab "
+        "for .tsv.",
     )
     encoding: str | None = Field(
-        None, description="Encoding of a text file, such as cp1252; otherwise its bytes tell."
+        None, description="Encoding of a text file, such as cp1252; detected by default."
     )
     sheet: str | None = Field(
         None,
-        description="Sheet of a workbook that has several, such as .xlsx; those named like splits are found.",
+        description="Sheet of an .xlsx workbook to read; not needed for one sheet, or sheets named like splits.",
     )
     split_column: str | None = Field(
         None, description="Column that assigns each row to train, validation or test."
     )
     group: str | None = Field(
-        None, description="Column such as an author or a patient, whose rows stay on one side of every split."
+        None, description="Column, such as author or patient, of which equal values are kept in one split."
     )
     split_by: Literal["random", "date"] = Field(
         "random", description="Split at random, stratified, or by date with the newest rows as the test."
     )
-    date: str | None = Field(
-        None, description="Column to split by date; the one called `date` if none is given."
-    )
+    date: str | None = Field(None, description="Date column for --split-by date; by default date.")
     merge_labels: str | None = Field(
         None, description="Merge synonymous labels: `huffpost` or a YAML file of groups."
     )
@@ -109,7 +109,8 @@ class DataSettings(Settings):
     max_validation_rows: int | None = Field(
         None,
         ge=1,
-        description="Evaluate on at most this many rows; by default a quarter of the training limit.",
+        description="Evaluate on at most this many rows; by default a quarter of --max-train-rows, at least 200, or "
+        "all.",
     )
     keep_small_classes: bool = Field(
         False, description="Keep classes that have too few rows to appear in every split."
@@ -259,15 +260,18 @@ class TrainingSettings(Settings):
 
     epochs: int = Field(3, ge=1, description="Epochs of a trial that runs to its end.")
     evaluations_per_epoch: int = Field(
-        2, ge=1, description="Evaluations per epoch; each is a rung at which ASHA may stop a trial."
+        2, ge=1, description="Evaluations per epoch; ASHA may stop a trial at some of them."
     )
     precision: Precision = Field(
         "auto", description="Mixed precision; `auto` is bf16 in hardware, else fp16 on CUDA, else fp32."
     )
-    max_length: int = Field(128, ge=4, description="Tokens per text; see `long` for longer ones.")
+    max_length: int = Field(
+        128, ge=4, description="Most tokens of a text, or of a pair, that the model reads at once."
+    )
     long: Long = Field(
         "cut",
-        description="Texts longer than that: cut them off, read head-tail, or all in chunks whose logits are averaged.",
+        description="How texts longer than --max-length are read: cut off, their head and tail, or in chunks whose "
+        "logits are averaged.",
     )
     micro_batch_size: int | None = Field(
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
@@ -289,7 +293,8 @@ class TrainingSettings(Settings):
     )
     positive: str | None = Field(
         None,
-        description="Positive class of two, for AUROC and alike and --threshold; the second if not given.",
+        description="With two classes, the positive one for AUROC, average precision, Brier score and --threshold; "
+        "by default the second in alphabetical order.",
     )
     seed: int = Field(0, ge=0, description="Seed of splits, data order, new layers and dropout.")
 

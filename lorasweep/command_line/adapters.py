@@ -60,7 +60,9 @@ def export(
     push_to_hub: Annotated[
         str | None,
         typer.Option(
-            "--push-to-hub", help="Upload it to this repository (a new one is private).", show_default=False
+            "--push-to-hub",
+            help="Upload the folder to this repository of the Hugging Face hub, ACCOUNT/NAME; a new one is private.",
+            show_default=False,
         ),
     ] = None,
     public: Annotated[
@@ -95,7 +97,14 @@ def predict(
         list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.", show_default=False)
     ] = None,
     adapter: Adapter = ...,  # type: ignore[assignment]
-    file: Annotated[Path | None, typer.Option("--file", help="A file of texts.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            help="File of texts: any format of --data, or .txt with one text a line.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -188,7 +197,13 @@ def register(
     name: Annotated[
         str | None, typer.Option("--name", help="The model's name [the sweep's].", show_default=False)
     ] = None,
-    self_contained: Annotated[bool, typer.Option("--self-contained", help="Include the base model.")] = False,
+    self_contained: Annotated[
+        bool,
+        typer.Option(
+            "--self-contained",
+            help="Store the base model with the version, so that it is served without the hub.",
+        ),
+    ] = False,
     tracking_uri: TrackingUri = None,
     mlruns: Mlruns = MLRUNS,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 import lorasweep
 from lorasweep.command_line.options import MLRUNS, Mlruns, sweep_options
 from lorasweep.options import COMPARE_OPTIONS
-from lorasweep.tuning.compare.record import SEARCH_ROWS
+from lorasweep.tuning.compare.record import SEARCH_ROWS, SWEEP_OPTIONS
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.terminal.console import console, next_steps
 
@@ -20,7 +20,7 @@ def _option(flag: str, group: str, help: str) -> Any:
     return typer.Option(flag, help=help, rich_help_panel=group)
 
 
-@sweep_options(COMPARE_OPTIONS)
+@sweep_options(COMPARE_OPTIONS, SWEEP_OPTIONS)
 def compare(
     *,
     options: dict[str, Any],
@@ -28,18 +28,25 @@ def compare(
         str | None,
         typer.Option(
             "--sweep",
-            help="Compare this finished sweep; without it, run one.",
+            help="Finished sweep whose winner is compared; without it, a sweep is run first.",
             rich_help_panel=COMPARE,
             show_default=False,
         ),
     ] = None,
     all_rows: Annotated[
-        bool, _option("--all-rows", COMPARE, "Train on the whole data file of --sweep.")
+        bool,
+        _option(
+            "--all-rows",
+            COMPARE,
+            "Train the rows of the comparison on all of the data file of --sweep, not on the rows it searched with.",
+        ),
     ] = False,
     search_rows: Annotated[
-        int, _option("--search-rows", COMPARE, "Training rows of the sweep to run.")
+        int, _option("--search-rows", COMPARE, "Without --sweep, training rows that the sweep searches on.")
     ] = SEARCH_ROWS,
-    batch_size: Annotated[int, _option("--batch-size", BASELINES, "Batch size of the untuned rows.")] = 32,
+    batch_size: Annotated[
+        int, _option("--batch-size", BASELINES, "Batch size of full fine-tuning and untuned LoRA.")
+    ] = 32,
     full_rate: Annotated[
         float, _option("--full-rate", BASELINES, "Learning rate of full fine-tuning.")
     ] = 1e-4,
@@ -48,11 +55,19 @@ def compare(
         bool, _option("--tune-baseline", BASELINES, "Search both rates, too, in sweeps of their own.")
     ] = False,
     baseline_trials: Annotated[
-        int, _option("--baseline-trials", BASELINES, "Trials of each of these sweeps.")
+        int,
+        _option(
+            "--baseline-trials", BASELINES, "With --tune-baseline, trials of each search for a learning rate."
+        ),
     ] = 6,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="The comparison's name.", rich_help_panel="Record", show_default=False),
+        typer.Option(
+            "--name",
+            help="Name of the comparison; by default that of its sweep and -compared.",
+            rich_help_panel="Record",
+            show_default=False,
+        ),
     ] = None,
     mlruns: Mlruns = MLRUNS,
 ) -> None:

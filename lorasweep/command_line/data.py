@@ -17,7 +17,7 @@ from lorasweep.tuning.terminal.console import console, next_steps
 
 app = App(
     name="data",
-    help="Bring a public data set, and check that it is whole.",
+    help="Download a public data set and check it.",
     no_args_is_help=True,
 )
 
@@ -33,7 +33,9 @@ def huffpost(
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path(),
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Check this file, obtained by hand; packed will do.", show_default=False),
+        typer.Option(
+            "--file", help="Check a file that you downloaded yourself; it may be packed.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """HuffPost's News Category data set from Kaggle: 209,527 headlines of 42 categories, 2012 to 2022.

@@ -25,7 +25,7 @@ def ui(
         ),
     ] = None,
 ) -> None:
-    """Open the MLflow UI on the sweeps' record."""
+    """Serve MLflow's pages of your sweeps on this machine until Ctrl-C."""
     from lorasweep.tuning.tracking.interface import FIRST_PORT, choose_port, serve
     from lorasweep.tuning.tracking.store import prepare_store
 

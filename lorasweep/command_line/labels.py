@@ -17,7 +17,11 @@ from lorasweep.tuning.terminal.console import console, next_steps
 def check_labels(
     name: SweepName = None,
     folds: Annotated[
-        int, typer.Option("--folds", help="Trainings, each of which predicts the rows of one fold.")
+        int,
+        typer.Option(
+            "--folds",
+            help="Number of folds: each row is judged by a model that was trained on the other folds.",
+        ),
     ] = 5,
     out: Annotated[
         Path | None,
@@ -31,7 +35,7 @@ def check_labels(
     rows: Annotated[
         int | None,
         typer.Option(
-            "--rows", help="Write only so many rows, the most contradicted first.", show_default=False
+            "--rows", help="Write at most this many rows, the most suspicious first.", show_default=False
         ),
     ] = None,
     mlruns: Mlruns = MLRUNS,

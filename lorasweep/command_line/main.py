@@ -65,13 +65,17 @@ def run(
     ] = None,
     mlruns: Mlruns = MLRUNS,
     extend: Annotated[
-        bool, typer.Option("--extend", help="Add trials to the sweep of this --name without asking.")
+        bool,
+        typer.Option(
+            "--extend",
+            help="Continue the finished sweep --name with more --trials or --max-minutes, without asking.",
+        ),
     ] = False,
     resume_it: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the sweep of this --name where there is one, here or on its --storage.",
+            help="Continue the sweep --name if there is one, here or on its --storage; else start it.",
         ),
     ] = False,
     dry_run: Annotated[
@@ -86,7 +90,7 @@ def run(
 ) -> None:
     """Search the settings that classify best, and keep the winner.
 
-    Without --data it runs the demonstration: made-up news, MiniLM, a few minutes on two cores.
+    Without --data it runs the demonstration: made-up news, MiniLM, 8 trials of 2 epochs, a few minutes on two cores.
     """
 
     def agreed(question: str) -> bool:
@@ -129,7 +133,7 @@ def resume(
     ] = None,
     mlruns: Mlruns = MLRUNS,
 ) -> None:
-    """Go on with a sweep that was interrupted or failed, or confirm the best trials of a finished one.
+    """Continue an interrupted or failed sweep, or confirm the best trials of a finished one.
 
     Options of resources and of the record replace what the sweep had, from now on; --address local leaves a cluster.
     With --storage it also goes on where its driver's machine is gone: its record lies beside its checkpoints.
@@ -139,7 +143,7 @@ def resume(
 
 @app.command()
 def publish(name: SweepName = None, tracking_uri: TrackingUri = None, mlruns: Mlruns = MLRUNS) -> None:
-    """Fill MLflow from a sweep's folder with whatever it lacks, as often as you like."""
+    """Copy to MLflow what it lacks of a sweep; safe to repeat."""
     sweep = lorasweep.open(name, mlruns=mlruns)
     with console.status("publishing"):
         sweep.publish(tracking_uri)
@@ -148,8 +152,10 @@ def publish(name: SweepName = None, tracking_uri: TrackingUri = None, mlruns: Ml
 
 @app.command()
 def status(
-    name: SweepName = None,
-    all_trials: Annotated[bool, typer.Option("--all", help="Show all trials, not the best alone.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Sweep to show; without a name, all are listed.", show_default=False)
+    ] = None,
+    all_trials: Annotated[bool, typer.Option("--all", help="Show all trials, not only the best.")] = False,
     as_json: AsJson = False,
     mlruns: Mlruns = MLRUNS,
 ) -> None:

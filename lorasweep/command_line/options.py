@@ -6,7 +6,8 @@ Imported for `--help` too: nothing heavy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,8 @@ from lorasweep.tuning.record.commands import MLRUNS as MLRUNS
 from lorasweep.tuning.record.commands import MLRUNS_VARIABLE
 
 Mlruns = Annotated[
-    Path, typer.Option("--mlruns", help="Folder of sweeps and records.", envvar=MLRUNS_VARIABLE)
+    Path,
+    typer.Option("--mlruns", help="Folder of the sweeps and of MLflow's database.", envvar=MLRUNS_VARIABLE),
 ]
 SweepName = Annotated[
     str | None, typer.Argument(help="A sweep's name; the newest if left out.", show_default=False)
@@ -38,14 +40,21 @@ TextColumn = Annotated[
 ]
 LabelColumn = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Label column, or several of 0 and 1.", show_default=False),
+    typer.Option("--label", help="Label column, or a 0/1 column for each label.", show_default=False),
 ]
 LabelSeparator = Annotated[
     str | None,
-    typer.Option("--label-separator", help="Between several labels in a field.", show_default=False),
+    typer.Option(
+        "--label-separator",
+        help="Character between several labels in one field; by default that of the training data.",
+        show_default=False,
+    ),
 ]
 Columns = Annotated[
-    str | None, typer.Option("--columns", help="Names for a file without a header.", show_default=False)
+    str | None,
+    typer.Option(
+        "--columns", help="Column names of a CSV or TSV file without a header line.", show_default=False
+    ),
 ]
 Delimiter = Annotated[
     str | None,
@@ -58,22 +67,30 @@ Encoding = Annotated[
     ),
 ]
 Sheet = Annotated[
-    str | None, typer.Option("--sheet", help="Sheet of a workbook that has several.", show_default=False)
+    str | None,
+    typer.Option("--sheet", help="Sheet to read of an .xlsx workbook that has several.", show_default=False),
 ]
 
 Verb = Callable[..., None]
 
 
-def sweep_options(names: Iterable[str] = tuple(OPTIONS)) -> Callable[[Verb], Verb]:
+def sweep_options(
+    names: Iterable[str] = tuple(OPTIONS), defaults: Mapping[str, Any] | None = None
+) -> Callable[[Verb], Verb]:
     """Give a verb options of a sweep, in front of its own; it gets them as `options`, a mapping by name.
 
     Args:
         names: of `lorasweep.options.OPTIONS`.
+        defaults: what the verb takes in place of some options' own defaults, for the help.
     """
 
     def decorate(verb: Verb) -> Verb:
         own = inspect.signature(verb, eval_str=True).parameters
-        made = [_parameter(OPTIONS[name]) for name in names]
+        own_defaults = defaults or {}
+        chosen = (OPTIONS[name] for name in names)
+        made = [
+            _parameter(replace(each, default=own_defaults.get(each.name, each.default))) for each in chosen
+        ]
 
         def command(**values: Any) -> None:
             options = {option.name: values.pop(option.name) for option in made}

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.training.errors import SettingsError, SweepStoppedError
 from lorasweep.training.settings import DataSettings
-from lorasweep.tuning.compare.record import SEARCH_ROWS, ComparedRow, CompareSettings, ComparisonFolder
+from lorasweep.tuning.compare.record import (
+    SEARCH_ROWS,
+    SWEEP_OPTIONS,
+    ComparedRow,
+    CompareSettings,
+    ComparisonFolder,
+)
 from lorasweep.tuning.record.commands import shell_command
 from lorasweep.tuning.record.config import RegistrySettings, SearchSettings, SweepConfig, merge
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
@@ -30,8 +36,6 @@ SHOWN = (
     "stored_bytes",
     "peak_bytes",
 )
-# Options of the comparison's own sweep; the comparison trains untuned settings itself.
-SWEEP_OPTIONS = {"epochs": 2, "trials": 8, "compare_untuned": False}
 # Options that may be given beside a finished sweep: they are the comparison's own.
 BESIDE_SWEEP = ("max_train_rows", "epochs", "tracking_uri")
 

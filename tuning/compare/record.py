@@ -22,6 +22,8 @@ from lorasweep.tuning.record.trial_records import Record, RecordedHyperparameter
 
 # A comparison's own sweep searches on a part of the training rows; the comparison trains on all of them.
 SEARCH_ROWS = 4000
+# Its other options; the comparison trains untuned settings itself.
+SWEEP_OPTIONS = {"epochs": 2, "trials": 8, "compare_untuned": False}
 
 
 class CompareSettings(Settings):
@@ -39,7 +41,7 @@ class CompareSettings(Settings):
     full_rate: float = Field(1e-4, gt=0, description="Learning rate of full fine-tuning.")
     lora_rate: float = Field(2e-5, gt=0, description="Learning rate of untuned LoRA.")
     tune_baseline: bool = Field(False, description="Tune both learning rates, too, each in a sweep.")
-    baseline_trials: int = Field(6, ge=1, description="Trials of each of these sweeps.")
+    baseline_trials: int = Field(6, ge=1, description="Trials of each search for a learning rate.")
 
     @field_validator("name")
     @classmethod

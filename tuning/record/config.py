@@ -63,22 +63,30 @@ class SearchSettings(Settings):
     """How trials are proposed and weak ones stopped."""
 
     space: str = Field(
-        "lora_cpu", description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION)."
+        "lora_cpu",
+        description="Shipped search space, YAML file, or Python function (FILE.py:FUNCTION); by default lora_bert on "
+        "GPUs, lora_cpu on CPU cores.",
     )
     trials: int = Field(
-        20, ge=1, description="Number of trials; with --max-minutes as many as the time allows, unless given."
+        20, ge=1, description="Number of trials; with --max-minutes, as many as the time allows unless given."
     )
     sampler: Literal["tpe", "random"] = Field(
         "tpe", description="Optuna sampler that proposes the hyperparameters."
     )
     objective: Metric | None = Field(
         None,
-        description="Validation score that stops trials and guides the sampler; the metric unless given.",
+        description="Metric by which ASHA and the sampler compare trials; by default that of --metric.",
     )
     asha: bool = Field(True, description="Stop weak trials early (asynchronous successive halving).")
-    reduction_factor: int = Field(2, ge=2, description="Keep the best 1/n of trials at each rung.")
+    reduction_factor: int = Field(
+        2,
+        ge=2,
+        description="At each of its stops ASHA keeps the best 1/n of trials; the next stop is n times as late.",
+    )
     grace_rungs: int | None = Field(
-        None, ge=1, description="Evaluations before a trial may be stopped; a third of them unless given."
+        None,
+        ge=1,
+        description="Evaluations before ASHA may stop a trial; by default a third of a full trial's.",
     )
     proxy: float | None = Field(
         None,
@@ -89,16 +97,24 @@ class SearchSettings(Settings):
     finalists: int | None = Field(
         None,
         ge=1,
-        description="Best trials of a search on a part that are then trained on all rows; 3 if not given.",
+        description="With --proxy, number of best trials that are trained again on all rows; by default 3.",
     )
     max_minutes: float | None = Field(
-        None, gt=0, description="Minutes that the sweep may take, with what comes after the trials."
+        None, gt=0, description="Time limit of the whole sweep in minutes, with what comes after the trials."
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop when this many trials in a row brought nothing beyond noise."
+        None, ge=1, description="End the search when this many trials in a row brought no gain above noise."
     )
-    max_failures: int = Field(2, ge=0, description="Restarts per trial after a crash.")
-    warm_start: str | None = Field(None, description="Warm-start from this sweep's results.")
+    max_failures: int = Field(
+        2,
+        ge=0,
+        description="How often a trial whose process crashed is restarted before it counts as failed.",
+    )
+    warm_start: str | None = Field(
+        None,
+        description="Name of an earlier sweep with the same space: the sampler learns from its trials, and the first "
+        "trial repeats its best.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -146,7 +162,10 @@ class ChoiceSettings(Settings):
         "best", description="Choose the best trial, or the smallest or fastest one within the margin."
     )
     margin: float = Field(
-        0.5, ge=0, description="Points (hundredths) of the metric that a smaller or faster winner may cost."
+        0.5,
+        ge=0,
+        description="With --choose smallest or fastest, by how many points (hundredths) of the metric it may be "
+        "worse than the best.",
     )
     confirm: str | None = Field(
         None,
@@ -154,10 +173,12 @@ class ChoiceSettings(Settings):
     )
     threshold: Threshold | None = Field(
         None,
-        description="Threshold of the positive one of two classes, or of several labels a text: a score that chooses "
-        "it on the validation split (f1, mcc, f2 and others), none, or a number.",
+        description="Decision threshold for two classes or several labels a text: a score that it is chosen by on the "
+        "validation split (f1, mcc, f2 and others), none, or a number.",
     )
-    baselines: bool = Field(True, description="Score a linear model and the majority class, too.")
+    baselines: bool = Field(
+        True, description="Also score TF-IDF + logistic regression and the majority class on the test split."
+    )
 
     @field_validator("confirm")
     @classmethod
@@ -184,9 +205,14 @@ class ResourceSettings(Settings):
     cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial.")
     concurrency: int | None = Field(None, ge=1, description="Trials that run at the same time.")
     address: str | None = Field(
-        None, description="Join the Ray cluster at this address instead of starting Ray on this machine."
+        None,
+        description="Join the Ray cluster at this address, or auto for this machine's, instead of starting Ray.",
     )
-    storage: str | None = Field(None, description="Folder or URI for trial checkpoints that all nodes share.")
+    storage: str | None = Field(
+        None,
+        description="Shared folder or URI, such as s3://..., for checkpoints and the sweep's record; clusters of "
+        "several nodes need it.",
+    )
 
     @field_validator("storage")
     @classmethod
@@ -211,7 +237,11 @@ class RegistrySettings(Settings):
     """Whether and how the winner enters MLflow's model registry."""
 
     enabled: bool = Field(True, description="Register the winner as a model version in MLflow.")
-    name: str | None = Field(None, description="Name of the registered model that takes the winner.")
+    name: str | None = Field(
+        None,
+        description="Name of the model in MLflow's registry of which the winner becomes a version; by default the "
+        "sweep's.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -236,15 +266,25 @@ class SweepConfig(Settings):
         (40, 'accuracy')
     """
 
-    name: str = Field(description="Name of the sweep.")
+    name: str = Field(
+        description="Name of the sweep and its folder; by default from the data file, with a number."
+    )
     data: DataSettings = DataSettings()
     base_model: str = Field(MINILM, description="Hub id or local folder of the base model, or minilm.")
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     choice: ChoiceSettings = ChoiceSettings()
     resources: ResourceSettings = ResourceSettings()
-    keep: int = Field(3, ge=1, description="Number of best trials whose adapters are copied to MLflow.")
-    compare_untuned: bool = Field(False, description="Train the usual untuned settings, too, for comparison.")
+    keep: int = Field(
+        3,
+        ge=1,
+        description="Number of best trials whose checkpoints are kept for export and --confirm, and whose adapters "
+        "go to MLflow.",
+    )
+    compare_untuned: bool = Field(
+        False,
+        description="Also train LoRA with rank 8, query and value, learning rate 2e-5, and compare the winner with it.",
+    )
     tracking_uri: str | None = Field(None, description="MLflow tracking store: a database or a server.")
     registry: RegistrySettings = RegistrySettings()
     system_metrics: bool = Field(False, description="Record the CPU, memory and GPU use of each trial.")
