@@ -22,7 +22,7 @@ from pathlib import Path
 
 from common import finish, spread, table
 
-from lorasweep.tuning.sweep.defaults import QUICKSTART
+from lorasweep.tuning.sweep.plan.defaults import QUICKSTART
 
 LIBRARIES = ("ray", "optuna", "mlflow", "torch", "transformers", "peft")
 # The line with the winner's test score, in the log or in the result at the end.

@@ -22,7 +22,7 @@ from lorasweep.tuning.record.machine import usable_cores
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.planning import plan_sweep
+from lorasweep.tuning.sweep.plan.planning import plan_sweep
 from lorasweep.tuning.sweep.run import run_sweep
 from lorasweep.tuning.sweep.start import create_folder
 from lorasweep.tuning.tracking.store import prepare_store, tracking_store
@@ -156,7 +156,7 @@ def drive(config: SweepConfig, trial: Trial, folder: Path, costs: Costs, *, to_t
     mlruns, place = folder / "mlruns", folder / "meeting"
     place.mkdir()
     with ExitStack() as stack:
-        stack.enter_context(patch("lorasweep.tuning.sweep.planning.find_nodes", lambda address: counted))
+        stack.enter_context(patch("lorasweep.tuning.sweep.plan.planning.find_nodes", lambda address: counted))
         plan = plan_sweep(config)
         at_once = plan.resources.concurrency
         stack.enter_context(

@@ -18,8 +18,8 @@ from scale_worker import parts_of_a_trial
 from lorasweep.training.settings import DataSettings, Hyperparameters, TrainingSettings
 from lorasweep.tuning.quiet import quiet_libraries
 from lorasweep.tuning.record.config import ResourceSettings, SearchSettings, SweepConfig
-from lorasweep.tuning.sweep.plan import trial_setup
-from lorasweep.tuning.sweep.planning import plan_sweep
+from lorasweep.tuning.sweep.plan.plan import trial_setup
+from lorasweep.tuning.sweep.plan.planning import plan_sweep
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 from lorasweep.tuning.trials.trial import run_trial
 

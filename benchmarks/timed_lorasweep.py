@@ -33,7 +33,7 @@ def timed_trial(config: dict[str, Any], data: Any, setup: Any) -> None:
 
 def timed_prediction(*arguments: Any) -> Any:
     """lorasweep's look at the test split, its parts recorded where it runs: in the driver's process."""
-    from lorasweep.tuning.sweep.after_trials import predict_test
+    from lorasweep.tuning.sweep.winner.after_trials import predict_test
 
     record_worker_spans()
     return predict_test(*arguments)
@@ -48,19 +48,19 @@ WORKER_SPANS = {
     "lorasweep.tuning.trials.trial.write_checkpoint": Cause.CHECKPOINTS,
     "ray.tune.report": Cause.REPORTING,
     "ray.train._internal.storage.StorageContext.persist_current_checkpoint": Cause.CHECKPOINTS,
-    "lorasweep.tuning.sweep.after_trials.start_state": Cause.LOADING,
-    "lorasweep.tuning.sweep.after_trials.predict_logits": Cause.EVALUATION,
+    "lorasweep.tuning.sweep.winner.after_trials.start_state": Cause.LOADING,
+    "lorasweep.tuning.sweep.winner.after_trials.predict_logits": Cause.EVALUATION,
 }
 # Generators: what they take is the time from one item to the next.
 TRAINING = "lorasweep.tuning.trials.trial.fine_tune"
 WINNER = "lorasweep.tuning.sweep.run.choose_winner"
 # What is timed around the trials. MLflow has its own thread, for which the command waits at the end.
 DRIVER_SPANS = {
-    "lorasweep.tuning.sweep.planning.load_dataset": Cause.DATA,
-    "lorasweep.tuning.sweep.planning.encode_for_bases": Cause.ENCODING,
-    "lorasweep.tuning.sweep.planning.CheckedBases": Cause.LOADING,
-    "lorasweep.tuning.sweep.planning.load_base": Cause.LOADING,
-    "lorasweep.tuning.sweep.planning.check_rows": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.planning.load_dataset": Cause.DATA,
+    "lorasweep.tuning.sweep.plan.planning.encode_for_bases": Cause.ENCODING,
+    "lorasweep.tuning.sweep.plan.planning.CheckedBases": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.planning.load_base": Cause.LOADING,
+    "lorasweep.tuning.sweep.plan.planning.check_rows": Cause.LOADING,
     "lorasweep.tuning.sweep.start.open_store": Cause.MLFLOW,
     "lorasweep.tuning.sweep.run.start_ray": Cause.RAY_START,
     "ray.tune.Tuner.fit": Cause.TRIALS,
@@ -73,7 +73,7 @@ DRIVER_SPANS = {
 # What stands in for a function, so that the worker records its own spans.
 REPLACED = {
     "lorasweep.tuning.sweep.rounds.run_trial": timed_trial,
-    "lorasweep.tuning.sweep.winner.predict_test": timed_prediction,
+    "lorasweep.tuning.sweep.winner.winner.predict_test": timed_prediction,
 }
 CREATE_FOLDER = "lorasweep.tuning.sweep.start.create_folder"
 

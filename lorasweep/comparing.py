@@ -13,7 +13,7 @@ from lorasweep.spelling import naming_options
 from lorasweep.tuning.compare.record import SEARCH_ROWS
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
-from lorasweep.tuning.sweep.defaults import stem, sweep_config
+from lorasweep.tuning.sweep.plan.defaults import stem, sweep_config
 
 if TYPE_CHECKING:
     from lorasweep.tuning.compare.compare import Comparison

@@ -14,8 +14,8 @@ from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder, find_sweep
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.sweep.defaults import given_entries, name_after, sweep_config
 from lorasweep.tuning.sweep.extend import MORE, extended_config, trials_of
+from lorasweep.tuning.sweep.plan.defaults import given_entries, name_after, sweep_config
 
 if TYPE_CHECKING:
     from lorasweep.tuning.sweep.start import Prepared

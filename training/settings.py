@@ -68,8 +68,7 @@ class DataSettings(Settings):
     )
     label: LabelColumns = Field(
         (),
-        description="Label column, by default recognised by its name; or a 0/1 column for each label if texts have "
-        "several.",
+        description="Label column, recognised by default; or a 0/1 column for each label if texts have several.",
     )
     label_separator: str | None = Field(
         None, description="Character between several labels in one field, such as ';'."
@@ -77,8 +76,7 @@ class DataSettings(Settings):
     columns: Names = Field((), description="Column names of a CSV or TSV file that has no header line.")
     delimiter: str | None = Field(
         None,
-        description="Column separator of a CSV or TSV file, such as ';' or tab; by default comma for .csv and tab "
-        "for .tsv.",
+        description="Column separator of a CSV or TSV file, such as ';' or tab; by default that of its suffix.",
     )
     encoding: str | None = Field(
         None, description="Encoding of a text file, such as cp1252; detected by default."
@@ -270,8 +268,7 @@ class TrainingSettings(Settings):
     )
     long: Long = Field(
         "cut",
-        description="How texts longer than --max-length are read: cut off, their head and tail, or in chunks whose "
-        "logits are averaged.",
+        description="How longer texts are read: cut off, head and tail, or in chunks whose logits are averaged.",
     )
     micro_batch_size: int | None = Field(
         None, ge=1, description="Rows on the device at once; gradients accumulate up to the batch size."
@@ -293,8 +290,7 @@ class TrainingSettings(Settings):
     )
     positive: str | None = Field(
         None,
-        description="With two classes, the positive one for AUROC, average precision, Brier score and --threshold; "
-        "by default the second in alphabetical order.",
+        description="With two classes, the positive one for AUROC and others; by default the second by name.",
     )
     seed: int = Field(0, ge=0, description="Seed of splits, data order, new layers and dropout.")
 

@@ -21,7 +21,7 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult, TestScores, Winner
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.report.page import report_files
-from lorasweep.tuning.sweep.winner import TEST_FILE
+from lorasweep.tuning.sweep.winner.winner import TEST_FILE
 
 SCRIPT = "<script>alert(1)</script>"
 

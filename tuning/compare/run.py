@@ -27,9 +27,9 @@ from lorasweep.tuning.compare.record import ComparedRow, CompareSettings, Compar
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.machine import machine, usable_cores
 from lorasweep.tuning.record.trial_records import now
-from lorasweep.tuning.sweep.after_trials import score_after_merging, score_test, unmerged_data
-from lorasweep.tuning.sweep.judging import check_metric_fits
-from lorasweep.tuning.sweep.planning import SETS_METRIC
+from lorasweep.tuning.sweep.plan.judging import check_metric_fits
+from lorasweep.tuning.sweep.plan.planning import SETS_METRIC
+from lorasweep.tuning.sweep.winner.after_trials import score_after_merging, score_test, unmerged_data
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lorasweep.training.scores.thresholds import decide
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Winner
 
-# Written by `lorasweep.tuning.sweep.winner`, which imports what only a running sweep needs.
+# Written by `lorasweep.tuning.sweep.winner.winner`, which imports what only a running sweep needs.
 TEST_FILE = "test.safetensors"
 
 

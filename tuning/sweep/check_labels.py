@@ -26,7 +26,7 @@ from lorasweep.tuning.record.reported import is_disk_full
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import duration
 from lorasweep.tuning.sweep import start
-from lorasweep.tuning.sweep.steps import reason
+from lorasweep.tuning.sweep.winner.steps import reason
 
 log = logging.getLogger("lorasweep")
 
@@ -107,12 +107,12 @@ def _predict(
     prepared = start.existing(folder, folder.config())
     import ray
 
-    from lorasweep.tuning.sweep.after_trials import predict_fold
-    from lorasweep.tuning.sweep.plan import trial_setup
-    from lorasweep.tuning.sweep.remote import RemoteCall
+    from lorasweep.tuning.sweep.plan.plan import trial_setup
     from lorasweep.tuning.sweep.run import STOPPED
+    from lorasweep.tuning.sweep.winner.after_trials import predict_fold
     from lorasweep.tuning.trials.cluster import head_address, start_ray, stop_ray
     from lorasweep.tuning.trials.head import head_watched
+    from lorasweep.tuning.trials.remote import RemoteCall
 
     def give_up(stopped: SweepStoppedError) -> None:
         # The main thread hangs, and Ray will end the process.

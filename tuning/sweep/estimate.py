@@ -11,8 +11,8 @@ from typing import NamedTuple
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.search.limits import Limits, Reason
 from lorasweep.tuning.search.stopping import plan_budget
-from lorasweep.tuning.sweep.phases import Step, rung_on_all_rows, steps_after_trials
-from lorasweep.tuning.sweep.plan import Estimate, SweepPlan
+from lorasweep.tuning.sweep.plan.plan import Estimate, SweepPlan
+from lorasweep.tuning.sweep.winner.phases import Step, rung_on_all_rows, steps_after_trials
 
 # The trials' processes start once, and import what they need.
 START_SECONDS = 8.0

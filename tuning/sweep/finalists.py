@@ -8,7 +8,7 @@ from typing import Any
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.finalists import choose_finalists, finalist_id, finalists
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.plan import SweepPlan
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
 
 # A finalist takes all_rows / part_rows times the steps of its search trial, and the best rate falls with their number:
 # for about four times the steps to 0.7, 0.6 and 0.4 of what it was, on three pairs of sizes with one seed each, in

@@ -27,11 +27,11 @@ from lorasweep.tuning.search.searcher import make_searcher
 from lorasweep.tuning.search.stopping import make_scheduler
 from lorasweep.tuning.search.study import Unfinished, open_study, reconcile, try_again
 from lorasweep.tuning.storage.storage import Storage
-from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.choice import contenders
 from lorasweep.tuning.sweep.estimate import RoundLimits
 from lorasweep.tuning.sweep.finalists import finalists_to_train
-from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.winner import phases
+from lorasweep.tuning.sweep.winner.choice import contenders
 from lorasweep.tuning.trials.checkpoints import keep_outcomes, without_lost
 from lorasweep.tuning.trials.interrupt import clean_stop
 from lorasweep.tuning.trials.node_watch import NodeWatch, able_nodes, placement

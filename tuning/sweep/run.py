@@ -24,13 +24,13 @@ from lorasweep.tuning.record.results import RegisteredVersion, SweepResult, Swee
 from lorasweep.tuning.record.stopwatch import stopwatch
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.storage.storage import Storage
-from lorasweep.tuning.sweep import phases
 from lorasweep.tuning.sweep.estimate import make_limits
-from lorasweep.tuning.sweep.plan import SweepPlan
-from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
 from lorasweep.tuning.sweep.rounds import no_space, reconcile_records, run_trials
-from lorasweep.tuning.sweep.steps import optional_step
-from lorasweep.tuning.sweep.winner import choose_winner, tested_before
+from lorasweep.tuning.sweep.winner import phases
+from lorasweep.tuning.sweep.winner.references import References
+from lorasweep.tuning.sweep.winner.steps import optional_step
+from lorasweep.tuning.sweep.winner.winner import choose_winner, tested_before
 from lorasweep.tuning.trials.cluster import head_address, start_ray, stop_ray
 from lorasweep.tuning.trials.head import head_watched
 

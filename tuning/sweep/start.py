@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lorasweep.search_spaces.space import Space
-    from lorasweep.tuning.sweep.plan import SweepPlan
+    from lorasweep.tuning.sweep.plan.plan import SweepPlan
     from lorasweep.tuning.sweep.warm_start import WarmStart
 
 
@@ -97,7 +97,7 @@ def prepare(
     config, joined = in_job(config)
     _set_up(config)
     from lorasweep.tuning.sweep.estimate import with_estimate
-    from lorasweep.tuning.sweep.planning import plan_sweep
+    from lorasweep.tuning.sweep.plan.planning import plan_sweep
     from lorasweep.tuning.sweep.warm_start import earlier_trials
 
     plan = with_estimate(plan_sweep(config, space=space, frames=frames, timed=True))
@@ -117,7 +117,7 @@ def extend(folder: SweepFolder, config: SweepConfig) -> Prepared:
     """
     prepared, before = existing(folder, config), folder.config()
     if prepared.plan.dataset.multi_label:
-        from lorasweep.tuning.sweep.thresholds import set_rule
+        from lorasweep.tuning.sweep.winner.thresholds import set_rule
 
         if set_rule(config) != set_rule(before):
             raise SettingError(
@@ -292,7 +292,7 @@ def existing(folder: SweepFolder, config: SweepConfig) -> Prepared:
     _set_up(config)
     from lorasweep.training.data.dataset import Dataset
     from lorasweep.tuning.sweep.estimate import with_estimate
-    from lorasweep.tuning.sweep.planning import plan_sweep
+    from lorasweep.tuning.sweep.plan.planning import plan_sweep
 
     plan = plan_sweep(config, Dataset.load(folder.data), folder.space(config.search.space))
     going_on = with_estimate(plan.going_on(folder.plan()), folder.result())

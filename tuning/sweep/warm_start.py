@@ -16,8 +16,8 @@ from lorasweep.training.settings import Hyperparameters, Metric
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials, running_best
 from lorasweep.tuning.search.study import STATES
-from lorasweep.tuning.sweep.choice import best_by
-from lorasweep.tuning.sweep.plan import SweepPlan
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
+from lorasweep.tuning.sweep.winner.choice import best_by
 
 SOURCE = "lorasweep.from"
 # Those that ended by the older sweep's own rules.

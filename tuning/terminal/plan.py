@@ -33,10 +33,10 @@ from lorasweep.tuning.record.words import (
 )
 from lorasweep.tuning.search.stopping import format_epochs, stopping_rule
 from lorasweep.tuning.search.study import SAMPLERS
-from lorasweep.tuning.sweep.choice import rule_text
 from lorasweep.tuning.sweep.finalists import rate_factor
-from lorasweep.tuning.sweep.plan import SweepPlan
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
 from lorasweep.tuning.sweep.warm_start import WarmStart
+from lorasweep.tuning.sweep.winner.choice import rule_text
 
 Row = tuple[str, str]
 

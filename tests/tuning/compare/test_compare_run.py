@@ -21,7 +21,7 @@ from lorasweep.tuning.compare.process import RowTask
 from lorasweep.tuning.compare.record import ComparisonFolder, Costs
 from lorasweep.tuning.compare.rows import row_plans
 from lorasweep.tuning.compare.run import Prepared, run_rows
-from lorasweep.tuning.sweep.after_trials import score_test
+from lorasweep.tuning.sweep.winner.after_trials import score_test
 
 TRAINING = TrainingSettings(epochs=1, evaluations_per_epoch=1, max_length=8)
 

@@ -51,7 +51,7 @@ from lorasweep.tuning.record.results import (
 )
 from lorasweep.tuning.report.page import write_report
 from lorasweep.tuning.report.plots.table import PLOTS as ALL_PLOTS
-from lorasweep.tuning.sweep.winner import TEST_FILE
+from lorasweep.tuning.sweep.winner.winner import TEST_FILE
 
 PLOTS = (
     "importances",

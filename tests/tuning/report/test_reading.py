@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.report.page import report_files
 from lorasweep.tuning.report.reading import read_report_data
-from lorasweep.tuning.sweep.winner import TEST_FILE
+from lorasweep.tuning.sweep.winner.winner import TEST_FILE
 
 
 def break_shape(folder: SweepFolder) -> None:

@@ -13,8 +13,8 @@ from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.stopping import Budget, plan_budget
 from lorasweep.tuning.sweep.estimate import START_SECONDS, UNKNOWN_TRIALS, make_limits, with_estimate
-from lorasweep.tuning.sweep.phases import Step
-from lorasweep.tuning.sweep.plan import Estimate
+from lorasweep.tuning.sweep.plan.plan import Estimate
+from lorasweep.tuning.sweep.winner.phases import Step
 
 AFTER = [Step("scoring", rungs=0.5, seconds=3), Step("publishing", seconds=4)]
 

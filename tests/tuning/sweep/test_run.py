@@ -57,7 +57,7 @@ def test_a_sweep_ends_with_a_winner(swept: tuple[SweepFolder, str]) -> None:
         assert trial["trainable_parameters"] > 0
         assert trial["seconds"] > 0
     winner = shown["winner"]
-    assert winner.keys() == {"id", "score", "settings", "test", "interval", "thresholds", "rule"}
+    assert winner.keys() == {"id", "score", "rung", "settings", "test", "interval", "thresholds", "rule"}
     for name, (low, high) in winner["interval"].items():
         assert low <= winner["test"][name] <= high
     further = {"balanced_accuracy", "weighted_f1", "mcc"}

@@ -16,8 +16,9 @@ from lorasweep.tuning.record.listener import StoreCopy, SweepListener
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.sweep import estimate as estimating
-from lorasweep.tuning.sweep import planning, start
 from lorasweep.tuning.sweep import run as running
+from lorasweep.tuning.sweep import start
+from lorasweep.tuning.sweep.plan import planning
 
 CONFIG = SweepConfig.model_validate({"name": "demo", "search": {"trials": 3}})
 MORE = SweepConfig.model_validate({"name": "demo", "search": {"trials": 5}})

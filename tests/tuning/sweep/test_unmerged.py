@@ -15,7 +15,7 @@ from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import SweepResult, TestScores, UnmergedReference
-from lorasweep.tuning.sweep.winner import unmerged_reference
+from lorasweep.tuning.sweep.winner.winner import unmerged_reference
 from lorasweep.tuning.tracking.entries import result_metrics
 
 SCORES = TestScores(accuracy=0.5, macro_f1=0.4, loss=1.0)

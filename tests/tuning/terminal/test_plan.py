@@ -23,8 +23,8 @@ from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import SweepResult
 from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
-from lorasweep.tuning.sweep.plan import Estimate, SweepPlan
-from lorasweep.tuning.sweep.planning import plan_sweep
+from lorasweep.tuning.sweep.plan.plan import Estimate, SweepPlan
+from lorasweep.tuning.sweep.plan.planning import plan_sweep
 from lorasweep.tuning.terminal.plan import minutes_text, plan_text
 from lorasweep.tuning.terminal.progress import LogDisplay
 

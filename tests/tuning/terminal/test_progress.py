@@ -15,7 +15,7 @@ from lorasweep.tuning.record.config import SearchSettings
 from lorasweep.tuning.record.results import SweepResult, Winner
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.search.stopping import plan_budget
-from lorasweep.tuning.sweep.phases import Step
+from lorasweep.tuning.sweep.winner.phases import Step
 from lorasweep.tuning.terminal.progress import LiveDisplay, LogDisplay, Progress, make_display
 
 RESULT = SweepResult(state="finished", metric="accuracy")

@@ -34,7 +34,7 @@ from lorasweep.tuning.record.ran_on import RanOn
 from lorasweep.tuning.record.results import Gain, StartReference, SweepResult, TestScores, Winner
 from lorasweep.tuning.record.sweep import SweepRecord
 from lorasweep.tuning.record.words import escape
-from lorasweep.tuning.sweep.winner import write_winner
+from lorasweep.tuning.sweep.winner.winner import write_winner
 
 # What the hub knows of a card's keys, of those that lorasweep may write.
 KEYS = {

@@ -19,11 +19,11 @@ from lorasweep.training.model.fitting import check_rows, length_notes
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.search.stopping import plan_budget
 from lorasweep.tuning.storage.check import check_storage
-from lorasweep.tuning.sweep.bases import CheckedBases, check_quantize, common_precision, resolve_bases
-from lorasweep.tuning.sweep.judging import check_judging
-from lorasweep.tuning.sweep.node_pace import pace_on_node
-from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup, untuned_settings
-from lorasweep.tuning.sweep.proposals import check_proposals, largest_trial
+from lorasweep.tuning.sweep.plan.bases import CheckedBases, check_quantize, common_precision, resolve_bases
+from lorasweep.tuning.sweep.plan.judging import check_judging
+from lorasweep.tuning.sweep.plan.node_pace import pace_on_node
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.plan.proposals import check_proposals, largest_trial
 from lorasweep.tuning.trials.hardware import coming_nodes, find_hardware, find_nodes
 from lorasweep.tuning.trials.probe import probe_nodes
 from lorasweep.tuning.trials.shares import check_resources, default_share, resolve_resources

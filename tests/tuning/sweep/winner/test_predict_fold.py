@@ -16,8 +16,8 @@ from lorasweep.training.data.folds import fold_of_rows
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.scores.label_errors import find_label_errors
 from lorasweep.training.scores.outcomes import log_softmax
-from lorasweep.tuning.sweep import after_trials
-from lorasweep.tuning.sweep.after_trials import TestedClassifier, predict_fold
+from lorasweep.tuning.sweep.winner import after_trials
+from lorasweep.tuning.sweep.winner.after_trials import TestedClassifier, predict_fold
 from lorasweep.tuning.trials.trial import TrialSetup
 
 FLIPPED = 10

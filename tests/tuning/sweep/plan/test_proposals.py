@@ -19,7 +19,7 @@ from lorasweep.training.model.base_model import empty_model, load_base, load_tok
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.target_modules import resolve_target_modules
 from lorasweep.training.settings import TrainingSettings
-from lorasweep.tuning.sweep.proposals import adapted_modules, check_proposals, highest, largest_trial
+from lorasweep.tuning.sweep.plan.proposals import adapted_modules, check_proposals, highest, largest_trial
 
 AMP = AmpPolicy("bf16", torch.device("cpu"))
 
@@ -119,7 +119,7 @@ def test_a_model_whose_code_fails_costs_the_estimate_and_not_the_plan(
     def fail(*_: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr("lorasweep.tuning.sweep.proposals.measure_row", fail)
+    monkeypatch.setattr("lorasweep.tuning.sweep.plan.proposals.measure_row", fail)
     assert bytes_of() is None
 
 

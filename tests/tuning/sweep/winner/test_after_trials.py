@@ -17,7 +17,7 @@ from lorasweep.training.errors import TrainingError
 from lorasweep.training.loop.state import WEIGHTS_FOLDER
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.model.classifier import save_weights
-from lorasweep.tuning.sweep.after_trials import CheckpointError, predict_test, predict_validation
+from lorasweep.tuning.sweep.winner.after_trials import CheckpointError, predict_test, predict_validation
 from lorasweep.tuning.trials import node_watch, trial
 from lorasweep.tuning.trials.checkpoints import open_checkpoint
 from lorasweep.tuning.trials.faults import NodeError
@@ -49,7 +49,7 @@ def test_a_winner_is_not_passed_over_for_a_storage_that_is_away(
             raise ConnectionError("no route")
         return open_checkpoint(path, storage)
 
-    monkeypatch.setattr("lorasweep.tuning.sweep.after_trials.open_checkpoint", unreachable_at_first)
+    monkeypatch.setattr("lorasweep.tuning.sweep.winner.after_trials.open_checkpoint", unreachable_at_first)
     logits, _ = predict_test(hyperparameters(), checkpoint, dataset(), setup)
     assert len(logits) == len(dataset().test)
 

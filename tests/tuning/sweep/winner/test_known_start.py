@@ -14,8 +14,8 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import Reference, TestScores, Winner
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.after_trials import score_test
-from lorasweep.tuning.sweep.known_start import START, UNTUNED, Comparison
+from lorasweep.tuning.sweep.winner.after_trials import score_test
+from lorasweep.tuning.sweep.winner.known_start import START, UNTUNED, Comparison
 
 LABELS = np.arange(200) % 2
 

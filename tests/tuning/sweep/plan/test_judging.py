@@ -12,7 +12,7 @@ import pytest
 from lorasweep.training.data.dataset import Dataset, Texts
 from lorasweep.training.errors import DataError, SettingError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep.judging import check_judging
+from lorasweep.tuning.sweep.plan.judging import check_judging
 
 SPAM = np.array([0, 1, 0, 1])
 NEWS = np.array([0, 1, 2, 1])

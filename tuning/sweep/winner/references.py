@@ -10,14 +10,14 @@ import numpy as np
 
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.results import SweepResult
-from lorasweep.tuning.sweep.after_trials import (
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.winner.after_trials import (
     BaselineSets,
     TestedClassifier,
     test_baselines,
     train_reference,
 )
-from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
-from lorasweep.tuning.sweep.remote import RemoteCall, run_alone
+from lorasweep.tuning.trials.remote import RemoteCall, run_alone
 from lorasweep.tuning.trials.shares import Resources
 
 

@@ -20,10 +20,10 @@ from lorasweep.tuning.record.predictions import TEST_FILE, winner_class_scores, 
 from lorasweep.tuning.record.results import TestScores, Thresholds, Winner
 from lorasweep.tuning.record.trial_records import TrialRecord
 from lorasweep.tuning.record.words import shown_metrics, threshold_text
-from lorasweep.tuning.sweep.after_trials import BaselineSets, score_test, test_baselines
-from lorasweep.tuning.sweep.known_start import START, Comparison
-from lorasweep.tuning.sweep.thresholds import set_thresholds, trial_thresholds
-from lorasweep.tuning.sweep.winner import write_winner
+from lorasweep.tuning.sweep.winner.after_trials import BaselineSets, score_test, test_baselines
+from lorasweep.tuning.sweep.winner.known_start import START, Comparison
+from lorasweep.tuning.sweep.winner.thresholds import set_thresholds, trial_thresholds
+from lorasweep.tuning.sweep.winner.winner import write_winner
 
 NAMES = ("arts", "health", "money")
 WORDS = {"arts": "film star", "health": "doctor trial", "money": "bank shares"}

@@ -10,11 +10,11 @@ from lorasweep.training.settings import higher_is_better
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.results import Confirmed
 from lorasweep.tuning.record.trial_records import TrialRecord, rank_trials
-from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.after_trials import train_again
-from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup
-from lorasweep.tuning.sweep.remote import RemoteCall
-from lorasweep.tuning.sweep.steps import optional_step
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, trial_setup
+from lorasweep.tuning.sweep.winner import phases
+from lorasweep.tuning.sweep.winner.after_trials import train_again
+from lorasweep.tuning.sweep.winner.steps import optional_step
+from lorasweep.tuning.trials.remote import RemoteCall
 
 
 def confirm(

@@ -11,7 +11,7 @@ import yaml
 from lorasweep.options import to_entries
 from lorasweep.training.errors import SettingsError
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep.defaults import (
+from lorasweep.tuning.sweep.plan.defaults import (
     QUICKSTART,
     default_space,
     free_name,
@@ -19,7 +19,7 @@ from lorasweep.tuning.sweep.defaults import (
     name_after,
     sweep_config,
 )
-from lorasweep.tuning.sweep.defaults import stem as stem_of
+from lorasweep.tuning.sweep.plan.defaults import stem as stem_of
 from lorasweep.tuning.trials import hardware
 from lorasweep.tuning.trials.hardware import Node
 

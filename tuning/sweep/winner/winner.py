@@ -26,8 +26,9 @@ from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.reported import PROBE_FILE
 from lorasweep.tuning.record.results import Confirmed, Reference, SweepResult, UnmergedReference, Winner
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep import phases
-from lorasweep.tuning.sweep.after_trials import (
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, alone, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.winner import phases
+from lorasweep.tuning.sweep.winner.after_trials import (
     CheckpointError,
     predict_test,
     predict_validation,
@@ -36,22 +37,21 @@ from lorasweep.tuning.sweep.after_trials import (
     train_reference,
     unmerged_data,
 )
-from lorasweep.tuning.sweep.choice import choices, choose, rule_text
-from lorasweep.tuning.sweep.confirm import confirm
-from lorasweep.tuning.sweep.known_start import (
+from lorasweep.tuning.sweep.winner.choice import choices, choose, rule_text
+from lorasweep.tuning.sweep.winner.confirm import confirm
+from lorasweep.tuning.sweep.winner.known_start import (
     START,
     UNTUNED,
     Comparison,
     prediction_tensors,
     same_weights,
 )
-from lorasweep.tuning.sweep.latency import best_of_bases, text_milliseconds
-from lorasweep.tuning.sweep.noise import near_trials
-from lorasweep.tuning.sweep.plan import SweepPlan, alone, trial_setup, untuned_settings
-from lorasweep.tuning.sweep.references import References
-from lorasweep.tuning.sweep.remote import run_alone
-from lorasweep.tuning.sweep.steps import optional_step, reason, step_of
-from lorasweep.tuning.sweep.thresholds import set_rule, set_thresholds, sweep_scorer, thresholds
+from lorasweep.tuning.sweep.winner.latency import best_of_bases, text_milliseconds
+from lorasweep.tuning.sweep.winner.noise import near_trials
+from lorasweep.tuning.sweep.winner.references import References
+from lorasweep.tuning.sweep.winner.steps import optional_step, reason, step_of
+from lorasweep.tuning.sweep.winner.thresholds import set_rule, set_thresholds, sweep_scorer, thresholds
+from lorasweep.tuning.trials.remote import run_alone
 from lorasweep.tuning.trials.shares import Resources
 from lorasweep.tuning.trials.trial import TrialSetup
 

@@ -13,8 +13,8 @@ from lorasweep.training.inference.folder import quiet_loading
 from lorasweep.training.loop.pace import Pace, measure_pace
 from lorasweep.training.model.precision import resolve_precision
 from lorasweep.training.settings import Hyperparameters
-from lorasweep.tuning.sweep.remote import RemoteCall
 from lorasweep.tuning.trials.cluster import start_ray
+from lorasweep.tuning.trials.remote import RemoteCall
 from lorasweep.tuning.trials.trial import TrialSetup, leave_worker, prepare_worker, worker_base
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from lorasweep.training.scores.outcomes import log_softmax
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import Winner
 from lorasweep.tuning.record.words import threshold_text
-from lorasweep.tuning.sweep.thresholds import sweep_scorer, thresholds
+from lorasweep.tuning.sweep.winner.thresholds import sweep_scorer, thresholds
 
 NAMES = ("ham", "spam")
 RANDOM = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from lorasweep.training.inference.latency import prediction_times
 from lorasweep.training.settings import Hyperparameters
 from lorasweep.tuning.record.bases import best_of_base
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.plan import SweepPlan
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
 from lorasweep.tuning.trials.trial import TrialSetup, prepare_worker, start_state
 
 

@@ -11,7 +11,7 @@ import pytest
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import Confirmed
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.choice import choices, choose, contenders, rule_text, within
+from lorasweep.tuning.sweep.winner.choice import choices, choose, contenders, rule_text, within
 
 
 def config(metric: str = "accuracy", keep: int = 1, **choice: Any) -> SweepConfig:

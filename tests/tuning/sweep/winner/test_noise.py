@@ -12,7 +12,7 @@ from lorasweep.training.scores.outcomes import Outcomes, row_outcomes
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.outcomes import outcome_bytes
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.noise import near_trials
+from lorasweep.tuning.sweep.winner.noise import near_trials
 
 ROWS = 400
 LABELS = np.arange(ROWS) % 2

@@ -20,8 +20,8 @@ from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import Gain, Reference, StartReference, Winner
 from lorasweep.tuning.record.starts import start_like
 from lorasweep.tuning.record.trial_records import TrialRecord
-from lorasweep.tuning.sweep.after_trials import score_test
-from lorasweep.tuning.sweep.thresholds import trial_thresholds
+from lorasweep.tuning.sweep.winner.after_trials import score_test
+from lorasweep.tuning.sweep.winner.thresholds import trial_thresholds
 
 # Names of the files of their test predictions.
 START, UNTUNED = "start", "untuned"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lorasweep.training.data.dataset import Dataset
 from lorasweep.training.data.encoded import EncodedDataset
 from lorasweep.tuning.record.results import SweepResult
-from lorasweep.tuning.sweep.plan import SweepPlan
-from lorasweep.tuning.sweep.references import beside_trials
+from lorasweep.tuning.sweep.plan.plan import SweepPlan
+from lorasweep.tuning.sweep.winner.references import beside_trials
 
 # How the text of each step's phase begins, see `SweepListener.phase`.
 FINALISTS = "training the finalists on all rows"

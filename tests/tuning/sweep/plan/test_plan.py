@@ -17,9 +17,9 @@ from lorasweep.training.devices import Card
 from lorasweep.training.errors import LorasweepError
 from lorasweep.training.model.base_model import load_tokenizer, resolve_base_model
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep import planning as module
-from lorasweep.tuning.sweep.plan import alone, trial_setup
-from lorasweep.tuning.sweep.planning import plan_sweep
+from lorasweep.tuning.sweep.plan import planning as module
+from lorasweep.tuning.sweep.plan.plan import alone, trial_setup
+from lorasweep.tuning.sweep.plan.planning import plan_sweep
 from lorasweep.tuning.trials.hardware import Hardware, Node
 from lorasweep.tuning.trials.probe import Probed
 from lorasweep.tuning.trials.shares import Resources

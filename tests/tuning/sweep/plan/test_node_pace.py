@@ -12,8 +12,8 @@ import pytest
 from lorasweep.training.data.encoded import EncodedDataset, EncodedTexts
 from lorasweep.training.model.base_model import resolve_base_model
 from lorasweep.training.settings import Hyperparameters, TrainingSettings
-from lorasweep.tuning.sweep import node_pace
-from lorasweep.tuning.sweep.node_pace import ROWS, pace_on_node
+from lorasweep.tuning.sweep.plan import node_pace
+from lorasweep.tuning.sweep.plan.node_pace import ROWS, pace_on_node
 from lorasweep.tuning.trials.cluster import start_ray, stop_ray
 from lorasweep.tuning.trials.ray_access import MODE
 from lorasweep.tuning.trials.shares import Resources

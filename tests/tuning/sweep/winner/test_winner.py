@@ -17,10 +17,10 @@ from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.predictions import TEST_FILE
 from lorasweep.tuning.record.results import Gain, SweepResult
 from lorasweep.tuning.record.trial_records import EvaluationRecord, TrialRecord
-from lorasweep.tuning.sweep import confirm as confirming
-from lorasweep.tuning.sweep import references
-from lorasweep.tuning.sweep import winner as ending
-from lorasweep.tuning.sweep.after_trials import CheckpointError, TestedClassifier
+from lorasweep.tuning.sweep.winner import confirm as confirming
+from lorasweep.tuning.sweep.winner import references
+from lorasweep.tuning.sweep.winner import winner as ending
+from lorasweep.tuning.sweep.winner.after_trials import CheckpointError, TestedClassifier
 from lorasweep.tuning.trials.shares import Resources
 
 LABELS = np.array([0, 1, 0, 1])

@@ -10,11 +10,11 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 
-from lorasweep.tuning.sweep.remote import RemoteCall, run_alone
 from lorasweep.tuning.trials import cluster as joining
 from lorasweep.tuning.trials import trial
 from lorasweep.tuning.trials.faults import NodeError
 from lorasweep.tuning.trials.ray_access import MODE
+from lorasweep.tuning.trials.remote import RemoteCall, run_alone
 from lorasweep.tuning.trials.shares import Resources
 
 VARIABLE = "LORASWEEP_TEST_NODE"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
-from lorasweep.tuning.sweep.phases import steps_after_trials
+from lorasweep.tuning.sweep.winner.phases import steps_after_trials
 
 PLAIN = [
     "scoring",

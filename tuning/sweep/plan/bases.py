@@ -16,7 +16,7 @@ from lorasweep.training.model.hub import BaseModel, check_weights
 from lorasweep.training.model.precision import AmpPolicy
 from lorasweep.training.model.quantized import check_kernels, check_package
 from lorasweep.training.settings import Precision, Quantize
-from lorasweep.tuning.sweep.proposals import adapted_modules, choices_of
+from lorasweep.tuning.sweep.plan.proposals import adapted_modules, choices_of
 from lorasweep.tuning.trials.hardware import Hardware
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.results import Reference, SweepResult, TestScores
-from lorasweep.tuning.sweep import references as module
-from lorasweep.tuning.sweep.after_trials import TestedClassifier, test_baselines, train_reference
-from lorasweep.tuning.sweep.references import References
+from lorasweep.tuning.sweep.winner import references as module
+from lorasweep.tuning.sweep.winner.after_trials import TestedClassifier, test_baselines, train_reference
+from lorasweep.tuning.sweep.winner.references import References
 from lorasweep.tuning.trials.shares import Resources
 
 

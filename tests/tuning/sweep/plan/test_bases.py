@@ -25,8 +25,8 @@ from lorasweep.tuning.adapters.export.weights import load_plainly
 from lorasweep.tuning.record.config import SweepConfig
 from lorasweep.tuning.record.folder import SweepFolder
 from lorasweep.tuning.record.sweep import SweepRecord
-from lorasweep.tuning.sweep.plan import SweepPlan, trial_setup, untuned_settings
-from lorasweep.tuning.sweep.planning import plan_sweep
+from lorasweep.tuning.sweep.plan.plan import SweepPlan, trial_setup, untuned_settings
+from lorasweep.tuning.sweep.plan.planning import plan_sweep
 from lorasweep.tuning.terminal.plan import plan_text
 
 SPACE = """
