@@ -93,6 +93,12 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
         yield space.suggest(study.ask())
 
 
+def numbers(path: Path) -> set[int]:
+    """Of the curves that a file has."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {int(json.loads(line)["number"]) for line in lines}
+
+
 def lowered(part: Sequence[Curve], count: int, factor: float) -> dict[int, dict[str, Any]]:
     """The best settings on a part of the rows by validation accuracy, with lower rates; best first, by their numbers.
 
@@ -179,8 +185,10 @@ def main() -> None:
         name += "-rates"
         wanted = {number: START | {"learning_rate": rate} for number, rate in enumerate(options.rates)}
     if options.finalists:
+        # Among the settings that the whole has, too, to be held against them.
+        both = len(numbers(CURVES / f"{name}.jsonl"))
         name += "-finalists"
-        part = load_curves(CURVES / f"{options.set}.jsonl")
+        part = load_curves(CURVES / f"{options.set}.jsonl")[:both]
         wanted = lowered(part, options.finalists, rate_factor(chosen.train_rows, train_rows))
     out = CURVES / f"{name}.jsonl"
     out.parent.mkdir(exist_ok=True)
@@ -190,8 +198,9 @@ def main() -> None:
     base = resolve_base_model(MINILM)
     data = encoded(options.folder, chosen, train_rows, load_tokenizer(base))
     loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
-    recorded = len(out.read_text().splitlines()) if out.is_file() else 0
-    for number, values in list(wanted.items())[recorded:]:
+    for number, values in wanted.items():
+        if number in numbers(out):
+            continue
         evaluations = list(train(values, data, loaded, chosen.validation_rows))
         curve = {"number": number, "settings": values, "train_rows": len(data.train)}
         curve |= {"torch": version("torch"), "peft": version("peft"), "machine": platform.machine()}

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import table
@@ -17,33 +18,43 @@ FINALISTS = (1, 2, 3, 5)
 FEWEST = 5
 
 
+class Pair(NamedTuple):
+    """A set's curves on a part and on more rows; `rows` says how many are trained on."""
+
+    rows: str
+    part: list[Curve]
+    whole: list[Curve]
+
+
 def proxy_parts(folder: Path) -> Iterator[str]:
     """The tables of what was recorded at two sizes; nothing without it."""
-    pairs = {}
+    pairs: dict[str, Pair] = {}
     for path in sorted(folder.glob("*.jsonl")):
         name = re.fullmatch(r"(\w+)-\d+", path.stem)
         if name and (folder / f"{name[1]}.jsonl").is_file():
             curves = load_curves(path)
             if len(curves) >= FEWEST:
-                pairs[path.stem] = (load_curves(folder / f"{name[1]}.jsonl"), curves)
+                part = folder / f"{name[1]}.jsonl"
+                rows = f"{recorded(part, 'train_rows')[0]} / {recorded(path, 'train_rows')[0]}"
+                pairs[path.stem] = Pair(rows, load_curves(part), curves)
     if pairs:
         yield from agreement(pairs)
     yield from lowered_rates(folder)
     yield from ladders(folder)
 
 
-def agreement(pairs: dict[str, tuple[list[Curve], list[Curve]]]) -> Iterator[str]:
+def agreement(pairs: dict[str, Pair]) -> Iterator[str]:
     """Rank correlation, and what the best few of the part are worth on all rows."""
     yield (
         "## Decided on a part, trained on the whole\n\n"
         "The same settings on a part and on more rows, with the same epochs. Rank: rank correlation of validation loss "
         "and of validation accuracy on the part with held-out accuracy on the whole, over all and over the better half "
         "of the settings. Then the held-out accuracy on the whole, in percent, of the best by validation accuracy of "
-        "k finalists, which are the best on the part by loss (by accuracy), and of all. Cost: of a trial on the part, "
-        "in trials on the whole, by seconds."
+        "k finalists, which are the best on the part by loss (by accuracy), and of all. "
+        "Rows: trained on, of the part and of the whole."
     )
     rows = []
-    for name, (part, whole) in pairs.items():
+    for name, (trained, part, whole) in pairs.items():
         part = part[: len(whole)]
         worth = np.array([curve.worth() for curve in whole])
         losses = np.array([curve.best("loss") for curve in part])
@@ -58,21 +69,9 @@ def agreement(pairs: dict[str, tuple[list[Curve], list[Curve]]]) -> Iterator[str
             by_loss = winner(whole, np.argsort(losses, kind="stable")[:count])
             by_accuracy = winner(whole, np.argsort(-accuracies, kind="stable")[:count])
             cells.append(f"{100 * by_loss:.1f} ({100 * by_accuracy:.1f})")
-        cost = np.mean([sum(curve.seconds) for curve in part]) / np.mean(
-            [sum(curve.seconds) for curve in whole]
-        )
-        rows.append(
-            [name, f"{len(whole)}", *cells, f"{100 * winner(whole, range(len(whole))):.1f}", f"{cost:.2f}"]
-        )
-    head = [
-        "",
-        "settings",
-        "rank, all",
-        "better half",
-        *(f"k = {count}" for count in FINALISTS),
-        "all",
-        "cost",
-    ]
+        rows.append([name, trained, f"{len(whole)}", *cells, f"{100 * winner(whole, range(len(whole))):.1f}"])
+    finalists = (f"k = {count}" for count in FINALISTS)
+    head = ["", "rows", "settings", "rank, all", "better half", *finalists, "all"]
     yield table(head, rows)
 
 
@@ -87,7 +86,7 @@ def lowered_rates(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*-finalists.jsonl")):
         name = path.stem.removesuffix("-finalists")
         whole, lowered = load_curves(folder / f"{name}.jsonl"), load_curves(path)
-        chosen = numbers(path)
+        chosen = recorded(path, "number")
         if max(chosen) >= len(whole):
             continue
         searched = [whole[number] for number in chosen]
@@ -115,9 +114,9 @@ def lowered_rates(folder: Path) -> Iterator[str]:
         yield table(["", "settings", "factor", "as searched", "loss", "lowered", "loss", "gain"], rows)
 
 
-def numbers(path: Path) -> list[int]:
-    """Of the settings that a file's curves are of, among the recorded ones of their set."""
-    return [int(json.loads(line)["number"]) for line in path.read_text().splitlines()]
+def recorded(path: Path, entry: str) -> list[int]:
+    """A number of each of a file's curves, such as their `train_rows`."""
+    return [int(json.loads(line)[entry]) for line in path.read_text().splitlines()]
 
 
 def ladders(folder: Path) -> Iterator[str]:

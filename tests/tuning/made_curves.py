@@ -58,6 +58,10 @@ def write(path: Path, made: list[Curve], first: int = 0) -> Path:
             }
             for rung in range(len(each))
         ]
-        lines.append(json.dumps({"number": number, "settings": each.settings, "evaluations": evaluations}))
+        lines.append(
+            json.dumps(
+                {"number": number, "train_rows": 12, "settings": each.settings, "evaluations": evaluations}
+            )
+        )
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -199,6 +199,8 @@ def _best_adapters(
     kept = [trial for trial in sweep.ranked() if trial.checkpoint]
     best = [trial.id for trial in comparable(kept)][: plan.config.keep]
     adapters: dict[str, Path] = {}
+    for left in (folder.path / "best").glob(".*"):  # by a process that was killed while it exported
+        shutil.rmtree(left, ignore_errors=True)
     # A winner by size, speed or other seeds may not be among the best by score.
     for trial_id in dict.fromkeys((result.winner.id, *best)):
         out = folder.path / "best" / trial_id
