@@ -15,7 +15,7 @@ NAME = "interrupted"
 mlruns = tempfile.mkdtemp()
 
 # A sweep in a process of its own, as a terminal or a job would run it.
-command = f"run --name {NAME} --mlruns {mlruns} --trials 5 --epochs 1 --max-train-rows 200"
+command = f"run --name {NAME} --mlruns {mlruns} --trials 4 --epochs 1 --max-train-rows 200"
 process = subprocess.Popen([sys.executable, "-m", "lorasweep", *command.split()])
 
 # Stop it with Ctrl-C's signal after its first trial. A sweep that was killed resumes as well.
@@ -37,7 +37,7 @@ print(lorasweep.open(NAME, mlruns=mlruns).trials)
 sweep = lorasweep.resume(NAME, mlruns=mlruns, verbose=False)
 print("after the resume:", sweep.state, len(sweep.trials), "trials")
 
-# Two more trials for the same search.
-sweep = lorasweep.run(name=NAME, mlruns=mlruns, trials=7, extend=True, verbose=False)
+# One more trial for the same search.
+sweep = lorasweep.run(name=NAME, mlruns=mlruns, trials=5, extend=True, verbose=False)
 print("after the extension:", sweep.state, len(sweep.trials), "trials")
 print(sweep.trials)
