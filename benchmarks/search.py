@@ -37,6 +37,9 @@ from lorasweep.tuning.quiet import quiet_environment, quiet_libraries
 COMMANDS = (
     "for name in headlines records ag_news trec subj movie_reviews; do\n"
     "        python benchmarks/record_curves.py FOLDER --set $name; done\n"
+    "    for size in '--set trec --train-rows 4252 --curves 32' '--set records --train-rows 2400 --curves 13'; do\n"
+    "        python benchmarks/record_curves.py FOLDER $size\n"
+    "        python benchmarks/record_curves.py FOLDER $size --finalists 5; done\n"
     "    for size in '--set trec' '--set trec --train-rows 300' '--set trec --train-rows 4252' \\\n"
     "            '--set records' '--set records --train-rows 150'; do\n"
     "        python benchmarks/record_curves.py FOLDER $size --rates 2.5e-4 5e-4 1e-3 2e-3 4e-3 8e-3; done\n"

@@ -87,7 +87,7 @@ def lowered_rates(folder: Path) -> Iterator[str]:
         name = path.stem.removesuffix("-finalists")
         whole, lowered = load_curves(folder / f"{name}.jsonl"), load_curves(path)
         chosen = recorded(path, "number")
-        if max(chosen) >= len(whole):
+        if len(chosen) < 2 or max(chosen) >= len(whole):
             continue
         searched = [whole[number] for number in chosen]
         factors = [
