@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from surrogate import Curve, load_curves
+from surrogate import Curve, load_curves, recorded
 
 from lorasweep.search_spaces.space import load_space
 from lorasweep.training.data.dataset import Texts
@@ -91,12 +91,6 @@ def proposals(count: int) -> Iterator[dict[str, Any]]:
     yield dict(START)
     for _ in range(count - 1):
         yield space.suggest(study.ask())
-
-
-def numbers(path: Path) -> set[int]:
-    """Of the curves that a file has."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {int(json.loads(line)["number"]) for line in lines}
 
 
 def lowered(part: Sequence[Curve], count: int, factor: float) -> dict[int, dict[str, Any]]:
@@ -186,7 +180,7 @@ def main() -> None:
         wanted = {number: START | {"learning_rate": rate} for number, rate in enumerate(options.rates)}
     if options.finalists:
         # Among the settings that the whole has, too, to be held against them.
-        both = len(numbers(CURVES / f"{name}.jsonl"))
+        both = len(load_curves(CURVES / f"{name}.jsonl"))
         name += "-finalists"
         part = load_curves(CURVES / f"{options.set}.jsonl")[:both]
         wanted = lowered(part, options.finalists, rate_factor(chosen.train_rows, train_rows))
@@ -198,8 +192,9 @@ def main() -> None:
     base = resolve_base_model(MINILM)
     data = encoded(options.folder, chosen, train_rows, load_tokenizer(base))
     loaded = load_base(base, data.label_names, SETTINGS.seed, torch.device("cpu"))
+    already = recorded(out, "number") if out.is_file() else []
     for number, values in wanted.items():
-        if number in numbers(out):
+        if number in already:
             continue
         evaluations = list(train(values, data, loaded, chosen.validation_rows))
         curve = {"number": number, "settings": values, "train_rows": len(data.train)}

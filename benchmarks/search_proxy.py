@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from common import table
 from scipy.stats import spearmanr
-from surrogate import Curve, load_curves
+from surrogate import Curve, load_curves, recorded
 
 FINALISTS = (1, 2, 3, 5)
 # Settings recorded at both sizes, below which nothing is said of how well one tells the other.
@@ -112,11 +111,6 @@ def lowered_rates(folder: Path) -> Iterator[str]:
             "the differences."
         )
         yield table(["", "settings", "factor", "as searched", "loss", "lowered", "loss", "gain"], rows)
-
-
-def recorded(path: Path, entry: str) -> list[int]:
-    """A number of each of a file's curves, such as their `train_rows`."""
-    return [int(json.loads(line)[entry]) for line in path.read_text().splitlines()]
 
 
 def ladders(folder: Path) -> Iterator[str]:

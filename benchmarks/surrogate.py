@@ -139,3 +139,8 @@ def load_curves(path: Path) -> list[Curve]:
             )
         )
     return curves
+
+
+def recorded(path: Path, entry: str) -> list[int]:
+    """A number of each of a file's curves, such as their `train_rows`."""
+    return [int(json.loads(line)[entry]) for line in path.read_text().splitlines()]

@@ -57,10 +57,7 @@ def predict_test(
         CheckpointError: the checkpoint is gone or broken.
         NodeError: the storage is away, and has not come back.
     """
-    device = prepare_worker(setup)
-    data = data.for_base(hyperparameters.base_model)
-    state = start_state(data, setup, hyperparameters, device)
-    files = patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
+    state, data, files = _restored(hyperparameters, checkpoint_path, data, setup)
     return predict_logits(state.model, data.test, state.amp), files
 
 
@@ -73,11 +70,19 @@ def predict_validation(
         CheckpointError: the checkpoint is gone or broken.
         NodeError: the storage is away, and has not come back.
     """
+    state, data, _ = _restored(hyperparameters, checkpoint_path, data, setup)
+    return predict_logits(state.model, data.validation, state.amp)
+
+
+def _restored(
+    hyperparameters: Hyperparameters, checkpoint_path: str, data: EncodedDataset, setup: TrialSetup
+) -> tuple[TrainingState, EncodedDataset, dict[str, bytes]]:
+    """A trial's model with its best checkpoint, the rows in its base model's tokens, and the checkpoint's files."""
     device = prepare_worker(setup)
     data = data.for_base(hyperparameters.base_model)
     state = start_state(data, setup, hyperparameters, device)
-    patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
-    return predict_logits(state.model, data.validation, state.amp)
+    files = patiently(lambda: _load_checkpoint(state, checkpoint_path, setup.storage))
+    return state, data, files
 
 
 def _load_checkpoint(state: TrainingState, path: str, storage: str | None) -> dict[str, bytes]:
