@@ -68,6 +68,7 @@ class Adapter:
         Raises:
             ModelError: two texts a row for an adapter that was trained on one.
             SettingsError: a single text in place of a list.
+            DataError: a value that is no text, such as a list.
 
         Example:
             >>> adapter = lorasweep.load("best-adapter")

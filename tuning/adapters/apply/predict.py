@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lorasweep.training.data.columns import find_text, texts_and_pairs
+from lorasweep.training.data.columns import as_text, find_text, texts_and_pairs
 from lorasweep.training.errors import DataError, SettingsError, shown
+from lorasweep.training.files import tables
 from lorasweep.training.files.cells import mended
 from lorasweep.training.files.formats import TEXT, read_text
 from lorasweep.training.files.tables import SCAN_ROWS, RowStream
@@ -84,15 +85,16 @@ def _sets(classifier: Classifier, logits: np.ndarray, shares: np.ndarray) -> tup
 
 
 def as_texts(values: Iterable[Any]) -> list[str]:
-    """Texts of a list, an array or a column of a table; what is missing becomes "".
+    """Texts of a list, an array or a column of a table, as those of a file are read; what is missing becomes "".
 
     Raises:
         SettingsError: a single text.
+        DataError: a value that is no text, such as a list.
     """
     if isinstance(values, str):
         raise SettingsError("texts: a single text is given; put it into a list")
-    # A missing value is None, or unequal to itself.
-    return ["" if value is None or value is pd.NA or value != value else str(value) for value in values]
+    table = tables.Table(pd.DataFrame(), "texts")
+    return [as_text(value, table, "text", row) for row, value in enumerate(values, start=1)]
 
 
 def warn_of_gaps(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None = None) -> None:

@@ -57,6 +57,9 @@ def test_texts_of_a_table_and_missing_ones() -> None:
     column = pd.Series(["film", None, float("nan"), pd.NA, 5])
     assert as_texts(column) == ["film", "", "", "", "5"]
     assert as_texts(np.array(["a", "b"])) == ["a", "b"]
+    assert as_texts([5.0]) == ["5"], "as in a file"
+    with pytest.raises(DataError, match=r"texts, row 2: column 'text' holds \['a'\], not one text"):
+        as_texts(["film", ["a"]])
     with pytest.raises(SettingsError, match="a single text is given; put it into a list"):
         as_texts("film")
 
